@@ -1,0 +1,134 @@
+"""Step 3: bronze → cleaned text, one day at a time; and the cleaned leads.
+
+A day is cleaned when bronze holds another load of it than silver was made from. Its rows wait in schema staging, one table
+a day, for step 4 to give them their types.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from etl.utils.load import copy_in, copy_out, create_text_table, empty_table, transaction
+from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.state import (
+    BRONZE_LEADS,
+    BRONZE_SNAPSHOTS,
+    CLEANED_SNAPSHOTS,
+    SILVER_LEADS,
+    SILVER_SNAPSHOTS,
+    TableLoad,
+    cleaned_day_table,
+    current_loads,
+    record_load,
+    replace_rejected,
+    silver_day_table,
+)
+from etl.utils.transform import clean_csv, clean_parquet
+from etl.utils.utils_checks_db import check_reconciled
+
+if TYPE_CHECKING:
+    from etl.utils.utils_connection import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DayClean:
+    """What became of the bronze rows of one table."""
+
+    rows_in: int
+    rows: int
+    rejected: int = 0
+    separators: int = 0
+
+
+def run(context: RunContext) -> StepResult:
+    # --- which days silver has not, or has from another load ------------------------------------------------------------
+    with transaction(context.settings) as db:
+        days = current_loads(db, BRONZE_SNAPSHOTS)
+        leads = current_loads(db, BRONZE_LEADS).get(BRONZE_LEADS)
+        done = current_loads(db, SILVER_SNAPSHOTS) | current_loads(db, CLEANED_SNAPSHOTS)
+        leads_done = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
+    pending = [load for load in days.values() if context.full_refresh or not _is_done(load, done)]
+
+    # --- clean ----------------------------------------------------------------------------------------------------------
+    cleaned = context.for_each(partial(clean_day, context.settings, context.run_id), pending)
+    leads_are_new = leads is not None and (leads_done is None or leads_done.built_from != (leads.load_id,))
+    if leads is not None and (context.full_refresh or leads_are_new):
+        cleaned.append(clean_leads(context.settings, context.run_id, leads))
+
+    # --- what came of it -------------------------------------------------------------------------------------------------
+    return StepResult(
+        rows_in=sum(day.rows_in for day in cleaned),
+        rows_out=sum(day.rows for day in cleaned),
+        rejected=sum(day.rejected for day in cleaned),
+        facts={"days cleaned": len(pending), "separators": sum(day.separators for day in cleaned)},
+    )
+
+
+def _is_done(load: TableLoad, done: dict[str, TableLoad]) -> bool:
+    assert load.day is not None
+    return any(
+        table in done and done[table].built_from == (load.load_id,)
+        for table in (silver_day_table(load.day), cleaned_day_table(load.day))
+    )
+
+
+def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
+    """Clean one day of bronze into its staging table, in one transaction."""
+    assert bronze.day is not None
+    table = cleaned_day_table(bronze.day)
+    with transaction(settings) as db:
+        raw = copy_out(db, bronze.table)
+        clean = clean_csv(raw)
+        create_text_table(db, table, list(clean.rows.columns))
+        rows = copy_in(db, table, clean.rows)
+        replace_rejected(db, clean.rejected, day=bronze.day, step=3, run_id=run_id)
+        check_reconciled(bronze, loaded=rows, rejected=len(clean.rejected), separators=clean.separators)
+        record_load(
+            db,
+            table=table,
+            parent=CLEANED_SNAPSHOTS,
+            run_id=run_id,
+            row_count=rows,
+            rejected_count=len(clean.rejected),
+            separator_count=clean.separators,
+            day=bronze.day,
+            built_from=[bronze.load_id],
+        )
+    log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, rows, len(clean.rejected), clean.separators)
+    return DayClean(len(raw), rows, len(clean.rejected), clean.separators)
+
+
+def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
+    """Clean the leads in place of what silver had, in one transaction."""
+    with transaction(settings) as db:
+        raw = copy_out(db, BRONZE_LEADS)
+        clean = clean_parquet(raw)
+        empty_table(db, SILVER_LEADS)
+        rows = copy_in(db, SILVER_LEADS, clean.rows)
+        record_load(
+            db,
+            table=SILVER_LEADS,
+            parent=SILVER_LEADS,
+            run_id=run_id,
+            row_count=rows,
+            built_from=[bronze.load_id],
+            facts=clean.report._asdict(),
+        )
+    found = {name.replace("_", " "): count for name, count in clean.report._asdict().items() if count}
+    if found:
+        log.warning("the leads parquet is not tidy, in rows: %s", ", ".join(f"{name} {n}" for name, n in found.items()))
+    log.info("leads cleaned: %d rows", rows)
+    return DayClean(len(raw), rows)
+
+
+STEP = Step(3, "bronze → cleaned text", run)
+
+if __name__ == "__main__":
+    from etl.utils.terminal import run_from_environment
+
+    raise SystemExit(run_from_environment([STEP]))

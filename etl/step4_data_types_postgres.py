@@ -1,0 +1,84 @@
+"""Step 4: cleaned text → typed silver, one day at a time.
+
+Each day's cleaned text takes the place of its partition of silver.stg_csv_snapshots, and leaves staging. The parent is typed
+from the start, so the types hold for every day, also for those that come later.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from etl.utils.errors import CheckFailedError
+from etl.utils.load import create_day_table, empty_table, run_sql, table_name, transaction
+from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.state import (
+    CLEANED_SNAPSHOTS,
+    SILVER_SNAPSHOTS,
+    TableLoad,
+    current_loads,
+    forget_load,
+    record_load,
+    silver_day_table,
+)
+
+if TYPE_CHECKING:
+    from etl.utils.utils_connection import Settings
+
+log = logging.getLogger(__name__)
+
+
+def run(context: RunContext) -> StepResult:
+    # --- which days wait ------------------------------------------------------------------------------------------------
+    with transaction(context.settings) as db:
+        waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
+        for load in waiting:
+            assert load.day is not None
+            create_day_table(db, SILVER_SNAPSHOTS, silver_day_table(load.day), str(load.day))
+
+    # --- type them ------------------------------------------------------------------------------------------------------
+    typed = context.for_each(partial(type_day, context.settings, context.run_id), waiting)
+    return StepResult(
+        rows_in=sum(load.row_count for load in waiting), rows_out=sum(typed), facts={"days typed": len(typed)}
+    )
+
+
+def type_day(settings: Settings, run_id: str, cleaned: TableLoad) -> int:
+    """Put one day's cleaned text, typed, in place of its silver partition, in one transaction."""
+    assert cleaned.day is not None
+    table = silver_day_table(cleaned.day)
+    with transaction(settings) as db:
+        empty_table(db, table)
+        rows = run_sql(
+            db, "silver/apply_silver_types.sql", silver_day=table_name(table), cleaned_day=table_name(cleaned.table)
+        )
+        if rows != cleaned.row_count:
+            raise CheckFailedError(
+                f"{table} took {rows} of {cleaned.row_count} cleaned rows", hint="run again with --full-refresh"
+            )
+        db.execute(sql.SQL("drop table {}").format(table_name(cleaned.table)))
+        forget_load(db, cleaned.table)
+        record_load(
+            db,
+            table=table,
+            parent=SILVER_SNAPSHOTS,
+            run_id=run_id,
+            row_count=rows,
+            rejected_count=cleaned.rejected_count,
+            separator_count=cleaned.separator_count,
+            day=cleaned.day,
+            built_from=cleaned.built_from,
+        )
+    log.info("%s typed: %d rows in %s", cleaned.day, rows, table)
+    return rows
+
+
+STEP = Step(4, "cleaned text → silver", run)
+
+if __name__ == "__main__":
+    from etl.utils.terminal import run_from_environment
+
+    raise SystemExit(run_from_environment([STEP]))

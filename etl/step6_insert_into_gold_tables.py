@@ -1,0 +1,158 @@
+"""Step 6: silver → gold: match snapshot rows to backend leads, grade them, publish.
+
+A day is matched when its silver rows or the leads are another load than gold was made from. Days are built aside, in
+parallel, and take their places together in one short transaction: a reader sees the old gold or the new one, never a mix.
+Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from etl.utils.day import Day
+from etl.utils.errors import CheckFailedError
+from etl.utils.load import run_sql, table_name, transaction
+from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.state import (
+    GOLD_MATCHING,
+    SILVER_LEADS,
+    SILVER_SNAPSHOTS,
+    TableLoad,
+    current_loads,
+    gold_day_table,
+    record_load,
+    staged_gold_day_table,
+)
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+    from etl.utils.utils_connection import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DayMatch:
+    """A day of gold, built and not yet published."""
+
+    day: Day
+    rows: int
+    built_from: tuple[int, ...]
+    scenarios: Mapping[str, int]
+
+
+def run(context: RunContext) -> StepResult:
+    # --- which days gold has not, or has from another load ---------------------------------------------------------------
+    with transaction(context.settings) as db:
+        silver = current_loads(db, SILVER_SNAPSHOTS)
+        leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
+        gold = current_loads(db, GOLD_MATCHING)
+    if leads is None:
+        raise CheckFailedError(f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2")
+    pending = [load for load in silver.values() if context.full_refresh or not _is_done(load, leads, gold)]
+
+    # --- match and publish -----------------------------------------------------------------------------------------------
+    matched = context.for_each(partial(match_day, context.settings, leads), pending)
+    if matched:
+        with transaction(context.settings) as db:
+            publish(db, matched, context.run_id)
+    with transaction(context.settings) as db:
+        published = current_loads(db, GOLD_MATCHING)
+
+    # --- what came of it -------------------------------------------------------------------------------------------------
+    totals = {name: sum(load.facts[name] for load in published.values()) for name in _SCENARIOS}
+    return StepResult(
+        rows_in=sum(load.row_count for load in pending),
+        rows_out=sum(match.rows for match in matched),
+        facts={"days published": len(matched), **{f"matched {name}": count for name, count in totals.items()}},
+    )
+
+
+def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad]) -> bool:
+    assert silver.day is not None
+    published = gold.get(gold_day_table(silver.day))
+    return published is not None and published.built_from == (silver.load_id, leads.load_id)
+
+
+def match_day(settings: Settings, leads: TableLoad, silver: TableLoad) -> DayMatch:
+    """Build one day of gold aside, in one transaction."""
+    day = silver.day
+    assert day is not None
+    table = table_name(staged_gold_day_table(day))
+    partition_date = sql.Literal(day.date)
+    with transaction(settings) as db:
+        db.execute(
+            sql.SQL(
+                "drop table if exists {table}; create table {table} (like {parent} including all, "
+                # says what the partition bound will say, so that attaching need not read the rows again
+                "constraint one_day check (_partition_date is not null and _partition_date = {partition_date}))"
+            ).format(table=table, parent=table_name(GOLD_MATCHING), partition_date=partition_date)
+        )
+        rows = run_sql(db, "gold/insert_into_gold_tables.sql", gold_day=table, partition_date=partition_date)
+        scenarios = _count_scenarios(db, table)
+        if rows < silver.row_count:
+            raise CheckFailedError(
+                f"{GOLD_MATCHING}: {day} has {rows} rows, fewer than the {silver.row_count} of silver",
+                hint="run again with --full-refresh",
+            )
+    log.info("%s matched: %d rows", day, rows)
+    return DayMatch(day, rows, (silver.load_id, leads.load_id), scenarios)
+
+
+_SCENARIOS = {
+    "both": "email_match and phone_match",
+    "email_only": "email_match and not phone_match",
+    "phone_only": "phone_match and not email_match",
+    "none": "not email_match and not phone_match",
+}
+
+
+def _count_scenarios(db: Cursor, table: sql.Identifier) -> dict[str, int]:
+    counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in _SCENARIOS.values())
+    db.execute(sql.SQL("select {} from {}").format(counts, table))
+    return dict(zip(_SCENARIOS, db.fetchone() or (), strict=True))
+
+
+def publish(db: Cursor, matched: list[DayMatch], run_id: str) -> None:
+    """Put the days that were built aside in place of gold's: all in this transaction."""
+    db.execute(sql.SQL("lock table {} in access exclusive mode").format(table_name(GOLD_MATCHING)))
+    for match in matched:
+        table = gold_day_table(match.day)
+        db.execute(
+            sql.SQL(
+                "drop table if exists {published}; "
+                "alter table {staged} set schema partitions; "
+                "alter table {parent} attach partition {published} for values in ({partition_date}); "
+                "alter table {published} drop constraint one_day"
+            ).format(
+                published=table_name(table),
+                staged=table_name(staged_gold_day_table(match.day)),
+                parent=table_name(GOLD_MATCHING),
+                partition_date=sql.Literal(match.day.date),
+            )
+        )
+        record_load(
+            db,
+            table=table,
+            parent=GOLD_MATCHING,
+            run_id=run_id,
+            row_count=match.rows,
+            day=match.day,
+            built_from=match.built_from,
+            facts=match.scenarios,
+        )
+
+
+STEP = Step(6, "silver → gold", run)
+
+if __name__ == "__main__":
+    from etl.utils.terminal import run_from_environment
+
+    raise SystemExit(run_from_environment([STEP]))

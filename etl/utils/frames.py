@@ -1,0 +1,33 @@
+"""What every frame of the pipeline has in common: its cells are Arrow text."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+TEXT = pd.ArrowDtype(pa.string())
+"""The type of every cell until step 4 gives it its own: Arrow text, NULL as `pd.NA`."""
+
+
+def text_array(column: pd.Series) -> pa.Array:
+    """A column's cells as one Arrow array of text, whatever kind of text (or missing value) they are."""
+    array = pa.chunked_array(column.astype(TEXT).array.__arrow_array__())
+    return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+
+
+def text_frame(table: pa.Table) -> pd.DataFrame:
+    """A frame over the very memory of an Arrow table of text."""
+    return table.to_pandas(types_mapper={pa.string(): TEXT}.get)
+
+
+def repeated(value: str, count: int) -> pd.arrays.ArrowExtensionArray:
+    """A column that says the same in every row."""
+    return pd.arrays.ArrowExtensionArray(pa.repeat(pa.scalar(value, pa.string()), count))
+
+
+def rows_as_json(frame: pd.DataFrame) -> pd.Series:
+    """One JSON object a row, as text; NULL cells are null. A frame without columns gives NULLs."""
+    if frame.columns.empty or frame.empty:
+        return pd.Series(pd.NA, index=frame.index, dtype=TEXT)
+    lines = frame.to_json(orient="records", lines=True, force_ascii=False).rstrip("\n").split("\n")
+    return pd.Series(lines, index=frame.index, dtype=TEXT)

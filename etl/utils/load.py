@@ -1,0 +1,155 @@
+"""Frame ↔ table, by COPY; tables filled as a whole, in one transaction. Knows Postgres, no S3."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from psycopg2 import sql
+
+from etl.utils.frames import text_frame
+from etl.utils.utils_connection import Settings, explained_postgres_errors, postgres_engine
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+SQL_SCRIPTS = Path(__file__).parents[2] / "sql_scripts"
+COPY_ROWS_AT_ONCE = 50_000
+"""Rows rendered as CSV before they are sent: about 15 MB, whatever the size of the day."""
+
+
+@contextmanager
+def transaction(settings: Settings) -> Iterator[Cursor]:
+    """A cursor whose work is committed when the block ends, and rolled back when it raises.
+
+    Raises:
+        PostgresError: for every fault that the server or the connection reports.
+    """
+    import psycopg2
+
+    with explained_postgres_errors(settings):
+        connection = postgres_engine(settings).raw_connection()
+        try:
+            with connection.cursor() as db:
+                yield db
+            connection.commit()
+        except BaseException:
+            with suppress(psycopg2.Error):  # the connection itself may be what was lost
+                connection.rollback()
+            raise
+        finally:
+            connection.close()
+
+
+def table_name(qualified: str) -> sql.Identifier:
+    """Quote `schema.table`."""
+    return sql.Identifier(*qualified.split(".", 1))
+
+
+def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
+    """Execute a file of sql_scripts/, its `{placeholders}` filled with quoted names or literals; return its row count."""
+    db.execute(sql.SQL(_script_text(script)).format(**names) if names else _script_text(script))
+    return db.rowcount
+
+
+@cache
+def _script_text(script: str) -> str:
+    return (SQL_SCRIPTS / script).read_text(encoding="utf-8")
+
+
+def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: str) -> None:
+    """Make the (empty) partition of `parent` that holds one day, unless it is there."""
+    db.execute(
+        sql.SQL("create table if not exists {} partition of {} for values in ({})").format(
+            table_name(day_table), table_name(parent), sql.Literal(partition_value)
+        )
+    )
+
+
+def create_text_table(db: Cursor, table: str, columns: Sequence[str]) -> None:
+    """Make a fresh staging table with text columns."""
+    db.execute(
+        sql.SQL("drop table if exists {0}; create table {0} ({1})").format(
+            table_name(table),
+            sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in columns),
+        )
+    )
+
+
+def empty_table(db: Cursor, table: str) -> None:
+    """Remove all rows. Rows that come in the same transaction need no write-ahead log under wal_level=minimal."""
+    db.execute(sql.SQL("truncate table {}").format(table_name(table)))
+
+
+def copy_in(db: Cursor, table: str, frame: pd.DataFrame) -> int:
+    """COPY a frame into a table, columns by name; a missing value is NULL. Returns the number of rows."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    command = sql.SQL("copy {} ({}) from stdin (format csv)").format(table_name(table), columns)
+    stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
+    db.copy_expert(command, stream, size=1 << 20)
+    return db.rowcount
+
+
+def copy_out(db: Cursor, table: str) -> pd.DataFrame:
+    """COPY a table's rows into a frame of text, NULL as `pd.NA`."""
+    sink = io.BytesIO()
+    db.copy_expert(sql.SQL("copy {} to stdout (format csv, header)").format(table_name(table)), sink, size=1 << 20)
+    content = sink.getbuffer()
+    names = table_columns(db, table)
+    return text_frame(
+        pa.csv.read_csv(
+            pa.BufferReader(content),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(content)),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                null_values=[""],
+                check_utf8=False,
+            ),
+        )
+    )
+
+
+def table_columns(db: Cursor, table: str) -> list[str]:
+    """The columns of a table, in its order, as Postgres knows them."""
+    db.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped "
+        "order by attnum",
+        (table,),
+    )
+    return [name for (name,) in db.fetchall()]
+
+
+class _CsvStream(io.RawIOBase):
+    """A table as a file of CSV, rendered piece by piece while it is read."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._batches = iter(table.to_batches(max_chunksize=COPY_ROWS_AT_ONCE))
+        self._rendered = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while not self._rendered:
+            batch = next(self._batches, None)
+            if batch is None:
+                return b""
+            self._rendered = memoryview(_as_csv(batch))
+        piece, self._rendered = self._rendered[:size], self._rendered[size:]
+        return bytes(piece)
+
+
+def _as_csv(batch: pa.RecordBatch) -> Any:
+    sink = pa.BufferOutputStream()
+    pa.csv.write_csv(batch, sink, pa.csv.WriteOptions(include_header=False))
+    return sink.getvalue()

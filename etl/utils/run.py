@@ -1,0 +1,198 @@
+"""What a run is: its context, what a step gives back, and how steps are carried out one after the other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any, TypeVar
+
+from etl import __version__
+from etl.utils.errors import DataRefusedError, LockHeldError, PipelineError
+from etl.utils.load import transaction
+from etl.utils.state import begin_run, end_run, rows_per_table
+from etl.utils.utils_connection import Settings, describe_postgres
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+RUN_LOCK = int.from_bytes(b"HOMEBUDY")
+"""The advisory lock of a run: one at a time on a database. Postgres gives it back when the process dies."""
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every step is handed."""
+
+    settings: Settings
+    executor: Executor
+    run_id: str
+    extraction_date: date
+    full_refresh: bool = False
+
+    def for_each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Do the work for each item, in parallel as far as the executor goes; a fault cancels what has not begun."""
+        futures = [self.executor.submit(work, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did, in rows."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: int = 0
+    facts: Mapping[str, int] = field(default_factory=dict)
+    """What else the summary shall say, in the order of saying: `{"files new": 22}`."""
+    refused: Sequence[DataRefusedError] = ()
+    """Source files that were left out, each with its reason."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of the six: its number, what it does in a few words, and the function that does it."""
+
+    number: int
+    title: str
+    run: Callable[[RunContext], StepResult]
+
+    def __str__(self) -> str:
+        return f"step {self.number}, {self.title}"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A step that came to its end, and how long it took."""
+
+    step: Step
+    result: StepResult
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended: what the summary shows and meta.pipeline_runs keeps."""
+
+    run_id: str
+    steps: Sequence[StepReport] = ()
+    rows_per_table: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: PipelineError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete · 1 failed · 2 data refused · 3 another run holds the lock (SPEC §7)."""
+        return self.error.exit_code if self.error else 0
+
+    @property
+    def status(self) -> str:
+        return {0: "complete", 2: "refused"}.get(self.exit_code, "failed")
+
+
+def run_steps(
+    settings: Settings, steps: Sequence[Step], *, full_refresh: bool = False, workers: int | None = None
+) -> RunReport:
+    """Carry out steps in order, as one run: alone on the warehouse, and written down in meta.pipeline_runs.
+
+    The first fault ends the run; the report holds it.
+    """
+    started = time.perf_counter()
+    report = RunReport(run_id=str(uuid.uuid4()))
+    try:
+        with _run_lock(settings):
+            with transaction(settings) as db:
+                arguments = {"steps": [step.number for step in steps], "full_refresh": full_refresh}
+                begin_run(db, report.run_id, __version__, arguments)
+            with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
+                context = RunContext(settings, executor, report.run_id, datetime.now(UTC).date(), full_refresh)
+                report = _carry_out(steps, context, report)
+            report = _closed(report, settings, started)
+    except PipelineError as error:
+        report = replace(report, error=report.error or error)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+def default_workers() -> int:
+    """Days in hand at once: one for each core, up to eight."""
+    return min(os.cpu_count() or 1, 8)
+
+
+def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport) -> RunReport:
+    for step in steps:
+        started = time.perf_counter()
+        log.info("%s", step)
+        try:
+            result = step.run(context)
+        except PipelineError as error:
+            error.step = error.step or str(step)
+            return replace(report, error=error)
+        report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
+        if result.refused:
+            return replace(report, error=_refusal(step, result.refused))
+    return report
+
+
+def _refusal(step: Step, refused: Sequence[DataRefusedError]) -> DataRefusedError:
+    if len(refused) == 1:
+        return DataRefusedError(refused[0].message, step=str(step), hint=refused[0].hint)
+    listed = "".join(f"\n  {number}. {error.message}" for number, error in enumerate(refused, start=1))
+    return DataRefusedError(f"{len(refused)} files are refused:{listed}", step=str(step), hint=refused[0].hint)
+
+
+def _closed(report: RunReport, settings: Settings, started: float) -> RunReport:
+    """Enter the end of the run, and read what stands in the layers now."""
+    with transaction(settings) as db:
+        report = replace(report, rows_per_table=rows_per_table(db), seconds=time.perf_counter() - started)
+        end_run(
+            db,
+            report.run_id,
+            status=report.status,
+            exit_code=report.exit_code,
+            steps=[_as_json(step) for step in report.steps],
+            rows_per_table=report.rows_per_table,
+            message=str(report.error) if report.error else None,
+        )
+    return report
+
+
+def _as_json(report: StepReport) -> dict[str, Any]:
+    return {
+        "step": report.step.number,
+        "title": report.step.title,
+        "seconds": round(report.seconds, 3),
+        "rows_in": report.result.rows_in,
+        "rows_out": report.result.rows_out,
+        "rejected": report.result.rejected,
+        **report.result.facts,
+    }
+
+
+@contextmanager
+def _run_lock(settings: Settings) -> Iterator[None]:
+    with transaction(settings) as db:
+        db.execute("select pg_try_advisory_lock(%s)", (RUN_LOCK,))
+        (locked,) = db.fetchone() or (False,)
+        if not locked:
+            raise LockHeldError(
+                f"another run is at work on {describe_postgres(settings)}",
+                hint="wait for it to end, then run again; who it is: select * from meta.pipeline_runs "
+                "where status = 'running'",
+            )
+        db.connection.commit()
+        try:
+            yield
+        finally:
+            db.execute("select pg_advisory_unlock(%s)", (RUN_LOCK,))

@@ -1,0 +1,305 @@
+"""The pipeline's books in schema `meta`: which files were loaded, and which tables were made from which loads.
+
+They are written in the transaction that fills the table, so they cannot disagree with it after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from psycopg2 import sql
+
+from etl.utils.day import Day
+from etl.utils.extract import RejectedLine, SourceObject
+from etl.utils.load import copy_in, run_sql, table_name
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+BRONZE_SNAPSHOTS = "bronze.csv_snapshots"
+BRONZE_LEADS = "bronze.leads_parquet"
+SILVER_SNAPSHOTS = "silver.stg_csv_snapshots"
+SILVER_LEADS = "silver.stg_leads_parquet"
+GOLD_MATCHING = "gold.lead_quality_matching"
+CLEANED_SNAPSHOTS = "staging.stg_csv_data"
+"""Stands for the tables of cleaned text that wait for their types."""
+LAYERS = (BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_MATCHING)
+
+
+def bronze_day_table(day: Day) -> str:
+    return f"partitions.csv_snapshots_{day.suffix}"
+
+
+def cleaned_day_table(day: Day) -> str:
+    """Cleaned text on its way from step 3 to step 4."""
+    return f"staging.stg_csv_data_{day.suffix}"
+
+
+def silver_day_table(day: Day) -> str:
+    return f"silver.stg_csv_data_{day.suffix}"
+
+
+def gold_day_table(day: Day) -> str:
+    return f"partitions.lead_quality_matching_{day.suffix}"
+
+
+def staged_gold_day_table(day: Day) -> str:
+    """A day of gold, built aside on its way to its publication."""
+    return f"staging.lead_quality_matching_{day.suffix}"
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """What stands in one table: a row of meta.table_loads."""
+
+    table: str
+    parent: str
+    load_id: int
+    built_from: tuple[int, ...]
+    row_count: int
+    day: Day | None
+    rejected_count: int = 0
+    separator_count: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
+    """The tables that belong to `parent` and still hold what was loaded into them, by name.
+
+    A table that was dropped, truncated or emptied by other hands is not among them, so its step fills it again.
+    """
+    db.execute(
+        """
+        select
+            table_name, load_id, built_from, row_count, file_number, partition_date, rejected_count, separator_count, facts
+        from meta.table_loads
+        where parent_table = %s and pg_relation_filenode(to_regclass(table_name)) = file_node
+        order by file_number nulls first
+        """,
+        (parent,),
+    )
+    loads = {
+        table: TableLoad(
+            table=table,
+            parent=parent,
+            load_id=load_id,
+            built_from=tuple(built_from),
+            row_count=row_count,
+            day=Day(number, day) if number is not None else None,
+            rejected_count=rejected,
+            separator_count=separators,
+            facts=facts,
+        )
+        for table, load_id, built_from, row_count, number, day, rejected, separators, facts in db.fetchall()
+    }
+    emptied = _emptied(db, [load.table for load in loads.values() if load.row_count])
+    return {table: load for table, load in loads.items() if table not in emptied}
+
+
+def _emptied(db: Cursor, tables: Iterable[str]) -> set[str]:
+    """Those that hold no row at all. The first row answers, so this costs nothing unless rows were deleted."""
+    probes = [
+        sql.SQL("select {} where not exists (select from {})").format(sql.Literal(table), table_name(table))
+        for table in tables
+    ]
+    if not probes:
+        return set()
+    db.execute(sql.SQL(" union all ").join(probes))
+    return {table for (table,) in db.fetchall()}
+
+
+def record_load(
+    db: Cursor,
+    *,
+    table: str,
+    parent: str,
+    run_id: str,
+    row_count: int,
+    day: Day | None = None,
+    built_from: Iterable[int] = (),
+    rejected_count: int = 0,
+    separator_count: int = 0,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write down that this transaction filled a table."""
+    db.execute(
+        """
+        insert into meta.table_loads (
+            table_name, parent_table, partition_date, file_number, load_id, built_from, file_node,
+            row_count, rejected_count, separator_count, facts, run_id
+        )
+        values (
+            %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s,
+            pg_relation_filenode(%(table)s::regclass), %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(run_id)s
+        )
+        on conflict (table_name) do update set
+            parent_table = excluded.parent_table,
+            partition_date = excluded.partition_date,
+            file_number = excluded.file_number,
+            load_id = excluded.load_id,
+            built_from = excluded.built_from,
+            file_node = excluded.file_node,
+            row_count = excluded.row_count,
+            rejected_count = excluded.rejected_count,
+            separator_count = excluded.separator_count,
+            facts = excluded.facts,
+            run_id = excluded.run_id,
+            loaded_at = clock_timestamp()
+        """,
+        {
+            "table": table,
+            "parent": parent,
+            "date": day.date if day else None,
+            "number": day.number if day else None,
+            "built_from": list(built_from),
+            "rows": row_count,
+            "rejected": rejected_count,
+            "separators": separator_count,
+            "facts": json.dumps(facts or {}),
+            "run_id": run_id,
+        },
+    )
+
+
+def forget_load(db: Cursor, table: str) -> None:
+    """Strike a table out of the books: it is gone, or its rows moved on."""
+    db.execute("delete from meta.table_loads where table_name = %s", (table,))
+
+
+# --- source files -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IngestedFile:
+    """The version of a source file that stands in bronze: a row of meta.ingested_files."""
+
+    source: SourceObject
+    table: str
+    partition_date: date | None
+
+
+def ingested_files(db: Cursor) -> dict[str, IngestedFile]:
+    """All source files that stand in bronze, by S3 key."""
+    db.execute("select bucket, s3_key, etag, size_bytes, table_name, partition_date from meta.ingested_files")
+    return {
+        key: IngestedFile(SourceObject(bucket, key, etag, size), table, day)
+        for bucket, key, etag, size, table, day in db.fetchall()
+    }
+
+
+def record_file(
+    db: Cursor, source: SourceObject, *, table: str, run_id: str, bronze_rows: int, rejected_lines: int, day: Day | None
+) -> None:
+    """Write down that this transaction loaded a source file into bronze."""
+    db.execute("delete from meta.ingested_files where table_name = %s or s3_key = %s", (table, source.key))
+    db.execute(
+        """
+        insert into meta.ingested_files (
+            s3_key, bucket, etag, size_bytes, file_number, partition_date, table_name,
+            record_count, bronze_rows, rejected_lines, run_id
+        )
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            source.key,
+            source.bucket,
+            source.etag,
+            source.size,
+            day.number if day else None,
+            day.date if day else None,
+            table,
+            bronze_rows + rejected_lines,
+            bronze_rows,
+            rejected_lines,
+            run_id,
+        ),
+    )
+
+
+# --- quarantine -------------------------------------------------------------------------------------------------------
+
+
+def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day, step: int, run_id: str) -> None:
+    """Put a day's rejected rows of one step in place of those of the load before.
+
+    Args:
+        rejected: `_source_file _source_row _partition_date reason raw_row`, see `transform.CleanSnapshots`.
+    """
+    db.execute("delete from silver.rejected_rows where _partition_date = %s and step = %s", (day.date, step))
+    if len(rejected):
+        copy_in(db, "silver.rejected_rows", rejected.assign(run_id=run_id, step=step))
+
+
+def rejected_lines_frame(lines: Iterable[RejectedLine], source_file: str, day: Day) -> pd.DataFrame:
+    """Rejected lines of a file as rows of silver.rejected_rows: the raw row is the line's text."""
+    return pd.DataFrame(
+        [
+            {
+                "_source_file": source_file,
+                "_source_row": line.line,
+                "_partition_date": str(day),
+                "reason": line.reason,
+                # jsonb holds no NUL byte: it is shown as its Unicode symbol
+                "raw_row": json.dumps({"line": line.text.replace("\0", "\u2400")}, ensure_ascii=False),
+            }
+            for line in lines
+        ]
+    )
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
+    """Open the books, made first where they are not there, and enter a run.
+
+    Only one run at a time holds the lock: another one that is still called running was killed.
+    """
+    run_sql(db, "meta/create_meta_tables.sql")
+    db.execute(
+        "update meta.pipeline_runs set status = 'aborted', ended_at = clock_timestamp(), message = 'killed' "
+        "where status = 'running'"
+    )
+    db.execute(
+        "insert into meta.pipeline_runs (run_id, version, arguments) values (%s, %s, %s)",
+        (run_id, version, json.dumps(arguments)),
+    )
+
+
+def end_run(
+    db: Cursor,
+    run_id: str,
+    *,
+    status: str,
+    exit_code: int,
+    steps: Iterable[Mapping[str, Any]],
+    rows_per_table: Mapping[str, int],
+    message: str | None,
+) -> None:
+    """Enter how a run ended."""
+    db.execute(
+        """
+        update meta.pipeline_runs
+        set
+            ended_at = clock_timestamp(),
+            status = %s,
+            exit_code = %s,
+            steps = %s,
+            rows_per_table = %s,
+            message = %s
+        where run_id = %s
+        """,
+        (status, exit_code, json.dumps(list(steps)), json.dumps(rows_per_table), message, run_id),
+    )
+
+
+def rows_per_table(db: Cursor) -> dict[str, int]:
+    """The rows that stand in each table of the layers, as it was loaded."""
+    db.execute("select parent_table, sum(row_count)::bigint from meta.table_loads group by parent_table")
+    counts = dict(db.fetchall())
+    return {table: counts.get(table, 0) for table in LAYERS}

@@ -1,0 +1,294 @@
+"""Settings from the environment, and the two things made from them: a Postgres engine and an S3 client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from etl.utils.errors import PostgresError, SettingsError, SourceError
+
+if TYPE_CHECKING:
+    import boto3
+    from types_boto3_s3 import S3Client
+    from sqlalchemy import Engine
+
+
+class Settings(BaseSettings):
+    """All that a run needs to know about its surroundings: one field per variable of `.env.example`.
+
+    Frozen, so that it can be handed to any thread or process and used as a cache key. Secrets are `SecretStr`: they
+    print as asterisks in logs and tracebacks.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # a validation error would print the password otherwise
+    )
+
+    postgres_user: str
+    postgres_password: SecretStr
+    postgres_db: str
+    postgres_host: str
+    postgres_port: int = Field(default=5432, ge=1, le=65535)
+
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+    s3_region: str | None = None
+    s3_iam_role_arn: str | None = None
+    s3_iam_user_arn: str | None = None
+    aws_endpoint_url_s3: str | None = None
+
+    s3_bucket_name: str
+    s3_sftp_bucket: str | None = None
+    s3_parquet_bucket: str | None = None
+    s3_sftp_files_prefix: str = "SFTP/data_"
+    s3_parquet_file: str = "parquet/leads.parquet"
+    partition_start_date: date = date(2024, 10, 1)
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Settings:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together: set both, or neither")
+        return self
+
+    @property
+    def csv_bucket(self) -> str:
+        """The bucket of the CSV snapshots: what stands before the first `/` of S3_SFTP_BUCKET, else S3_BUCKET_NAME."""
+        return _bucket_of(self.s3_sftp_bucket) or self.s3_bucket_name
+
+    @property
+    def parquet_bucket(self) -> str:
+        """The bucket of the leads parquet: as `csv_bucket`, from S3_PARQUET_BUCKET."""
+        return _bucket_of(self.s3_parquet_bucket) or self.s3_bucket_name
+
+
+def _bucket_of(override: str | None) -> str | None:
+    return override.split("/", 1)[0] if override else None
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and, where there is one, from the nearest `.env` upwards of this folder.
+
+    What the environment says wins over `.env`. The values of `.env` go into the environment, because boto3 reads its
+    own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
+
+    Raises:
+        SettingsError: naming every variable that is missing or wrong, at once.
+    """
+    from dotenv import find_dotenv, load_dotenv
+
+    load_dotenv(find_dotenv(usecwd=True))
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(
+            _describe_settings_fault(error),
+            hint="copy .env.example to .env and fill these in, or export them. "
+            "Without a database and a bucket of your own, try: python main.py --demo",
+        ) from None
+
+
+def _describe_settings_fault(error: ValidationError) -> str:
+    missing = [_variable(fault) for fault in error.errors() if fault["type"] == "missing"]
+    wrong = [
+        f"{_variable(fault)}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+        for fault in error.errors()
+        if fault["type"] != "missing"
+    ]
+    parts = []
+    if missing:
+        parts.append(f"settings are missing: {', '.join(missing)}")
+    if wrong:
+        parts.append(f"settings are wrong: {'; '.join(wrong)}")
+    return " · ".join(parts)
+
+
+def _variable(fault: Any) -> str:
+    return "_".join(str(part) for part in fault["loc"]).upper()
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def postgres_engine(settings: Settings) -> Engine:
+    """The connection pool to the warehouse: one per process and settings."""
+    from sqlalchemy import URL, create_engine
+
+    return create_engine(
+        # The driver is named: SQLAlchemy 2.1 would pick psycopg 3 for a bare `postgresql://`.
+        URL.create(
+            "postgresql+psycopg2",
+            username=settings.postgres_user,
+            password=settings.postgres_password.get_secret_value(),
+            host=settings.postgres_host,
+            port=settings.postgres_port,
+            database=settings.postgres_db,
+        ),
+        pool_size=8,
+        max_overflow=24,
+        pool_reset_on_return=None,  # `transaction` has committed or rolled back by then
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "homebuddy-leads-etl",
+            # Dates travel as ISO text; `if not exists` need not say so each time.
+            "options": "-c datestyle=ISO,MDY -c client_min_messages=warning",
+        },
+    )
+
+
+def describe_postgres(settings: Settings) -> str:
+    """Name the warehouse in a message, without its password."""
+    return f"{settings.postgres_user}@{settings.postgres_host}:{settings.postgres_port}/{settings.postgres_db}"
+
+
+@contextmanager
+def explained_postgres_errors(settings: Settings) -> Iterator[None]:
+    """Turn what the driver raises into one `PostgresError` that says what to do."""
+    import psycopg2
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (psycopg2.Error, DBAPIError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise PostgresError(
+            f"PostgreSQL at {describe_postgres(settings)}: {_first_lines(cause)}",
+            hint=_postgres_hint(cause),
+        ) from error
+
+
+def _first_lines(error: BaseException | None) -> str:
+    # The rest of a server message is its CONTEXT, which can hold whole rows.
+    return " ".join(str(error).strip().splitlines()[:2]).strip()
+
+
+_POSTGRES_HINTS = (
+    ("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
+    ("no password supplied", "set POSTGRES_PASSWORD"),
+    ("does not exist", "check POSTGRES_DB; missing tables are made by step 1: python main.py --from-step 1"),
+    ("permission denied", "grant the role of POSTGRES_USER the rights that this needs on POSTGRES_DB"),
+    ("must be owner", "run as the role that owns the tables, or hand them over: alter table … owner to …"),
+    ("could not translate host name", "check POSTGRES_HOST"),
+    ("Connection refused", "check POSTGRES_HOST and POSTGRES_PORT, and that the server runs"),
+    ("No space left on device", "free disk space on the database server, then run again"),
+)
+
+
+def _postgres_hint(error: BaseException | None) -> str:
+    message = str(error)
+    return next(
+        (hint for sign, hint in _POSTGRES_HINTS if sign in message),
+        "mend the cause and run again: every load is one transaction, nothing is half done",
+    )
+
+
+# --- S3 ---------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def s3_client(settings: Settings) -> S3Client:
+    """The S3 client: one per process and settings, safe to share between threads.
+
+    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, else whatever boto3 finds by itself. Their identity must be
+    S3_IAM_USER_ARN where that is set; they are then exchanged for those of S3_IAM_ROLE_ARN where that is set.
+
+    Raises:
+        SettingsError: the identity is another one.
+        SourceError: no credentials, or STS refused them.
+    """
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session(
+        aws_access_key_id=_revealed(settings.s3_access_key_id),
+        aws_secret_access_key=_revealed(settings.s3_secret_access_key),
+        region_name=settings.s3_region,
+    )
+    with explained_s3_errors("identity of the S3 credentials"):
+        if settings.s3_iam_user_arn:
+            _check_identity(session, settings.s3_iam_user_arn)
+        if settings.s3_iam_role_arn:
+            session = _assume_role(session, settings.s3_iam_role_arn)
+        return session.client(
+            "s3",
+            endpoint_url=settings.aws_endpoint_url_s3,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=60,
+                max_pool_connections=32,
+                retries={"mode": "standard", "max_attempts": 5},
+            ),
+        )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _check_identity(session: boto3.session.Session, expected_arn: str) -> None:
+    actual_arn = session.client("sts").get_caller_identity()["Arn"]
+    if actual_arn != expected_arn:
+        raise SettingsError(
+            f"the S3 credentials belong to {actual_arn}, but S3_IAM_USER_ARN asks for {expected_arn}",
+            hint="use that user's keys, or correct or unset S3_IAM_USER_ARN",
+        )
+
+
+def _assume_role(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
+    import boto3
+
+    assumed = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="homebuddy-leads-etl")["Credentials"]
+    return boto3.session.Session(
+        aws_access_key_id=assumed["AccessKeyId"],
+        aws_secret_access_key=assumed["SecretAccessKey"],
+        aws_session_token=assumed["SessionToken"],
+        region_name=session.region_name,
+    )
+
+
+@contextmanager
+def explained_s3_errors(what: str) -> Iterator[None]:
+    """Turn what botocore raises while reading `what` into one `SourceError` that says what to do."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "?"))
+        raise SourceError(f"{what}: S3 answered {code}", hint=_S3_HINTS.get(code, _S3_HINT)) from error
+    except BotoCoreError as error:
+        name = type(error).__name__
+        raise SourceError(f"{what}: {_without_query(error)}", hint=_S3_HINTS.get(name, _S3_HINT)) from error
+
+
+def _without_query(error: BaseException) -> str:
+    # A signed URL carries its signature in the query.
+    return re.sub(r"\?[^\s\"']*", "", str(error))
+
+
+_S3_HINT = "check S3_BUCKET_NAME, S3_REGION, the credentials and the network, then run again"
+_NO_RIGHTS = "these credentials may not read it: grant s3:ListBucket on the bucket and s3:GetObject on its objects"
+_S3_HINTS = {
+    "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
+    "NoSuchKey": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
+    "404": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
+    "403": _NO_RIGHTS,
+    "AccessDenied": _NO_RIGHTS,
+    "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY",
+    "PreconditionFailed": "the object changed while it was being read: run again",
+    "NoCredentialsError": "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or log in by any way that boto3 knows",
+    "NoRegionError": "set S3_REGION",
+    "EndpointConnectionError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
+    "ConnectTimeoutError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
+}

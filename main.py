@@ -1,0 +1,87 @@
+"""Command line of the HomeBuddy Leads ETL: flags → settings → steps → exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from etl.pipeline import STEPS, choose_steps
+from etl.utils.errors import PipelineError
+from etl.utils.terminal import configure_logging, print_error, run_and_report
+from etl.utils.utils_connection import load_settings
+
+STEP_NUMBER = click.IntRange(1, len(STEPS))
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Steps:
+"""
+    + "\n".join(f"  {step.number}  {step.title}" for step in STEPS)
+    + """
+
+\b
+Exit codes:
+  0  complete
+  1  failed: nothing is half done, mend the cause and run again
+  2  data refused: a file breaks its contract; its day and gold keep their last good rows
+  3  another run is at work on this warehouse
+""",
+)
+@click.option("--demo", is_flag=True, help="Run on an embedded PostgreSQL and S3 with sample data: needs no account.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="With --demo: take the files in DIR/SFTP and DIR/parquet instead of the sample.",
+    metavar="DIR",
+)
+@click.option("--from-step", type=STEP_NUMBER, default=1, help="Start at this step; it works from what the tables hold.")
+@click.option("--only-step", type=STEP_NUMBER, help="Run this step alone.")
+@click.option("--full-refresh", is_flag=True, help="Load, clean and match everything again, changed or not.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Days in hand at once.  [default: one for each core, up to 8]")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="How much to tell while working.",
+)
+def main(
+    demo: bool,
+    data: Path | None,
+    from_step: int,
+    only_step: int | None,
+    full_refresh: bool,
+    workers: int | None,
+    log_level: str,
+) -> int:
+    """Load CRM lead snapshots and backend leads from S3 into PostgreSQL, match them, grade them.
+
+    Settings come from the environment or from .env; .env.example lists them all. Only what is new is loaded: running
+    again is always safe.
+    """
+    if data and not demo:
+        raise click.UsageError("--data goes with --demo")
+    if only_step and from_step != 1:
+        raise click.UsageError("--only-step and --from-step exclude each other")
+    configure_logging(log_level)
+    steps = choose_steps(from_step, only_step)
+    try:
+        if demo:
+            from etl.utils.demo import demo_environment
+
+            with demo_environment(data) as environment:
+                exit_code = run_and_report(environment.settings, steps, full_refresh=full_refresh, workers=workers)
+                environment.say_how_to_connect()
+                return exit_code
+        return run_and_report(load_settings(), steps, full_refresh=full_refresh, workers=workers)
+    except PipelineError as error:
+        print_error(error)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(standalone_mode=False))

@@ -1,0 +1,31 @@
+-- Bronze: raw rows as text. Safe to run again.
+
+-- Grain: one row per record of a CSV file. All source columns are text, exactly as in the file; an empty cell is NULL.
+create table if not exists bronze.csv_snapshots (
+    "ENTRYDATE"         text,
+    "LEADNUMBER"        text,
+    email_hash          text,
+    phone_hash          text,
+    "CITY"              text,
+    "STATE"             text,
+    "ZIP"               text,
+    "APPT_DATE"         text,
+    "Set"               text,
+    "Demo"              text,
+    "Dispo"             text,
+    "JOB_STATUS"        text,
+    location            text,
+    _extraction_date    text,
+    _partition_date     text,
+    _source_file        text,   -- S3 key
+    _source_row         bigint, -- line of the file; its header is line 1
+    _extra              jsonb   -- columns that the file has and this table has not; NULL when none
+) partition by list (_partition_date);
+
+-- Grain: one row per row of the backend's parquet, untransformed.
+create table if not exists bronze.leads_parquet (
+    "lead_UUID"         text,
+    phone_hash          text,
+    email_hash          text,
+    _extraction_date    text
+);

@@ -1,0 +1,57 @@
+-- The pipeline's own books. Safe to run again.
+
+create schema if not exists meta;
+comment on schema meta is 'The pipeline''s own books: what was loaded from which file, and when.';
+
+create sequence if not exists meta.load_ids;
+
+-- Grain: one row per run.
+create table if not exists meta.pipeline_runs (
+    run_id              uuid primary key,
+    started_at          timestamptz not null default clock_timestamp(),
+    ended_at            timestamptz,
+    status              text not null default 'running',
+    exit_code           int,
+    version             text not null,
+    arguments           jsonb not null,
+    steps               jsonb,
+    rows_per_table      jsonb,
+    message             text,
+    constraint pipeline_runs_status check (status in ('running', 'complete', 'failed', 'refused', 'aborted'))
+);
+
+-- Grain: one row per S3 object that stands in bronze. The same key, ETag and size are loaded once.
+create table if not exists meta.ingested_files (
+    s3_key              text primary key,
+    bucket              text not null,
+    etag                text not null,
+    size_bytes          bigint not null,
+    file_number         int,
+    partition_date      date,
+    table_name          text not null,
+    record_count        bigint not null,
+    bronze_rows         bigint not null,
+    rejected_lines      bigint not null,
+    run_id              uuid not null,
+    ingested_at         timestamptz not null default clock_timestamp(),
+    constraint ingested_files_accounted check (record_count = bronze_rows + rejected_lines)
+);
+
+-- Grain: one row per table that a step fills as a whole (a day's table in a layer, the leads): what stands in it, and which
+-- loads it was made from. A table is current when its inputs are the ones that stand here and its file node is the one
+-- that was filled: a truncated, dropped or restored table is filled again.
+create table if not exists meta.table_loads (
+    table_name          text primary key,
+    parent_table        text not null,  -- the table that readers ask: itself, or what this is a partition of
+    partition_date      date,
+    file_number         int,
+    load_id             bigint not null,
+    built_from          bigint[] not null,
+    file_node           oid not null,
+    row_count           bigint not null,
+    rejected_count      bigint not null default 0,
+    separator_count     bigint not null default 0,
+    facts               jsonb not null default '{}',
+    run_id              uuid not null,
+    loaded_at           timestamptz not null default clock_timestamp()
+);

@@ -1,0 +1,16 @@
+-- The layers of the warehouse, and what the pipeline needs beside them. Safe to run again.
+
+create schema if not exists bronze;
+comment on schema bronze is 'Raw: the rows of the source files as text, each traceable to its file and line.';
+
+create schema if not exists silver;
+comment on schema silver is 'Cleaned and typed: one table a snapshot day, and the backend''s leads.';
+
+create schema if not exists gold;
+comment on schema gold is 'Ready for analysts and BI tools: matched and graded leads.';
+
+create schema if not exists partitions;
+comment on schema partitions is 'Day tables behind bronze.csv_snapshots and gold.lead_quality_matching. Read those instead.';
+
+create schema if not exists staging;
+comment on schema staging is 'Tables on their way from one step to the next. Empty after a complete run.';
