@@ -38,10 +38,14 @@ Exit codes:
     help="With --demo: take the files in DIR/SFTP and DIR/parquet instead of the sample.",
     metavar="DIR",
 )
-@click.option("--from-step", type=STEP_NUMBER, default=1, help="Start at this step; it works from what the tables hold.")
+@click.option(
+    "--from-step", type=STEP_NUMBER, default=1, help="Start at this step; it works from what the tables hold."
+)
 @click.option("--only-step", type=STEP_NUMBER, help="Run this step alone.")
 @click.option("--full-refresh", is_flag=True, help="Load, clean and match everything again, changed or not.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Days in hand at once.  [default: one for each core, up to 8]")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), help="Days in hand at once.  [default: one for each core, up to 8]"
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),

@@ -22,7 +22,6 @@ STEPS = (
 )
 
 
-
 def choose_steps(from_step: int = 1, only_step: int | None = None) -> list[Step]:
     """All steps, those from `from_step` on, or `only_step` alone."""
     first, last = (only_step, only_step) if only_step else (from_step, len(STEPS))

@@ -1,7 +1,7 @@
 """Step 2: S3 → bronze, one file at a time.
 
-A file is loaded when its key, ETag or size is not the one that stands in bronze, in place of what its day held before.
-Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per backend lead.
+A file is loaded when bronze has it under another ETag or size, or not at all; it replaces what its day held.
+Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per lead.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class FileLoad:
 
 
 def run(context: RunContext) -> StepResult:
-    # --- what is there, and what of it is new --------------------------------------------------------------------------
+    # --- what is there, and what of it is new -----------------------------------------------------
     client = s3_client(context.settings)
     snapshots = discover_snapshots(client, context.settings)
     leads = find_leads(client, context.settings)
@@ -71,7 +71,7 @@ def run(context: RunContext) -> StepResult:
         if context.full_refresh or not _stands(file, bronze_day_table(file.day), known, current)
     ]
 
-    # --- load ----------------------------------------------------------------------------------------------------------
+    # --- load -------------------------------------------------------------------------------------
     with transaction(context.settings) as db:
         for file in pending:
             create_day_table(db, BRONZE_SNAPSHOTS, bronze_day_table(file.day), str(file.day))
@@ -80,7 +80,7 @@ def run(context: RunContext) -> StepResult:
     if context.full_refresh or not _stands(leads, BRONZE_LEADS, known, current):
         loads.append(load_leads(context.settings, context.run_id, context.extraction_date, leads))
 
-    # --- what came of it -----------------------------------------------------------------------------------------------
+    # --- what came of it --------------------------------------------------------------------------
     gone = known.keys() - {source.key for source in (*snapshots, leads)}
     for key in sorted(gone):
         log.warning("s3://%s/%s is gone from S3: its rows are kept", known[key].source.bucket, key)
@@ -93,10 +93,12 @@ def run(context: RunContext) -> StepResult:
         rows_out=rows,
         rejected=rejected,
         facts={
-            "files new": new,
-            "files changed": len(loads) - new,
-            "files unchanged": len(snapshots) + 1 - len(loads),
-            "files refused": len(refused),
+            "files": {
+                "new": new,
+                "changed": len(loads) - new,
+                "unchanged": len(snapshots) + 1 - len(loads),
+                "refused": len(refused),
+            }
         },
         refused=refused,
     )
@@ -118,11 +120,15 @@ def load_snapshot(settings: Settings, run_id: str, extraction_date: date, file: 
         rejected = rejected_lines_frame(snapshot.rejected, file.key, file.day)
         replace_rejected(db, rejected, day=file.day, step=2, run_id=run_id)
         record_load(
-            db, table=table, parent=BRONZE_SNAPSHOTS, run_id=run_id, row_count=rows, rejected_count=len(rejected), day=file.day
+            db,
+            table=table,
+            parent=BRONZE_SNAPSHOTS,
+            run_id=run_id,
+            row_count=rows,
+            rejected_count=len(rejected),
+            day=file.day,
         )
-        record_file(
-            db, file, table=table, run_id=run_id, bronze_rows=rows, rejected_lines=len(rejected), day=file.day
-        )
+        record_file(db, file, table=table, run_id=run_id, bronze_rows=rows, rejected_lines=len(rejected), day=file.day)
     log.info("%s → %s: %d rows, %d rejected", file, BRONZE_SNAPSHOTS, rows, len(rejected))
     return FileLoad(file, rows, len(rejected))
 
@@ -164,8 +170,8 @@ def _check_calendar(known: Mapping[str, IngestedFile], snapshots: list[SnapshotF
         if ingested and ingested.partition_date != file.day.date:
             raise DataRefusedError(
                 f"{file} was loaded as the day {ingested.partition_date}, and would now be {file.day}",
-                hint="set PARTITION_START_DATE back; to really move all days, drop the schemas bronze, silver, gold, meta, "
-                "partitions and staging first",
+                hint="set PARTITION_START_DATE back; to really move all days, empty the warehouse first: "
+                "sql_scripts/schemas/drop_schemas.sql",
             )
 
 

@@ -1,7 +1,7 @@
 """Step 3: bronze → cleaned text, one day at a time; and the cleaned leads.
 
-A day is cleaned when bronze holds another load of it than silver was made from. Its rows wait in schema staging, one table
-a day, for step 4 to give them their types.
+A day is cleaned when bronze holds another load of it than silver was made from. Its rows wait in schema staging, one
+table a day, for step 4 to give them their types.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class DayClean:
 
 
 def run(context: RunContext) -> StepResult:
-    # --- which days silver has not, or has from another load ------------------------------------------------------------
+    # --- which days silver has not, or has from another load --------------------------------------
     with transaction(context.settings) as db:
         days = current_loads(db, BRONZE_SNAPSHOTS)
         leads = current_loads(db, BRONZE_LEADS).get(BRONZE_LEADS)
@@ -54,23 +54,22 @@ def run(context: RunContext) -> StepResult:
         leads_done = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
     pending = [load for load in days.values() if context.full_refresh or not _is_done(load, done)]
 
-    # --- clean ----------------------------------------------------------------------------------------------------------
+    # --- clean ------------------------------------------------------------------------------------
     cleaned = context.for_each(partial(clean_day, context.settings, context.run_id), pending)
     leads_are_new = leads is not None and (leads_done is None or leads_done.built_from != (leads.load_id,))
     if leads is not None and (context.full_refresh or leads_are_new):
         cleaned.append(clean_leads(context.settings, context.run_id, leads))
 
-    # --- what came of it -------------------------------------------------------------------------------------------------
+    # --- what came of it --------------------------------------------------------------------------
     return StepResult(
         rows_in=sum(day.rows_in for day in cleaned),
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum(day.rejected for day in cleaned),
-        facts={"days cleaned": len(pending), "separators": sum(day.separators for day in cleaned)},
+        facts={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
     )
 
 
 def _is_done(load: TableLoad, done: dict[str, TableLoad]) -> bool:
-    assert load.day is not None
     return any(
         table in done and done[table].built_from == (load.load_id,)
         for table in (silver_day_table(load.day), cleaned_day_table(load.day))
@@ -79,7 +78,6 @@ def _is_done(load: TableLoad, done: dict[str, TableLoad]) -> bool:
 
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
-    assert bronze.day is not None
     table = cleaned_day_table(bronze.day)
     with transaction(settings) as db:
         raw = copy_out(db, bronze.table)

@@ -1,7 +1,7 @@
 """Step 4: cleaned text → typed silver, one day at a time.
 
-Each day's cleaned text takes the place of its partition of silver.stg_csv_snapshots, and leaves staging. The parent is typed
-from the start, so the types hold for every day, also for those that come later.
+Each day's cleaned text takes the place of its partition of silver.stg_csv_snapshots, and leaves staging. The parent is
+typed from the start, so the types hold for every day, also for those that come later.
 """
 
 from __future__ import annotations
@@ -32,23 +32,21 @@ log = logging.getLogger(__name__)
 
 
 def run(context: RunContext) -> StepResult:
-    # --- which days wait ------------------------------------------------------------------------------------------------
+    # --- which days wait --------------------------------------------------------------------------
     with transaction(context.settings) as db:
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
         for load in waiting:
-            assert load.day is not None
             create_day_table(db, SILVER_SNAPSHOTS, silver_day_table(load.day), str(load.day))
 
-    # --- type them ------------------------------------------------------------------------------------------------------
+    # --- type them --------------------------------------------------------------------------------
     typed = context.for_each(partial(type_day, context.settings, context.run_id), waiting)
     return StepResult(
-        rows_in=sum(load.row_count for load in waiting), rows_out=sum(typed), facts={"days typed": len(typed)}
+        rows_in=sum(load.row_count for load in waiting), rows_out=sum(typed), facts={"days": {"typed": len(typed)}}
     )
 
 
 def type_day(settings: Settings, run_id: str, cleaned: TableLoad) -> int:
     """Put one day's cleaned text, typed, in place of its silver partition, in one transaction."""
-    assert cleaned.day is not None
     table = silver_day_table(cleaned.day)
     with transaction(settings) as db:
         empty_table(db, table)

@@ -1,7 +1,7 @@
 """Step 6: silver → gold: match snapshot rows to backend leads, grade them, publish.
 
 A day is matched when its silver rows or the leads are another load than gold was made from. Days are built aside, in
-parallel, and take their places together in one short transaction: a reader sees the old gold or the new one, never a mix.
+parallel, and take their places together in one short transaction: a reader sees the old gold or the new, never a mix.
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
 """
 
@@ -49,16 +49,18 @@ class DayMatch:
 
 
 def run(context: RunContext) -> StepResult:
-    # --- which days gold has not, or has from another load ---------------------------------------------------------------
+    # --- which days gold has not, or has from another load ----------------------------------------
     with transaction(context.settings) as db:
         silver = current_loads(db, SILVER_SNAPSHOTS)
         leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
         gold = current_loads(db, GOLD_MATCHING)
     if leads is None:
-        raise CheckFailedError(f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2")
+        raise CheckFailedError(
+            f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
+        )
     pending = [load for load in silver.values() if context.full_refresh or not _is_done(load, leads, gold)]
 
-    # --- match and publish -----------------------------------------------------------------------------------------------
+    # --- match and publish ------------------------------------------------------------------------
     matched = context.for_each(partial(match_day, context.settings, leads), pending)
     if matched:
         with transaction(context.settings) as db:
@@ -66,17 +68,16 @@ def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         published = current_loads(db, GOLD_MATCHING)
 
-    # --- what came of it -------------------------------------------------------------------------------------------------
+    # --- what came of it --------------------------------------------------------------------------
     totals = {name: sum(load.facts[name] for load in published.values()) for name in _SCENARIOS}
     return StepResult(
         rows_in=sum(load.row_count for load in pending),
         rows_out=sum(match.rows for match in matched),
-        facts={"days published": len(matched), **{f"matched {name}": count for name, count in totals.items()}},
+        facts={"days": {"published": len(matched)}, "matched": totals},
     )
 
 
 def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad]) -> bool:
-    assert silver.day is not None
     published = gold.get(gold_day_table(silver.day))
     return published is not None and published.built_from == (silver.load_id, leads.load_id)
 
@@ -84,7 +85,6 @@ def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad])
 def match_day(settings: Settings, leads: TableLoad, silver: TableLoad) -> DayMatch:
     """Build one day of gold aside, in one transaction."""
     day = silver.day
-    assert day is not None
     table = table_name(staged_gold_day_table(day))
     partition_date = sql.Literal(day.date)
     with transaction(settings) as db:

@@ -164,7 +164,9 @@ class Bucket:
             self.put(file.relative_to(folder).as_posix(), file.read_bytes())
 
 
-HEADER = tuple("ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status".split(","))
+HEADER = tuple(
+    "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status".split(",")
+)
 ORDINARY_ROW = {
     "ENTRYDATE": "02/05/2023",
     "LEADNUMBER": "1",
@@ -186,5 +188,3 @@ ORDINARY_ROW = {
 @pytest.fixture
 def bucket(settings: Settings) -> Bucket:
     return Bucket(settings)
-
-

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 
 @dataclass(frozen=True, order=True)
@@ -11,16 +11,16 @@ class Day:
     """The snapshot day that CSV file number `number` stands for: its `_partition_date` is `date`."""
 
     number: int
-    date: date
+    date: dt.date
 
     @classmethod
-    def of_file(cls, number: int, partition_start_date: date) -> Day:
+    def of_file(cls, number: int, partition_start_date: dt.date) -> Day:
         """File n is the day PARTITION_START_DATE + (n - 1) (SPEC §3).
 
         Raises:
             OverflowError: no calendar has that day.
         """
-        return cls(number, partition_start_date + timedelta(days=number - 1))
+        return cls(number, partition_start_date + dt.timedelta(days=number - 1))
 
     @property
     def suffix(self) -> str:

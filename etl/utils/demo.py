@@ -12,6 +12,7 @@ import click
 from pydantic import SecretStr
 
 from etl.utils.embedded import EmbeddedPostgres, s3_server, start_postgres, upload_folder
+from etl.utils.load import run_sql, transaction
 from etl.utils.sample_data import ensure_sample
 from etl.utils.utils_connection import Settings, s3_client
 
@@ -48,8 +49,21 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
     postgres = start_postgres(LOCAL)
     with s3_server() as endpoint:
         settings = demo_settings(postgres, endpoint)
+        _make_way_for(data, settings)
         upload_folder(s3_client(settings), BUCKET, data)
         yield DemoEnvironment(settings, postgres)
+
+
+def _make_way_for(data: Path, settings: Settings) -> None:
+    """Empty the demo's warehouse when it was filled from another folder: the days of two sources do not belong together."""
+    marker = LOCAL / "filled-from"
+    before = marker.read_text(encoding="utf-8") if marker.exists() else ""
+    now = str(data.resolve())
+    if before not in ("", now):
+        log.warning("the demo's warehouse held the data of %s: it is emptied for that of %s", before, now)
+        with transaction(settings) as db:
+            run_sql(db, "schemas/drop_schemas.sql")
+    marker.write_text(now, encoding="utf-8")
 
 
 def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:

@@ -1,7 +1,7 @@
 """S3 object → text frame.
 
-A CSV file holds one row per CRM lead of that day's snapshot. Its cells arrive as text, exactly as they stand in the file:
-`02139` keeps its zero and `NA` stays `NA`, because type inference once lost 19,038 ZIPs here. An empty cell is NULL.
+A CSV file holds one row per CRM lead of that day's snapshot. Its cells arrive as text, exactly as they stand in the
+file: `02139` keeps its zero and `NA` stays `NA`, because type inference once lost 19,038 ZIPs. An empty cell is NULL.
 Knows boto3 and pyarrow, no database.
 """
 
@@ -55,7 +55,7 @@ OPTIONAL_COLUMNS = frozenset({"location"})
 LEADS_COLUMNS = ("lead_UUID", "phone_hash", "email_hash")
 
 
-# --- which objects there are ------------------------------------------------------------------------------------------
+# --- which objects there are ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def fetch(client: S3Client, source: SourceObject) -> bytes:
         return body.read()
 
 
-# --- CSV bytes → text table -------------------------------------------------------------------------------------------
+# --- CSV bytes → text table -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class CsvText(NamedTuple):
 def read_csv_text(raw: bytes) -> CsvText:
     """Read CSV (RFC 4180) into text cells. Never raises on content, whatever the header says.
 
-    A record that breaks the rules is rejected with its line number and raw text: another number of fields than the header,
-    a stray or unbalanced quote, a NUL byte (PostgreSQL's text cannot hold one). Wholly empty lines are no records.
+    A record that breaks the rules is rejected with its line number and raw text: another number of fields than the
+    header, a stray or unbalanced quote, a NUL byte (PostgreSQL's text cannot hold one). An empty line is no record.
     """
     content, encoding = _as_utf8(raw)
     if b'"' in content or b"\0" in content or _has_empty_lines(content):
@@ -317,14 +317,14 @@ def _empty_table(header: Sequence[str]) -> pa.Table:
     return pa.table([pa.array([], pa.string()) for _ in header], names=list(header))
 
 
-# --- text table → bronze frame ----------------------------------------------------------------------------------------
+# --- text table → bronze frame --------------------------------------------------------------------
 
 
 class Snapshot(NamedTuple):
     """One CSV file, ready for bronze.csv_snapshots."""
 
     rows: pd.DataFrame
-    """One row per record: BRONZE_COLUMNS, `_extraction_date`, `_partition_date`, `_source_file`, `_source_row`, `_extra`."""
+    """One row per record: BRONZE_COLUMNS and `_extraction_date _partition_date _source_file _source_row _extra`."""
     rejected: list[RejectedLine]
 
 
@@ -431,11 +431,11 @@ def extract_parquet(client: S3Client, source: SourceObject, extraction_date: dat
 
 def read_leads(raw: bytes, source: SourceObject) -> pd.DataFrame:
     """Read the parquet's three text columns (see `extract_parquet`)."""
-    import pyarrow.parquet
+    from pyarrow import parquet
 
     hint = "have it delivered again: three text columns lead_UUID, phone_hash, email_hash"
     try:
-        table = pa.parquet.read_table(pa.BufferReader(raw), use_threads=False)
+        table = parquet.read_table(pa.BufferReader(raw), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataRefusedError(f"{source} is no readable parquet file: {shorten(error)}", hint=hint) from error
     missing = [name for name in LEADS_COLUMNS if name not in table.column_names]

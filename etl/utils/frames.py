@@ -17,7 +17,8 @@ def text_array(column: pd.Series) -> pa.Array:
 
 def text_frame(table: pa.Table) -> pd.DataFrame:
     """A frame over the very memory of an Arrow table of text."""
-    return table.to_pandas(types_mapper={pa.string(): TEXT}.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): TEXT}.get)
+    return frame
 
 
 def repeated(value: str, count: int) -> pd.arrays.ArrowExtensionArray:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -37,8 +37,7 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
     with explained_postgres_errors(settings):
         connection = postgres_engine(settings).raw_connection()
         try:
-            with connection.cursor() as db:
-                yield db
+            yield cast("Cursor", connection.cursor())
             connection.commit()
         except BaseException:
             with suppress(psycopg2.Error):  # the connection itself may be what was lost
@@ -54,7 +53,7 @@ def table_name(qualified: str) -> sql.Identifier:
 
 
 def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
-    """Execute a file of sql_scripts/, its `{placeholders}` filled with quoted names or literals; return its row count."""
+    """Execute a file of sql_scripts/, its `{placeholders}` filled with quoted names or literals. Returns its rows."""
     db.execute(sql.SQL(_script_text(script)).format(**names) if names else _script_text(script))
     return db.rowcount
 

@@ -55,8 +55,8 @@ class StepResult:
     rows_in: int = 0
     rows_out: int = 0
     rejected: int = 0
-    facts: Mapping[str, int] = field(default_factory=dict)
-    """What else the summary shall say, in the order of saying: `{"files new": 22}`."""
+    facts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What else the summary shall say: `{"files": {"new": 22, "changed": 0}}`."""
     refused: Sequence[DataRefusedError] = ()
     """Source files that were left out, each with its reason."""
 

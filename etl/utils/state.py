@@ -62,10 +62,17 @@ class TableLoad:
     load_id: int
     built_from: tuple[int, ...]
     row_count: int
-    day: Day | None
+    of_day: Day | None
     rejected_count: int = 0
     separator_count: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def day(self) -> Day:
+        """The day that this table holds: tables of leads have none."""
+        if self.of_day is None:
+            raise ValueError(f"{self.table} holds no single day")
+        return self.of_day
 
 
 def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
@@ -76,7 +83,8 @@ def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
     db.execute(
         """
         select
-            table_name, load_id, built_from, row_count, file_number, partition_date, rejected_count, separator_count, facts
+            table_name, load_id, built_from, row_count, file_number, partition_date,
+            rejected_count, separator_count, facts
         from meta.table_loads
         where parent_table = %s and pg_relation_filenode(to_regclass(table_name)) = file_node
         order by file_number nulls first
@@ -90,7 +98,7 @@ def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
             load_id=load_id,
             built_from=tuple(built_from),
             row_count=row_count,
-            day=Day(number, day) if number is not None else None,
+            of_day=Day(number, day) if number is not None else None,
             rejected_count=rejected,
             separator_count=separators,
             facts=facts,
@@ -171,7 +179,7 @@ def forget_load(db: Cursor, table: str) -> None:
     db.execute("delete from meta.table_loads where table_name = %s", (table,))
 
 
-# --- source files -----------------------------------------------------------------------------------------------------
+# --- source files ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,7 @@ def record_file(
     )
 
 
-# --- quarantine -------------------------------------------------------------------------------------------------------
+# --- quarantine -----------------------------------------------------------------------------------
 
 
 def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day, step: int, run_id: str) -> None:
@@ -252,7 +260,7 @@ def rejected_lines_frame(lines: Iterable[RejectedLine], source_file: str, day: D
     )
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- runs -----------------------------------------------------------------------------------------
 
 
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:

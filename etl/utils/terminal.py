@@ -56,45 +56,54 @@ def print_error(error: PipelineError) -> None:
 
 
 def print_summary(report: RunReport) -> None:
-    """Print what each step did, and what stands in the layers now."""
+    """Print what each step did, and what stands in the tables now. Fits a terminal of 80 columns."""
     if not report.steps:
         return
     console = Console(highlight=False, soft_wrap=True)
+    for part in (_steps_table(report), _facts_table(report), _tables_table(report)):
+        console.print()
+        console.print(part)
     console.print()
-    console.print(_steps_table(report))
-    console.print()
-    console.print(_layers_table(report))
-    console.print()
-    outcome = {0: "complete", 2: "data refused"}.get(report.exit_code, "failed")
-    console.print(
-        Text(f"{outcome} ", style="bold green" if report.exit_code == 0 else "bold red"),
-        f"in {report.seconds:.2f} s · run {report.run_id}",
-        sep="",
-    )
+    outcome, style = ("complete", "bold green") if report.exit_code == 0 else (report.status, "bold red")
+    console.print(Text(outcome, style=style), f"in {report.seconds:.2f} s, run {report.run_id}")
 
 
 def _steps_table(report: RunReport) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("step")
-    for heading in ("rows in", "rows out", "rejected", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+    table = _plain_table("step", "rows in", "rows out", "rejected", "seconds")
     for done in report.steps:
-        result = done.result
         moves_rows = done.step.number not in (1, 5)
+        counts = (done.result.rows_in, done.result.rows_out, done.result.rejected)
         table.add_row(
-            f"{done.step.number} {done.step.title}",
-            *(f"{count:,}" if moves_rows else "" for count in (result.rows_in, result.rows_out, result.rejected)),
+            f"{done.step.number}  {done.step.title}",
+            *(f"{count:,}" if moves_rows else "" for count in counts),
             f"{done.seconds:.2f}",
-            " · ".join(f"{name} {count:,}" for name, count in result.facts.items()),
         )
     return table
 
 
-def _layers_table(report: RunReport) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("table")
-    table.add_column("rows", justify="right")
+def _facts_table(report: RunReport) -> Table:
+    facts: dict[str, dict[str, int]] = {}
+    for done in report.steps:
+        for subject, counts in done.result.facts.items():
+            facts.setdefault(subject, {}).update(counts)
+    table = _plain_table("", "")
+    table.show_header = False
+    table.columns[1].justify = "left"
+    for subject, counts in facts.items():
+        table.add_row(subject, " · ".join(f"{count:,} {what}" for what, count in counts.items()))
+    return table
+
+
+def _tables_table(report: RunReport) -> Table:
+    table = _plain_table("table", "rows now")
     for name, rows in report.rows_per_table.items():
         table.add_row(name, f"{rows:,}")
+    return table
+
+
+def _plain_table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table

@@ -1,8 +1,8 @@
 """Frame → frame: the cleaning rules of SPEC §5. Pure: nothing is read, written or changed in place.
 
-Frames come in and go out; in between a column is an Arrow array, whose compute kernels cost a tenth of pandas' for a day of
-3,700 rows. Rules work on the distinct values of a column and are spread back over its rows: a snapshot of thousands of leads
-has a few dozen dates and states. Blanks around a date, a number or a code are no part of it; in text columns they stay.
+Frames come in and go out; in between a column is an Arrow array: for a day of 3,700 rows its compute kernels take a
+sixth of the time that pandas' own methods do. Dates are read once per distinct value and spread back over the rows.
+Blanks around a date, a number or a code are no part of it; in text columns they stay.
 """
 
 from __future__ import annotations
@@ -49,12 +49,11 @@ NOT_AN_APPOINTMENT = "nu"
 """An APPT_DATE of `nu` marks a broken export row: it is quarantined."""
 
 USPS_STATES = frozenset(
-    # 50 states
-    "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR PA "
-    "RI SC SD TN TX UT VT VA WA WV WI WY "
-    # District of Columbia and the territories
+    "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR "
+    "PA RI SC SD TN TX UT VT VA WA WV WI WY "
     "DC AS GU MP PR VI".split()
 )
+"""The 50 states; the District of Columbia and the territories."""
 
 FLAGS = {"0": "0", "1": "1", "True": "1", "False": "0"}
 """Set and Demo as the CRM writes them → as an integer."""
@@ -67,7 +66,7 @@ MAX_LENGTH = {
     "job_status": 100,
     "location": 255,
 }
-"""Characters that the silver columns hold (sql_scripts/silver/create_silver_tables.sql); longer values are quarantined."""
+"""Characters that a column of sql_scripts/silver/create_silver_tables.sql holds; longer values are quarantined."""
 
 
 class CleanSnapshots(NamedTuple):
@@ -149,8 +148,8 @@ class Moments(NamedTuple):
 def parse_moment(text: pa.Array) -> Moments:
     """Read dates that a time of day may follow: `date` as YYYY-MM-DD and `time` as HH:MM:SS, both text.
 
-    The date is MM/DD/YYYY or YYYY-MM-DD, or, with dashes and the year last, DD-MM-YYYY: day first. The time is 24-hour, or
-    12-hour with AM or PM. NULL where the text is anything else, or no day of the calendar or no time of the clock.
+    The date is MM/DD/YYYY or YYYY-MM-DD, or, with dashes and the year last, DD-MM-YYYY: day first. The time is 24-hour,
+    or 12-hour with AM or PM. NULL where the text is anything else, or no day of the calendar or no time of the clock.
     """
     iso = text
     for layout, year_first in _OTHER_DATE_LAYOUTS:
@@ -193,14 +192,14 @@ _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
 
 
 def clean_state(state: pa.Array, location: pa.Array) -> pa.Array:
-    """A USPS code stays; anything else is taken from a location like `Las Vegas | NV`, when that names one; else NULL."""
+    """A USPS code stays; anything else is taken from a location like `Las Vegas | NV` that names one; else NULL."""
     code_of_location = pc.struct_field(pc.extract_regex(location, r"\|\s*(?P<code>[A-Z]{2})$"), "code")
     own, other = (pc.if_else(pc.is_in(code, _USPS_STATES), code, None) for code in (state, code_of_location))
     return pc.coalesce(own, other)
 
 
 def clean_zip(text: pa.Array) -> pa.Array:
-    """Five digits stay, with their leading zeros; superfluous zeros before them go; ZIP+4 keeps its first five; else NULL."""
+    """Five digits stay, `02139` as well; superfluous zeros before them go; ZIP+4 keeps its first five; else NULL."""
     return pc.struct_field(pc.extract_regex(text, r"^0*(?P<zip>[0-9]{5})(?:-[0-9]{4})?$"), "zip")
 
 
@@ -236,13 +235,15 @@ def _any_of(masks: Iterable[pa.Array]) -> pa.Array:
 
 
 def _known(mask: pa.Array) -> np.ndarray:
-    return pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    known: np.ndarray = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    return known
 
 
 def _numbers(parts: pa.StructArray, name: str) -> np.ndarray:
     """A group's digits as numbers; 0 where it took no part in the match."""
     digits = pc.struct_field(parts, name)
-    return pc.fill_null(pc.if_else(pc.equal(digits, ""), "0", digits), "0").cast(pa.int32()).to_numpy()
+    numbers: np.ndarray = pc.fill_null(pc.if_else(pc.equal(digits, ""), "0", digits), "0").cast(pa.int32()).to_numpy()
+    return numbers
 
 
 def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, faults: dict[str, pa.Array]) -> pd.DataFrame:
@@ -280,7 +281,7 @@ class CleanLeads(NamedTuple):
 
 
 def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
-    """Clean rows of bronze.leads_parquet by the rules of SPEC §5: the Source of Truth has whole, comparable, distinct ids.
+    """Clean rows of bronze.leads_parquet by the rules of SPEC §5: the Source of Truth has whole and distinct ids.
 
     Args:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, as text of any kind.

@@ -1,4 +1,4 @@
-"""Checks while data goes into Postgres. A check that fails raises inside the transaction that it guards: nothing is kept."""
+"""Checks while data goes into Postgres. One that fails raises inside the transaction it guards: nothing is kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_reconciled(bronze: TableLoad, *, loaded: int, rejected: int, separator
     """
     if bronze.row_count != loaded + rejected + separators:
         raise CheckFailedError(
-            f"{bronze.day}: {bronze.table} was loaded with {bronze.row_count} rows, but {loaded} are clean + {rejected} "
-            f"rejected + {separators} separators",
+            f"{bronze.day}: {bronze.table} was loaded with {bronze.row_count} rows, but {loaded} are clean, {rejected} "
+            f"rejected and {separators} separators",
             hint="rows were changed by other hands: load the day again with --full-refresh",
         )

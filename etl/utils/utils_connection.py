@@ -16,8 +16,8 @@ from etl.utils.errors import PostgresError, SettingsError, SourceError
 
 if TYPE_CHECKING:
     import boto3
-    from types_boto3_s3 import S3Client
     from sqlalchemy import Engine
+    from types_boto3_s3 import S3Client
 
 
 class Settings(BaseSettings):
@@ -116,7 +116,7 @@ def _variable(fault: Any) -> str:
     return "_".join(str(part) for part in fault["loc"]).upper()
 
 
-# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+# --- PostgreSQL -----------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4)
@@ -192,15 +192,15 @@ def _postgres_hint(error: BaseException | None) -> str:
     )
 
 
-# --- S3 ---------------------------------------------------------------------------------------------------------------
+# --- S3 -------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4)
 def s3_client(settings: Settings) -> S3Client:
     """The S3 client: one per process and settings, safe to share between threads.
 
-    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, else whatever boto3 finds by itself. Their identity must be
-    S3_IAM_USER_ARN where that is set; they are then exchanged for those of S3_IAM_ROLE_ARN where that is set.
+    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, else whatever boto3 finds by itself. Where
+    S3_IAM_USER_ARN is set, they must be that user's; where S3_IAM_ROLE_ARN is set, that role's take their place.
 
     Raises:
         SettingsError: the identity is another one.

@@ -1,0 +1,54 @@
+# Everything here works on a machine that has Python 3.11+, make and git. `make` alone lists what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-stop run test lint format requirements clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3, with sample data
+	$(BIN)/python main.py --demo
+
+demo-stop: $(VENV)/run.installed ## Stop the demo's PostgreSQL; its data stays in .local/
+	$(BIN)/python -m etl.utils.embedded stop
+
+run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
+	$(BIN)/python main.py
+
+test: $(VENV)/dev.installed ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.installed ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.installed ## Bring the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+requirements: $(VENV)/dev.installed ## Compile requirements*.in into the pinned requirements*.txt
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
+		--custom-compile-command "make requirements" --output-file requirements.txt requirements.in
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
+		--custom-compile-command "make requirements" --output-file requirements-dev.txt requirements-dev.in
+
+clean: demo-stop ## Stop the demo and delete .local/ and the virtual environment
+	rm -rf .local $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.installed: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.installed: requirements-dev.txt $(VENV)/run.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
