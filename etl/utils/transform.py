@@ -217,6 +217,7 @@ def _as_flag(text: pa.Array) -> pa.Array:
 
 
 _NULL_WORDS = pa.array(NULL_WORDS)
+_NO_VALUE = pa.array([*NULL_WORDS, None])
 _USPS_STATES = pa.array(sorted(USPS_STATES))
 _FLAG_WORDS = pa.array(list(FLAGS))
 _FLAG_NUMBERS = pa.array(list(FLAGS.values()))
@@ -289,7 +290,7 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     ids = {"lead_uuid": "lead_UUID", "phone_hash": "phone_hash", "email_hash": "email_hash"}
     column = {name: text_array(raw[bronze_name]) for name, bronze_name in ids.items()}
     bare = {name: pc.utf8_trim_whitespace(values) for name, values in column.items()}
-    missing = _any_of(pc.fill_null(pc.is_in(values, _NULL_WORDS), True) for values in bare.values())
+    missing = _any_of(pc.is_in(values, _NO_VALUE) for values in bare.values())
     clean = text_frame(
         pa.table(
             {

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -227,8 +228,14 @@ def s3_client(settings: Settings) -> S3Client:
                 read_timeout=60,
                 max_pool_connections=32,
                 retries={"mode": "standard", "max_attempts": 5},
+                # A server on this machine is not behind the proxy that the environment may name.
+                proxies={} if _is_loopback(settings.aws_endpoint_url_s3) else None,
             ),
         )
+
+
+def _is_loopback(url: str | None) -> bool:
+    return urlsplit(url or "").hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

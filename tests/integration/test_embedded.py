@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -39,7 +40,9 @@ def new_root() -> Iterator[Path]:
 def first_starts() -> Iterator[list[EmbeddedPostgres]]:
     """One first start for all tests, as it takes a second, and the worst: two at once where others were killed."""
     with temporary_root() as root:
-        (root / "postgres").mkdir(parents=True)
+        root.mkdir()
+        root.chmod(0o711)
+        (root / "postgres").mkdir()
         (root / "postgres" / "PG_VERSION").write_text("18\n")
         (root / "postgres.new-abc").mkdir()
         with ThreadPoolExecutor(2) as pool:
@@ -271,6 +274,8 @@ def test_a_port_asked_for_by_name_is_not_replaced_by_another(shared_root: Path, 
 def test_a_server_that_was_killed_starts_again_with_its_data(server: EmbeddedPostgres, shared_root: Path) -> None:
     query_as_owner(server, "create table written_before_the_crash as select 1 as i")
     os.kill(server_pid(shared_root), signal.SIGKILL)
+    while embedded.running_postgres(shared_root):
+        time.sleep(0.01)
     again = start_postgres(shared_root)
     assert query_as_owner(again, "select i from written_before_the_crash") == [(1,)]
 
