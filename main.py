@@ -87,5 +87,14 @@ def main(
         return error.exit_code
 
 
+def run_command_line() -> int:
+    """Wrong flags are a failure, 1: click's own 2 would say that data was refused."""
+    try:
+        return int(main(standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(standalone_mode=False))
+    sys.exit(run_command_line())

@@ -66,8 +66,8 @@ def settings(postgres_server: Settings, s3_endpoint: str, request: pytest.Fixtur
 
 @contextmanager
 def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> Iterator[Settings]:
-    """An empty warehouse and an empty bucket of its owner's own. There is one warehouse: it is one owner's at a time."""
-    _drop_schemas(postgres_server)
+    """An empty warehouse and an empty bucket. There is one warehouse: it is one owner's at a time."""
+    drop_schemas(postgres_server)
     bucket = f"test-{abs(hash(owner)):x}"
     settings = postgres_server.model_copy(update={"aws_endpoint_url_s3": s3_endpoint, "s3_bucket_name": bucket})
     s3_client(settings).create_bucket(Bucket=bucket)
@@ -75,7 +75,8 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
     postgres_engine(settings).dispose()
 
 
-def _drop_schemas(settings: Settings) -> None:
+def drop_schemas(settings: Settings) -> None:
+    """Empty the warehouse, the pipeline's books included."""
     with psycopg2.connect(**connection_arguments(settings)) as connection, connection.cursor() as db:
         db.execute(f"drop schema if exists {', '.join(SCHEMAS)} cascade")
     connection.close()

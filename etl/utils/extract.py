@@ -284,7 +284,8 @@ def _read_records(content: str, encoding: str) -> CsvText:
 def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
     """Read one record: its fields, where the next one starts, and what is wrong with it (`""`: nothing).
 
-    A quote that is never closed would swallow the rest of the file: such a record is taken to end with its first line.
+    A quote in the wrong place would swallow the lines up to the next one: a record at fault is taken to end with its
+    first line.
     """
     fields: list[str] = []
     position = start
@@ -303,7 +304,7 @@ def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
         if line_end:
             return fields, line_end.end(), ""
         unclosed = quoted is None and field.end() == field.start()
-        line_end = _LINE_END.search(content, start if unclosed else position)
+        line_end = _LINE_END.search(content, start)
         fault = "quote is never closed" if unclosed else "stray quote"
         return fields, line_end.end() if line_end else len(content), fault
 
@@ -348,13 +349,15 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     """Read one CSV file as bronze wants it.
 
     Raises:
-        DataRefusedError: its header lacks a required column, or has one twice.
+        DataRefusedError: its header lacks a required column, or has one twice; an empty file has nothing to refuse.
     """
     text = read_csv_text(raw)
     if text.encoding != "utf-8":
         log.warning("%s is not UTF-8: read as %s", file, text.encoding)
-    check_header(text.table.column_names, file)
-    rows = minimal_clean_csv(text_frame(text.table))
+    is_empty = not text.table.column_names and not text.rejected
+    table = _empty_table(BRONZE_COLUMNS) if is_empty else text.table
+    check_header(table.column_names, file)
+    rows = minimal_clean_csv(text_frame(table))
     unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
     if unknown:
         log.warning("%s has columns that bronze has not: %s. They are kept in _extra", file, ", ".join(unknown))
@@ -376,8 +379,6 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     Raises:
         DataRefusedError: naming every missing and every doubled column.
     """
-    if not names:
-        return  # an empty file: there is nothing to refuse
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
     doubled = [name for name, count in counts.items() if count > 1]

@@ -178,14 +178,16 @@ def parse_moment(text: pa.Array) -> Moments:
     )
 
 
+_BLANK = r"[\s\v\x1c-\x1f\x85\pZ]"
+"""What `utf8_trim_whitespace` trims; RE2's `\\s` alone knows no blank beyond ASCII."""
 _OTHER_DATE_LAYOUTS = (
     (r"^([0-9]{2})/([0-9]{2})/([0-9]{4})", r"\3-\1-\2"),
     (r"^([0-9]{2})-([0-9]{2})-([0-9]{4})", r"\3-\2-\1"),
 )
 _MOMENT = (
     r"^(?P<date>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2}))"
-    r"(?P<time>(?:\s+|T)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})"
-    r"(?::(?P<second>[0-9]{2})(?:\.[0-9]{1,6})?)?(?:\s*(?P<half>[AaPp][Mm]))?)?$"
+    rf"(?P<time>(?:{_BLANK}+|T)(?P<hour>[0-9]{{1,2}}):(?P<minute>[0-9]{{2}})"
+    rf"(?::(?P<second>[0-9]{{2}})(?:\.[0-9]{{1,6}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?)?$"
 )
 _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
 """By month; 0 for months that there are not."""
@@ -193,7 +195,7 @@ _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
 
 def clean_state(state: pa.Array, location: pa.Array) -> pa.Array:
     """A USPS code stays; anything else is taken from a location like `Las Vegas | NV` that names one; else NULL."""
-    code_of_location = pc.struct_field(pc.extract_regex(location, r"\|\s*(?P<code>[A-Z]{2})$"), "code")
+    code_of_location = pc.struct_field(pc.extract_regex(location, rf"\|{_BLANK}*(?P<code>[A-Z]{{2}})$"), "code")
     own, other = (pc.if_else(pc.is_in(code, _USPS_STATES), code, None) for code in (state, code_of_location))
     return pc.coalesce(own, other)
 

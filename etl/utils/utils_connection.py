@@ -170,7 +170,7 @@ def explained_postgres_errors(settings: Settings) -> Iterator[None]:
 
 def _first_lines(error: BaseException | None) -> str:
     # The rest of a server message is its CONTEXT, which can hold whole rows.
-    return " ".join(str(error).strip().splitlines()[:2]).strip()
+    return " ".join(" ".join(str(error).strip().splitlines()[:2]).split())
 
 
 _POSTGRES_HINTS = (
