@@ -9,7 +9,7 @@ import click
 
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.errors import PipelineError
-from etl.utils.terminal import configure_logging, print_error, run_and_report
+from etl.utils.terminal import configure_logging, print_error, print_unexpected, run_and_report
 from etl.utils.utils_connection import load_settings
 
 STEP_NUMBER = click.IntRange(1, len(STEPS))
@@ -93,6 +93,9 @@ def run_command_line() -> int:
         return int(main(standalone_mode=False))
     except click.ClickException as error:
         error.show()
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last one to know: it ends the run, and says so
+        print_unexpected(error)
         return 1
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from etl.utils.errors import DataRefusedError
+from etl.utils.errors import DataRefusedError, shorten
 from etl.utils.extract import (
+    Snapshot,
     SnapshotFile,
     SourceObject,
     discover_snapshots,
@@ -86,8 +87,9 @@ def run(context: RunContext) -> StepResult:
         log.warning("s3://%s/%s is gone from S3: its rows are kept", known[key].source.bucket, key)
     rows = sum(load.rows for load in loads)
     rejected = sum(load.rejected for load in loads)
-    new = sum(load.source.key not in known for load in loads)
     refused = [load.refused for load in loads if load.refused]
+    loaded = [load for load in loads if load.rows]
+    new = sum(load.source.key not in known for load in loaded)
     return StepResult(
         rows_in=rows + rejected,
         rows_out=rows,
@@ -95,8 +97,8 @@ def run(context: RunContext) -> StepResult:
         facts={
             "files": {
                 "new": new,
-                "changed": len(loads) - new,
-                "unchanged": len(snapshots) + 1 - len(loads),
+                "changed": len(loaded) - new,
+                "skipped": len(snapshots) + 1 - len(loaded) - len(refused),
                 "refused": len(refused),
             }
         },
@@ -108,6 +110,7 @@ def load_snapshot(settings: Settings, run_id: str, extraction_date: date, file: 
     """Load one CSV file in place of its day's rows in bronze, in one transaction."""
     try:
         snapshot = read_snapshot(fetch(s3_client(settings), file), file, extraction_date)
+        _check_readable(snapshot, file)
     except DataRefusedError as refusal:
         return FileLoad(file, refused=refusal)
     if snapshot.rows.empty:
@@ -146,6 +149,21 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         record_file(db, source, table=BRONZE_LEADS, run_id=run_id, bronze_rows=rows, rejected_lines=0, day=None)
     log.info("%s → %s: %d rows", source, BRONZE_LEADS, rows)
     return FileLoad(source, rows)
+
+
+def _check_readable(snapshot: Snapshot, file: SnapshotFile) -> None:
+    """A file of which no line is a row would empty its day.
+
+    Raises:
+        DataRefusedError: naming the first line and what is wrong with it.
+    """
+    if snapshot.rows.empty and snapshot.rejected:
+        first = snapshot.rejected[0]
+        raise DataRefusedError(
+            f"{file}: none of its {len(snapshot.rejected)} lines is a row; line {first.line}: {first.reason}: "
+            f"{shorten(first.text)}",
+            hint="have the file delivered again",
+        )
 
 
 def _stands(source: SourceObject, table: str, known: Mapping[str, IngestedFile], current: Mapping[str, object]) -> bool:

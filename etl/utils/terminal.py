@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from etl.utils.errors import PipelineError
+from etl.utils.errors import PipelineError, shorten
 from etl.utils.run import RunReport, Step, run_steps
 from etl.utils.utils_connection import Settings, load_settings
 
@@ -48,6 +48,17 @@ def run_from_environment(steps: Sequence[Step]) -> int:
         return error.exit_code
 
 
+def print_unexpected(error: Exception) -> None:
+    """Say that the pipeline itself is at fault. The traceback is for those who ask: it may show data."""
+    fault = PipelineError(
+        f"unexpected {type(error).__name__}: {shorten(error, 200)}",
+        hint="this is a fault of the pipeline: run again with --log-level debug and report what it prints. "
+        "Nothing is half done",
+    )
+    print_error(fault)
+    log.debug("how it came to this:", exc_info=error)
+
+
 def print_error(error: PipelineError) -> None:
     """Say what is wrong, where, and what to do next: on standard error, without a traceback."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -60,7 +71,7 @@ def print_summary(report: RunReport) -> None:
     if not report.steps:
         return
     console = Console(highlight=False, soft_wrap=True)
-    for part in (_steps_table(report), _facts_table(report), _tables_table(report)):
+    for part in (_steps_table(report), _facts(report), _tables_table(report)):
         console.print()
         console.print(part)
     console.print()
@@ -81,17 +92,16 @@ def _steps_table(report: RunReport) -> Table:
     return table
 
 
-def _facts_table(report: RunReport) -> Table:
+def _facts(report: RunReport) -> str:
     facts: dict[str, dict[str, int]] = {}
     for done in report.steps:
         for subject, counts in done.result.facts.items():
             facts.setdefault(subject, {}).update(counts)
-    table = _plain_table("", "")
-    table.show_header = False
-    table.columns[1].justify = "left"
-    for subject, counts in facts.items():
-        table.add_row(subject, " · ".join(f"{count:,} {what}" for what, count in counts.items()))
-    return table
+    width = max(map(len, facts), default=0)
+    return "\n".join(
+        f"{subject:<{width}}  " + " · ".join(f"{count:,} {what}" for what, count in counts.items())
+        for subject, counts in facts.items()
+    )
 
 
 def _tables_table(report: RunReport) -> Table:

@@ -4,59 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg2
 import pytest
 
-from etl.utils.embedded import running_postgres, stop_postgres
+if TYPE_CHECKING:
+    from conftest import Demo
 
-PROJECT = Path(__file__).parents[2]
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 
-def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, PROJECT / "main.py", "--demo", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def demo_folder() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="homebuddy-test-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)  # the account that runs root's server has to pass through
-        yield folder
-        stop_postgres(folder / ".local")
-
-
-@pytest.fixture(scope="module")
-def query(demo_folder: Path, real_data: Path) -> Iterator[Query]:
+def query(demo: Demo, real_data: Path) -> Query:
     """Ask the warehouse that `python main.py --demo --data ../shared/real` has filled."""
-    done = run_demo(demo_folder, "--data", str(real_data))
+    done = demo.run("--data", str(real_data))
     assert done.returncode == 0, done.stderr
-    server = running_postgres(demo_folder / ".local")
-    assert server is not None
-    connection = psycopg2.connect(
-        host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
-    )
-    connection.autocommit = True
-
-    def ask(sql: str) -> list[tuple[Any, ...]]:
-        with connection.cursor() as db:
-            db.execute(sql)
-            return db.fetchall()
-
-    yield ask
-    connection.close()
+    return demo.query
 
 
 @pytest.fixture(scope="module")
@@ -180,21 +145,21 @@ def test_each_silver_column_has_its_values(query: Query, expected: dict[str, Any
     assert found == expected["silver_columns"]
 
 
-def test_a_second_demo_loads_nothing_and_says_so(query: Query, demo_folder: Path, real_data: Path) -> None:
+def test_a_second_demo_loads_nothing_and_says_so(query: Query, demo: Demo, real_data: Path) -> None:
     before = query("select table_name, load_id, file_node from meta.table_loads order by 1")
-    done = run_demo(demo_folder, "--data", str(real_data))
+    done = demo.run("--data", str(real_data))
     assert done.returncode == 0
-    assert "0 new · 0 changed · 9 unchanged · 0 refused" in done.stdout
+    assert "0 new · 0 changed · 9 skipped · 0 refused" in done.stdout
     assert query("select table_name, load_id, file_node from meta.table_loads order by 1") == before
 
 
-def test_the_psql_line_works_as_printed(query: Query, demo_folder: Path, real_data: Path) -> None:
+def test_the_psql_line_works_as_printed(query: Query, demo: Demo, real_data: Path) -> None:
     del query  # the demo has run
-    done = run_demo(demo_folder, "--data", str(real_data))
+    done = demo.run("--data", str(real_data))
     line = next(line.strip() for line in done.stdout.splitlines() if "psql -h" in line)
     answer = subprocess.run(
         ["bash", "-c", f"{line} -Atc 'select count(*) from gold.lead_quality_matching'"],
-        cwd=demo_folder,
+        cwd=demo.folder,
         capture_output=True,
         text=True,
         check=False,

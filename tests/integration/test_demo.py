@@ -1,0 +1,70 @@
+"""`make demo` as a newcomer sees it: sample data, an embedded PostgreSQL and S3, the six steps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Demo
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def timeless(output: str) -> str:
+    """Without what differs from run to run: seconds, run id, port, and the blanks that align them."""
+    output = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "RUN", output)
+    output = re.sub(r"\d+\.\d\d\b", "SECONDS", output)
+    output = re.sub(r"127\.0\.0\.1:\d+|-p \d+", "PORT", output)
+    return "\n".join(" ".join(line.split()) for line in output.strip().splitlines())
+
+
+@pytest.fixture(scope="module")
+def first_output(demo: Demo) -> str:
+    done = demo.run()
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_readme_shows_what_the_demo_prints(first_output: str) -> None:
+    shown = re.search(r"<!-- output of `make demo` -->\n```text\n(.*?)```", README, flags=re.DOTALL)
+    assert shown is not None
+    assert timeless(shown[1]) == timeless(first_output)
+
+
+def test_the_sample_has_every_layer_filled_and_every_scenario(first_output: str, demo: Demo) -> None:
+    del first_output
+    assert demo.query("select count(*), count(distinct _partition_date) from silver.stg_csv_snapshots")[0][1] == 22
+    assert dict(demo.query("select scenario, row_count > 0 from gold.match_scenarios")) == dict.fromkeys(
+        ("both", "email_only", "phone_only", "none"), True
+    )
+
+
+def test_running_the_demo_again_loads_nothing_and_changes_nothing(first_output: str, demo: Demo) -> None:
+    del first_output
+    books = "select table_name, load_id, file_node, row_count from meta.table_loads order by 1"
+    before = demo.query(books)
+    done = demo.run()
+    assert done.returncode == 0, done.stderr
+    assert "0 new · 0 changed · 23 skipped · 0 refused" in done.stdout
+    assert demo.query(books) == before
+
+
+def test_another_data_folder_takes_the_place_of_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
+    del first_output
+    sample = demo.folder / ".local" / "sample"
+    for part, name in (("SFTP", "data_7.csv"), ("parquet", "leads.parquet")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / name).write_bytes((sample / part / name).read_bytes())
+    done = demo.run("--data", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert demo.query("select distinct _partition_date::text from gold.lead_quality_matching") == [("2024-10-07",)]
+
+
+def test_no_password_stands_in_what_the_demo_prints(first_output: str, demo: Demo) -> None:
+    password = (demo.folder / ".local" / "pgpass").read_text(encoding="utf-8").strip().rsplit(":", 1)[1]
+    done = demo.run("--log-level", "debug")
+    assert password not in first_output + done.stdout + done.stderr
