@@ -177,10 +177,10 @@ class CsvText(NamedTuple):
 def read_csv_text(raw: bytes) -> CsvText:
     """Read CSV (RFC 4180) into text cells. Never raises on content, and knows nothing of what the columns should be.
 
-    The first record is the header. Every other record is accepted, as RFC 4180 reads it, or rejected with its first line
-    and its raw text: another number of fields than the header, a quote inside an unquoted field, text after a closing
-    quote, a NUL byte (which PostgreSQL's text cannot hold). Where a quote is never closed, nobody can tell what the rest
-    of the file means: each of its lines is rejected. A line that is wholly empty is no record.
+    The first record is the header. Every other record is accepted, as RFC 4180 reads it, or rejected with its first
+    line and its raw text: another number of fields than the header, a quote inside an unquoted field, text after a
+    closing quote, a NUL byte (which PostgreSQL's text cannot hold). Where a quote is never closed, nobody can tell what
+    the rest of the file means: each of its lines is rejected. A line that is wholly empty is no record.
     """
     content, encoding = _as_utf8(raw)
     if b"\0" in content or _has_empty_lines(content) or not _is_strict(content):
@@ -227,7 +227,7 @@ def _is_strict(content: bytes) -> bool:
 
 
 def _read_strict(content: bytes, encoding: str) -> CsvText:
-    """The fast way, for content without faults but wrong field counts: no NUL bytes, no empty lines, quotes in order."""
+    """The fast way, where only field counts can be wrong: no NUL bytes, no empty lines, quotes in order."""
     header_record = _STRICT_RECORD.match(content)
     assert header_record is not None  # noqa: S101 - it matches the empty string
     header_text = header_record[0].decode()
@@ -284,47 +284,6 @@ def _read_strict(content: bytes, encoding: str) -> CsvText:
 def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
     counts: np.ndarray = pc.fill_null(pc.count_substring_regex(column, r"\r\n|\r|\n"), 0).to_numpy()
     return counts
-
-
-_LINE = re.compile(rb"(?P<names>[^\r\n]*)(?:\r\n|\r|\n)?")
-
-
-def _read_plain(content: bytes, encoding: str) -> CsvText:
-    """The fast way, for content in which a line is a record: no quotes, no NUL bytes, no empty lines."""
-    header_line = _HEADER_LINE.match(content)
-    assert header_line is not None  # noqa: S101 - it matches the empty string
-    header = header_line["names"].decode().split(",") if header_line["names"] else []
-    body = pa.py_buffer(content).slice(header_line.end())
-    if not body.size:
-        return CsvText(_text_table(header, []), [], pa.array([], pa.int64()), encoding)
-
-    rejected: list[RejectedLine] = []
-
-    def reject(row: pa.csv.InvalidRow) -> Literal["skip"]:
-        line = row.number + 1  # pyarrow sees the body alone
-        rejected.append(_wrong_field_count(line, row.actual_columns, len(header), row.text))
-        return "skip"
-
-    positions = [str(position) for position in range(len(header))]
-    table = pa.csv.read_csv(
-        pa.BufferReader(body),
-        read_options=pa.csv.ReadOptions(
-            column_names=positions,
-            use_threads=False,  # the days run in parallel; and only so the row numbers are known
-            block_size=body.size,  # a cell may be as long as the file
-        ),
-        parse_options=pa.csv.ParseOptions(quote_char=False, ignore_empty_lines=False, invalid_row_handler=reject),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(positions, pa.string()),
-            strings_can_be_null=True,
-            null_values=[""],
-            check_utf8=False,
-        ),
-    ).rename_columns(header)
-    lines = np.arange(2, 2 + table.num_rows + len(rejected))
-    if rejected:
-        lines = np.setdiff1d(lines, [line.line for line in rejected], assume_unique=True)
-    return CsvText(table, rejected, pa.array(lines), encoding)
 
 
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
@@ -452,7 +411,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     if text.encoding != "utf-8":
         log.warning("%s is not UTF-8: read as %s", file, text.encoding)
     is_empty = not text.table.column_names and not text.rejected
-    table = _empty_table(BRONZE_COLUMNS) if is_empty else text.table
+    table = _text_table(BRONZE_COLUMNS, []) if is_empty else text.table
     check_header(table.column_names, file)
     rows = minimal_clean_csv(text_frame(table))
     unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]

@@ -287,8 +287,13 @@ def _assume_role(session: boto3.session.Session, role_arn: str) -> boto3.session
 @contextmanager
 def explained_s3_errors(what: str) -> Iterator[None]:
     """Turn what botocore raises while reading `what` into one `SourceError` that says what to do."""
-    from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError, ReadTimeoutError
-    from botocore.exceptions import ResponseStreamingError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
 
     # botocore tries again what fails before the answer; a body that ends early is ours to ask for again.
     cut_short = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
