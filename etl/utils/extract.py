@@ -68,6 +68,11 @@ class SourceObject:
     etag: str
     size: int
 
+    @property
+    def version(self) -> SourceObject:
+        """Nothing but what tells one version of an object from another."""
+        return SourceObject(self.bucket, self.key, self.etag, self.size)
+
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 

@@ -149,6 +149,43 @@ def _script_text(script: str) -> str:
     return (SQL_SCRIPTS / script).read_text(encoding="utf-8")
 
 
+def create_staged_day(db: Cursor, parent: str, staged: str, partition_value: str) -> None:
+    """Make an empty table of the shape of `parent`, to be filled aside and published by `publish_day`."""
+    db.execute(
+        sql.SQL(
+            "drop table if exists {staged}; create table {staged} (like {parent} including all, "
+            # says what the partition bound will say, so that attaching need not read the rows again
+            "constraint one_day check (_partition_date is not null and _partition_date = {value}))"
+        ).format(staged=table_name(staged), parent=table_name(parent), value=sql.Literal(partition_value))
+    )
+
+
+def lock_for_publishing(db: Cursor, parent: str) -> None:
+    """Keep readers out until this transaction ends; give up soon if they do not let us in, so as not to block them."""
+    db.execute(
+        sql.SQL("set local lock_timeout = '3s'; lock table {} in access exclusive mode").format(table_name(parent))
+    )
+
+
+def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
+    """Put a staged day in place of its partition of `parent`."""
+    schema = published.split(".", 1)[0]
+    db.execute(
+        sql.SQL(
+            "drop table if exists {published}; "
+            "alter table {staged} set schema {schema}; "
+            "alter table {parent} attach partition {published} for values in ({value}); "
+            "alter table {published} drop constraint one_day"
+        ).format(
+            published=table_name(published),
+            staged=table_name(staged),
+            schema=sql.Identifier(schema),
+            parent=table_name(parent),
+            value=sql.Literal(partition_value),
+        )
+    )
+
+
 def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: str) -> None:
     """Make the (empty) partition of `parent` that holds one day, unless it is there."""
     db.execute(

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     s3_parquet_file: str = "parquet/leads.parquet"
     partition_start_date: date = date(2024, 10, 1)
 
+    max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
+    max_row_drop: float = Field(default=0.5, ge=0, le=1)
+
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Settings:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
