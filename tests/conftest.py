@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psycopg2
 import pytest
-from pydantic import SecretStr
+from support import PROJECT, Bucket, Warehouse, empty_warehouse, run_python
 
 from etl.pipeline import choose_steps
 from etl.utils.demo import demo_settings
 from etl.utils.embedded import s3_server, start_postgres, stop_postgres
 from etl.utils.run import RunReport, run_steps
-from etl.utils.utils_connection import Settings, postgres_engine, s3_client
+from etl.utils.utils_connection import Settings
 
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
-
-PROJECT = Path(__file__).parents[1]
 REAL = PROJECT.parent / "shared" / "real"
-SCHEMAS = ("bronze", "silver", "gold", "meta", "partitions", "staging")
 
 
 @pytest.fixture(scope="session")
@@ -64,76 +55,6 @@ def settings(postgres_server: Settings, s3_endpoint: str, request: pytest.Fixtur
         yield settings
 
 
-@contextmanager
-def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> Iterator[Settings]:
-    """An empty warehouse and an empty bucket. There is one warehouse: it is one owner's at a time."""
-    drop_schemas(postgres_server)
-    bucket = f"test-{abs(hash(owner)):x}"
-    settings = postgres_server.model_copy(update={"aws_endpoint_url_s3": s3_endpoint, "s3_bucket_name": bucket})
-    s3_client(settings).create_bucket(Bucket=bucket)
-    yield settings
-    postgres_engine(settings).dispose()
-
-
-def drop_schemas(settings: Settings) -> None:
-    """Empty the warehouse, the pipeline's books included."""
-    with psycopg2.connect(**connection_arguments(settings)) as connection, connection.cursor() as db:
-        db.execute(f"drop schema if exists {', '.join(SCHEMAS)} cascade")
-    connection.close()
-
-
-def connection_arguments(settings: Settings) -> dict[str, Any]:
-    """How psycopg2 connects to the warehouse, past the pipeline's own code."""
-    return {
-        "host": settings.postgres_host,
-        "port": settings.postgres_port,
-        "user": settings.postgres_user,
-        "password": settings.postgres_password.get_secret_value(),
-        "dbname": settings.postgres_db,
-    }
-
-
-class Warehouse:
-    """Looks into the tables, past the pipeline's own code."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        connection = psycopg2.connect(**connection_arguments(self.settings))
-        try:
-            with connection, connection.cursor() as db:
-                db.execute(query, parameters or None)
-                return db.fetchall() if db.description else []
-        finally:
-            connection.close()
-
-    def value(self, query: str, *parameters: Any) -> Any:
-        return self.rows(query, *parameters)[0][0]
-
-    def contents(self) -> dict[str, str]:
-        """A fingerprint of every table's rows, without run ids and times."""
-        return {table: self.fingerprint(table) for table in CONTENT_TABLES}
-
-    def fingerprint(self, table: str) -> str:
-        """Equal for equal rows, in whatever order they stand."""
-        row = "to_jsonb(t) - array['run_id', 'rejected_at', '_extraction_date']"
-        return self.value(
-            f"select count(*) || ':' || coalesce(sum(('x' || left(md5(({row})::text), 15))::bit(60)::bigint), 0) "
-            f"from {table} t"
-        )
-
-
-CONTENT_TABLES = (
-    "bronze.csv_snapshots",
-    "bronze.leads_parquet",
-    "silver.stg_csv_snapshots",
-    "silver.stg_leads_parquet",
-    "silver.rejected_rows",
-    "gold.lead_quality_matching",
-)
-
-
 @pytest.fixture
 def warehouse(settings: Settings) -> Warehouse:
     return Warehouse(settings)
@@ -149,15 +70,6 @@ def run_pipeline(settings: Settings) -> Callable[..., RunReport]:
     return run
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables."""
-    return {
-        name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        for name, value in settings
-        if value is not None
-    }
-
-
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run Python on the project as its own process: `python("main.py", environment=environment_of(settings))`."""
@@ -166,76 +78,6 @@ def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return run_python(tmp_path, *arguments, environment=environment)
 
     return run
-
-
-def run_python(folder: Path, *arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run Python on the project, in a folder without `.env`, knowing nothing but this environment."""
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT)}
-    arguments = tuple(str(PROJECT / name) if name == "main.py" else name for name in arguments)
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**surroundings, "AWS_EC2_METADATA_DISABLED": "true", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-class Bucket:
-    """The test's S3 bucket, filled by hand."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.client: S3Client = s3_client(settings)
-        self.name = settings.s3_bucket_name
-
-    def put(self, key: str, body: bytes) -> None:
-        self.client.put_object(Bucket=self.name, Key=key, Body=body)
-
-    def put_snapshot(self, number: int, rows: Sequence[dict[str, str]], header: Sequence[str] | None = None) -> None:
-        """Write file `number`; a row names the cells that matter, the others are ordinary."""
-        header = header or HEADER
-        lines = [",".join(header), *(",".join((ORDINARY_ROW | row).get(name, "") for name in header) for row in rows)]
-        self.put(f"SFTP/data_{number}.csv", ("\n".join(lines) + "\n").encode())
-
-    def put_leads(self, leads: Sequence[tuple[str | None, str | None, str | None]]) -> None:
-        """Write the parquet: rows of `lead_UUID, phone_hash, email_hash`."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        columns = list(zip(*leads, strict=True)) or [(), (), ()]
-        names = ["lead_UUID", "phone_hash", "email_hash"]
-        sink = pa.BufferOutputStream()
-        pq.write_table(pa.table([pa.array(column, pa.string()) for column in columns], names=names), sink)
-        self.put("parquet/leads.parquet", sink.getvalue().to_pybytes())
-
-    def put_folder(self, folder: Path) -> None:
-        """Upload a folder that holds SFTP/ and parquet/."""
-        for file in (*folder.glob("SFTP/*.csv"), *folder.glob("parquet/*.parquet")):
-            self.put(file.relative_to(folder).as_posix(), file.read_bytes())
-
-
-HEADER = tuple(
-    "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status".split(",")
-)
-ORDINARY_ROW = {
-    "ENTRYDATE": "02/05/2023",
-    "LEADNUMBER": "1",
-    "email_hash": "e1",
-    "phone_hash": "p1",
-    "CITY": "Boise",
-    "CityName": "Boise",
-    "STATE": "ID",
-    "ZIP": "83701",
-    "Appt Date": "12/13/2022  1:00PM",
-    "Set": "1",
-    "Demo": "0",
-    "Dispo": "Data",
-    "Job Status": "",
-    "location": "Boise | ID",
-}
 
 
 @pytest.fixture

@@ -510,6 +510,6 @@ def read_leads(raw: bytes, source: SourceObject) -> pd.DataFrame:
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
         raise DataRefusedError(f"{source}: column {name} is {column.type}, not text", hint=hint)
     return column.cast(pa.string())

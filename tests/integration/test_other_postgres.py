@@ -21,9 +21,9 @@ from urllib.parse import quote
 
 import psycopg2
 import pytest
-from conftest import Bucket, Warehouse, environment_of, run_python
 from psycopg2 import sql
 from pydantic import SecretStr
+from support import Bucket, Warehouse, environment_of, run_python
 
 from etl.pipeline import STEPS
 from etl.utils.run import run_steps

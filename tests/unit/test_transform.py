@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from string import ascii_uppercase
 
 import pandas as pd
 import pytest
@@ -141,9 +142,8 @@ def test_missing_bronze_columns_are_all_named() -> None:
 
 
 def test_the_columns_and_their_lengths_are_those_of_the_silver_table() -> None:
-    snapshots = (
-        SILVER_TABLES.read_text(encoding="utf-8").split("silver.stg_csv_snapshots (")[1].split("partition by")[0]
-    )
+    _, after_its_name = SILVER_TABLES.read_text(encoding="utf-8").split("silver.stg_csv_snapshots (")
+    snapshots = after_its_name.split("partition by")[0]
     columns = re.findall(r"^ +(\w+) +([a-z]+)(?:\((\d+)\))?", snapshots, re.MULTILINE)
     lengths = {name: int(length) for name, kind, length in columns if kind == "varchar"}
     assert [name for name, _, _ in columns] == list(clean_csv(bronze({})).rows.columns)
@@ -338,10 +338,18 @@ def test_an_appointment_that_only_looks_like_nu_is_null() -> None:
 
 
 def test_the_usps_codes_are_the_states_the_district_and_the_territories() -> None:
-    assert len(USPS_STATES) == 50 + 1 + 5
-    assert {"NV", "WA", "DC", "AS", "GU", "MP", "PR", "VI"} <= USPS_STATES
-    clean = clean_csv(bronze(*({"STATE": code, "location": None} for code in sorted(USPS_STATES))))
-    assert values(clean.rows["state"]) == sorted(USPS_STATES)
+    codes = {
+        *("ME", "NH", "VT", "MA", "RI", "CT", "NY", "NJ", "PA"),
+        *("DE", "MD", "VA", "WV", "NC", "SC", "GA", "FL", "AL", "MS", "TN", "KY", "AR", "LA", "OK", "TX"),
+        *("OH", "IN", "IL", "MI", "WI", "MN", "IA", "MO", "ND", "SD", "NE", "KS"),
+        *("MT", "WY", "CO", "NM", "ID", "UT", "AZ", "NV", "WA", "OR", "CA", "AK", "HI"),
+        *("DC", "PR", "VI", "GU", "AS", "MP"),
+    }
+    assert codes == USPS_STATES
+    every_pair = [first + second for first in ascii_uppercase for second in ascii_uppercase]
+    own = each_cleaned("STATE", "state", every_pair, location=None)
+    assert {code for code, state in own.items() if state == code} == codes
+    assert set(own.values()) == {*codes, None}
 
 
 def test_a_state_that_is_no_usps_code_comes_from_the_location() -> None:
@@ -557,8 +565,9 @@ def test_hashes_are_stripped_and_put_in_lower_case_and_the_uuid_is_not() -> None
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_a_lead_without_one_of_its_ids_is_dropped_and_counted(position: int) -> None:
     written = [None, *NULL_WORDS, "  ", " nan ", BLANKS]
-    ids = [("a", "p", "e")[:position] + (nothing,) + ("a", "p", "e")[position + 1 :] for nothing in written]
-    clean = clean_parquet(leads(("b", "p", "e"), *ids))
+    raw = leads(("b", "p", "e"), *[("a", "p", "e")] * len(written))
+    raw.iloc[1:, position] = pd.array(written, dtype=TEXT)
+    clean = clean_parquet(raw)
     assert values(clean.rows["lead_uuid"]) == ["b"]
     assert clean.report.missing_id == len(written)
 

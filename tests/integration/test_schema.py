@@ -1,0 +1,234 @@
+"""What readers rely on: the names, types, lengths and order of columns (SPEC §4 to §6), and NULL for no value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support import ORDINARY_ROW, Bucket, Warehouse, empty_warehouse
+
+from etl.pipeline import STEPS
+from etl.utils.run import run_steps
+from etl.utils.transform import MAX_LENGTH
+from etl.utils.utils_connection import Settings
+
+BRONZE_SNAPSHOTS = """
+    ENTRYDATE           text
+    LEADNUMBER          text
+    email_hash          text
+    phone_hash          text
+    CITY                text
+    STATE               text
+    ZIP                 text
+    APPT_DATE           text
+    Set                 text
+    Demo                text
+    Dispo               text
+    JOB_STATUS          text
+    location            text
+    _extraction_date    text
+    _partition_date     text
+    _source_file        text
+    _source_row         bigint
+    _extra              jsonb
+"""
+
+BRONZE_LEADS = """
+    lead_UUID           text
+    phone_hash          text
+    email_hash          text
+    _extraction_date    text
+"""
+
+SILVER_SNAPSHOTS = """
+    entry_date          date
+    lead_number         integer
+    email_hash          character varying(255)
+    phone_hash          character varying(255)
+    city                character varying(100)
+    state               character(2)
+    zip                 character varying(10)
+    appt_date           timestamp without time zone
+    appt_time           time without time zone
+    set                 integer
+    demo                integer
+    dispo               character varying(50)
+    job_status          character varying(100)
+    location            character varying(255)
+    _extraction_date    date
+    _partition_date     date
+"""
+
+SILVER_LEADS = """
+    lead_uuid           character varying(255)
+    phone_hash          character varying(255)
+    email_hash          character varying(255)
+    _extraction_date    date
+"""
+
+GOLD_MATCHING = """
+    lead_uuid               character varying(255)
+    lead_number             integer
+    email_hash              character varying(255)
+    phone_hash              character varying(255)
+    city                    character varying(100)
+    state                   character(2)
+    zip                     character varying(10)
+    appt_date               timestamp without time zone
+    set                     integer
+    demo                    integer
+    dispo                   character varying(50)
+    job_status              character varying(100)
+    location                character varying(255)
+    appointment_scheduled   boolean
+    demo_scheduled          boolean
+    email_match             boolean
+    phone_match             boolean
+    _extraction_date        date
+    _partition_date         date
+    conversion_rate         double precision
+    lead_quality_flag       character varying(50)
+"""
+
+NO_VALUES = ("nan", "None", "<NA>", "NaT", "", " ", "   ", "\t", " nan ", "None\t", "\u00a0", "\u3000")
+"""What stands for "no value" in files. Each of it goes into each column."""
+
+FILES = (1, 2, 23, 400)
+COLUMNS = tuple(name for name in ORDINARY_ROW if name != "CityName")
+WHOLE_LEAD = ("u", "p1", "e1")
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    """One warehouse for all these tests, which only look: four days, full of cells that stand for no value."""
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        bucket = Bucket(settings)
+        rows = [{column: word} for column in COLUMNS for word in NO_VALUES]
+        rows += [dict.fromkeys(COLUMNS, word) for word in NO_VALUES]
+        for number in FILES:
+            bucket.put_snapshot(number, rows, header=COLUMNS)
+        words = (*NO_VALUES, None)
+        broken = [(*WHOLE_LEAD[:place], word, *WHOLE_LEAD[place + 1 :]) for place in range(3) for word in words]
+        bucket.put_leads([WHOLE_LEAD, *broken])
+        assert run_steps(settings, STEPS).error is None
+        yield settings
+
+
+# --- Columns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("bronze.csv_snapshots", BRONZE_SNAPSHOTS),
+        ("bronze.leads_parquet", BRONZE_LEADS),
+        ("silver.stg_csv_snapshots", SILVER_SNAPSHOTS),
+        ("silver.stg_csv_data_01", SILVER_SNAPSHOTS),
+        ("silver.stg_csv_data_400", SILVER_SNAPSHOTS),
+        ("silver.stg_leads_parquet", SILVER_LEADS),
+        ("gold.lead_quality_matching", GOLD_MATCHING),
+    ],
+)
+def test_the_columns_have_the_names_types_lengths_and_order_of_the_specification(
+    warehouse: Warehouse, table: str, expected: str
+) -> None:
+    assert columns_of(warehouse, table) == [tuple(line.split(maxsplit=1)) for line in expected.strip().splitlines()]
+
+
+def columns_of(warehouse: Warehouse, table: str) -> list[tuple[str, str]]:
+    """Names and types in their order, as information_schema has them."""
+    schema, name = table.split(".")
+    return [
+        (column, f"{kind}({length})" if length else kind)
+        for column, kind, length in warehouse.rows(
+            """
+            select column_name, data_type, character_maximum_length
+            from information_schema.columns
+            where table_schema = %s and table_name = %s
+            order by ordinal_position
+            """,
+            schema,
+            name,
+        )
+    ]
+
+
+def test_cleaning_knows_the_lengths_that_postgres_holds(warehouse: Warehouse) -> None:
+    lengths = dict(
+        warehouse.rows(
+            """
+            select column_name, character_maximum_length
+            from information_schema.columns
+            where
+                table_schema = 'silver' and table_name = 'stg_csv_snapshots'
+                and character_maximum_length is not null
+                and column_name not in ('state', 'zip') -- their rules let two letters and five digits pass
+            """
+        )
+    )
+    assert lengths == MAX_LENGTH
+
+
+# --- Days -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehouse) -> None:
+    days = {"01": "2024-10-01", "02": "2024-10-02", "23": "2024-10-23", "400": "2025-11-04"}
+    partitions = warehouse.rows(
+        """
+        select inhrelid::regclass::text, pg_get_expr(relpartbound, inhrelid)
+        from pg_inherits
+        inner join pg_class on pg_class.oid = inhrelid
+        where inhparent = 'silver.stg_csv_snapshots'::regclass
+        """
+    )
+    assert dict(partitions) == {
+        f"silver.stg_csv_data_{suffix}": f"FOR VALUES IN ('{day}')" for suffix, day in days.items()
+    }
+    tables = warehouse.rows("select tablename from pg_tables where schemaname = 'silver' and tablename like '%data%'")
+    assert {name for (name,) in tables} == {f"stg_csv_data_{suffix}" for suffix in days}, "and there are no others"
+
+
+# --- Cells ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_cell_of_silver_or_gold_says_in_text_that_it_has_no_value(warehouse: Warehouse) -> None:
+    text_columns = warehouse.rows(
+        """
+        select table_schema, table_name, column_name
+        from information_schema.columns
+        where
+            table_schema in ('silver', 'gold') and data_type in ('character varying', 'character', 'text')
+            and table_name <> 'rejected_rows' -- keeps what was in the file
+        """
+    )
+    assert len({(schema, table) for schema, table, _ in text_columns}) >= 3 + len(FILES)
+    for schema, table, column in text_columns:
+        cells = warehouse.rows(f'select "{column}"::text from {schema}."{table}"')
+        telling = {cell for (cell,) in cells if cell is not None and cell.strip() in ("", "nan", "None", "<NA>", "NaT")}
+        assert not telling, f"{schema}.{table}.{column}"
+
+
+def test_the_input_was_full_of_such_cells_and_no_row_of_it_is_lost(warehouse: Warehouse) -> None:
+    """Holds the test above to its purpose."""
+    for table in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
+        assert warehouse.value(f"select count(*) from {table}") == len(FILES) * len(NO_VALUES) * (len(COLUMNS) + 1)
+    for column, _ in columns_of(warehouse, "bronze.csv_snapshots"):
+        if not column.startswith("_"):
+            cells = {cell for (cell,) in warehouse.rows(f'select distinct "{column}" from bronze.csv_snapshots')}
+            assert cells >= {word or None for word in NO_VALUES}, "bronze keeps them as they are"
+    leads = warehouse.rows("select lead_uuid, phone_hash, email_hash from silver.stg_leads_parquet")
+    assert leads == [WHOLE_LEAD]
+
+
+@pytest.mark.parametrize("column", [line.split()[0] for line in SILVER_SNAPSHOTS.strip().splitlines()])
+def test_such_a_cell_is_null_and_the_others_of_its_column_are_there(warehouse: Warehouse, column: str) -> None:
+    nulls, values = warehouse.rows(
+        f"select count(*) filter (where {column} is null), count({column}) from silver.stg_csv_snapshots"
+    )[0]
+    assert values > 0 or column == "job_status", "the ordinary row has no job status"
+    if column.startswith("_"):
+        assert nulls == 0
+    elif column not in ("state", "job_status"):
+        # in the rows where it alone has no value, and in those where no cell has any
+        assert nulls == len(FILES) * len(NO_VALUES) * 2

@@ -1,0 +1,233 @@
+"""Steps hand over through tables: silver comes again from bronze with S3 switched off, gold from silver alone."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+
+import psycopg2
+import pytest
+from support import ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
+
+from etl.pipeline import STEPS, choose_steps
+from etl.utils.run import RunReport, run_steps
+from etl.utils.utils_connection import Settings, postgres_engine
+
+Run = Callable[..., RunReport]
+
+MODULES = (
+    "etl.step1_postgres_data_definition",
+    "etl.step2_load_to_postgres",
+    "etl.step3_partition_and_load_all_csv",
+    "etl.step4_data_types_postgres",
+    "etl.step5_create_gold_tables",
+    "etl.step6_insert_into_gold_tables",
+)
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    """One warehouse for all these tests, and the files of three days with all that can befall a row."""
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        bucket = Bucket(settings)
+        ordinary = [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(1, 9)]
+        bucket.put_snapshot(1, ordinary)
+        bucket.put_snapshot(2, [dict.fromkeys(ORDINARY_ROW, "-----"), *ordinary, {"LEADNUMBER": "no number"}])
+        bucket.put_snapshot(3, [*ordinary, {"Dispo": "one field, too many"}])
+        bucket.put_leads([(f"lead {number}", f"p{number % 3}", f"E{number} ") for number in range(6)])
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def whole(settings: Settings) -> dict[str, str]:
+    """What stands in the tables after a whole run."""
+    assert run_steps(settings, STEPS).error is None
+    warehouse = Warehouse(settings)
+    assert [rows for (rows,) in warehouse.rows("select count(*) from silver.rejected_rows group by step")] == [1, 1]
+    contents = warehouse.contents()
+    assert contents["gold.lead_quality_matching"] != "0:0"
+    return contents
+
+
+@pytest.fixture
+def before(whole: dict[str, str], settings: Settings, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
+    """What stands in the tables, whatever the test before did to them."""
+    if not is_whole(warehouse, whole):
+        run_pipeline()
+    if not is_whole(warehouse, whole):
+        drop_schemas(settings)
+        run_pipeline()
+        assert warehouse.contents() == whole
+    return whole
+
+
+def is_whole(warehouse: Warehouse, whole: dict[str, str]) -> bool:
+    try:
+        return warehouse.contents() == whole
+    except psycopg2.Error:  # a table is gone
+        return False
+
+
+@pytest.fixture
+def run_without_s3(settings: Settings) -> Iterator[Callable[..., None]]:
+    """Run steps one by one, each as a run of its own, where nothing answers at the S3 endpoint."""
+    without_s3 = settings.model_copy(update={"aws_endpoint_url_s3": "http://127.0.0.1:9"})
+
+    def run(*numbers: int, **options: bool) -> None:
+        for number in numbers:
+            report = run_steps(without_s3, choose_steps(only_step=number), **options)
+            assert report.error is None
+
+    yield run
+    postgres_engine(without_s3).dispose()
+
+
+# --- Silver from bronze -----------------------------------------------------------------------------------------------
+
+LOSSES_OF_SILVER = {
+    "all days truncated": "truncate silver.stg_csv_snapshots",
+    "all days deleted": "delete from silver.stg_csv_snapshots",
+    "one day truncated": "truncate silver.stg_csv_data_02",
+    "one day deleted": "delete from silver.stg_csv_snapshots where _partition_date = '2024-10-02'",
+    "one day dropped": "drop table silver.stg_csv_data_03",
+    "one day detached": "alter table silver.stg_csv_snapshots detach partition silver.stg_csv_data_03; "
+    "drop table silver.stg_csv_data_03",
+    "leads truncated": "truncate silver.stg_leads_parquet",
+    "leads deleted": "delete from silver.stg_leads_parquet",
+    "days and leads deleted": "delete from silver.stg_csv_snapshots; delete from silver.stg_leads_parquet",
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES_OF_SILVER.values(), ids=LOSSES_OF_SILVER)
+def test_steps_3_and_4_bring_back_what_silver_lost(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, loss: str
+) -> None:
+    warehouse.rows(loss)
+    assert warehouse.contents() != before
+    run_without_s3(3, 4)
+    assert warehouse.contents() == before
+
+
+def test_steps_1_3_and_4_bring_back_a_dropped_silver_table_with_its_days(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
+) -> None:
+    warehouse.rows("drop table silver.stg_csv_snapshots cascade")
+    run_without_s3(1, 3, 4)
+    assert warehouse.contents() == before
+    days = warehouse.rows("select distinct tableoid::regclass::text from silver.stg_csv_snapshots order by 1")
+    assert days == [(f"silver.stg_csv_data_0{number}",) for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete from silver.stg_csv_snapshots where lead_number = 3",
+        "insert into silver.stg_csv_snapshots select * from silver.stg_csv_snapshots",
+        "update silver.stg_csv_snapshots set city = 'Elsewhere'",
+        "delete from silver.stg_leads_parquet where lead_uuid = 'lead 3'",
+        "delete from silver.rejected_rows where step = 3",
+        "truncate silver.stg_csv_snapshots, silver.stg_leads_parquet",
+        "delete from silver.stg_csv_snapshots",
+    ],
+)
+def test_a_full_refresh_of_steps_3_and_4_mends_any_damage(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, damage: str
+) -> None:
+    warehouse.rows(damage)
+    assert warehouse.contents() != before
+    run_without_s3(3, 4, full_refresh=True)
+    assert warehouse.contents() == before
+
+
+def test_steps_3_to_6_bring_back_silver_and_gold_when_both_were_lost(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
+) -> None:
+    warehouse.rows("truncate silver.stg_csv_snapshots, silver.stg_leads_parquet")
+    warehouse.rows("drop table gold.lead_quality_matching cascade")
+    run_without_s3(3, 4, 5, 6)
+    assert warehouse.contents() == before
+
+
+@pytest.mark.parametrize("full_refresh", [False, True], ids=["plain", "full refresh"])
+def test_step_3_without_bronze_rows_keeps_what_silver_has(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, full_refresh: bool
+) -> None:
+    warehouse.rows("truncate bronze.csv_snapshots; delete from bronze.leads_parquet")
+    run_without_s3(3, 4, full_refresh=full_refresh)
+    assert without_bronze(warehouse.contents()) == without_bronze(before)
+
+
+# --- Gold from silver -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("emptying", "full_refresh"),
+    [
+        ("truncate bronze.csv_snapshots, bronze.leads_parquet", False),
+        ("delete from bronze.csv_snapshots; delete from bronze.leads_parquet", False),
+        ("drop schema bronze cascade; create schema bronze", False),
+        ("truncate bronze.csv_snapshots, bronze.leads_parquet", True),
+    ],
+    ids=["truncated", "deleted", "dropped", "full refresh"],
+)
+def test_steps_5_and_6_rebuild_gold_when_bronze_is_empty(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, emptying: str, full_refresh: bool
+) -> None:
+    warehouse.rows(emptying)
+    warehouse.rows("drop schema gold cascade; create schema gold")
+    run_without_s3(5, 6, full_refresh=full_refresh)
+    assert warehouse.fingerprint("gold.lead_quality_matching") == before["gold.lead_quality_matching"]
+    assert warehouse.fingerprint("silver.stg_csv_snapshots") == before["silver.stg_csv_snapshots"]
+    assert warehouse.value("select sum(row_count) from gold.match_scenarios") > 0, "the views are there, too"
+
+
+def test_steps_5_and_6_rebuild_gold_when_its_very_schema_is_gone(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
+) -> None:
+    warehouse.rows("truncate bronze.csv_snapshots, bronze.leads_parquet; drop schema gold cascade")
+    run_without_s3(5, 6)
+    assert without_bronze(warehouse.contents()) == without_bronze(before)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "truncate gold.lead_quality_matching",
+        "delete from gold.lead_quality_matching",
+        "delete from gold.lead_quality_matching where _partition_date = '2024-10-02'",
+        "drop table partitions.lead_quality_matching_02",
+        "drop schema partitions cascade; create schema partitions",
+    ],
+)
+def test_step_6_brings_back_what_gold_lost(
+    before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, loss: str
+) -> None:
+    warehouse.rows(loss)
+    assert warehouse.fingerprint("gold.lead_quality_matching") != before["gold.lead_quality_matching"]
+    run_without_s3(6)
+    assert warehouse.fingerprint("gold.lead_quality_matching") == before["gold.lead_quality_matching"]
+
+
+def without_bronze(contents: dict[str, str]) -> dict[str, str]:
+    return {table: content for table, content in contents.items() if not table.startswith("bronze.")}
+
+
+# --- Each step as a process -------------------------------------------------------------------------------------------
+
+
+def test_each_step_runs_by_itself_as_a_module_and_only_step_2_needs_s3(
+    whole: dict[str, str],
+    python: Callable[..., subprocess.CompletedProcess[str]],
+    settings: Settings,
+    warehouse: Warehouse,
+) -> None:
+    drop_schemas(settings)
+    environment = environment_of(settings)
+    for step, module in zip(STEPS, MODULES, strict=True):
+        s3 = {} if step.number == 2 else {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+        process = python("-m", module, environment=environment | s3)
+        assert process.returncode == 0, process.stderr
+        assert step.title in process.stdout
+    assert warehouse.contents() == whole
+    steps = warehouse.rows("select arguments -> 'steps' from meta.pipeline_runs order by started_at")
+    assert steps == [([number],) for number in range(1, 7)]
