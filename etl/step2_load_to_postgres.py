@@ -46,6 +46,7 @@ from etl.utils.state import (
     publish_rejected,
     record_file,
     record_load,
+    require_tables,
     stage_rejected,
     staged_bronze_day_table,
 )
@@ -140,6 +141,7 @@ def run(context: RunContext) -> StepResult:
 @patient()
 def read_books(settings: Settings) -> Books:
     with transaction(settings) as db:
+        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, made_by=1)
         return Books(ingested_files(db), current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS))
 
 

@@ -26,6 +26,7 @@ from etl.utils.state import (
     current_loads,
     record_load,
     replace_rejected,
+    require_tables,
     silver_day_table,
 )
 from etl.utils.transform import clean_csv, clean_parquet
@@ -71,6 +72,7 @@ def run(context: RunContext) -> StepResult:
 def read_books(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
     """What bronze holds, and what has been made from it."""
     with transaction(settings) as db:
+        require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, made_by=1)
         return (
             current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
             current_loads(db, SILVER_SNAPSHOTS)

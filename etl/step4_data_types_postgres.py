@@ -23,6 +23,7 @@ from etl.utils.state import (
     current_loads,
     forget_load,
     record_load,
+    require_tables,
     silver_day_table,
 )
 
@@ -47,6 +48,7 @@ def run(context: RunContext) -> StepResult:
 def prepare_days(settings: Settings) -> list[TableLoad]:
     """The days of cleaned text that wait; each has its silver partition, if an empty one, from now on."""
     with transaction(settings) as db:
+        require_tables(db, SILVER_SNAPSHOTS, made_by=1)
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
         for load in waiting:
             create_day_table(db, SILVER_SNAPSHOTS, silver_day_table(load.day), str(load.day))

@@ -35,6 +35,7 @@ from etl.utils.state import (
     current_loads,
     gold_day_table,
     record_load,
+    require_tables,
     staged_gold_day_table,
 )
 
@@ -86,6 +87,8 @@ def run(context: RunContext) -> StepResult:
 def read_books(settings: Settings) -> tuple[Loads, TableLoad | None, Loads]:
     """The days of silver, the leads, the days of gold."""
     with transaction(settings) as db:
+        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, made_by=1)
+        require_tables(db, GOLD_MATCHING, made_by=5)
         leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
         return current_loads(db, SILVER_SNAPSHOTS), leads, current_loads(db, GOLD_MATCHING)
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +36,8 @@ Result = TypeVar("Result")
 
 RUN_LOCK = int.from_bytes(b"HOMEBUDY")
 """The advisory lock of a run: one at a time on a database. Postgres gives it back when the process dies."""
+SECONDS_TO_WAIT_FOR_THE_LOCK = 1.0
+"""Postgres needs a moment to notice that a process was killed."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def _refusal(step: Step, refused: Sequence[DataRefusedError]) -> DataRefusedErro
     return DataRefusedError(f"{len(refused)} files are refused:{listed}", step=str(step), hint=refused[0].hint)
 
 
-@patient(seconds=10)  # a server that is just starting is waited for; one that is not there is not
+@patient()
 def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> None:
     with transaction(settings) as db:
         begin_run(db, run_id, __version__, arguments)
@@ -245,26 +247,35 @@ def _run_lock(settings: Settings) -> Iterator[None]:
     When that connection is lost, so is the lock. The run goes on: should another one begin meanwhile, that one strikes
     this one out of the books, and nothing more is written (see `state.record_load`).
     """
+    import psycopg2
+
     connection = _locked_connection(settings)
     try:
         yield
     finally:
-        connection.invalidate()  # closes it; Postgres gives the lock back
+        with suppress(psycopg2.Error):  # a lost connection has given the lock back already
+            connection.cursor().execute("select pg_advisory_unlock(%s)", (RUN_LOCK,))
+            connection.commit()
+        connection.invalidate()
 
 
-@patient(seconds=10)
+@patient(seconds=10)  # a server that is just starting is waited for; one that is not there is not
 def _locked_connection(settings: Settings) -> PoolProxiedConnection:
     with explained_postgres_errors(settings):
         connection = postgres_engine(settings).raw_connection()
         db = connection.cursor()
-        db.execute("select pg_try_advisory_lock(%s)", (RUN_LOCK,))
-        (locked,) = db.fetchone() or (False,)
-        connection.commit()
-    if not locked:
-        connection.close()
-        raise LockHeldError(
-            f"another run is at work on {describe_postgres(settings)}",
-            hint="wait for it to end, then run again; who it is: select * from meta.pipeline_runs "
-            "where status = 'running'",
-        )
-    return connection
+        deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_THE_LOCK
+        while True:
+            db.execute("select pg_try_advisory_lock(%s)", (RUN_LOCK,))
+            (locked,) = db.fetchone() or (False,)
+            connection.commit()
+            if locked:
+                return connection
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+    connection.close()
+    raise LockHeldError(
+        f"another run is at work on {describe_postgres(settings)}",
+        hint="wait for it to end, then run again; who it is: select * from meta.pipeline_runs where status = 'running'",
+    )

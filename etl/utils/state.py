@@ -15,7 +15,7 @@ import pandas as pd
 from psycopg2 import sql
 
 from etl.utils.day import Day
-from etl.utils.errors import LockHeldError
+from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.extract import RejectedLine, SnapshotFile, SourceObject
 from etl.utils.load import copy_in, run_sql, table_name
 
@@ -84,6 +84,21 @@ class TableLoad:
         if self.of_day is None:
             raise ValueError(f"{self.table} holds no single day")
         return self.of_day
+
+
+def require_tables(db: Cursor, *tables: str, made_by: int) -> None:
+    """Hold that an earlier step has made what this one works on.
+
+    Raises:
+        CheckFailedError: naming the tables that are not there, and the step that makes them.
+    """
+    db.execute("select name from unnest(%s) as name where to_regclass(name) is null", (list(tables),))
+    missing = [name for (name,) in db.fetchall()]
+    if missing:
+        raise CheckFailedError(
+            f"{', '.join(missing)}: not there yet",
+            hint=f"step {made_by} makes it: python main.py --from-step {made_by}",
+        )
 
 
 def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:

@@ -324,7 +324,7 @@ _NO_RIGHTS = "these credentials may not read it: grant s3:ListBucket on the buck
 _S3_HINTS = {
     "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
     "NoSuchKey": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
-    "404": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
+    "404": "check S3_PARQUET_FILE and its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that it was uploaded",
     "403": _NO_RIGHTS,
     "AccessDenied": _NO_RIGHTS,
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",
