@@ -9,6 +9,7 @@ import click
 
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.errors import PipelineError
+from etl.utils.run import abortable
 from etl.utils.terminal import configure_logging, print_error, print_unexpected, run_and_report
 from etl.utils.utils_connection import load_settings
 
@@ -44,6 +45,11 @@ Exit codes:
 @click.option("--only-step", type=STEP_NUMBER, help="Run this step alone.")
 @click.option("--full-refresh", is_flag=True, help="Load, clean and match everything again, changed or not.")
 @click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="When files are refused, publish the good days all the same; exit code 2 stays.",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 64), help="Days in hand at once.  [default: one for each core, up to 8]"
 )
 @click.option(
@@ -59,6 +65,7 @@ def main(
     from_step: int,
     only_step: int | None,
     full_refresh: bool,
+    allow_partial: bool,
     workers: int | None,
     log_level: str,
 ) -> int:
@@ -73,24 +80,25 @@ def main(
         raise click.UsageError("--only-step and --from-step exclude each other")
     configure_logging(log_level)
     steps = choose_steps(from_step, only_step)
-    try:
-        if demo:
-            from etl.utils.demo import demo_environment
+    options = {"full_refresh": full_refresh, "allow_partial": allow_partial, "workers": workers}
+    if demo:
+        from etl.utils.demo import demo_environment
 
-            with demo_environment(data) as environment:
-                exit_code = run_and_report(environment.settings, steps, full_refresh=full_refresh, workers=workers)
-                environment.say_how_to_connect()
-                return exit_code
-        return run_and_report(load_settings(), steps, full_refresh=full_refresh, workers=workers)
-    except PipelineError as error:
-        print_error(error)
-        return error.exit_code
+        with demo_environment(data) as environment:
+            exit_code = run_and_report(environment.settings, steps, **options)
+            environment.say_how_to_connect()
+            return exit_code
+    return run_and_report(load_settings(), steps, **options)
 
 
 def run_command_line() -> int:
     """Wrong flags are a failure, 1: click's own 2 would say that data was refused."""
     try:
-        return int(main(standalone_mode=False))
+        with abortable():
+            return int(main(standalone_mode=False))
+    except PipelineError as error:
+        print_error(error)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return 1

@@ -6,6 +6,7 @@ Everything is made only where it is not there yet: a second run changes nothing.
 from __future__ import annotations
 
 from etl.utils.load import run_sql, transaction
+from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
 
 SCRIPTS = (
@@ -15,6 +16,7 @@ SCRIPTS = (
 )
 
 
+@patient()
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         for script in SCRIPTS:

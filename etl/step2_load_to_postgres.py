@@ -1,14 +1,15 @@
 """Step 2: S3 → bronze, one file at a time.
 
-A file is loaded when bronze has it under another ETag or size, or not at all; it replaces what its day held.
+A file is loaded when bronze has it under another ETag or size, or not at all. Files are staged in parallel; then they
+are judged, for which the day before must be known; then those that are accepted replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per lead.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,73 +24,104 @@ from etl.utils.extract import (
     find_leads,
     read_snapshot,
 )
-from etl.utils.load import copy_in, create_day_table, empty_table, transaction
+from etl.utils.load import (
+    copy_in,
+    create_staged_day,
+    empty_table,
+    lock_for_publishing,
+    publish_day,
+    transaction,
+)
+from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
 from etl.utils.state import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
     IngestedFile,
+    TableLoad,
     bronze_day_table,
+    clear_staging,
     current_loads,
     ingested_files,
+    publish_rejected,
     record_file,
     record_load,
-    rejected_lines_frame,
-    replace_rejected,
+    require_tables,
+    stage_rejected,
+    staged_bronze_day_table,
 )
+from etl.utils.transform import clean_csv, count_untypable
 from etl.utils.utils_connection import s3_client
 
 if TYPE_CHECKING:
     from datetime import date
 
+    from etl.utils.day import Day
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FileLoad:
-    """What became of one source file."""
+class Books:
+    """What bronze holds."""
 
-    source: SourceObject
+    files: Mapping[str, IngestedFile]
+    tables: Mapping[str, TableLoad]
+
+    def has(self, source: SourceObject, table: str) -> bool:
+        """Whether this very version of a source file stands in bronze."""
+        known = self.files.get(source.key)
+        return table in self.tables and known is not None and (known.source, known.table) == (source.version, table)
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A CSV file in staging, not yet judged."""
+
+    file: SnapshotFile
     rows: int = 0
-    rejected: int = 0
+    rejected_lines: int = 0
+    untypable_rows: int = 0
+    first_fault: str = ""
     refused: DataRefusedError | None = None
+
+    @property
+    def records(self) -> int:
+        return self.rows + self.rejected_lines
 
 
 def run(context: RunContext) -> StepResult:
     # --- what is there, and what of it is new -----------------------------------------------------
-    client = s3_client(context.settings)
-    snapshots = discover_snapshots(client, context.settings)
-    leads = find_leads(client, context.settings)
-    with transaction(context.settings) as db:
-        known = ingested_files(db)
-        current = current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS)
-        _check_calendar(known, snapshots)
-    pending = [
-        file
-        for file in snapshots
-        if context.full_refresh or not _stands(file, bronze_day_table(file.day), known, current)
-    ]
+    settings, run_id = context.settings, context.run_id
+    client = s3_client(settings)
+    snapshots = discover_snapshots(client, settings)
+    leads = find_leads(client, settings)
+    books = read_books(settings)
+    _check_calendar(books.files, snapshots)
+    pending = [file for file in snapshots if context.full_refresh or not books.has(file, bronze_day_table(file.day))]
 
-    # --- load -------------------------------------------------------------------------------------
-    with transaction(context.settings) as db:
-        for file in pending:
-            create_day_table(db, BRONZE_SNAPSHOTS, bronze_day_table(file.day), str(file.day))
-    load = partial(load_snapshot, context.settings, context.run_id, context.extraction_date)
-    loads = context.for_each(load, pending)
-    if context.full_refresh or not _stands(leads, BRONZE_LEADS, known, current):
-        loads.append(load_leads(context.settings, context.run_id, context.extraction_date, leads))
+    # --- stage, judge, publish --------------------------------------------------------------------
+    staged = context.for_each(partial(stage_snapshot, settings, context.extraction_date), pending)
+    judged = judge(staged, books.tables.values(), settings)
+    accepted = [file for file in judged if file.records and not file.refused]
+    if staged:
+        publish(settings, run_id, accepted)
+    refused = [file.refused for file in judged if file.refused]
+    leads_rows = 0
+    if context.full_refresh or not books.has(leads, BRONZE_LEADS):
+        try:
+            leads_rows = load_leads(settings, run_id, context.extraction_date, leads)
+        except DataRefusedError as refusal:
+            refused.append(refusal)
 
     # --- what came of it --------------------------------------------------------------------------
-    gone = known.keys() - {source.key for source in (*snapshots, leads)}
-    for key in sorted(gone):
-        log.warning("s3://%s/%s is gone from S3: its rows are kept", known[key].source.bucket, key)
-    rows = sum(load.rows for load in loads)
-    rejected = sum(load.rejected for load in loads)
-    refused = [load.refused for load in loads if load.refused]
-    loaded = [load for load in loads if load.rows]
-    new = sum(load.source.key not in known for load in loaded)
+    for key in sorted(books.files.keys() - {source.key for source in (*snapshots, leads)}):
+        log.warning("s3://%s/%s is gone from S3: its rows are kept", books.files[key].source.bucket, key)
+    loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
+    new = sum(key not in books.files for key in loaded)
+    rows = sum(file.rows for file in accepted) + leads_rows
+    rejected = sum(file.rejected_lines for file in accepted)
     return StepResult(
         rows_in=rows + rejected,
         rows_out=rows,
@@ -106,75 +138,128 @@ def run(context: RunContext) -> StepResult:
     )
 
 
-def load_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> FileLoad:
-    """Load one CSV file in place of its day's rows in bronze, in one transaction."""
+@patient()
+def read_books(settings: Settings) -> Books:
+    with transaction(settings) as db:
+        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, made_by=1)
+        return Books(ingested_files(db), current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS))
+
+
+@patient()
+def stage_snapshot(settings: Settings, extraction_date: date, file: SnapshotFile) -> StagedFile:
+    """Load one CSV file into a staging table of its own, in one transaction."""
     try:
         snapshot = read_snapshot(fetch(s3_client(settings), file), file, extraction_date)
-        _check_readable(snapshot, file)
     except DataRefusedError as refusal:
-        return FileLoad(file, refused=refusal)
-    if snapshot.rows.empty:
+        return StagedFile(file, refused=refusal)
+    if snapshot.rows.empty and not snapshot.rejected:
         log.warning("%s holds no rows: it is skipped, and its day keeps what it has", file)
-        return FileLoad(file)
-    table = bronze_day_table(file.day)
+        return StagedFile(file)
+    table = staged_bronze_day_table(file.day)
     with transaction(settings) as db:
-        empty_table(db, table)
+        create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
         rows = copy_in(db, table, snapshot.rows)
-        rejected = rejected_lines_frame(snapshot.rejected, file.key, file.day)
-        replace_rejected(db, rejected, day=file.day, step=2, run_id=run_id)
-        record_load(
-            db,
-            table=table,
-            parent=BRONZE_SNAPSHOTS,
-            run_id=run_id,
-            row_count=rows,
-            rejected_count=len(rejected),
-            day=file.day,
-        )
-        record_file(db, file, table=table, run_id=run_id, bronze_rows=rows, rejected_lines=len(rejected), day=file.day)
-    log.info("%s → %s: %d rows, %d rejected", file, BRONZE_SNAPSHOTS, rows, len(rejected))
-    return FileLoad(file, rows, len(rejected))
+        stage_rejected(db, snapshot.rejected, file)
+    untypable = count_untypable(snapshot.rows)
+    log.info("%s: %d rows, %d rejected", file, rows, len(snapshot.rejected))
+    return StagedFile(file, rows, len(snapshot.rejected), untypable, _first_fault(snapshot, untypable))
 
 
-def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> FileLoad:
-    """Load the leads parquet in place of what bronze had, in one transaction."""
-    try:
-        leads = extract_parquet(s3_client(settings), source, extraction_date)
-    except DataRefusedError as refusal:
-        return FileLoad(source, refused=refusal)
+def _first_fault(snapshot: Snapshot, untypable: int) -> str:
+    if snapshot.rejected:
+        line = snapshot.rejected[0]
+        return f"line {line.line}: {line.reason}: {shorten(line.text)}"
+    if untypable:
+        row = clean_csv(snapshot.rows).rejected.iloc[0]
+        return f"line {row['_source_row']}: {row['reason']}: {shorten(row['raw_row'], 300)}"
+    return ""
+
+
+def judge(staged: Iterable[StagedFile], standing: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
+    """Refuse files that would do harm: too many rejects, or far fewer rows than the day before (SPEC §7)."""
+    rows_by_day: dict[Day, int] = {load.of_day: load.row_count for load in standing if load.of_day}
+    judged = []
+    for file in sorted(staged, key=lambda staged: staged.file.day):
+        refused = file.refused or _too_many_rejects(file, settings) or _too_few_rows(file, rows_by_day, settings)
+        if file.records and not refused:
+            rows_by_day[file.file.day] = file.rows
+        judged.append(replace(file, refused=refused))
+    return judged
+
+
+def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
+    rejects = file.rejected_lines + file.untypable_rows
+    if rejects <= settings.max_reject_ratio * file.records:
+        return None
+    return DataRefusedError(
+        f"{file.file}: {rejects:,} of its {file.records:,} records cannot be loaded, more than "
+        f"{settings.max_reject_ratio:.0%}. The first: {file.first_fault}",
+        hint="have the file delivered again, or raise MAX_REJECT_RATIO for this run to quarantine them",
+    )
+
+
+def _too_few_rows(file: StagedFile, rows_by_day: Mapping[Day, int], settings: Settings) -> DataRefusedError | None:
+    earlier = [day for day in rows_by_day if day < file.file.day]
+    if not file.records or not earlier:
+        return None
+    before = max(earlier)
+    if file.rows >= (1 - settings.max_row_drop) * rows_by_day[before]:
+        return None
+    return DataRefusedError(
+        f"{file.file}: {file.rows:,} rows, down from {rows_by_day[before]:,} on {before}: more than "
+        f"{settings.max_row_drop:.0%} less",
+        hint="have the whole file delivered; if it is right, raise MAX_ROW_DROP for this run",
+    )
+
+
+@patient()
+def publish(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> None:
+    """Put the accepted files in place of their days in bronze: all in one transaction."""
+    with transaction(settings) as db:
+        lock_for_publishing(db, BRONZE_SNAPSHOTS)
+        for staged in accepted:
+            file = staged.file
+            table = bronze_day_table(file.day)
+            publish_day(db, BRONZE_SNAPSHOTS, staged_bronze_day_table(file.day), table, str(file.day))
+            publish_rejected(db, file.day, run_id)
+            record_load(
+                db,
+                table=table,
+                parent=BRONZE_SNAPSHOTS,
+                run_id=run_id,
+                row_count=staged.rows,
+                rejected_count=staged.rejected_lines,
+                day=file.day,
+            )
+            record_file(
+                db,
+                file,
+                table=table,
+                run_id=run_id,
+                bronze_rows=staged.rows,
+                rejected_lines=staged.rejected_lines,
+                day=file.day,
+            )
+        clear_staging(db)
+
+
+@patient()
+def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> int:
+    """Load the leads parquet in place of what bronze had, in one transaction.
+
+    Raises:
+        DataRefusedError: it cannot be read, or holds no lead at all.
+    """
+    leads = extract_parquet(s3_client(settings), source, extraction_date)
+    if leads.empty:
+        raise DataRefusedError(f"{source} holds no lead", hint="have it delivered again")
     with transaction(settings) as db:
         empty_table(db, BRONZE_LEADS)
         rows = copy_in(db, BRONZE_LEADS, leads)
         record_load(db, table=BRONZE_LEADS, parent=BRONZE_LEADS, run_id=run_id, row_count=rows)
         record_file(db, source, table=BRONZE_LEADS, run_id=run_id, bronze_rows=rows, rejected_lines=0, day=None)
-    log.info("%s → %s: %d rows", source, BRONZE_LEADS, rows)
-    return FileLoad(source, rows)
-
-
-def _check_readable(snapshot: Snapshot, file: SnapshotFile) -> None:
-    """A file of which no line is a row would empty its day.
-
-    Raises:
-        DataRefusedError: naming the first line and what is wrong with it.
-    """
-    if snapshot.rows.empty and snapshot.rejected:
-        first = snapshot.rejected[0]
-        raise DataRefusedError(
-            f"{file}: none of its {len(snapshot.rejected)} lines is a row; line {first.line}: {first.reason}: "
-            f"{shorten(first.text)}",
-            hint="have the file delivered again",
-        )
-
-
-def _stands(source: SourceObject, table: str, known: Mapping[str, IngestedFile], current: Mapping[str, object]) -> bool:
-    """Whether bronze holds this very version of a source file."""
-    ingested = known.get(source.key)
-    return (
-        table in current
-        and ingested is not None
-        and (ingested.source.etag, ingested.source.size, ingested.source.bucket, ingested.table)
-        == (source.etag, source.size, source.bucket, table)
-    )
+    log.info("%s: %d rows", source, rows)
+    return rows
 
 
 def _check_calendar(known: Mapping[str, IngestedFile], snapshots: list[SnapshotFile]) -> None:

@@ -7,11 +7,13 @@ table a day, for step 4 to give them their types.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from etl.utils.load import copy_in, copy_out, create_text_table, empty_table, transaction
+from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
 from etl.utils.state import (
     BRONZE_LEADS,
@@ -24,6 +26,7 @@ from etl.utils.state import (
     current_loads,
     record_load,
     replace_rejected,
+    require_tables,
     silver_day_table,
 )
 from etl.utils.transform import clean_csv, clean_parquet
@@ -47,17 +50,13 @@ class DayClean:
 
 def run(context: RunContext) -> StepResult:
     # --- which days silver has not, or has from another load --------------------------------------
-    with transaction(context.settings) as db:
-        days = current_loads(db, BRONZE_SNAPSHOTS)
-        leads = current_loads(db, BRONZE_LEADS).get(BRONZE_LEADS)
-        done = current_loads(db, SILVER_SNAPSHOTS) | current_loads(db, CLEANED_SNAPSHOTS)
-        leads_done = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
-    pending = [load for load in days.values() if context.full_refresh or not _is_done(load, done)]
+    bronze, done = read_books(context.settings)
+    leads = bronze.pop(BRONZE_LEADS, None)
+    pending = [load for load in bronze.values() if context.full_refresh or not _is_done(load, done)]
 
     # --- clean ------------------------------------------------------------------------------------
     cleaned = context.for_each(partial(clean_day, context.settings, context.run_id), pending)
-    leads_are_new = leads is not None and (leads_done is None or leads_done.built_from != (leads.load_id,))
-    if leads is not None and (context.full_refresh or leads_are_new):
+    if leads is not None and (context.full_refresh or not _is_done(leads, done)):
         cleaned.append(clean_leads(context.settings, context.run_id, leads))
 
     # --- what came of it --------------------------------------------------------------------------
@@ -69,13 +68,26 @@ def run(context: RunContext) -> StepResult:
     )
 
 
-def _is_done(load: TableLoad, done: dict[str, TableLoad]) -> bool:
-    return any(
-        table in done and done[table].built_from == (load.load_id,)
-        for table in (silver_day_table(load.day), cleaned_day_table(load.day))
-    )
+@patient()
+def read_books(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
+    """What bronze holds, and what has been made from it."""
+    with transaction(settings) as db:
+        require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, made_by=1)
+        return (
+            current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
+            current_loads(db, SILVER_SNAPSHOTS)
+            | current_loads(db, CLEANED_SNAPSHOTS)
+            | current_loads(db, SILVER_LEADS),
+        )
 
 
+def _is_done(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
+    day = bronze.of_day
+    made_from_it = (silver_day_table(day), cleaned_day_table(day)) if day else (SILVER_LEADS,)
+    return any(table in done and done[table].built_from == (bronze.load_id,) for table in made_from_it)
+
+
+@patient()
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
     table = cleaned_day_table(bronze.day)
@@ -101,6 +113,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     return DayClean(len(raw), rows, len(clean.rejected), clean.separators)
 
 
+@patient()
 def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean the leads in place of what silver had, in one transaction."""
     with transaction(settings) as db:

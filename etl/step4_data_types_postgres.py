@@ -14,6 +14,7 @@ from psycopg2 import sql
 
 from etl.utils.errors import CheckFailedError
 from etl.utils.load import create_day_table, empty_table, run_sql, table_name, transaction
+from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
 from etl.utils.state import (
     CLEANED_SNAPSHOTS,
@@ -22,6 +23,7 @@ from etl.utils.state import (
     current_loads,
     forget_load,
     record_load,
+    require_tables,
     silver_day_table,
 )
 
@@ -33,10 +35,7 @@ log = logging.getLogger(__name__)
 
 def run(context: RunContext) -> StepResult:
     # --- which days wait --------------------------------------------------------------------------
-    with transaction(context.settings) as db:
-        waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
-        for load in waiting:
-            create_day_table(db, SILVER_SNAPSHOTS, silver_day_table(load.day), str(load.day))
+    waiting = prepare_days(context.settings)
 
     # --- type them --------------------------------------------------------------------------------
     typed = context.for_each(partial(type_day, context.settings, context.run_id), waiting)
@@ -45,6 +44,18 @@ def run(context: RunContext) -> StepResult:
     )
 
 
+@patient()
+def prepare_days(settings: Settings) -> list[TableLoad]:
+    """The days of cleaned text that wait; each has its silver partition, if an empty one, from now on."""
+    with transaction(settings) as db:
+        require_tables(db, SILVER_SNAPSHOTS, made_by=1)
+        waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
+        for load in waiting:
+            create_day_table(db, SILVER_SNAPSHOTS, silver_day_table(load.day), str(load.day))
+        return waiting
+
+
+@patient()
 def type_day(settings: Settings, run_id: str, cleaned: TableLoad) -> int:
     """Put one day's cleaned text, typed, in place of its silver partition, in one transaction."""
     table = silver_day_table(cleaned.day)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from etl.utils.load import run_sql, transaction
+from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
 
 SCRIPTS = ("gold/create_gold_tables.sql", "gold/create_gold_views.sql")
 
 
+@patient()
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         for script in SCRIPTS:

@@ -8,7 +8,7 @@ Grain of gold.lead_quality_matching: one row per snapshot row and lead that it m
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +17,15 @@ from psycopg2 import sql
 
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError
-from etl.utils.load import run_sql, table_name, transaction
+from etl.utils.load import (
+    create_staged_day,
+    lock_for_publishing,
+    publish_day,
+    run_sql,
+    table_name,
+    transaction,
+)
+from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
 from etl.utils.state import (
     GOLD_MATCHING,
@@ -27,6 +35,7 @@ from etl.utils.state import (
     current_loads,
     gold_day_table,
     record_load,
+    require_tables,
     staged_gold_day_table,
 )
 
@@ -36,6 +45,8 @@ if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
+
+Loads = Mapping[str, TableLoad]
 
 
 @dataclass(frozen=True)
@@ -50,10 +61,7 @@ class DayMatch:
 
 def run(context: RunContext) -> StepResult:
     # --- which days gold has not, or has from another load ----------------------------------------
-    with transaction(context.settings) as db:
-        silver = current_loads(db, SILVER_SNAPSHOTS)
-        leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
-        gold = current_loads(db, GOLD_MATCHING)
+    silver, leads, gold = read_books(context.settings)
     if leads is None:
         raise CheckFailedError(
             f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
@@ -63,10 +71,8 @@ def run(context: RunContext) -> StepResult:
     # --- match and publish ------------------------------------------------------------------------
     matched = context.for_each(partial(match_day, context.settings, leads), pending)
     if matched:
-        with transaction(context.settings) as db:
-            publish(db, matched, context.run_id)
-    with transaction(context.settings) as db:
-        published = current_loads(db, GOLD_MATCHING)
+        publish(context.settings, context.run_id, matched)
+    _, _, published = read_books(context.settings)
 
     # --- what came of it --------------------------------------------------------------------------
     totals = {name: sum(load.facts[name] for load in published.values()) for name in _SCENARIOS}
@@ -77,26 +83,35 @@ def run(context: RunContext) -> StepResult:
     )
 
 
+@patient()
+def read_books(settings: Settings) -> tuple[Loads, TableLoad | None, Loads]:
+    """The days of silver, the leads, the days of gold."""
+    with transaction(settings) as db:
+        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, made_by=1)
+        require_tables(db, GOLD_MATCHING, made_by=5)
+        leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
+        return current_loads(db, SILVER_SNAPSHOTS), leads, current_loads(db, GOLD_MATCHING)
+
+
 def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad]) -> bool:
     published = gold.get(gold_day_table(silver.day))
     return published is not None and published.built_from == (silver.load_id, leads.load_id)
 
 
+@patient()
 def match_day(settings: Settings, leads: TableLoad, silver: TableLoad) -> DayMatch:
     """Build one day of gold aside, in one transaction."""
     day = silver.day
-    table = table_name(staged_gold_day_table(day))
-    partition_date = sql.Literal(day.date)
+    staged = staged_gold_day_table(day)
     with transaction(settings) as db:
-        db.execute(
-            sql.SQL(
-                "drop table if exists {table}; create table {table} (like {parent} including all, "
-                # says what the partition bound will say, so that attaching need not read the rows again
-                "constraint one_day check (_partition_date is not null and _partition_date = {partition_date}))"
-            ).format(table=table, parent=table_name(GOLD_MATCHING), partition_date=partition_date)
+        create_staged_day(db, GOLD_MATCHING, staged, str(day))
+        rows = run_sql(
+            db,
+            "gold/insert_into_gold_tables.sql",
+            gold_day=table_name(staged),
+            partition_date=sql.Literal(day.date),
         )
-        rows = run_sql(db, "gold/insert_into_gold_tables.sql", gold_day=table, partition_date=partition_date)
-        scenarios = _count_scenarios(db, table)
+        scenarios = _count_scenarios(db, table_name(staged))
         if rows < silver.row_count:
             raise CheckFailedError(
                 f"{GOLD_MATCHING}: {day} has {rows} rows, fewer than the {silver.row_count} of silver",
@@ -120,34 +135,24 @@ def _count_scenarios(db: Cursor, table: sql.Identifier) -> dict[str, int]:
     return dict(zip(_SCENARIOS, db.fetchone() or (), strict=True))
 
 
-def publish(db: Cursor, matched: list[DayMatch], run_id: str) -> None:
-    """Put the days that were built aside in place of gold's: all in this transaction."""
-    db.execute(sql.SQL("lock table {} in access exclusive mode").format(table_name(GOLD_MATCHING)))
-    for match in matched:
-        table = gold_day_table(match.day)
-        db.execute(
-            sql.SQL(
-                "drop table if exists {published}; "
-                "alter table {staged} set schema partitions; "
-                "alter table {parent} attach partition {published} for values in ({partition_date}); "
-                "alter table {published} drop constraint one_day"
-            ).format(
-                published=table_name(table),
-                staged=table_name(staged_gold_day_table(match.day)),
-                parent=table_name(GOLD_MATCHING),
-                partition_date=sql.Literal(match.day.date),
+@patient()
+def publish(settings: Settings, run_id: str, matched: Iterable[DayMatch]) -> None:
+    """Put the days that were built aside in place of gold's: all in one short transaction."""
+    with transaction(settings) as db:
+        lock_for_publishing(db, GOLD_MATCHING)
+        for match in matched:
+            table = gold_day_table(match.day)
+            publish_day(db, GOLD_MATCHING, staged_gold_day_table(match.day), table, str(match.day))
+            record_load(
+                db,
+                table=table,
+                parent=GOLD_MATCHING,
+                run_id=run_id,
+                row_count=match.rows,
+                day=match.day,
+                built_from=match.built_from,
+                facts=match.scenarios,
             )
-        )
-        record_load(
-            db,
-            table=table,
-            parent=GOLD_MATCHING,
-            run_id=run_id,
-            row_count=match.rows,
-            day=match.day,
-            built_from=match.built_from,
-            facts=match.scenarios,
-        )
 
 
 STEP = Step(6, "silver → gold", run)

@@ -27,7 +27,15 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
     """An empty warehouse and an empty bucket. There is one warehouse: it is one owner's at a time."""
     drop_schemas(postgres_server)
     bucket = f"test-{abs(hash(owner)):x}"
-    settings = postgres_server.model_copy(update={"aws_endpoint_url_s3": s3_endpoint, "s3_bucket_name": bucket})
+    settings = postgres_server.model_copy(
+        update={
+            "aws_endpoint_url_s3": s3_endpoint,
+            "s3_bucket_name": bucket,
+            # the files of most tests have few rows, and faults on purpose
+            "max_reject_ratio": 1.0,
+            "max_row_drop": 1.0,
+        }
+    )
     s3_client(settings).create_bucket(Bucket=bucket)
     yield settings
     postgres_engine(settings).dispose()

@@ -6,15 +6,19 @@ class PipelineError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, step: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, step: str | None = None, hint: str | None = None, transient: bool = False
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.step = step
         self.hint = hint
+        self.transient = transient
+        """Whether the same work may well succeed when it is tried again in a moment (see `patience.patient`)."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default would lose the keyword arguments when an error crosses a process boundary.
-        return _rebuild, (type(self), self.message, self.step, self.hint)
+        return _rebuild, (type(self), self.message, self.step, self.hint, self.transient)
 
     def __str__(self) -> str:
         where = f"{self.step}: " if self.step else ""
@@ -22,8 +26,10 @@ class PipelineError(Exception):
         return f"{where}{self.message}{next_action}"
 
 
-def _rebuild(kind: type[PipelineError], message: str, step: str | None, hint: str | None) -> PipelineError:
-    return kind(message, step=step, hint=hint)
+def _rebuild(
+    kind: type[PipelineError], message: str, step: str | None, hint: str | None, transient: bool
+) -> PipelineError:
+    return kind(message, step=step, hint=hint, transient=transient)
 
 
 class SettingsError(PipelineError):
@@ -52,6 +58,10 @@ class LockHeldError(PipelineError):
     """Another run is at work on this warehouse."""
 
     exit_code = 3
+
+
+class AbortedError(PipelineError):
+    """The run was asked to end: Ctrl-C, or SIGTERM."""
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from etl.utils.day import Day
@@ -66,6 +67,11 @@ class SourceObject:
     key: str
     etag: str
     size: int
+
+    @property
+    def version(self) -> SourceObject:
+        """Nothing but what tells one version of an object from another."""
+        return SourceObject(self.bucket, self.key, self.etag, self.size)
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
@@ -174,56 +180,75 @@ class CsvText(NamedTuple):
 
 
 def read_csv_text(raw: bytes) -> CsvText:
-    """Read CSV (RFC 4180) into text cells. Never raises on content, whatever the header says.
+    """Read CSV (RFC 4180) into text cells. Never raises on content, and knows nothing of what the columns should be.
 
-    A record that breaks the rules is rejected with its line number and raw text: another number of fields than the
-    header, a stray or unbalanced quote, a NUL byte (PostgreSQL's text cannot hold one). An empty line is no record.
+    The first record is the header. Every other record is accepted, as RFC 4180 reads it, or rejected with its first
+    line and its raw text: another number of fields than the header, a quote inside an unquoted field, text after a
+    closing quote, a NUL byte (which PostgreSQL's text cannot hold). Where a quote is never closed, nobody can tell what
+    the rest of the file means: each of its lines is rejected. A line that is wholly empty is no record.
     """
     content, encoding = _as_utf8(raw)
-    if b'"' in content or b"\0" in content or _has_empty_lines(content):
+    if b"\0" in content or _has_empty_lines(content) or not _is_strict(content):
         return _read_records(content.decode(), encoding)
-    return _read_plain(content, encoding)
+    return _read_strict(content, encoding)
+
+
+_BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_CP1252 = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xA0)}
+"""Where cp1252 differs from latin-1. Its five unassigned bytes stay control characters, as browsers read them."""
 
 
 def _as_utf8(raw: bytes) -> tuple[bytes, str]:
-    """Re-encode to UTF-8 without a byte order mark; what is no UTF-8 is taken for Windows' cp1252."""
-    if raw.startswith(b"\xef\xbb\xbf"):
-        raw = raw[3:]
-    elif raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", errors="replace").encode(), "utf-16"
-    if raw.isascii():
-        return raw, "utf-8"
-    for encoding in ("utf-8", "cp1252"):
-        try:
-            return raw.decode(encoding).encode(), encoding
-        except UnicodeDecodeError:
-            continue
-    return raw.decode("latin-1").encode(), "latin-1"
+    """Re-encode to UTF-8 without a byte order mark; what is no Unicode is taken for Windows' cp1252."""
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    if encoding == "utf-8":
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if raw.isascii():
+            return raw, encoding
+    try:
+        return raw.decode(encoding).encode(), encoding
+    except UnicodeError:
+        return raw.decode("latin-1").translate(_CP1252).encode(), "cp1252"
 
 
 def _has_empty_lines(content: bytes) -> bool:
     return content.startswith((b"\n", b"\r")) or any(gap in content for gap in (b"\n\n", b"\n\r", b"\r\r"))
 
 
-_HEADER_LINE = re.compile(rb"(?P<names>[^\r\n]*)(?:\r\n|\r|\n)?")
+_STRICT_FIELD = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
+_STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:\r\n|\r|\n|\Z)")
+_STRICT_FILE = re.compile(rb"(?:" + _STRICT_FIELD + rb"(?:,|\r\n|\r|\n|\Z))*+")
 
 
-def _read_plain(content: bytes, encoding: str) -> CsvText:
-    """The fast way, for content in which a line is a record: no quotes, no NUL bytes, no empty lines."""
-    header_line = _HEADER_LINE.match(content)
-    assert header_line is not None  # noqa: S101 - it matches the empty string
-    header = header_line["names"].decode().split(",") if header_line["names"] else []
-    body = pa.py_buffer(content).slice(header_line.end())
+def _is_strict(content: bytes) -> bool:
+    """Whether every quote stands where RFC 4180 allows one."""
+    return b'"' not in content or _STRICT_FILE.fullmatch(content) is not None
+
+
+def _read_strict(content: bytes, encoding: str) -> CsvText:
+    """The fast way, where only field counts can be wrong: no NUL bytes, no empty lines, quotes in order."""
+    header_record = _STRICT_RECORD.match(content)
+    assert header_record is not None  # noqa: S101 - it matches the empty string
+    header_text = header_record[0].decode()
+    header = _next_record(header_text, 0)[0] if header_text else []
+    first_line = 1 + len(_LINE_END.findall(header_text))
+    body = pa.py_buffer(content).slice(header_record.end())
     if not body.size:
-        return CsvText(_empty_table(header), [], pa.array([], pa.int64()), encoding)
+        return CsvText(_text_table(header, []), [], pa.array([], pa.int64()), encoding)
 
-    rejected: list[RejectedLine] = []
+    ragged: list[pa.csv.InvalidRow] = []
 
-    def reject(row: pa.csv.InvalidRow) -> Literal["skip"]:
-        line = row.number + 1  # pyarrow sees the body alone
-        rejected.append(_wrong_field_count(line, row.actual_columns, len(header), row.text))
+    def skip(row: pa.csv.InvalidRow) -> Literal["skip"]:
+        ragged.append(row)
         return "skip"
 
+    quoted = b'"' in content
     positions = [str(position) for position in range(len(header))]
     table = pa.csv.read_csv(
         pa.BufferReader(body),
@@ -232,7 +257,12 @@ def _read_plain(content: bytes, encoding: str) -> CsvText:
             use_threads=False,  # the days run in parallel; and only so the row numbers are known
             block_size=body.size,  # a cell may be as long as the file
         ),
-        parse_options=pa.csv.ParseOptions(quote_char=False, ignore_empty_lines=False, invalid_row_handler=reject),
+        parse_options=pa.csv.ParseOptions(
+            quote_char='"' if quoted else False,
+            newlines_in_values=quoted,
+            ignore_empty_lines=False,
+            invalid_row_handler=skip,
+        ),
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(positions, pa.string()),
             strings_can_be_null=True,
@@ -240,14 +270,33 @@ def _read_plain(content: bytes, encoding: str) -> CsvText:
             check_utf8=False,
         ),
     ).rename_columns(header)
-    lines = np.arange(2, 2 + table.num_rows + len(rejected))
-    if rejected:
-        lines = np.setdiff1d(lines, [line.line for line in rejected], assume_unique=True)
-    return CsvText(table, rejected, pa.array(lines), encoding)
+
+    count = table.num_rows + len(ragged)
+    is_row = np.ones(count, dtype=bool)
+    is_row[[row.number - 1 for row in ragged]] = False
+    height = np.ones(count, dtype=np.int64)  # lines of a record: cells in quotes may hold line ends
+    if quoted:
+        height[is_row] += sum(_line_ends(column) for column in table.columns)
+        height[~is_row] += np.fromiter((len(_LINE_END.findall(row.text.rstrip("\r\n"))) for row in ragged), np.int64)
+    lines = first_line + np.cumsum(height) - height
+    rejected = [
+        _wrong_field_count(int(line), row.actual_columns, len(header), row.text.rstrip("\r\n"))
+        for line, row in zip(lines[~is_row], ragged, strict=True)
+    ]
+    return CsvText(table, rejected, pa.array(lines[is_row]), encoding)
 
 
-_FIELD = re.compile(r'"(?P<quoted>(?:[^"]|"")*+)"|(?P<plain>[^",\r\n]*+)')
+def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
+    counts: np.ndarray = pc.fill_null(pc.count_substring_regex(column, r"\r\n|\r|\n"), 0).to_numpy()
+    return counts
+
+
+_LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_FIELD = re.compile(
+    r'"(?P<quoted>(?:[^"]|"")*+)"(?P<trailing>[^,\r\n]*+)'  # trailing: against the rules, but part of the record
+    r"|(?P<plain>[^,\r\n]*+)"
+)
 
 
 def _read_records(content: str, encoding: str) -> CsvText:
@@ -259,54 +308,64 @@ def _read_records(content: str, encoding: str) -> CsvText:
     position, line = 0, 1
     while position < len(content):
         fields, end, fault = _next_record(content, position)
-        text = content[position:end]
-        if fault:
-            rejected.append(RejectedLine(line, fault, text.rstrip("\r\n")))
-        elif fields == [""] and text.strip("\r\n") == "":
-            pass
-        elif "\0" in text:
-            rejected.append(RejectedLine(line, "NUL byte", text.rstrip("\r\n")))
-        elif header is None:
-            header = fields
-        elif len(fields) != len(header):
-            rejected.append(_wrong_field_count(line, len(fields), len(header), text.rstrip("\r\n")))
-        else:
+        text = content[position:end].rstrip("\r\n")
+        if fault == _UNCLOSED:
+            end = len(content)
+            rejected.extend(_rejected_lines(content[position:], line, f"{fault} (opened on line {line})"))
+        elif "\0" in text or fault:
+            rejected.append(RejectedLine(line, fault or "NUL byte", text))
+        elif text and header is not None and len(fields) != len(header):
+            rejected.append(_wrong_field_count(line, len(fields), len(header), text))
+        elif text and header is not None:
             rows.append(fields)
             lines.append(line)
-        line += len(_LINE_END.findall(text))
+        if text and header is None:
+            header = fields
+        line += len(_LINE_END.findall(content, position, end))
         position = end
-    header = header or []
-    columns = [[cell or None for cell in column] for column in zip(*rows, strict=True)]
-    table = pa.table([pa.array(column, pa.string()) for column in columns], names=header) if rows else None
-    return CsvText(table or _empty_table(header), rejected, pa.array(lines, pa.int64()), encoding)
+    return CsvText(_text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding)
+
+
+def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
+    texts = enumerate(_LINE_END.split(content), start=first_line)
+    return [RejectedLine(line, reason, text) for line, text in texts if text]
+
+
+_UNCLOSED = "quote is never closed"
 
 
 def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
     """Read one record: its fields, where the next one starts, and what is wrong with it (`""`: nothing).
 
-    A quote in the wrong place would swallow the lines up to the next one: a record at fault is taken to end with its
-    first line.
+    A record with a fault ends where the usual readers end it, so that the next one begins where it should.
     """
+    line = _LINE.match(content, start)
+    assert line is not None  # noqa: S101 - it matches at the end, too
+    if '"' not in line[0]:
+        return line[0].rstrip("\r\n").split(","), line.end(), ""
     fields: list[str] = []
+    fault = ""
     position = start
     while True:
         field = _FIELD.match(content, position)
         assert field is not None  # noqa: S101 - `plain` matches the empty string
-        quoted = field["quoted"]
-        fields.append(field["plain"] if quoted is None else quoted.replace('""', '"'))
+        if field["quoted"] is not None:
+            fields.append(field["quoted"].replace('""', '"') + field["trailing"])
+            fault = fault or ("text after a closing quote" if field["trailing"] else "")
+        elif field["plain"].startswith('"'):
+            return [field["plain"]], line.end(), _UNCLOSED
+        else:
+            fields.append(field["plain"])
+            fault = fault or ("quote inside an unquoted field" if '"' in field["plain"] else "")
         position = field.end()
         if position == len(content):
-            return fields, position, ""
+            return fields, position, fault
         if content[position] == ",":
             position += 1
             continue
         line_end = _LINE_END.match(content, position)
-        if line_end:
-            return fields, line_end.end(), ""
-        unclosed = quoted is None and field.end() == field.start()
-        line_end = _LINE_END.search(content, start)
-        fault = "quote is never closed" if unclosed else "stray quote"
-        return fields, line_end.end() if line_end else len(content), fault
+        assert line_end is not None  # noqa: S101 - a field ends at a comma, a line's end or the file's
+        return fields, line_end.end(), fault
 
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:
@@ -314,8 +373,10 @@ def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> Reje
     return RejectedLine(line, f"{kind} fields: {actual} instead of {expected}", text)
 
 
-def _empty_table(header: Sequence[str]) -> pa.Table:
-    return pa.table([pa.array([], pa.string()) for _ in header], names=list(header))
+def _text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [() for _ in header]
+    arrays = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
+    return pa.Table.from_arrays(arrays, names=list(header))
 
 
 # --- text table → bronze frame --------------------------------------------------------------------
@@ -355,7 +416,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     if text.encoding != "utf-8":
         log.warning("%s is not UTF-8: read as %s", file, text.encoding)
     is_empty = not text.table.column_names and not text.rejected
-    table = _empty_table(BRONZE_COLUMNS) if is_empty else text.table
+    table = _text_table(BRONZE_COLUMNS, []) if is_empty else text.table
     check_header(table.column_names, file)
     rows = minimal_clean_csv(text_frame(table))
     unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl import __version__
-from etl.utils.errors import DataRefusedError, LockHeldError, PipelineError
-from etl.utils.load import transaction
+from etl.utils.errors import AbortedError, DataRefusedError, LockHeldError, PipelineError
+from etl.utils.load import cancelled_transactions, transaction
+from etl.utils.patience import patient
 from etl.utils.state import begin_run, end_run, rows_per_table
-from etl.utils.utils_connection import Settings, describe_postgres
+from etl.utils.utils_connection import (
+    Settings,
+    describe_postgres,
+    explained_postgres_errors,
+    postgres_engine,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import PoolProxiedConnection
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +36,8 @@ Result = TypeVar("Result")
 
 RUN_LOCK = int.from_bytes(b"HOMEBUDY")
 """The advisory lock of a run: one at a time on a database. Postgres gives it back when the process dies."""
+SECONDS_TO_WAIT_FOR_THE_LOCK = 1.0
+"""Postgres needs a moment to notice that a process was killed."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +51,19 @@ class RunContext:
     full_refresh: bool = False
 
     def for_each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Do the work for each item, in parallel as far as the executor goes; a fault cancels what has not begun."""
+        """Do the work for each item, in parallel as far as the executor goes.
+
+        A fault cancels what has not begun; what is in hand ends first, or, when the run is aborted, rolls back.
+        """
         futures = [self.executor.submit(work, item) for item in items]
         try:
             return [future.result() for future in futures]
+        except AbortedError:
+            for future in futures:
+                future.cancel()
+            with cancelled_transactions():
+                wait(futures)
+            raise
         finally:
             for future in futures:
                 future.cancel()
@@ -99,30 +120,60 @@ class RunReport:
 
     @property
     def status(self) -> str:
+        if isinstance(self.error, AbortedError):
+            return "aborted"
         return {0: "complete", 2: "refused"}.get(self.exit_code, "failed")
 
 
 def run_steps(
-    settings: Settings, steps: Sequence[Step], *, full_refresh: bool = False, workers: int | None = None
+    settings: Settings,
+    steps: Sequence[Step],
+    *,
+    full_refresh: bool = False,
+    allow_partial: bool = False,
+    workers: int | None = None,
 ) -> RunReport:
     """Carry out steps in order, as one run: alone on the warehouse, and written down in meta.pipeline_runs.
 
-    The first fault ends the run; the report holds it.
+    The first fault ends the run; the report holds it. Files that are refused end it after their step, unless
+    `allow_partial`: then the good days go on, and the run still ends with the refusal.
     """
     started = time.perf_counter()
     report = RunReport(run_id=str(uuid.uuid4()))
     try:
         with _run_lock(settings):
-            with transaction(settings) as db:
-                arguments = {"steps": [step.number for step in steps], "full_refresh": full_refresh}
-                begin_run(db, report.run_id, __version__, arguments)
+            arguments = {
+                "steps": [step.number for step in steps],
+                "full_refresh": full_refresh,
+                "allow_partial": allow_partial,
+            }
+            _begin(settings, report.run_id, arguments)
             with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
                 context = RunContext(settings, executor, report.run_id, datetime.now(UTC).date(), full_refresh)
-                report = _carry_out(steps, context, report)
-            report = _closed(report, settings, started)
+                report = _carry_out(steps, context, report, allow_partial=allow_partial)
+            report = _closed(settings, report, started)
     except PipelineError as error:
         report = replace(report, error=report.error or error)
     return replace(report, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def abortable() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `AbortedError`, so that a run ends in order. For the main thread of a program."""
+
+    def abort(number: int, _frame: object) -> None:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_DFL)  # who asks twice does not want to wait
+        raise AbortedError(
+            f"stopped by {signal.Signals(number).name}", hint="run again: it goes on with what is not done yet"
+        )
+
+    before = {number: signal.signal(number, abort) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def default_workers() -> int:
@@ -130,7 +181,7 @@ def default_workers() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
-def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport) -> RunReport:
+def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> RunReport:
     for step in steps:
         started = time.perf_counter()
         log.info("%s", step)
@@ -141,7 +192,9 @@ def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport) ->
             return replace(report, error=error)
         report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
         if result.refused:
-            return replace(report, error=_refusal(step, result.refused))
+            report = replace(report, error=_refusal(step, result.refused))
+            if not allow_partial:
+                return report
     return report
 
 
@@ -152,8 +205,15 @@ def _refusal(step: Step, refused: Sequence[DataRefusedError]) -> DataRefusedErro
     return DataRefusedError(f"{len(refused)} files are refused:{listed}", step=str(step), hint=refused[0].hint)
 
 
-def _closed(report: RunReport, settings: Settings, started: float) -> RunReport:
-    """Enter the end of the run, and read what stands in the layers now."""
+@patient()
+def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> None:
+    with transaction(settings) as db:
+        begin_run(db, run_id, __version__, arguments)
+
+
+@patient()
+def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
+    """Enter the end of the run, and read what stands in the tables now."""
     with transaction(settings) as db:
         report = replace(report, rows_per_table=rows_per_table(db), seconds=time.perf_counter() - started)
         end_run(
@@ -182,17 +242,40 @@ def _as_json(report: StepReport) -> dict[str, Any]:
 
 @contextmanager
 def _run_lock(settings: Settings) -> Iterator[None]:
-    with transaction(settings) as db:
-        db.execute("select pg_try_advisory_lock(%s)", (RUN_LOCK,))
-        (locked,) = db.fetchone() or (False,)
-        if not locked:
-            raise LockHeldError(
-                f"another run is at work on {describe_postgres(settings)}",
-                hint="wait for it to end, then run again; who it is: select * from meta.pipeline_runs "
-                "where status = 'running'",
-            )
-        db.connection.commit()
-        try:
-            yield
-        finally:
-            db.execute("select pg_advisory_unlock(%s)", (RUN_LOCK,))
+    """Hold the lock on a connection of its own.
+
+    When that connection is lost, so is the lock. The run goes on: should another one begin meanwhile, that one strikes
+    this one out of the books, and nothing more is written (see `state.record_load`).
+    """
+    import psycopg2
+
+    connection = _locked_connection(settings)
+    try:
+        yield
+    finally:
+        with suppress(psycopg2.Error):  # a lost connection has given the lock back already
+            connection.cursor().execute("select pg_advisory_unlock(%s)", (RUN_LOCK,))
+            connection.commit()
+        connection.invalidate()
+
+
+@patient(seconds=10)  # a server that is just starting is waited for; one that is not there is not
+def _locked_connection(settings: Settings) -> PoolProxiedConnection:
+    with explained_postgres_errors(settings):
+        connection = postgres_engine(settings).raw_connection()
+        db = connection.cursor()
+        deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_THE_LOCK
+        while True:
+            db.execute("select pg_try_advisory_lock(%s)", (RUN_LOCK,))
+            (locked,) = db.fetchone() or (False,)
+            connection.commit()
+            if locked:
+                return connection
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+    connection.close()
+    raise LockHeldError(
+        f"another run is at work on {describe_postgres(settings)}",
+        hint="wait for it to end, then run again; who it is: select * from meta.pipeline_runs where status = 'running'",
+    )

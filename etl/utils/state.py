@@ -6,7 +6,7 @@ They are written in the transaction that fills the table, so they cannot disagre
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ import pandas as pd
 from psycopg2 import sql
 
 from etl.utils.day import Day
-from etl.utils.extract import RejectedLine, SourceObject
+from etl.utils.errors import CheckFailedError, LockHeldError
+from etl.utils.extract import RejectedLine, SnapshotFile, SourceObject
 from etl.utils.load import copy_in, run_sql, table_name
 
 if TYPE_CHECKING:
@@ -33,6 +34,16 @@ LAYERS = (BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_M
 
 def bronze_day_table(day: Day) -> str:
     return f"partitions.csv_snapshots_{day.suffix}"
+
+
+def staged_bronze_day_table(day: Day) -> str:
+    """A day of bronze that is loaded and not yet judged."""
+    return f"staging.csv_snapshots_{day.suffix}"
+
+
+def staged_rejected_table(day: Day) -> str:
+    """Rejected lines of a file that is not yet judged."""
+    return f"staging.rejected_rows_{day.suffix}"
 
 
 def cleaned_day_table(day: Day) -> str:
@@ -73,6 +84,21 @@ class TableLoad:
         if self.of_day is None:
             raise ValueError(f"{self.table} holds no single day")
         return self.of_day
+
+
+def require_tables(db: Cursor, *tables: str, made_by: int) -> None:
+    """Hold that an earlier step has made what this one works on.
+
+    Raises:
+        CheckFailedError: naming the tables that are not there, and the step that makes them.
+    """
+    db.execute("select name from unnest(%s) as name where to_regclass(name) is null", (list(tables),))
+    missing = [name for (name,) in db.fetchall()]
+    if missing:
+        raise CheckFailedError(
+            f"{', '.join(missing)}: not there yet",
+            hint=f"step {made_by} makes it: python main.py --from-step {made_by}",
+        )
 
 
 def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
@@ -134,17 +160,23 @@ def record_load(
     separator_count: int = 0,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write down that this transaction filled a table."""
+    """Write down that this transaction filled a table.
+
+    Raises:
+        LockHeldError: the run has lost its lock, and another one has begun since: it must not write any more.
+    """
     db.execute(
         """
         insert into meta.table_loads (
             table_name, parent_table, partition_date, file_number, load_id, built_from, file_node,
             row_count, rejected_count, separator_count, facts, run_id
         )
-        values (
-            %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s,
+        select
+            %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s::bigint[],
             pg_relation_filenode(%(table)s::regclass), %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(run_id)s
-        )
+        from meta.pipeline_runs
+        where run_id = %(run_id)s and status = 'running'
+        for share
         on conflict (table_name) do update set
             parent_table = excluded.parent_table,
             partition_date = excluded.partition_date,
@@ -172,6 +204,21 @@ def record_load(
             "run_id": run_id,
         },
     )
+    if db.rowcount == 0:
+        raise LockHeldError(
+            f"this run ({run_id}) lost its lock on the warehouse, and another one has taken over",
+            hint="wait for that one to end: it does what this one has left",
+        )
+
+
+def clear_staging(db: Cursor) -> None:
+    """Drop what a refused file or a killed run has left in staging. What waits for the next step is in the books."""
+    db.execute(
+        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'staging' "
+        "and schemaname || '.' || tablename not in (select table_name from meta.table_loads)"
+    )
+    for (quoted,) in db.fetchall():
+        db.execute(sql.SQL(f"drop table {quoted}"))
 
 
 def forget_load(db: Cursor, table: str) -> None:
@@ -243,21 +290,48 @@ def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day, step: int,
         copy_in(db, "silver.rejected_rows", rejected.assign(run_id=run_id, step=step))
 
 
-def rejected_lines_frame(lines: Iterable[RejectedLine], source_file: str, day: Day) -> pd.DataFrame:
-    """Rejected lines of a file as rows of silver.rejected_rows: the raw row is the line's text."""
-    return pd.DataFrame(
-        [
-            {
-                "_source_file": source_file,
-                "_source_row": line.line,
-                "_partition_date": str(day),
-                "reason": line.reason,
-                # jsonb holds no NUL byte: it is shown as its Unicode symbol
-                "raw_row": json.dumps({"line": line.text.replace("\0", "\u2400")}, ensure_ascii=False),
-            }
-            for line in lines
-        ]
+def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
+    """Keep the rejected lines of a file aside until it is judged. Their raw row is the line's text."""
+    table = staged_rejected_table(file.day)
+    db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
+    if not lines:
+        return
+    db.execute(sql.SQL("create table {} (like silver.rejected_rows)").format(table_name(table)))
+    db.execute(
+        sql.SQL("alter table {} alter run_id drop not null, alter rejected_at drop not null").format(table_name(table))
     )
+    frame = pd.DataFrame(
+        {
+            "_source_file": file.key,
+            "_source_row": [line.line for line in lines],
+            "_partition_date": str(file.day),
+            "step": 2,
+            "reason": [line.reason for line in lines],
+            "raw_row": [_as_json(line.text) for line in lines],
+        }
+    )
+    copy_in(db, table, frame)
+
+
+def _as_json(line: str) -> str:
+    # jsonb holds no NUL byte: it is shown as its Unicode symbol
+    return json.dumps({"line": line.replace("\0", "\u2400")}, ensure_ascii=False)
+
+
+def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
+    """Put the staged rejected lines of an accepted file in place of those of the load before."""
+    db.execute("delete from silver.rejected_rows where _partition_date = %s and step = 2", (day.date,))
+    table = staged_rejected_table(day)
+    db.execute("select to_regclass(%s) is not null", (table,))
+    if db.fetchone() == (True,):
+        db.execute(
+            sql.SQL(
+                "insert into silver.rejected_rows "
+                "(run_id, _source_file, _source_row, _partition_date, step, reason, raw_row) "
+                "select %s, _source_file, _source_row, _partition_date, step, reason, raw_row from {}"
+            ).format(table_name(table)),
+            (run_id,),
+        )
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -269,6 +343,7 @@ def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any
     Only one run at a time holds the lock: another one that is still called running was killed.
     """
     run_sql(db, "meta/create_meta_tables.sql")
+    clear_staging(db)
     db.execute(
         "update meta.pipeline_runs set status = 'aborted', ended_at = clock_timestamp(), message = 'killed' "
         "where status = 'running'"

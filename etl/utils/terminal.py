@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from etl.utils.errors import PipelineError, shorten
-from etl.utils.run import RunReport, Step, run_steps
+from etl.utils.run import RunReport, Step, abortable, run_steps
 from etl.utils.utils_connection import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,9 @@ def configure_logging(level: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def run_and_report(
-    settings: Settings, steps: Sequence[Step], *, full_refresh: bool = False, workers: int | None = None
-) -> int:
-    """Carry out the steps, print the summary, return the exit code."""
-    report = run_steps(settings, steps, full_refresh=full_refresh, workers=workers)
+def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) -> int:
+    """Carry out the steps with the options of `run_steps`, print the summary, return the exit code."""
+    report = run_steps(settings, steps, **options)
     print_summary(report)
     if report.error:
         print_error(report.error)
@@ -42,7 +41,8 @@ def run_from_environment(steps: Sequence[Step]) -> int:
     """What `python -m etl.step…` does: these steps alone, with the settings of the environment."""
     configure_logging("info")
     try:
-        return run_and_report(load_settings(), steps)
+        with abortable():
+            return run_and_report(load_settings(), steps)
     except PipelineError as error:
         print_error(error)
         return error.exit_code

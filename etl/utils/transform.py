@@ -91,12 +91,9 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     missing = [name for name in SILVER_NAMES if name not in raw.columns]
     if missing:
         raise KeyError(f"clean_csv needs the bronze columns {', '.join(missing)}")
-    bronze = {name: text_array(raw[name]) for name in SILVER_NAMES}
-    stripped = {name: pc.utf8_trim_whitespace(column) for name, column in bronze.items()}
-    no_value = {name: pc.is_in(column, _NULL_WORDS) for name, column in stripped.items()}
-    separator = _any_of(pc.equal(column, SEPARATOR) for column in stripped.values())
-    cell = {name: pc.if_else(no_value[name], None, column) for name, column in bronze.items()}
-    bare = {name: pc.if_else(no_value[name], None, column) for name, column in stripped.items()}
+    cells = _Cells.of(raw, SILVER_NAMES)
+    cell, bare = cells.as_is, cells.bare
+    separator = cells.separator
 
     entry = _spread(parse_moment, bare["ENTRYDATE"])
     appointment = _spread(parse_moment, bare["APPT_DATE"])
@@ -119,16 +116,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         "_partition_date": cell["_partition_date"],
     }
 
-    faults = {
-        f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": pc.equal(bare["APPT_DATE"], NOT_AN_APPOINTMENT),
-        "LEADNUMBER is no 32-bit integer": pc.invert(is_int32(clean["lead_number"])),
-        "Set is none of 0, 1, True, False": pc.invert(pc.is_in(clean["set"], _FLAG_VALUES)),
-        "Demo is none of 0, 1, True, False": pc.invert(pc.is_in(clean["demo"], _FLAG_VALUES)),
-        **{
-            f"{name} is longer than {limit} characters": pc.greater(pc.utf8_length(clean[name]), limit)
-            for name, limit in MAX_LENGTH.items()
-        },
-    }
+    faults = _faults(cells)
     rejected = pc.and_not(_any_of(faults.values()), separator)
     kept = pc.invert(pc.or_(separator, rejected))
     return CleanSnapshots(
@@ -136,6 +124,55 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         rejected=_describe_rejected(raw, rejected, faults),
         separators=pc.sum(separator).as_py() or 0,
     )
+
+
+def count_untypable(raw: pd.DataFrame) -> int:
+    """How many rows `clean_csv` would reject: what decides, before they are loaded, whether a file is refused."""
+    cells = _Cells.of(raw, _FAULTY_COLUMNS)
+    return int(pc.sum(pc.and_not(_any_of(_faults(cells).values()), cells.separator)).as_py() or 0)
+
+
+class _Cells(NamedTuple):
+    """The cells of some bronze columns, NULL where they say nothing."""
+
+    as_is: dict[str, pa.Array]
+    bare: dict[str, pa.Array]
+    """Without the blanks around them."""
+    separator: pa.Array
+    """True for separator rows."""
+
+    @classmethod
+    def of(cls, raw: pd.DataFrame, names: Iterable[str]) -> _Cells:
+        bronze = {name: text_array(raw[name]) for name in names}
+        stripped = {name: pc.utf8_trim_whitespace(column) for name, column in bronze.items()}
+        no_value = {name: pc.is_in(column, _NULL_WORDS) for name, column in stripped.items()}
+        return cls(
+            as_is={name: pc.if_else(no_value[name], None, column) for name, column in bronze.items()},
+            bare={name: pc.if_else(no_value[name], None, column) for name, column in stripped.items()},
+            separator=_any_of(pc.equal(column, SEPARATOR) for column in stripped.values()),
+        )
+
+
+def _faults(cells: _Cells) -> dict[str, pa.Array]:
+    """What keeps a row from being typed: reason → where it holds."""
+    return {
+        f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": pc.equal(cells.bare["APPT_DATE"], NOT_AN_APPOINTMENT),
+        "LEADNUMBER is no 32-bit integer": pc.invert(is_int32(cells.bare["LEADNUMBER"])),
+        "Set is none of 0, 1, True, False": pc.invert(pc.is_in(cells.bare["Set"], _FLAG_OR_NULL)),
+        "Demo is none of 0, 1, True, False": pc.invert(pc.is_in(cells.bare["Demo"], _FLAG_OR_NULL)),
+        **{
+            f"{SILVER_NAMES[name]} is longer than {MAX_LENGTH[SILVER_NAMES[name]]} characters": pc.greater(
+                pc.utf8_length(column), MAX_LENGTH[SILVER_NAMES[name]]
+            )
+            for name, column in _as_stored(cells).items()
+        },
+    }
+
+
+def _as_stored(cells: _Cells) -> dict[str, pa.Array]:
+    """The texts that silver keeps, as it keeps them."""
+    texts = {name: cells.as_is[name] for name in ("email_hash", "phone_hash", "CITY", "Dispo", "JOB_STATUS")}
+    return {**texts, "location": cells.bare["location"]}
 
 
 class Moments(NamedTuple):
@@ -223,7 +260,19 @@ _NO_VALUE = pa.array([*NULL_WORDS, None])
 _USPS_STATES = pa.array(sorted(USPS_STATES))
 _FLAG_WORDS = pa.array(list(FLAGS))
 _FLAG_NUMBERS = pa.array(list(FLAGS.values()))
-_FLAG_VALUES = pa.array(["0", "1", None])
+_FLAG_OR_NULL = pa.array([*FLAGS, None])
+_FAULTY_COLUMNS = (
+    "APPT_DATE",
+    "LEADNUMBER",
+    "Set",
+    "Demo",
+    "email_hash",
+    "phone_hash",
+    "CITY",
+    "Dispo",
+    "JOB_STATUS",
+    "location",
+)
 
 
 def _spread(rule: Callable[[pa.Array], Moments], column: pa.Array) -> Moments:

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     s3_parquet_file: str = "parquet/leads.parquet"
     partition_start_date: date = date(2024, 10, 1)
 
+    max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
+    max_row_drop: float = Field(default=0.5, ge=0, le=1)
+
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Settings:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
@@ -165,7 +168,24 @@ def explained_postgres_errors(settings: Settings) -> Iterator[None]:
         raise PostgresError(
             f"PostgreSQL at {describe_postgres(settings)}: {_first_lines(cause)}",
             hint=_postgres_hint(cause),
+            transient=is_transient(cause),
         ) from error
+
+
+TRANSIENT_STATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03")
+"""SQLSTATEs, or their classes, of faults that pass: connection, serialisation, deadlock, lock time-out, restart."""
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether a fault that the driver reports may well be gone in a moment."""
+    import psycopg2
+
+    state = getattr(error, "pgcode", None)
+    if state:
+        return str(state).startswith(TRANSIENT_STATES)
+    # Without a state the connection could not be made, or was lost.
+    permanent = any(sign in str(error) for sign, _ in _POSTGRES_HINTS if sign not in _MAY_PASS)
+    return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not permanent
 
 
 def _first_lines(error: BaseException | None) -> str:
@@ -181,8 +201,12 @@ _POSTGRES_HINTS = (
     ("must be owner", "run as the role that owns the tables, or hand them over: alter table … owner to …"),
     ("could not translate host name", "check POSTGRES_HOST"),
     ("Connection refused", "check POSTGRES_HOST and POSTGRES_PORT, and that the server runs"),
+    ("no pg_hba.conf entry", "allow this user and host in the server's pg_hba.conf"),
     ("No space left on device", "free disk space on the database server, then run again"),
 )
+
+
+_MAY_PASS = ("Connection refused",)
 
 
 def _postgres_hint(error: BaseException | None) -> str:
@@ -266,8 +290,16 @@ def _assume_role(session: boto3.session.Session, role_arn: str) -> boto3.session
 @contextmanager
 def explained_s3_errors(what: str) -> Iterator[None]:
     """Turn what botocore raises while reading `what` into one `SourceError` that says what to do."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
 
+    # botocore tries again what fails before the answer; a body that ends early is ours to ask for again.
+    cut_short = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
     try:
         yield
     except ClientError as error:
@@ -275,7 +307,11 @@ def explained_s3_errors(what: str) -> Iterator[None]:
         raise SourceError(f"{what}: S3 answered {code}", hint=_S3_HINTS.get(code, _S3_HINT)) from error
     except BotoCoreError as error:
         name = type(error).__name__
-        raise SourceError(f"{what}: {_without_query(error)}", hint=_S3_HINTS.get(name, _S3_HINT)) from error
+        raise SourceError(
+            f"{what}: {_without_query(error)}",
+            hint=_S3_HINTS.get(name, _S3_HINT),
+            transient=isinstance(error, cut_short),
+        ) from error
 
 
 def _without_query(error: BaseException) -> str:
@@ -288,7 +324,7 @@ _NO_RIGHTS = "these credentials may not read it: grant s3:ListBucket on the buck
 _S3_HINTS = {
     "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
     "NoSuchKey": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
-    "404": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
+    "404": "check S3_PARQUET_FILE and its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that it was uploaded",
     "403": _NO_RIGHTS,
     "AccessDenied": _NO_RIGHTS,
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",

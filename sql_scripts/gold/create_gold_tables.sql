@@ -1,5 +1,8 @@
 -- Gold: what analysts and BI tools read. Safe to run again.
 
+create schema if not exists gold;
+comment on schema gold is 'Ready for analysts and BI tools: matched and graded leads.';
+
 -- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid when it matches none.
 create table if not exists gold.lead_quality_matching (
     lead_uuid               varchar(255),

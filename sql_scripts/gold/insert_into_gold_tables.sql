@@ -11,8 +11,8 @@ insert into {gold_day} (
 with snapshots as (
     select
         *,
-        nullif(lower(btrim(email_hash, e' \t\n\r\f\v')), '') as email_key,
-        nullif(lower(btrim(phone_hash, e' \t\n\r\f\v')), '') as phone_key
+        nullif(lower(btrim(email_hash, e' \t\n\r\f\x0b')), '') as email_key,
+        nullif(lower(btrim(phone_hash, e' \t\n\r\f\x0b')), '') as phone_key
     from silver.stg_csv_snapshots
     where _partition_date = {partition_date}
 ),
@@ -20,8 +20,8 @@ with snapshots as (
 leads as (
     select
         lead_uuid,
-        nullif(lower(btrim(email_hash, e' \t\n\r\f\v')), '') as email_key,
-        nullif(lower(btrim(phone_hash, e' \t\n\r\f\v')), '') as phone_key
+        nullif(lower(btrim(email_hash, e' \t\n\r\f\x0b')), '') as email_key,
+        nullif(lower(btrim(phone_hash, e' \t\n\r\f\x0b')), '') as phone_key
     from silver.stg_leads_parquet
 ),
 

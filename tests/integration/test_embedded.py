@@ -365,15 +365,18 @@ def test_the_s3_server_serves_an_uploaded_folder_and_is_gone_afterwards(
     assert not [record for record in caplog.records if record.name == "werkzeug"]
 
 
-def test_buckets_live_until_the_last_s3_server_closes() -> None:
+def test_buckets_live_until_the_last_s3_server_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_open_s3_servers", set())  # those of other tests do not count
+    forgotten = []
+    monkeypatch.setattr(embedded, "_forget_objects", lambda host, port: forgotten.append((host, port)))
     with s3_server() as endpoint:
         s3 = s3_client_of(endpoint, "us-east-1")
         s3.create_bucket(Bucket="kept")
         with s3_server():
             pass
-        assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["kept"]
-    with s3_server() as endpoint:
-        assert s3_client_of(endpoint, "us-east-1").list_buckets()["Buckets"] == []
+        assert forgotten == []
+        assert "kept" in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    assert [f"http://{host}:{port}" for host, port in forgotten] == [endpoint]
 
 
 def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:

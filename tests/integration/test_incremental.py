@@ -164,9 +164,7 @@ def test_new_leads_rebuild_all_of_gold_and_no_silver_day(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_file_23_and_file_400_load_without_a_change(
-    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
-) -> None:
+def test_file_23_and_file_400_load_without_a_change(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     nodes = file_nodes(warehouse)
     bucket.put_snapshot(23, rows_of_day(23))
     bucket.put_snapshot(400, rows_of_day(400))

@@ -177,28 +177,21 @@ def test_a_rejected_record_of_several_lines_keeps_its_whole_text() -> None:
     assert text.lines.to_pylist() == [2, 5]
 
 
-def test_a_quote_that_is_never_closed_costs_its_own_line_alone() -> None:
-    text = read_csv_text(b'a,b\n1,"2\n3,4\n5\n6,7')
-    assert rows_of(text) == [("3", "4"), ("6", "7")]
-    assert text.rejected == [
-        RejectedLine(2, "quote is never closed", '1,"2'),
-        RejectedLine(4, "too few fields: 1 instead of 2", "5"),
-    ]
-    assert text.lines.to_pylist() == [3, 5]
-
-
-def test_a_quote_that_seems_to_be_closed_lines_later_costs_its_own_line_alone() -> None:
-    text = read_csv_text(b'a,b\n1,"2\n3,4\n5,6\n7,"8"\n9,10\n')
-    assert rows_of(text) == [("3", "4"), ("5", "6"), ("7", "8"), ("9", "10")]
-    assert text.rejected == [RejectedLine(2, "stray quote", '1,"2')]
-    assert text.lines.to_pylist() == [3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("line", ['5" pipe,2', '"5" pipe,2', '1,x"', '1,"2"3', '"1" ,2', '1, "2"'])
-def test_a_stray_quote_costs_its_own_line_alone(line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('5" pipe,2', "quote inside an unquoted field"),
+        ('"5" pipe,2', "text after a closing quote"),
+        ('1,x"', "quote inside an unquoted field"),
+        ('1,"2"3', "text after a closing quote"),
+        ('"1" ,2', "text after a closing quote"),
+        ('1, "2"', "quote inside an unquoted field"),
+    ],
+)
+def test_a_quote_where_none_may_stand_costs_its_own_line_alone(line: str, reason: str) -> None:
     text = read_csv_text(f'a,b\r\n1,"2"\r\n{line}\r\n3,4\r\n'.encode())
     assert rows_of(text) == [("1", "2"), ("3", "4")]
-    assert text.rejected == [RejectedLine(3, "stray quote", line)]
+    assert text.rejected == [RejectedLine(3, reason, line)]
 
 
 @given(
@@ -206,7 +199,7 @@ def test_a_stray_quote_costs_its_own_line_alone(line: str) -> None:
     st.data(),
 )
 @settings(STEADY, max_examples=50)
-def test_one_quote_too_many_anywhere_costs_no_other_line(records: list[list[str]], data: st.DataObject) -> None:
+def test_one_quote_too_many_makes_no_row_wrong_and_loses_no_line(records: list[list[str]], data: st.DataObject) -> None:
     lines = [",".join(record) for record in records]
     victim = data.draw(st.integers(0, len(lines) - 1))
     position = data.draw(st.integers(0, len(lines[victim])))
@@ -216,9 +209,10 @@ def test_one_quote_too_many_anywhere_costs_no_other_line(records: list[list[str]
     expected = {
         line: row for line, row in zip(good.lines.to_pylist(), rows_of(good), strict=True) if line != victim + 2
     }
-    assert dict(zip(bad.lines.to_pylist(), rows_of(bad), strict=True)) == expected
+    accepted = dict(zip(bad.lines.to_pylist(), rows_of(bad), strict=True))
+    assert accepted.items() <= expected.items()
     assert [line.text for line in bad.rejected if line.line == victim + 2] == [quoted]
-    assert len(bad.rejected) + len(expected) == len(lines)
+    assert len(bad.rejected) + len(accepted) == len(lines)
 
 
 # --- NUL bytes and encodings ------------------------------------------------------------------------------------------
@@ -250,10 +244,10 @@ def test_the_encoding_is_told_by_the_bytes(content: bytes, encoding: str) -> Non
     assert text.encoding == encoding
 
 
-def test_bytes_of_no_encoding_are_read_as_latin_1() -> None:
+def test_bytes_that_cp1252_does_not_assign_stay_control_characters() -> None:
     text = read_csv_text(b"a,b\n\x81,\xe9\n")
     assert rows_of(text) == [("\x81", "é")]
-    assert text.encoding == "latin-1"
+    assert text.encoding == "cp1252"
 
 
 def test_a_byte_order_mark_before_a_quoted_name_is_no_part_of_it() -> None:
