@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tenacity
 from pydantic import SecretStr
 from support import HEADER, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
@@ -130,7 +131,10 @@ def test_a_wrong_flag_is_explained_without_a_traceback(python: Python) -> None:
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_postgres_is_named_with_host_and_port(run: Callable[..., Ending]) -> None:
+def test_an_unreachable_postgres_is_named_with_host_and_port(
+    run: Callable[..., Ending], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenacity.stop_after_delay", lambda _: tenacity.stop_after_attempt(2))  # not ten seconds
     port = free_port()
     assert_one_clear_error(run(postgres_port=port), f"127.0.0.1:{port}", "POSTGRES_HOST", "POSTGRES_PORT")
 
