@@ -19,9 +19,9 @@ from etl.utils.extract import (
     SnapshotFile,
     SourceObject,
     discover_snapshots,
-    extract_parquet,
     fetch,
     find_leads,
+    read_leads,
     read_snapshot,
 )
 from etl.utils.load import (
@@ -37,6 +37,7 @@ from etl.utils.run import RunContext, Step, StepResult
 from etl.utils.state import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
+    REJECTED_ROWS,
     IngestedFile,
     TableLoad,
     bronze_day_table,
@@ -46,6 +47,8 @@ from etl.utils.state import (
     publish_rejected,
     record_file,
     record_load,
+    rejected_lines_frame,
+    replace_rejected,
     require_tables,
     stage_rejected,
     staged_bronze_day_table,
@@ -141,8 +144,9 @@ def run(context: RunContext) -> StepResult:
 @patient()
 def read_books(settings: Settings) -> Books:
     with transaction(settings) as db:
-        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, made_by=1)
-        return Books(ingested_files(db), current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS))
+        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, REJECTED_ROWS, made_by=1)
+        days, leads = (current_loads(db, table, rejects_of_step=2) for table in (BRONZE_SNAPSHOTS, BRONZE_LEADS))
+        return Books(ingested_files(db), days | leads)
 
 
 @patient()
@@ -248,17 +252,32 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     """Load the leads parquet in place of what bronze had, in one transaction.
 
     Raises:
-        DataRefusedError: it cannot be read, or holds no lead at all.
+        DataRefusedError: see `read_leads`.
     """
-    leads = extract_parquet(s3_client(settings), source, extraction_date)
-    if leads.empty:
-        raise DataRefusedError(f"{source} holds no lead", hint="have it delivered again")
+    leads = read_leads(fetch(s3_client(settings), source), source, extraction_date)
+    rejected = rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
         empty_table(db, BRONZE_LEADS)
-        rows = copy_in(db, BRONZE_LEADS, leads)
-        record_load(db, table=BRONZE_LEADS, parent=BRONZE_LEADS, run_id=run_id, row_count=rows)
-        record_file(db, source, table=BRONZE_LEADS, run_id=run_id, bronze_rows=rows, rejected_lines=0, day=None)
-    log.info("%s: %d rows", source, rows)
+        rows = copy_in(db, BRONZE_LEADS, leads.rows)
+        replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
+        record_load(
+            db,
+            table=BRONZE_LEADS,
+            parent=BRONZE_LEADS,
+            run_id=run_id,
+            row_count=rows,
+            rejected_count=len(rejected),
+        )
+        record_file(
+            db,
+            source,
+            table=BRONZE_LEADS,
+            run_id=run_id,
+            bronze_rows=rows,
+            rejected_lines=len(rejected),
+            day=None,
+        )
+    log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     return rows
 
 

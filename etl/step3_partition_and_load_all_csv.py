@@ -19,6 +19,7 @@ from etl.utils.state import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
     CLEANED_SNAPSHOTS,
+    REJECTED_ROWS,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
     TableLoad,
@@ -28,6 +29,7 @@ from etl.utils.state import (
     replace_rejected,
     require_tables,
     silver_day_table,
+    source_key,
 )
 from etl.utils.transform import clean_csv, clean_parquet
 from etl.utils.utils_checks_db import check_reconciled
@@ -72,12 +74,12 @@ def run(context: RunContext) -> StepResult:
 def read_books(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
     """What bronze holds, and what has been made from it."""
     with transaction(settings) as db:
-        require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, made_by=1)
+        require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, made_by=1)
         return (
             current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
-            current_loads(db, SILVER_SNAPSHOTS)
-            | current_loads(db, CLEANED_SNAPSHOTS)
-            | current_loads(db, SILVER_LEADS),
+            current_loads(db, SILVER_SNAPSHOTS, rejects_of_step=3)
+            | current_loads(db, CLEANED_SNAPSHOTS, rejects_of_step=3)
+            | current_loads(db, SILVER_LEADS, rejects_of_step=3),
         )
 
 
@@ -121,20 +123,23 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         clean = clean_parquet(raw)
         empty_table(db, SILVER_LEADS)
         rows = copy_in(db, SILVER_LEADS, clean.rows)
+        rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS))
+        replace_rejected(db, rejected, day=None, step=3, run_id=run_id)
         record_load(
             db,
             table=SILVER_LEADS,
             parent=SILVER_LEADS,
             run_id=run_id,
             row_count=rows,
+            rejected_count=len(rejected),
             built_from=[bronze.load_id],
             facts=clean.report._asdict(),
         )
     found = {name.replace("_", " "): count for name, count in clean.report._asdict().items() if count}
     if found:
         log.warning("the leads parquet is not tidy, in rows: %s", ", ".join(f"{name} {n}" for name, n in found.items()))
-    log.info("leads cleaned: %d rows", rows)
-    return DayClean(len(raw), rows)
+    log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
+    return DayClean(len(raw), rows, len(rejected))
 
 
 STEP = Step(3, "bronze → cleaned text", run)

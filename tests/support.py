@@ -116,6 +116,9 @@ class Bucket:
         for listed in self.client.list_objects_v2(Bucket=self.name).get("Contents", []):
             self.client.delete_object(Bucket=self.name, Key=listed["Key"])
 
+    def get(self, key: str) -> bytes:
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
     def put_snapshot(self, number: int, rows: Sequence[dict[str, str]], header: Sequence[str] | None = None) -> None:
         """Write file `number`; a row names the cells that matter, the others are ordinary."""
         header = header or HEADER

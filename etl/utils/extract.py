@@ -476,23 +476,31 @@ def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date 
     return pd.concat(frames, ignore_index=True)
 
 
-def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
-    """The backend's leads, untransformed, with the date of extraction.
+class Leads(NamedTuple):
+    """The leads parquet, ready for bronze.leads_parquet."""
 
-    Grain: one row per lead as the backend wrote it. Columns: LEADS_COLUMNS and `_extraction_date`, all text.
+    rows: pd.DataFrame
+    """One row per lead as the backend wrote it: LEADS_COLUMNS and `_extraction_date`, all text."""
+    rejected: list[RejectedLine]
+    """Rows that PostgreSQL's text cannot hold; their line is the row's number."""
+
+
+def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
+    """The backend's leads, untransformed, with the date of extraction: for notebooks. See `Leads.rows`.
 
     Raises:
         SourceError: S3 cannot be read.
         DataRefusedError: it is no parquet file, lacks a column or has one that is no text.
     """
-    extraction_date = extraction_date or datetime.now(UTC).date()
-    raw = fetch(client, source)
-    leads = read_leads(raw, source)
-    return leads.assign(_extraction_date=repeated(extraction_date.isoformat(), len(leads)))
+    return read_leads(fetch(client, source), source, extraction_date or datetime.now(UTC).date()).rows
 
 
-def read_leads(raw: bytes, source: SourceObject) -> pd.DataFrame:
-    """Read the parquet's three text columns (see `extract_parquet`)."""
+def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads:
+    """Read the leads parquet as bronze wants it.
+
+    Raises:
+        DataRefusedError: it is no parquet file, holds no lead, lacks a column or has one that is no text.
+    """
     from pyarrow import parquet
 
     hint = "have it delivered again: three text columns lead_UUID, phone_hash, email_hash"
@@ -504,8 +512,22 @@ def read_leads(raw: bytes, source: SourceObject) -> pd.DataFrame:
     if missing:
         names = ", ".join(table.column_names)
         raise DataRefusedError(f"{source}: columns are missing: {', '.join(missing)}. It has: {names}", hint=hint)
-    columns = [_as_text(table.column(name), name, source, hint) for name in LEADS_COLUMNS]
-    return text_frame(pa.table(columns, names=list(LEADS_COLUMNS)))
+    if not table.num_rows:
+        raise DataRefusedError(f"{source} holds no lead", hint=hint)
+    table = pa.table(
+        [_as_text(table.column(name), name, source, hint) for name in LEADS_COLUMNS], names=list(LEADS_COLUMNS)
+    )
+    has_nul = np.logical_or.reduce(
+        [pc.fill_null(pc.match_substring(column, "\0"), False).to_numpy() for column in table.columns]
+    )
+    rejected = [
+        RejectedLine(
+            int(position) + 1, "NUL byte", " ".join(map(str, table.slice(position, 1).to_pylist()[0].values()))
+        )
+        for position in np.flatnonzero(has_nul)
+    ]
+    rows = text_frame(table.filter(pa.array(~has_nul)))
+    return Leads(rows.assign(_extraction_date=repeated(extraction_date.isoformat(), len(rows))), rejected)
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:

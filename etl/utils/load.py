@@ -184,14 +184,28 @@ def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_
             value=sql.Literal(partition_value),
         )
     )
+    _note_changes(db, published)
 
 
 def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: str) -> None:
     """Make the (empty) partition of `parent` that holds one day, unless it is there."""
-    db.execute(
-        sql.SQL("create table if not exists {} partition of {} for values in ({})").format(
-            table_name(day_table), table_name(parent), sql.Literal(partition_value)
+    db.execute("select to_regclass(%s) is null", (day_table,))
+    if db.fetchone() == (True,):
+        db.execute(
+            sql.SQL("create table {} partition of {} for values in ({})").format(
+                table_name(day_table), table_name(parent), sql.Literal(partition_value)
+            )
         )
+        _note_changes(db, day_table)
+
+
+def _note_changes(db: Cursor, table: str) -> None:
+    """Have the books told of changes by other hands (see sql_scripts/meta/create_meta_tables.sql)."""
+    db.execute(
+        sql.SQL(
+            "create trigger note_change after insert or update or delete or truncate on {} "
+            "for each statement execute function meta.note_change()"
+        ).format(table_name(table))
     )
 
 

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.extract import RejectedLine, SnapshotFile, SourceObject
-from etl.utils.load import copy_in, run_sql, table_name
+from etl.utils.load import copy_in, create_text_table, run_sql, table_name
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -26,6 +26,7 @@ BRONZE_SNAPSHOTS = "bronze.csv_snapshots"
 BRONZE_LEADS = "bronze.leads_parquet"
 SILVER_SNAPSHOTS = "silver.stg_csv_snapshots"
 SILVER_LEADS = "silver.stg_leads_parquet"
+REJECTED_ROWS = "silver.rejected_rows"
 GOLD_MATCHING = "gold.lead_quality_matching"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Stands for the tables of cleaned text that wait for their types."""
@@ -101,10 +102,14 @@ def require_tables(db: Cursor, *tables: str, made_by: int) -> None:
         )
 
 
-def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
+def current_loads(db: Cursor, parent: str, *, rejects_of_step: int | None = None) -> dict[str, TableLoad]:
     """The tables that belong to `parent` and still hold what was loaded into them, by name.
 
-    A table that was dropped, truncated or emptied by other hands is not among them, so its step fills it again.
+    A table that was dropped, restored or changed by other hands is not among them, so its step fills it again; nor is
+    one of whose rejected rows some are gone from silver.rejected_rows.
+
+    Args:
+        rejects_of_step: the step that puts the table's rejected rows there.
     """
     db.execute(
         """
@@ -112,12 +117,21 @@ def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
             table_name, load_id, built_from, row_count, file_number, partition_date,
             rejected_count, separator_count, facts
         from meta.table_loads
-        where parent_table = %s and pg_relation_filenode(to_regclass(table_name)) = file_node
+        where
+            parent_table = %(parent)s
+            and pg_relation_filenode(to_regclass(table_name)) = file_node
+            and (
+                %(step)s::int is null
+                or rejected_count = (
+                    select count(*) from silver.rejected_rows
+                    where step = %(step)s and _partition_date is not distinct from table_loads.partition_date
+                )
+            )
         order by file_number nulls first
         """,
-        (parent,),
+        {"parent": parent, "step": rejects_of_step},
     )
-    loads = {
+    return {
         table: TableLoad(
             table=table,
             parent=parent,
@@ -131,20 +145,6 @@ def current_loads(db: Cursor, parent: str) -> dict[str, TableLoad]:
         )
         for table, load_id, built_from, row_count, number, day, rejected, separators, facts in db.fetchall()
     }
-    emptied = _emptied(db, [load.table for load in loads.values() if load.row_count])
-    return {table: load for table, load in loads.items() if table not in emptied}
-
-
-def _emptied(db: Cursor, tables: Iterable[str]) -> set[str]:
-    """Those that hold no row at all. The first row answers, so this costs nothing unless rows were deleted."""
-    probes = [
-        sql.SQL("select {} where not exists (select from {})").format(sql.Literal(table), table_name(table))
-        for table in tables
-    ]
-    if not probes:
-        return set()
-    db.execute(sql.SQL(" union all ").join(probes))
-    return {table for (table,) in db.fetchall()}
 
 
 def record_load(
@@ -247,6 +247,13 @@ def ingested_files(db: Cursor) -> dict[str, IngestedFile]:
     }
 
 
+def source_key(db: Cursor, table: str) -> str:
+    """The S3 key of the file that a table of bronze was loaded from."""
+    db.execute("select s3_key from meta.ingested_files where table_name = %s", (table,))
+    (key,) = db.fetchone() or (table,)
+    return str(key)
+
+
 def record_file(
     db: Cursor, source: SourceObject, *, table: str, run_id: str, bronze_rows: int, rejected_lines: int, day: Day | None
 ) -> None:
@@ -279,48 +286,51 @@ def record_file(
 # --- quarantine -----------------------------------------------------------------------------------
 
 
-def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day, step: int, run_id: str) -> None:
-    """Put a day's rejected rows of one step in place of those of the load before.
+def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, step: int, run_id: str) -> None:
+    """Put the rejected rows of one step, for a day or for the leads, in place of those of the load before.
 
     Args:
         rejected: `_source_file _source_row _partition_date reason raw_row`, see `transform.CleanSnapshots`.
     """
-    db.execute("delete from silver.rejected_rows where _partition_date = %s and step = %s", (day.date, step))
+    _forget_rejected(db, day, step)
     if len(rejected):
         copy_in(db, "silver.rejected_rows", rejected.assign(run_id=run_id, step=step))
 
 
-def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
-    """Keep the rejected lines of a file aside until it is judged. Their raw row is the line's text."""
-    table = staged_rejected_table(file.day)
-    db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
-    if not lines:
-        return
-    db.execute(sql.SQL("create table {} (like silver.rejected_rows)").format(table_name(table)))
+def _forget_rejected(db: Cursor, day: Day | None, step: int) -> None:
     db.execute(
-        sql.SQL("alter table {} alter run_id drop not null, alter rejected_at drop not null").format(table_name(table))
+        "delete from silver.rejected_rows where _partition_date is not distinct from %s and step = %s",
+        (day.date if day else None, step),
     )
-    frame = pd.DataFrame(
+
+
+def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: Day | None) -> pd.DataFrame:
+    """Rejected lines of a file as rows for silver.rejected_rows: the raw row is the line's text."""
+    return pd.DataFrame(
         {
-            "_source_file": file.key,
+            "_source_file": source_file,
             "_source_row": [line.line for line in lines],
-            "_partition_date": str(file.day),
-            "step": 2,
+            "_partition_date": str(day) if day else None,
             "reason": [line.reason for line in lines],
-            "raw_row": [_as_json(line.text) for line in lines],
+            # jsonb holds no NUL byte: it is shown as its Unicode symbol
+            "raw_row": [json.dumps({"line": line.text.replace("\0", "\u2400")}, ensure_ascii=False) for line in lines],
         }
     )
-    copy_in(db, table, frame)
 
 
-def _as_json(line: str) -> str:
-    # jsonb holds no NUL byte: it is shown as its Unicode symbol
-    return json.dumps({"line": line.replace("\0", "\u2400")}, ensure_ascii=False)
+def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
+    """Keep the rejected lines of a file aside until it is judged."""
+    table = staged_rejected_table(file.day)
+    db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
+    if lines:
+        frame = rejected_lines_frame(lines, file.key, file.day)
+        create_text_table(db, table, list(frame.columns))
+        copy_in(db, table, frame)
 
 
 def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
     """Put the staged rejected lines of an accepted file in place of those of the load before."""
-    db.execute("delete from silver.rejected_rows where _partition_date = %s and step = 2", (day.date,))
+    _forget_rejected(db, day, step=2)
     table = staged_rejected_table(day)
     db.execute("select to_regclass(%s) is not null", (table,))
     if db.fetchone() == (True,):
@@ -328,7 +338,7 @@ def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
             sql.SQL(
                 "insert into silver.rejected_rows "
                 "(run_id, _source_file, _source_row, _partition_date, step, reason, raw_row) "
-                "select %s, _source_file, _source_row, _partition_date, step, reason, raw_row from {}"
+                "select %s, _source_file, _source_row::bigint, _partition_date::date, 2, reason, raw_row::jsonb from {}"
             ).format(table_name(table)),
             (run_id,),
         )

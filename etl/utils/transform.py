@@ -330,6 +330,8 @@ class CleanLeads(NamedTuple):
     rows: pd.DataFrame
     """One row per distinct `lead_uuid phone_hash email_hash`, all text, with `_extraction_date`."""
     report: LeadsReport
+    rejected: pd.DataFrame
+    """One row per row with an id that is too long: `_source_row` (its number in `raw`), `reason`, `raw_row` (JSON)."""
 
 
 def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
@@ -342,27 +344,38 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     column = {name: text_array(raw[bronze_name]) for name, bronze_name in ids.items()}
     bare = {name: pc.utf8_trim_whitespace(values) for name, values in column.items()}
     missing = _any_of(pc.is_in(values, _NO_VALUE) for values in bare.values())
-    clean = text_frame(
-        pa.table(
-            {
-                "lead_uuid": column["lead_uuid"],
-                "phone_hash": pc.utf8_lower(bare["phone_hash"]),
-                "email_hash": pc.utf8_lower(bare["email_hash"]),
-                "_extraction_date": text_array(raw["_extraction_date"]),
-            }
-        ).filter(pc.invert(missing))
-    )
-    rows = clean.drop_duplicates(list(ids), ignore_index=True)
+    clean = {
+        "lead_uuid": column["lead_uuid"],
+        "phone_hash": pc.utf8_lower(bare["phone_hash"]),
+        "email_hash": pc.utf8_lower(bare["email_hash"]),
+        "_extraction_date": text_array(raw["_extraction_date"]),
+    }
+    too_long = _any_of(pc.greater(pc.utf8_length(clean[name]), _LONGEST_ID) for name in ids)
+    rejected = pc.and_not(too_long, missing)
+    whole = text_frame(pa.table(clean).filter(pc.invert(pc.or_(missing, rejected))))
+    rows = whole.drop_duplicates(list(ids), ignore_index=True)
 
     def shared(*names: str) -> int:
         return int(rows.duplicated(list(names), keep=False).sum())
 
     report = LeadsReport(
-        missing_id=len(raw) - len(clean),
-        duplicates=len(clean) - len(rows),
+        missing_id=pc.sum(missing).as_py() or 0,
+        duplicates=len(whole) - len(rows),
         shared_hash_pair=shared("email_hash", "phone_hash"),
         shared_lead_uuid=shared("lead_uuid"),
         shared_email_hash=shared("email_hash"),
         shared_phone_hash=shared("phone_hash"),
     )
-    return CleanLeads(rows, report)
+    positions = np.flatnonzero(_known(rejected))
+    refused = pd.DataFrame(
+        {
+            "_source_row": positions + 1,
+            "reason": f"an id is longer than {_LONGEST_ID} characters",
+            "raw_row": rows_as_json(raw.iloc[positions].reset_index(drop=True)),
+        }
+    )
+    return CleanLeads(rows, report, refused)
+
+
+_LONGEST_ID = 255
+"""Characters that the ids of silver.stg_leads_parquet hold."""

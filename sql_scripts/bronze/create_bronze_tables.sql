@@ -29,3 +29,11 @@ create table if not exists bronze.leads_parquet (
     email_hash          text,
     _extraction_date    text
 );
+
+-- Changes by other hands are noticed, and mended by the next run. Each partition has a trigger of its own besides.
+create or replace trigger note_change
+after insert or update or delete or truncate on bronze.csv_snapshots
+for each statement execute function meta.note_change();
+create or replace trigger note_change
+after insert or update or delete or truncate on bronze.leads_parquet
+for each statement execute function meta.note_change();

@@ -27,3 +27,8 @@ create table if not exists gold.lead_quality_matching (
     conversion_rate         float,
     lead_quality_flag       varchar(50) not null
 ) partition by list (_partition_date);
+
+-- Changes by other hands are noticed, and mended by the next run. Each partition has a trigger of its own besides.
+create or replace trigger note_change
+after insert or update or delete or truncate on gold.lead_quality_matching
+for each statement execute function meta.note_change();

@@ -33,10 +33,18 @@ create table if not exists silver.rejected_rows (
     run_id              uuid not null,
     _source_file        text not null,
     _source_row         bigint not null,
-    _partition_date     date not null,
+    _partition_date     date,           -- NULL for leads
     step                int not null,   -- 2: no row of the file; 3: a row that cannot be typed
     reason              text not null,
     raw_row             jsonb not null,
     rejected_at         timestamptz not null default clock_timestamp()
 );
 create index if not exists rejected_rows_by_day on silver.rejected_rows (_partition_date);
+
+-- Changes by other hands are noticed, and mended by the next run. Each partition has a trigger of its own besides.
+create or replace trigger note_change
+after insert or update or delete or truncate on silver.stg_csv_snapshots
+for each statement execute function meta.note_change();
+create or replace trigger note_change
+after insert or update or delete or truncate on silver.stg_leads_parquet
+for each statement execute function meta.note_change();

@@ -716,8 +716,11 @@ def test_leads_may_be_any_kind_of_text_in_columns_of_any_order(s3: S3Client, kin
 def test_leads_without_any_value_are_read(s3: S3Client) -> None:
     nothing = {name: pa.nulls(2) for name in LEADS}
     assert extracted(s3, parquet_bytes(**nothing))[list(LEADS)].isna().all(axis=None)
-    no_rows = extracted(s3, parquet_bytes(**{name: pa.array([], pa.string()) for name in LEADS}))
-    assert (len(no_rows), set(no_rows.dtypes)) == (0, {TEXT})
+
+
+def test_a_parquet_without_any_lead_is_refused(s3: S3Client) -> None:
+    with pytest.raises(DataRefusedError, match=r"s3://leads/parquet/leads\.parquet holds no lead"):
+        extracted(s3, parquet_bytes(**{name: pa.array([], pa.string()) for name in LEADS}))
 
 
 @pytest.mark.parametrize("cells", [pa.array([1, 2]), pa.array([b"a", b"b"]), pa.array([1, 1]).dictionary_encode()])

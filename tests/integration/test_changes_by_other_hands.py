@@ -1,0 +1,71 @@
+"""What others change in the tables is mended by the next plain run; what cannot be stored is quarantined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support import Bucket, Warehouse
+
+from etl.utils.run import RunReport
+
+Run = Callable[..., RunReport]
+
+ROWS = [{"LEADNUMBER": str(lead), "email_hash": f"e{lead}", "phone_hash": f"p{lead}"} for lead in range(1, 9)]
+
+
+@pytest.fixture
+def before(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
+    """A warehouse of two days, one ragged line, one row that cannot be typed; and its contents."""
+    bucket.put_snapshot(1, ROWS)
+    bucket.put_snapshot(2, [*ROWS, {"LEADNUMBER": "none"}])
+    bucket.put("SFTP/data_2.csv", bucket.get("SFTP/data_2.csv") + b"ragged,line\n")
+    bucket.put_leads([(f"lead {lead}", f"p{lead}", f"e{lead}") for lead in range(1, 9)])
+    assert run_pipeline().error is None
+    assert warehouse.value("select count(*) from silver.rejected_rows") == 2
+    return warehouse.contents()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "delete from bronze.csv_snapshots where \"LEADNUMBER\" = '3'",
+        "delete from silver.stg_csv_snapshots where lead_number = 3",
+        "update silver.stg_csv_data_02 set city = 'Elsewhere' where lead_number = 3",
+        "insert into silver.stg_csv_data_01 select * from silver.stg_csv_data_01 limit 1",
+        "delete from silver.stg_leads_parquet where lead_uuid = 'lead 3'",
+        "update bronze.leads_parquet set email_hash = 'x'",
+        "delete from gold.lead_quality_matching where lead_number = 3",
+        "update partitions.lead_quality_matching_02 set lead_quality_flag = 'High Quality'",
+        "delete from silver.rejected_rows where step = 2",
+        "delete from silver.rejected_rows where step = 3",
+        "drop schema silver cascade",
+    ],
+)
+def test_the_next_run_mends_it(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, change: str) -> None:
+    warehouse.rows(change)
+    report = run_pipeline()
+    assert report.error is None
+    assert warehouse.contents() == before
+
+
+def test_an_untouched_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
+    del before
+    books = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
+    loads = warehouse.rows(books)
+    warehouse.rows("delete from silver.stg_csv_data_02 where lead_number = 3")
+    assert run_pipeline().error is None
+    assert warehouse.rows(books) == loads
+
+
+def test_leads_that_cannot_be_stored_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, ROWS)
+    bucket.put_leads([("lead 1", "p1", "e1"), ("lead\0 2", "p2", "e2"), ("lead 3", "p3", "e" * 256)])
+    assert run_pipeline().error is None
+    assert warehouse.rows("select lead_uuid from silver.stg_leads_parquet") == [("lead 1",)]
+    assert warehouse.rows(
+        "select step, _source_file, _source_row, _partition_date, reason from silver.rejected_rows order by step"
+    ) == [
+        (2, "parquet/leads.parquet", 2, None, "NUL byte"),
+        (3, "parquet/leads.parquet", 2, None, "an id is longer than 255 characters"),
+    ]
