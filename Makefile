@@ -13,8 +13,8 @@ help: ## List the targets
 demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3, with sample data
 	$(BIN)/python main.py --demo
 
-demo-stop: $(VENV)/run.installed ## Stop the demo's PostgreSQL; its data stays in .local/
-	$(BIN)/python -m etl.utils.embedded stop
+demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
+	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.utils.embedded stop; else echo "No demo has run here"; fi
 
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py
@@ -43,7 +43,7 @@ clean: demo-stop ## Stop the demo and delete .local/ and the virtual environment
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/run.installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing what the pipeline needs into $(VENV): once, a minute or two …"

@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from etl.pipeline import STEPS, choose_steps
-from etl.utils.errors import PipelineError
-from etl.utils.run import abortable
-from etl.utils.terminal import configure_logging, print_error, print_unexpected, run_and_report
+from etl.utils.terminal import configure_logging, ended_well, run_and_report
 from etl.utils.utils_connection import load_settings
 
 STEP_NUMBER = click.IntRange(1, len(STEPS))
@@ -50,7 +48,7 @@ Exit codes:
     help="When files are refused, publish the good days all the same; exit code 2 stays.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 64), help="Days in hand at once.  [default: one for each core, up to 8]"
+    "--workers", type=click.IntRange(1, 30), help="Days in hand at once.  [default: one for each core, up to 8]"
 )
 @click.option(
     "--log-level",
@@ -91,21 +89,5 @@ def main(
     return run_and_report(load_settings(), steps, **options)
 
 
-def run_command_line() -> int:
-    """Wrong flags are a failure, 1: click's own 2 would say that data was refused."""
-    try:
-        with abortable():
-            return int(main(standalone_mode=False))
-    except PipelineError as error:
-        print_error(error)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return 1
-    except Exception as error:  # noqa: BLE001 - the last one to know: it ends the run, and says so
-        print_unexpected(error)
-        return 1
-
-
 if __name__ == "__main__":
-    sys.exit(run_command_line())
+    sys.exit(ended_well(lambda: int(main(standalone_mode=False))))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from etl.utils.errors import DataRefusedError
 from etl.utils.load import copy_in, copy_out, create_text_table, empty_table, transaction
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, Step, StepResult
@@ -121,6 +122,11 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     with transaction(settings) as db:
         raw = copy_out(db, BRONZE_LEADS)
         clean = clean_parquet(raw)
+        if clean.rows.empty:
+            raise DataRefusedError(
+                f"{source_key(db, BRONZE_LEADS)}: none of its {len(raw):,} rows has all three ids",
+                hint="have it delivered again; silver and gold keep the leads that they have",
+            )
         empty_table(db, SILVER_LEADS)
         rows = copy_in(db, SILVER_LEADS, clean.rows)
         rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS))

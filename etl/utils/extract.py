@@ -24,6 +24,7 @@ import pyarrow.csv
 from etl.utils.day import Day
 from etl.utils.errors import DataRefusedError, SourceError, shorten
 from etl.utils.frames import TEXT, repeated, rows_as_json, text_frame
+from etl.utils.patience import patient
 from etl.utils.utils_connection import Settings, explained_s3_errors
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class SnapshotFile(SourceObject):
     day: Day
 
 
+@patient()
 def discover_snapshots(client: S3Client, settings: Settings) -> list[SnapshotFile]:
     """List the CSV snapshots under S3_SFTP_FILES_PREFIX: prefix + number + `.csv`, in numeric order.
 
@@ -133,6 +135,7 @@ def _day_of(listed: SourceObject, number: int, partition_start_date: date) -> Da
         ) from None
 
 
+@patient()
 def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     """Look up the current version of the leads parquet.
 
@@ -152,8 +155,11 @@ def fetch(client: S3Client, source: SourceObject) -> bytes:
         SourceError: it cannot be read, or is another version by now.
     """
     with explained_s3_errors(str(source)):
-        body = client.get_object(Bucket=source.bucket, Key=source.key, IfMatch=source.etag)["Body"]
-        return body.read()
+        body = client.get_object(Bucket=source.bucket, Key=source.key, IfMatch=f'"{source.etag}"')["Body"]
+        raw = body.read()
+    if len(raw) != source.size:
+        raise SourceError(f"{source}: {len(raw):,} of its {source.size:,} bytes came", hint="run again", transient=True)
+    return raw
 
 
 # --- CSV bytes → text table -----------------------------------------------------------------------
@@ -187,7 +193,7 @@ def read_csv_text(raw: bytes) -> CsvText:
     closing quote, a NUL byte (which PostgreSQL's text cannot hold). Where a quote is never closed, nobody can tell what
     the rest of the file means: each of its lines is rejected. A line that is wholly empty is no record.
     """
-    content, encoding = _as_utf8(raw)
+    content, encoding = _as_utf8(raw.rstrip(b"\r\n") if raw.endswith((b"\n\n", b"\n\r\n")) else raw)
     if b"\0" in content or _has_empty_lines(content) or not _is_strict(content):
         return _read_records(content.decode(), encoding)
     return _read_strict(content, encoding)
@@ -514,6 +520,9 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
         raise DataRefusedError(f"{source}: columns are missing: {', '.join(missing)}. It has: {names}", hint=hint)
     if not table.num_rows:
         raise DataRefusedError(f"{source} holds no lead", hint=hint)
+    empty = [name for name in LEADS_COLUMNS if table.column(name).null_count == table.num_rows]
+    if empty:
+        raise DataRefusedError(f"{source}: columns without any value: {', '.join(empty)}", hint=hint)
     table = pa.table(
         [_as_text(table.column(name), name, source, hint) for name in LEADS_COLUMNS], names=list(LEADS_COLUMNS)
     )

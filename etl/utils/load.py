@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 from psycopg2 import sql
 
-from etl.utils.errors import AbortedError, PostgresError
+from etl.utils.errors import AbortedError, CheckFailedError, PostgresError
 from etl.utils.frames import text_frame
 from etl.utils.patience import patient
 from etl.utils.utils_connection import Settings, explained_postgres_errors, postgres_engine
@@ -50,7 +50,8 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
                 yield db
             _commit(db, settings)
         except BaseException:
-            _roll_back(connection)
+            if not _roll_back(connection):
+                postgres_engine(settings).dispose()  # its other connections are most likely lost as well
             raise
         finally:
             connection.close()
@@ -94,13 +95,16 @@ def _was_committed(transaction_id: str, settings: Settings) -> bool:
     return bool(status == "committed")
 
 
-def _roll_back(connection: PoolProxiedConnection) -> None:
+def _roll_back(connection: PoolProxiedConnection) -> bool:
+    """False when the connection is lost; the server has rolled back then, or will."""
     import psycopg2
 
-    with suppress(psycopg2.Error):  # the connection itself may be what was lost
+    with suppress(psycopg2.Error):
         connection.rollback()
-    if getattr(connection.dbapi_connection, "closed", 1):
-        connection.invalidate()
+        if not getattr(connection.dbapi_connection, "closed", 1):
+            return True
+    connection.invalidate()
+    return False
 
 
 _in_hand: set[Cursor] = set()
@@ -225,12 +229,18 @@ def empty_table(db: Cursor, table: str) -> None:
 
 
 def copy_in(db: Cursor, table: str, frame: pd.DataFrame) -> int:
-    """COPY a frame into a table, columns by name; a missing value is NULL. Returns the number of rows."""
+    """COPY a frame into a table, columns by name; a missing value is NULL. Returns the number of rows.
+
+    Raises:
+        CheckFailedError: the server took another number of rows.
+    """
     columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
     command = sql.SQL("copy {} ({}) from stdin (format csv)").format(table_name(table), columns)
     stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
     db.copy_expert(command, stream, size=1 << 20)
-    return db.rowcount
+    if db.rowcount != len(frame):
+        raise CheckFailedError(f"{table} took {db.rowcount} of {len(frame)} rows", hint="run again")
+    return len(frame)
 
 
 def copy_out(db: Cursor, table: str) -> pd.DataFrame:

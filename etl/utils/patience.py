@@ -26,18 +26,18 @@ def patient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P
     For functions whose work is one transaction: what failed has left nothing behind.
 
     Args:
-        seconds: how long to go on trying. PostgreSQL is back from a restart well before a minute is over.
+        seconds: how long to pause in all. PostgreSQL is back from a restart well before a minute is over.
     """
 
     def decorate(work: Callable[P, Result]) -> Callable[P, Result]:
         @functools.wraps(work)
         def patiently(*args: P.args, **kwargs: P.kwargs) -> Result:
-            from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+            from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
             return Retrying(
                 retry=retry_if_exception(_will_pass),
                 wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_SECONDS),
-                stop=stop_after_delay(seconds),
+                stop=lambda attempt: attempt.idle_for >= seconds,
                 before_sleep=_say,
                 reraise=True,
             )(work, *args, **kwargs)

@@ -8,7 +8,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 
 RUN_LOCK = int.from_bytes(b"HOMEBUDY")
 """The advisory lock of a run: one at a time on a database. Postgres gives it back when the process dies."""
-SECONDS_TO_WAIT_FOR_THE_LOCK = 1.0
+SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 """Postgres needs a moment to notice that a process was killed."""
 
 
@@ -55,8 +55,9 @@ class RunContext:
 
         A fault cancels what has not begun; what is in hand ends first, or, when the run is aborted, rolls back.
         """
-        futures = [self.executor.submit(work, item) for item in items]
+        futures: list[Future[Result]] = []
         try:
+            futures += [self.executor.submit(work, item) for item in items]
             return [future.result() for future in futures]
         except AbortedError:
             for future in futures:
@@ -193,6 +194,8 @@ def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *,
         report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
         if result.refused:
             report = replace(report, error=_refusal(step, result.refused))
+            for refusal in result.refused:
+                log.error("refused: %s", refusal.message)
             if not allow_partial:
                 return report
     return report

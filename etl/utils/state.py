@@ -78,6 +78,8 @@ class TableLoad:
     rejected_count: int = 0
     separator_count: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    changed: bool = False
+    """By other hands, since it was loaded: the counts are not its own any more."""
 
     @property
     def day(self) -> Day:
@@ -102,24 +104,28 @@ def require_tables(db: Cursor, *tables: str, made_by: int) -> None:
         )
 
 
-def current_loads(db: Cursor, parent: str, *, rejects_of_step: int | None = None) -> dict[str, TableLoad]:
+def current_loads(
+    db: Cursor, parent: str, *, rejects_of_step: int | None = None, as_they_stand: bool = False
+) -> dict[str, TableLoad]:
     """The tables that belong to `parent` and still hold what was loaded into them, by name.
 
-    A table that was dropped, restored or changed by other hands is not among them, so its step fills it again; nor is
-    one of whose rejected rows some are gone from silver.rejected_rows.
+    A table that was dropped or changed by other hands is not among them, so its step fills it again; nor is one some of
+    whose rejected rows are gone from silver.rejected_rows.
 
     Args:
         rejects_of_step: the step that puts the table's rejected rows there.
+        as_they_stand: with those that other hands have changed, for a step that works on them as they are.
     """
     db.execute(
         """
         select
             table_name, load_id, built_from, row_count, file_number, partition_date,
-            rejected_count, separator_count, facts
+            rejected_count, separator_count, facts, changed
         from meta.table_loads
         where
             parent_table = %(parent)s
-            and pg_relation_filenode(to_regclass(table_name)) = file_node
+            and to_regclass(table_name) = table_oid
+            and (%(as_they_stand)s or not changed)
             and (
                 %(step)s::int is null
                 or rejected_count = (
@@ -129,7 +135,7 @@ def current_loads(db: Cursor, parent: str, *, rejects_of_step: int | None = None
             )
         order by file_number nulls first
         """,
-        {"parent": parent, "step": rejects_of_step},
+        {"parent": parent, "step": rejects_of_step, "as_they_stand": as_they_stand},
     )
     return {
         table: TableLoad(
@@ -142,8 +148,9 @@ def current_loads(db: Cursor, parent: str, *, rejects_of_step: int | None = None
             rejected_count=rejected,
             separator_count=separators,
             facts=facts,
+            changed=changed,
         )
-        for table, load_id, built_from, row_count, number, day, rejected, separators, facts in db.fetchall()
+        for table, load_id, built_from, row_count, number, day, rejected, separators, facts, changed in db.fetchall()
     }
 
 
@@ -168,12 +175,12 @@ def record_load(
     db.execute(
         """
         insert into meta.table_loads (
-            table_name, parent_table, partition_date, file_number, load_id, built_from, file_node,
-            row_count, rejected_count, separator_count, facts, run_id
+            table_name, parent_table, partition_date, file_number, load_id, built_from,
+            table_oid, row_count, rejected_count, separator_count, facts, run_id
         )
         select
             %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s::bigint[],
-            pg_relation_filenode(%(table)s::regclass), %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(run_id)s
+            %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(run_id)s
         from meta.pipeline_runs
         where run_id = %(run_id)s and status = 'running'
         for share
@@ -183,7 +190,8 @@ def record_load(
             file_number = excluded.file_number,
             load_id = excluded.load_id,
             built_from = excluded.built_from,
-            file_node = excluded.file_node,
+            table_oid = excluded.table_oid,
+            changed = false,
             row_count = excluded.row_count,
             rejected_count = excluded.rejected_count,
             separator_count = excluded.separator_count,
@@ -211,11 +219,15 @@ def record_load(
         )
 
 
+_OURS_IN_STAGING = "^(csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+$"
+
+
 def clear_staging(db: Cursor) -> None:
     """Drop what a refused file or a killed run has left in staging. What waits for the next step is in the books."""
     db.execute(
-        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname = 'staging' "
-        "and schemaname || '.' || tablename not in (select table_name from meta.table_loads)"
+        "select format('%%I.%%I', schemaname, tablename) from pg_tables where schemaname = 'staging' "
+        "and tablename ~ %s and schemaname || '.' || tablename not in (select table_name from meta.table_loads)",
+        (_OURS_IN_STAGING,),
     )
     for (quoted,) in db.fetchall():
         db.execute(sql.SQL(f"drop table {quoted}"))

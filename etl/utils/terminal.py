@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -40,12 +41,23 @@ def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) ->
 def run_from_environment(steps: Sequence[Step]) -> int:
     """What `python -m etl.step…` does: these steps alone, with the settings of the environment."""
     configure_logging("info")
+    return ended_well(lambda: run_and_report(load_settings(), steps))
+
+
+def ended_well(work: Callable[[], int]) -> int:
+    """Do the work of a program and return its exit code; whatever goes wrong is told in one message."""
     try:
         with abortable():
-            return run_and_report(load_settings(), steps)
+            return work()
     except PipelineError as error:
         print_error(error)
         return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 1  # click's own 2 would say that data was refused
+    except Exception as error:  # noqa: BLE001 - the last one to know: it ends the program, and says so
+        print_unexpected(error)
+        return 1
 
 
 def print_unexpected(error: Exception) -> None:

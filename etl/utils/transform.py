@@ -128,7 +128,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
 
 def count_untypable(raw: pd.DataFrame) -> int:
     """How many rows `clean_csv` would reject: what decides, before they are loaded, whether a file is refused."""
-    cells = _Cells.of(raw, _FAULTY_COLUMNS)
+    cells = _Cells.of(raw, SILVER_NAMES)
     return int(pc.sum(pc.and_not(_any_of(_faults(cells).values()), cells.separator)).as_py() or 0)
 
 
@@ -261,18 +261,6 @@ _USPS_STATES = pa.array(sorted(USPS_STATES))
 _FLAG_WORDS = pa.array(list(FLAGS))
 _FLAG_NUMBERS = pa.array(list(FLAGS.values()))
 _FLAG_OR_NULL = pa.array([*FLAGS, None])
-_FAULTY_COLUMNS = (
-    "APPT_DATE",
-    "LEADNUMBER",
-    "Set",
-    "Demo",
-    "email_hash",
-    "phone_hash",
-    "CITY",
-    "Dispo",
-    "JOB_STATUS",
-    "location",
-)
 
 
 def _spread(rule: Callable[[pa.Array], Moments], column: pa.Array) -> Moments:

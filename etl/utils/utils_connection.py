@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import boto3
     from sqlalchemy import Engine
     from types_boto3_s3 import S3Client
+
+
+PROJECT = Path(__file__).parents[2]
 
 
 class Settings(BaseSettings):
@@ -80,7 +84,7 @@ def _bucket_of(override: str | None) -> str | None:
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment and, where there is one, from the nearest `.env` upwards of this folder.
+    """Read the settings from the environment and from `.env`: the nearest one upwards of this folder, or the project's.
 
     What the environment says wins over `.env`. The values of `.env` go into the environment, because boto3 reads its
     own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
@@ -90,7 +94,7 @@ def load_settings() -> Settings:
     """
     from dotenv import find_dotenv, load_dotenv
 
-    load_dotenv(find_dotenv(usecwd=True))
+    load_dotenv(find_dotenv(usecwd=True) or PROJECT / ".env")
     try:
         return Settings()
     except ValidationError as error:
@@ -145,7 +149,9 @@ def postgres_engine(settings: Settings) -> Engine:
             "connect_timeout": 10,
             "application_name": "homebuddy-leads-etl",
             # Dates travel as ISO text; `if not exists` need not say so each time.
-            "options": "-c datestyle=ISO,MDY -c client_min_messages=warning",
+            # Nobody waits for ever behind a session that was left open.
+            "options": "-c datestyle=ISO,MDY -c client_min_messages=warning -c lock_timeout=30s",
+            "client_encoding": "utf8",
         },
     )
 
@@ -190,7 +196,8 @@ def is_transient(error: BaseException | None) -> bool:
 
 def _first_lines(error: BaseException | None) -> str:
     # The rest of a server message is its CONTEXT, which can hold whole rows.
-    return " ".join(" ".join(str(error).strip().splitlines()[:2]).split())
+    lines = str(error).partition("CONTEXT:")[0].strip().splitlines()
+    return " ".join(" ".join(lines[:2]).split())
 
 
 _POSTGRES_HINTS = (
@@ -199,6 +206,8 @@ _POSTGRES_HINTS = (
     ("does not exist", "check POSTGRES_DB; missing tables are made by step 1: python main.py --from-step 1"),
     ("permission denied", "grant the role of POSTGRES_USER the rights that this needs on POSTGRES_DB"),
     ("must be owner", "run as the role that owns the tables, or hand them over: alter table … owner to …"),
+    ("lock timeout", "a session that was left open holds a lock: see pg_stat_activity and pg_blocking_pids()"),
+    ("depend on it", "build views on bronze, silver and gold, not on a table in schema partitions"),
     ("could not translate host name", "check POSTGRES_HOST"),
     ("Connection refused", "check POSTGRES_HOST and POSTGRES_PORT, and that the server runs"),
     ("no pg_hba.conf entry", "allow this user and host in the server's pg_hba.conf"),
@@ -293,18 +302,30 @@ def explained_s3_errors(what: str) -> Iterator[None]:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
+        ConnectionClosedError,
+        FlexibleChecksumError,
         IncompleteReadError,
         ReadTimeoutError,
         ResponseStreamingError,
     )
 
     # botocore tries again what fails before the answer; a body that ends early is ours to ask for again.
-    cut_short = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+    cut_short = (
+        ConnectionClosedError,
+        FlexibleChecksumError,
+        IncompleteReadError,
+        ReadTimeoutError,
+        ResponseStreamingError,
+    )
     try:
         yield
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", "?"))
-        raise SourceError(f"{what}: S3 answered {code}", hint=_S3_HINTS.get(code, _S3_HINT)) from error
+        raise SourceError(
+            f"{what}: S3 answered {code}",
+            hint=_S3_HINTS.get(code, _S3_HINT),
+            transient=code in _S3_BUSY,
+        ) from error
     except BotoCoreError as error:
         name = type(error).__name__
         raise SourceError(
@@ -319,9 +340,11 @@ def _without_query(error: BaseException) -> str:
     return re.sub(r"\?[^\s\"']*", "", str(error))
 
 
+_S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 _S3_HINT = "check S3_BUCKET_NAME, S3_REGION, the credentials and the network, then run again"
 _NO_RIGHTS = "these credentials may not read it: grant s3:ListBucket on the bucket and s3:GetObject on its objects"
 _S3_HINTS = {
+    **dict.fromkeys(_S3_BUSY, "S3 is overloaded or down: run again in a while"),
     "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
     "NoSuchKey": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
     "404": "check S3_PARQUET_FILE and its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that it was uploaded",

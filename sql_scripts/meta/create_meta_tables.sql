@@ -38,8 +38,8 @@ create table if not exists meta.ingested_files (
 );
 
 -- Grain: one row per table that a step fills as a whole (a day's table in a layer, the leads): what stands in it, and which
--- loads it was made from. A table is current when its inputs are the ones that stand here, its file node is the one that
--- was filled (else it was dropped or restored) and nobody has changed its rows since (else meta.note_change struck it out).
+-- loads it was made from. A table is current when its inputs are the ones that stand here, and nobody has dropped it or
+-- changed its rows since.
 create table if not exists meta.table_loads (
     table_name          text primary key,
     parent_table        text not null,  -- the table that readers ask: itself, or what this is a partition of
@@ -47,7 +47,8 @@ create table if not exists meta.table_loads (
     file_number         int,
     load_id             bigint not null,
     built_from          bigint[] not null,
-    file_node           oid not null,
+    table_oid           oid not null,
+    changed             boolean not null default false,     -- by other hands, since it was loaded
     row_count           bigint not null,
     rejected_count      bigint not null default 0,
     separator_count     bigint not null default 0,
@@ -56,12 +57,12 @@ create table if not exists meta.table_loads (
     loaded_at           timestamptz not null default clock_timestamp()
 );
 
--- Fires once for each statement that changes a table's rows. Whatever other hands change is out of the books, so the next
--- run fills it again; the pipeline enters its own loads after their last statement.
+-- Fires once for each statement that changes a table's rows. What other hands change is another load from then on, and not
+-- the pipeline's: the next run fills it again. The pipeline enters its own loads after their last statement.
 create or replace function meta.note_change() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
-    delete from meta.table_loads
+    update meta.table_loads set load_id = nextval('meta.load_ids'), changed = true
     where tg_table_schema || '.' || tg_table_name in (table_name, parent_table);
     return null;
 end

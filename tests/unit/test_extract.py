@@ -713,9 +713,10 @@ def test_leads_may_be_any_kind_of_text_in_columns_of_any_order(s3: S3Client, kin
     assert_frame_equal(extracted(s3, parquet_bytes(created_at=pa.array([1, 2]), **columns)), expected)
 
 
-def test_leads_without_any_value_are_read(s3: S3Client) -> None:
-    nothing = {name: pa.nulls(2) for name in LEADS}
-    assert extracted(s3, parquet_bytes(**nothing))[list(LEADS)].isna().all(axis=None)
+def test_a_parquet_with_a_column_without_any_value_is_refused(s3: S3Client) -> None:
+    columns = {name: pa.array(cells) for name, cells in LEADS.items()} | {"email_hash": pa.nulls(2)}
+    with pytest.raises(DataRefusedError, match="columns without any value: email_hash"):
+        extracted(s3, parquet_bytes(**columns))
 
 
 def test_a_parquet_without_any_lead_is_refused(s3: S3Client) -> None:
