@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run test lint format requirements clean
+.PHONY: help demo demo-stop run test faults lint format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ run: $(VENV)/run.installed ## Run the pipeline with the settings of the environm
 
 test: $(VENV)/dev.installed ## Run the tests
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
+	FAULTS=long $(BIN)/python -m pytest tests/faults
 
 lint: $(VENV)/dev.installed ## Check style and types
 	$(BIN)/ruff check .

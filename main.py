@@ -89,5 +89,10 @@ def main(
     return run_and_report(load_settings(), steps, **options)
 
 
+def run_command_line() -> int:
+    """The program: its arguments are those of the process."""
+    return ended_well(lambda: int(main(standalone_mode=False)))
+
+
 if __name__ == "__main__":
-    sys.exit(ended_well(lambda: int(main(standalone_mode=False))))
+    sys.exit(run_command_line())

@@ -1,0 +1,51 @@
+"""A PostgreSQL for faults: its role may make databases, so that every test begins with a copy of version A."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from scenario import Story, database_with_version_a, tell_story
+
+from etl.utils import embedded
+from etl.utils.demo import demo_settings
+from etl.utils.utils_connection import Settings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def fault_server_root() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="homebuddy-faults-") as folder:
+        root = Path(folder)
+        root.chmod(0o711)  # the account that runs root's server has to pass through
+        yield root
+        embedded.stop_postgres(root)
+
+
+@pytest.fixture(scope="session")
+def fault_server(fault_server_root: Path) -> Settings:
+    embedded.start_postgres(fault_server_root)
+    embedded.stop_postgres(fault_server_root)
+    embedded._run_single_user(
+        embedded._existing_cluster(fault_server_root.resolve()),
+        f"alter role {embedded.ROLE} createdb",
+        # Nobody cuts this machine's power; what the faults of processes can lose does not hang on it.
+        "alter system set fsync = off",
+    )
+    return demo_settings(embedded.start_postgres(fault_server_root), "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="session")
+def story(fault_server: Settings, s3_endpoint: str) -> Story:
+    return tell_story(fault_server, s3_endpoint)
+
+
+@pytest.fixture
+def settings(story: Story) -> Iterator[Settings]:
+    """A database that holds version A, in front of a bucket that holds version B."""
+    with database_with_version_a(story, f"faults_{next(_numbers)}") as settings:
+        yield settings

@@ -1,0 +1,85 @@
+"""A run that is killed at any moment: gold is the old state or the new one, and the next plain run mends everything."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scenario import (
+    GOLD,
+    LONG,
+    Story,
+    assert_gold_is_complete,
+    assert_one_rerun_mends_everything,
+    database_with_version_a,
+    dice,
+    run,
+    started,
+    times,
+)
+from support import Warehouse
+
+from etl.utils import load
+from etl.utils.utils_connection import Settings
+
+MOMENTS = times(1, 50)
+
+
+@pytest.fixture(scope="module")
+def commits(story: Story) -> int:
+    """How many transactions a run from A to B commits."""
+    count, commit = itertools.count(1), load._commit
+    numbers = []
+
+    def counting_commit(*arguments: Any) -> None:
+        numbers.append(next(count))
+        commit(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, database_with_version_a(story, "counted") as settings:
+        patch.setattr(load, "_commit", counting_commit)
+        assert run(settings).error is None
+    assert len(numbers) > 20, "a run has a transaction for each day and step"
+    return len(numbers)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_beside_any_commit(story: Story, commits: int, tmp_path: Path, when: str) -> None:
+    for number in boundaries(when, commits):
+        with database_with_version_a(story, f"killed_{when}_{number}") as settings:
+            kill_beside_commit(tmp_path, settings, when, number)
+            is_published = number > commits - 2 or (number == commits - 2 and when == "after")
+            assert Warehouse(settings).fingerprint(GOLD) == (story.b if is_published else story.a)[GOLD]
+            assert_one_rerun_mends_everything(story, settings)
+
+
+def boundaries(when: str, commits: int) -> list[int]:
+    """All; or the publication of gold, which is the third last, and some that are drawn."""
+    others = [number for number in range(1, commits + 1) if number != commits - 2]
+    return sorted([commits - 2, *(others if LONG else dice(f"kill {when}").sample(others, 2))])
+
+
+def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int) -> None:
+    program = Path(__file__).with_name("kill_at.py")
+    with started(folder, settings, when, str(number), program=program) as process:
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, said
+
+
+@pytest.mark.parametrize("moment", range(MOMENTS))
+def test_killed_at_a_random_moment(story: Story, settings: Settings, tmp_path: Path, moment: int) -> None:
+    with started(tmp_path, settings) as process:
+        time.sleep(moment_of_a_run(dice(f"kill {moment}")))
+        process.kill()
+        process.communicate()
+    assert_gold_is_complete(story, settings)
+    assert_one_rerun_mends_everything(story, settings)
+
+
+def moment_of_a_run(chance: random.Random) -> float:
+    """Python takes a second to import what it needs, and the run the next one."""
+    return chance.uniform(0.7, 2.2)

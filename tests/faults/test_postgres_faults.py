@@ -1,0 +1,184 @@
+"""PostgreSQL loses connections, restarts, or says no: what passes is tried again, what does not is told clearly."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postgres_proxy import When, cutting_commits
+from pydantic import SecretStr
+from scenario import (
+    APPLICATION,
+    LONG,
+    Story,
+    assert_as_after_a_clean_run,
+    assert_clear,
+    dice,
+    execute,
+    run,
+    started,
+    times,
+)
+from support import Warehouse
+
+from etl.utils import embedded, load
+from etl.utils.utils_connection import Settings, postgres_engine
+
+# --- connections that the server ends ---------------------------------------------------------------------------------
+
+BACKENDS = (
+    "select pid from pg_stat_activity "
+    f"where application_name = '{APPLICATION}' and datname = current_database() order by pid"
+)
+
+
+@pytest.mark.parametrize("number", range(times(3, 20)))
+def test_a_backend_terminated_at_a_random_moment(story: Story, settings: Settings, number: int) -> None:
+    chance = dice(f"terminate {number}")
+    terminated: list[int] = []
+    is_over = threading.Event()
+
+    def terminate() -> None:
+        time.sleep(chance.uniform(0.02, 0.35))
+        while not terminated and not is_over.is_set():
+            pids = [pid for (pid,) in execute(settings, BACKENDS)]
+            if pids and execute(settings, f"select pg_terminate_backend({chance.choice(pids)})") == [(True,)]:
+                terminated.append(pids[0])
+
+    hand = threading.Thread(target=terminate)
+    hand.start()
+    report = run(settings)
+    is_over.set()
+    hand.join()
+    assert terminated
+    assert report.error is None, report.error
+    assert_as_after_a_clean_run(story, settings)
+
+
+# --- connections lost while committing --------------------------------------------------------------------------------
+
+COMMITS_SEEN = 24
+"""COMMITs that pass in a run, at least: one for each transaction."""
+
+
+def cuts() -> list[tuple[When, int]]:
+    chance = dice("cut")
+    return [("before" if n % 2 else "after", chance.randint(1, COMMITS_SEEN)) for n in range(times(4, 20))]
+
+
+@pytest.mark.parametrize(("when", "number"), cuts())
+def test_a_connection_lost_while_committing(story: Story, settings: Settings, when: When, number: int) -> None:
+    with cutting_commits(settings.postgres_port, number, when) as cutter:
+        report = run(settings.model_copy(update={"postgres_port": cutter.port}))
+        assert cutter.has_cut
+    assert report.error is None, report.error
+    assert_as_after_a_clean_run(story, settings)
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: FAULTS=long")
+@pytest.mark.xfail(
+    strict=True,
+    raises=subprocess.TimeoutExpired,
+    reason="the session that the server still holds keeps its locks, and the next try waits for them without end",
+)
+def test_a_connection_whose_loss_the_server_does_not_notice(story: Story, settings: Settings, tmp_path: Path) -> None:
+    with cutting_commits(settings.postgres_port, 3, "unnoticed") as cutter:
+        spoilt = settings.model_copy(update={"postgres_port": cutter.port})
+        with started(tmp_path, spoilt) as process:
+            _, said = process.communicate(timeout=180)
+    assert process.returncode == 0, said
+    assert_as_after_a_clean_run(story, settings)
+
+
+# --- restarts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copy", range(1, times(1, 6) + 1))
+def test_a_restart_in_mid_copy(
+    story: Story, settings: Settings, fault_server_root: Path, monkeypatch: pytest.MonkeyPatch, copy: int
+) -> None:
+    """The server falls as in a crash, when the COPY has begun and its rows have not come."""
+    as_csv, calls = load._as_csv, []
+
+    def restart_first(batch: Any) -> Any:
+        calls.append(batch)
+        if len(calls) == copy:
+            restart(fault_server_root, settings.postgres_port)
+        return as_csv(batch)
+
+    monkeypatch.setattr(load, "_as_csv", restart_first)
+    report = run(settings)
+    assert len(calls) > copy
+    assert report.error is None, report.error
+    assert_as_after_a_clean_run(story, settings)
+
+
+def restart(root: Path, port: int) -> None:
+    cluster = embedded._existing_cluster(root.resolve())
+    stopped = cluster.run("pg_ctl", "stop", "--mode=immediate", "--wait", f"--pgdata={cluster.data}")
+    assert stopped.returncode == 0, stopped.stderr
+    embedded.start_postgres(root, port=port)
+
+
+# --- rights -----------------------------------------------------------------------------------------------------------
+
+SCHEMAS = "bronze, silver, gold, meta, partitions, staging"
+
+
+@contextmanager
+def role(settings: Settings) -> Iterator[Settings]:
+    name = "reader_of_" + settings.postgres_db
+    execute(settings, f"create role {name} login password 'only-reads'")
+    for right in (f"usage on schema {SCHEMAS}", f"select on all tables in schema {SCHEMAS}"):
+        execute(settings, f"grant {right} to {name}")
+    reader = settings.model_copy(update={"postgres_user": name, "postgres_password": SecretStr("only-reads")})
+    try:
+        yield reader
+    finally:
+        postgres_engine(reader).dispose()
+
+
+OWNS_THE_BOOKS = (
+    "grant {role} to {owner}",
+    "grant create on database {database} to {role}",
+    "alter schema meta owner to {role}",
+    *(f"alter table meta.{table} owner to {{role}}" for table in ("pipeline_runs", "ingested_files", "table_loads")),
+    "alter sequence meta.load_ids owner to {role}",
+    "alter function meta.note_change owner to {role}",
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        ((), ("permission denied", "database faults_")),
+        (("grant create on database {database} to {role}",), ("must be owner of schema meta",)),
+        (OWNS_THE_BOOKS, ("step 1", "must be owner of schema bronze")),
+    ],
+    ids=["no rights", "rights on the database alone", "owner of the books alone"],
+)
+def test_a_role_without_rights_to_write(
+    story: Story, settings: Settings, statements: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    with role(settings) as reader:
+        for statement in statements:
+            owner, database = settings.postgres_user, settings.postgres_db
+            execute(settings, statement.format(role=reader.postgres_user, owner=owner, database=database))
+        report = run(reader)
+    assert report.exit_code == 1
+    assert_clear(report.error, reader.postgres_user, *named)
+    assert "only-reads" not in str(report.error)
+    assert Warehouse(settings).contents() == story.a
+
+
+def test_the_role_that_owns_the_tables_goes_on_where_another_one_failed(story: Story, settings: Settings) -> None:
+    with role(settings) as reader:
+        assert run(reader).exit_code == 1
+    assert run(settings).error is None
+    assert_as_after_a_clean_run(story, settings)

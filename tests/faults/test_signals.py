@@ -1,0 +1,45 @@
+"""A run that is asked to end: in order, on the books, with one clear error."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from scenario import (
+    Story,
+    assert_gold_is_complete,
+    assert_one_clear_error,
+    assert_one_rerun_mends_everything,
+    dice,
+    started,
+    times,
+)
+from support import Warehouse
+
+from etl.utils.utils_connection import Settings
+
+RUNNING = "select count(*) from meta.pipeline_runs where status = 'running'"
+
+
+@pytest.mark.parametrize("number", range(times(1, 10)))
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_end(
+    story: Story, settings: Settings, tmp_path: Path, asked: signal.Signals, number: int
+) -> None:
+    warehouse = Warehouse(settings)
+    with started(tmp_path, settings) as process:
+        deadline = time.monotonic() + 30
+        while warehouse.value(RUNNING) == 0 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(dice(f"{asked.name} {number}").uniform(0, 0.25))
+        process.send_signal(asked)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1, said
+    assert_one_clear_error(said, asked.name, "run again")
+    assert re.search(r"error: step \d, ", said), said
+    assert warehouse.value("select status from meta.pipeline_runs order by started_at desc limit 1") == "aborted"
+    assert_gold_is_complete(story, settings)
+    assert_one_rerun_mends_everything(story, settings)
