@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg2  # noqa: F401 - part of starting up
+import sqlalchemy  # noqa: F401
+import tenacity  # noqa: F401
+
 from etl import step2_load_to_postgres as step2
 
 PROJECT = Path(__file__).parents[2]
 
-SECONDS = 2.5
+SECONDS = 4.0
 """More than it takes the others to start up and to give up the lock."""
 
 

@@ -85,7 +85,7 @@ def test_a_connection_lost_while_committing(story: Story, settings: Settings, wh
 @pytest.mark.xfail(
     strict=True,
     raises=subprocess.TimeoutExpired,
-    reason="the session that the server still holds keeps its locks, and the next try waits for them without end",
+    reason="the session that the server still holds keeps its locks: the run has no answer after three minutes",
 )
 def test_a_connection_whose_loss_the_server_does_not_notice(story: Story, settings: Settings, tmp_path: Path) -> None:
     with cutting_commits(settings.postgres_port, 3, "unnoticed") as cutter:
