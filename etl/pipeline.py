@@ -1,24 +1,28 @@
-"""The six steps, in order."""
+"""The six steps, in order. A step is imported when its turn comes: who finds the warehouse locked leaves at once."""
 
 from __future__ import annotations
 
-from etl import (
-    step1_postgres_data_definition,
-    step2_load_to_postgres,
-    step3_partition_and_load_all_csv,
-    step4_data_types_postgres,
-    step5_create_gold_tables,
-    step6_insert_into_gold_tables,
-)
-from etl.utils.run import Step
+from collections.abc import Callable
+from importlib import import_module
+
+from etl.utils.run import RunContext, Step, StepResult
+
+
+def _step(number: int, title: str, module: str) -> Step:
+    def run(context: RunContext) -> StepResult:
+        carry_out: Callable[[RunContext], StepResult] = import_module(f"etl.{module}").run
+        return carry_out(context)
+
+    return Step(number, title, run)
+
 
 STEPS = (
-    step1_postgres_data_definition.STEP,
-    step2_load_to_postgres.STEP,
-    step3_partition_and_load_all_csv.STEP,
-    step4_data_types_postgres.STEP,
-    step5_create_gold_tables.STEP,
-    step6_insert_into_gold_tables.STEP,
+    _step(1, "schemas and tables", "step1_postgres_data_definition"),
+    _step(2, "S3 → bronze", "step2_load_to_postgres"),
+    _step(3, "bronze → cleaned text", "step3_partition_and_load_all_csv"),
+    _step(4, "cleaned text → silver", "step4_data_types_postgres"),
+    _step(5, "gold tables and views", "step5_create_gold_tables"),
+    _step(6, "silver → gold", "step6_insert_into_gold_tables"),
 )
 
 
@@ -26,3 +30,10 @@ def choose_steps(from_step: int = 1, only_step: int | None = None) -> list[Step]
     """All steps, those from `from_step` on, or `only_step` alone."""
     first, last = (only_step, only_step) if only_step else (from_step, len(STEPS))
     return [step for step in STEPS if first <= step.number <= last]
+
+
+def run_alone(step: int) -> int:
+    """What `python -m etl.step…` does: this step alone, with the settings of the environment."""
+    from etl.utils.terminal import run_from_environment
+
+    return run_from_environment(choose_steps(only_step=step))

@@ -5,9 +5,9 @@ Everything is made only where it is not there yet: a second run changes nothing.
 
 from __future__ import annotations
 
-from etl.utils.load import run_sql, transaction
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.run import RunContext, StepResult
+from etl.utils.transactions import run_sql, transaction
 
 SCRIPTS = (
     "schemas/create_schemas.sql",
@@ -24,9 +24,7 @@ def run(context: RunContext) -> StepResult:
     return StepResult()
 
 
-STEP = Step(1, "schemas and tables", run)
-
 if __name__ == "__main__":
-    from etl.utils.terminal import run_from_environment
+    from etl.pipeline import run_alone
 
-    raise SystemExit(run_from_environment([STEP]))
+    raise SystemExit(run_alone(1))

@@ -13,27 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from etl.utils.day_tables import create_staged_day, empty_table, lock_for_publishing, publish_day
 from etl.utils.errors import DataRefusedError, shorten
-from etl.utils.extract import (
-    Snapshot,
-    SnapshotFile,
-    SourceObject,
-    discover_snapshots,
-    fetch,
-    find_leads,
-    read_leads,
-    read_snapshot,
-)
-from etl.utils.load import (
-    copy_in,
-    create_staged_day,
-    empty_table,
-    lock_for_publishing,
-    publish_day,
-    transaction,
-)
+from etl.utils.extract import Snapshot, read_leads, read_snapshot
+from etl.utils.load import copy_in
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.quarantine import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
+from etl.utils.run import RunContext, StepResult
+from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch, find_leads
 from etl.utils.state import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -43,17 +30,16 @@ from etl.utils.state import (
     bronze_day_table,
     clear_staging,
     current_loads,
+    hold_the_run,
     ingested_files,
-    publish_rejected,
     record_file,
     record_load,
-    rejected_lines_frame,
-    replace_rejected,
     require_tables,
-    stage_rejected,
     staged_bronze_day_table,
 )
+from etl.utils.transactions import transaction
 from etl.utils.transform import clean_csv, count_untypable
+from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import s3_client
 
 if TYPE_CHECKING:
@@ -83,29 +69,26 @@ class StagedFile:
     """A CSV file in staging, not yet judged."""
 
     file: SnapshotFile
+    records: int = 0
     rows: int = 0
     rejected_lines: int = 0
     untypable_rows: int = 0
     first_fault: str = ""
     refused: DataRefusedError | None = None
 
-    @property
-    def records(self) -> int:
-        return self.rows + self.rejected_lines
-
 
 def run(context: RunContext) -> StepResult:
     # --- what is there, and what of it is new -----------------------------------------------------
     settings, run_id = context.settings, context.run_id
     client = s3_client(settings)
-    snapshots = discover_snapshots(client, settings)
+    snapshots, unclear, keys = discover_snapshots(client, settings)
     leads = find_leads(client, settings)
     books = read_books(settings)
     _check_calendar(books.files, snapshots)
     pending = [file for file in snapshots if context.full_refresh or not books.has(file, bronze_day_table(file.day))]
 
     # --- stage, judge, publish --------------------------------------------------------------------
-    staged = context.for_each(partial(stage_snapshot, settings, context.extraction_date), pending)
+    staged = context.for_each(partial(stage_snapshot, settings, run_id, context.extraction_date), pending)
     judged = judge(staged, books.tables.values(), settings)
     accepted = [file for file in judged if file.records and not file.refused]
     if staged:
@@ -119,7 +102,7 @@ def run(context: RunContext) -> StepResult:
             refused.append(refusal)
 
     # --- what came of it --------------------------------------------------------------------------
-    for key in sorted(books.files.keys() - {source.key for source in (*snapshots, leads)}):
+    for key in sorted(books.files.keys() - keys - {leads.key}):
         log.warning("s3://%s/%s is gone from S3: its rows are kept", books.files[key].source.bucket, key)
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
     new = sum(key not in books.files for key in loaded)
@@ -134,10 +117,10 @@ def run(context: RunContext) -> StepResult:
                 "new": new,
                 "changed": len(loaded) - new,
                 "skipped": len(snapshots) + 1 - len(loaded) - len(refused),
-                "refused": len(refused),
+                "refused": len(refused) + len(unclear),
             }
         },
-        refused=refused,
+        refused=[*unclear, *refused],
     )
 
 
@@ -150,7 +133,7 @@ def read_books(settings: Settings) -> Books:
 
 
 @patient()
-def stage_snapshot(settings: Settings, extraction_date: date, file: SnapshotFile) -> StagedFile:
+def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> StagedFile:
     """Load one CSV file into a staging table of its own, in one transaction."""
     try:
         snapshot = read_snapshot(fetch(s3_client(settings), file), file, extraction_date)
@@ -161,12 +144,14 @@ def stage_snapshot(settings: Settings, extraction_date: date, file: SnapshotFile
         return StagedFile(file)
     table = staged_bronze_day_table(file.day)
     with transaction(settings) as db:
+        hold_the_run(db, run_id)
         create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
         rows = copy_in(db, table, snapshot.rows)
         stage_rejected(db, snapshot.rejected, file)
     untypable = count_untypable(snapshot.rows)
     log.info("%s: %d rows, %d rejected", file, rows, len(snapshot.rejected))
-    return StagedFile(file, rows, len(snapshot.rejected), untypable, _first_fault(snapshot, untypable))
+    first_fault = _first_fault(snapshot, untypable)
+    return StagedFile(file, snapshot.records, rows, len(snapshot.rejected), untypable, first_fault)
 
 
 def _first_fault(snapshot: Snapshot, untypable: int) -> str:
@@ -240,10 +225,12 @@ def publish(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> 
                 file,
                 table=table,
                 run_id=run_id,
+                records=staged.records,
                 bronze_rows=staged.rows,
                 rejected_lines=staged.rejected_lines,
                 day=file.day,
             )
+        run_checks(db, [FILES_ARE_ACCOUNTED_FOR])
         clear_staging(db)
 
 
@@ -257,6 +244,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     leads = read_leads(fetch(s3_client(settings), source), source, extraction_date)
     rejected = rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
+        hold_the_run(db, run_id)
         empty_table(db, BRONZE_LEADS)
         rows = copy_in(db, BRONZE_LEADS, leads.rows)
         replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
@@ -273,10 +261,12 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
             source,
             table=BRONZE_LEADS,
             run_id=run_id,
+            records=leads.records,
             bronze_rows=rows,
             rejected_lines=len(rejected),
             day=None,
         )
+        run_checks(db, [FILES_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     return rows
 
@@ -297,9 +287,7 @@ def _check_calendar(known: Mapping[str, IngestedFile], snapshots: list[SnapshotF
             )
 
 
-STEP = Step(2, "S3 → bronze", run)
-
 if __name__ == "__main__":
-    from etl.utils.terminal import run_from_environment
+    from etl.pipeline import run_alone
 
-    raise SystemExit(run_from_environment([STEP]))
+    raise SystemExit(run_alone(2))

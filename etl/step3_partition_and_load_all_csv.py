@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from etl.utils.day_tables import create_text_table, empty_table
 from etl.utils.errors import DataRefusedError
-from etl.utils.load import copy_in, copy_out, create_text_table, empty_table, transaction
+from etl.utils.load import copy_in, copy_out
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.quarantine import replace_rejected
+from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -26,14 +28,15 @@ from etl.utils.state import (
     TableLoad,
     cleaned_day_table,
     current_loads,
+    hold_the_run,
     record_load,
-    replace_rejected,
     require_tables,
     silver_day_table,
     source_key,
 )
+from etl.utils.transactions import transaction
 from etl.utils.transform import clean_csv, clean_parquet
-from etl.utils.utils_checks_db import check_reconciled
+from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
 
 if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
@@ -95,12 +98,12 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
     table = cleaned_day_table(bronze.day)
     with transaction(settings) as db:
+        hold_the_run(db, run_id)
         raw = copy_out(db, bronze.table)
         clean = clean_csv(raw)
         create_text_table(db, table, list(clean.rows.columns))
         rows = copy_in(db, table, clean.rows)
         replace_rejected(db, clean.rejected, day=bronze.day, step=3, run_id=run_id)
-        check_reconciled(bronze, loaded=rows, rejected=len(clean.rejected), separators=clean.separators)
         record_load(
             db,
             table=table,
@@ -112,6 +115,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             day=bronze.day,
             built_from=[bronze.load_id],
         )
+        run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, rows, len(clean.rejected), clean.separators)
     return DayClean(len(raw), rows, len(clean.rejected), clean.separators)
 
@@ -120,6 +124,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean the leads in place of what silver had, in one transaction."""
     with transaction(settings) as db:
+        hold_the_run(db, run_id)
         raw = copy_out(db, BRONZE_LEADS)
         clean = clean_parquet(raw)
         if clean.rows.empty:
@@ -141,16 +146,15 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             built_from=[bronze.load_id],
             facts=clean.report._asdict(),
         )
-    found = {name.replace("_", " "): count for name, count in clean.report._asdict().items() if count}
-    if found:
-        log.warning("the leads parquet is not tidy, in rows: %s", ", ".join(f"{name} {n}" for name, n in found.items()))
+        run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
+    dropped = {name.replace("_", " "): count for name, count in clean.report._asdict().items() if count}
+    if dropped:
+        log.warning("leads were dropped: %s", ", ".join(f"{count} {name}" for name, count in dropped.items()))
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(len(raw), rows, len(rejected))
 
 
-STEP = Step(3, "bronze → cleaned text", run)
-
 if __name__ == "__main__":
-    from etl.utils.terminal import run_from_environment
+    from etl.pipeline import run_alone
 
-    raise SystemExit(run_from_environment([STEP]))
+    raise SystemExit(run_alone(3))

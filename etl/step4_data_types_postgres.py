@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from etl.utils.day_tables import create_day_table, empty_table
 from etl.utils.errors import CheckFailedError
-from etl.utils.load import create_day_table, empty_table, run_sql, table_name, transaction
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
     CLEANED_SNAPSHOTS,
     SILVER_SNAPSHOTS,
     TableLoad,
     current_loads,
     forget_load,
+    hold_the_run,
     record_load,
     require_tables,
     silver_day_table,
 )
+from etl.utils.transactions import run_sql, table_name, transaction
+from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, run_checks
 
 if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
@@ -60,6 +63,7 @@ def type_day(settings: Settings, run_id: str, cleaned: TableLoad) -> int:
     """Put one day's cleaned text, typed, in place of its silver partition, in one transaction."""
     table = silver_day_table(cleaned.day)
     with transaction(settings) as db:
+        hold_the_run(db, run_id)
         empty_table(db, table)
         rows = run_sql(
             db, "silver/apply_silver_types.sql", silver_day=table_name(table), cleaned_day=table_name(cleaned.table)
@@ -81,13 +85,12 @@ def type_day(settings: Settings, run_id: str, cleaned: TableLoad) -> int:
             day=cleaned.day,
             built_from=cleaned.built_from,
         )
+        run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("%s typed: %d rows in %s", cleaned.day, rows, table)
     return rows
 
 
-STEP = Step(4, "cleaned text → silver", run)
-
 if __name__ == "__main__":
-    from etl.utils.terminal import run_from_environment
+    from etl.pipeline import run_alone
 
-    raise SystemExit(run_from_environment([STEP]))
+    raise SystemExit(run_alone(4))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from etl.utils.load import run_sql, transaction
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.run import RunContext, StepResult
+from etl.utils.transactions import run_sql, transaction
 
 SCRIPTS = ("gold/create_gold_tables.sql", "gold/create_gold_views.sql")
 
@@ -17,9 +17,7 @@ def run(context: RunContext) -> StepResult:
     return StepResult()
 
 
-STEP = Step(5, "gold tables and views", run)
-
 if __name__ == "__main__":
-    from etl.utils.terminal import run_from_environment
+    from etl.pipeline import run_alone
 
-    raise SystemExit(run_from_environment([STEP]))
+    raise SystemExit(run_alone(5))

@@ -16,17 +16,10 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from etl.utils.day import Day
+from etl.utils.day_tables import create_staged_day, lock_for_publishing, publish_day
 from etl.utils.errors import CheckFailedError
-from etl.utils.load import (
-    create_staged_day,
-    lock_for_publishing,
-    publish_day,
-    run_sql,
-    table_name,
-    transaction,
-)
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, Step, StepResult
+from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
     GOLD_MATCHING,
     SILVER_LEADS,
@@ -34,10 +27,13 @@ from etl.utils.state import (
     TableLoad,
     current_loads,
     gold_day_table,
+    hold_the_run,
     record_load,
     require_tables,
     staged_gold_day_table,
 )
+from etl.utils.transactions import run_sql, table_name, transaction
+from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, run_checks
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -69,7 +65,7 @@ def run(context: RunContext) -> StepResult:
     pending = [load for load in silver.values() if context.full_refresh or not _is_done(load, leads, gold)]
 
     # --- match and publish ------------------------------------------------------------------------
-    matched = context.for_each(partial(match_day, context.settings, leads), pending)
+    matched = context.for_each(partial(match_day, context.settings, context.run_id, leads), pending)
     if matched:
         publish(context.settings, context.run_id, matched)
     _, _, published = read_books(context.settings)
@@ -99,11 +95,12 @@ def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad])
 
 
 @patient()
-def match_day(settings: Settings, leads: TableLoad, silver: TableLoad) -> DayMatch:
+def match_day(settings: Settings, run_id: str, leads: TableLoad, silver: TableLoad) -> DayMatch:
     """Build one day of gold aside, in one transaction."""
     day = silver.day
     staged = staged_gold_day_table(day)
     with transaction(settings) as db:
+        hold_the_run(db, run_id)
         create_staged_day(db, GOLD_MATCHING, staged, str(day))
         rows = run_sql(
             db,
@@ -112,11 +109,6 @@ def match_day(settings: Settings, leads: TableLoad, silver: TableLoad) -> DayMat
             partition_date=sql.Literal(day.date),
         )
         scenarios = _count_scenarios(db, table_name(staged))
-        if rows < silver.row_count and not silver.changed:
-            raise CheckFailedError(
-                f"{GOLD_MATCHING}: {day} has {rows} rows, fewer than the {silver.row_count} of silver",
-                hint="run again with --full-refresh",
-            )
     log.info("%s matched: %d rows", day, rows)
     return DayMatch(day, rows, (silver.load_id, leads.load_id), scenarios)
 
@@ -153,11 +145,10 @@ def publish(settings: Settings, run_id: str, matched: Iterable[DayMatch]) -> Non
                 built_from=match.built_from,
                 facts=match.scenarios,
             )
+        run_checks(db, [GOLD_HAS_EVERY_ROW])
 
-
-STEP = Step(6, "silver → gold", run)
 
 if __name__ == "__main__":
-    from etl.utils.terminal import run_from_environment
+    from etl.pipeline import run_alone
 
-    raise SystemExit(run_from_environment([STEP]))
+    raise SystemExit(run_alone(6))

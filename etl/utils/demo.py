@@ -12,8 +12,8 @@ import click
 from pydantic import SecretStr
 
 from etl.utils.embedded import EmbeddedPostgres, s3_server, start_postgres, upload_folder
-from etl.utils.load import run_sql, transaction
 from etl.utils.sample_data import ensure_sample
+from etl.utils.transactions import run_sql, transaction
 from etl.utils.utils_connection import Settings, s3_client
 
 log = logging.getLogger(__name__)

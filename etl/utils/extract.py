@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -21,11 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from etl.utils.day import Day
-from etl.utils.errors import DataRefusedError, SourceError, shorten
+from etl.utils.errors import DataRefusedError, shorten
 from etl.utils.frames import TEXT, repeated, rows_as_json, text_frame
-from etl.utils.patience import patient
-from etl.utils.utils_connection import Settings, explained_s3_errors
+from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch
+from etl.utils.utils_connection import Settings
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -57,111 +56,6 @@ OPTIONAL_COLUMNS = frozenset({"location"})
 LEADS_COLUMNS = ("lead_UUID", "phone_hash", "email_hash")
 
 
-# --- which objects there are ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SourceObject:
-    """An S3 object in the version that was listed. The same key, ETag and size mean the same content."""
-
-    bucket: str
-    key: str
-    etag: str
-    size: int
-
-    @property
-    def version(self) -> SourceObject:
-        """Nothing but what tells one version of an object from another."""
-        return SourceObject(self.bucket, self.key, self.etag, self.size)
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
-
-
-@dataclass(frozen=True)
-class SnapshotFile(SourceObject):
-    """A daily CSV snapshot of the CRM."""
-
-    day: Day
-
-
-@patient()
-def discover_snapshots(client: S3Client, settings: Settings) -> list[SnapshotFile]:
-    """List the CSV snapshots under S3_SFTP_FILES_PREFIX: prefix + number + `.csv`, in numeric order.
-
-    Raises:
-        SourceError: S3 cannot be read, or no key fits.
-        DataRefusedError: two keys claim the same number (`data_1.csv` and `data_01.csv`), or a number has no date.
-    """
-    bucket, prefix = settings.csv_bucket, settings.s3_sftp_files_prefix
-    numbered = re.compile(re.escape(prefix) + r"([0-9]+)\.csv")
-    files: dict[int, SnapshotFile] = {}
-    for listed in _list_objects(client, bucket, prefix):
-        match = numbered.fullmatch(listed.key)
-        number = int(match[1]) if match else 0
-        if number < 1:
-            log.warning("%s is left out: snapshots are called %s<number from 1>.csv", listed, prefix)
-            continue
-        if number in files:
-            raise DataRefusedError(
-                f"{files[number].key} and {listed.key} in bucket {bucket} are both file number {number}",
-                hint="delete or rename one of them",
-            )
-        files[number] = SnapshotFile(
-            listed.bucket, listed.key, listed.etag, listed.size, _day_of(listed, number, settings.partition_start_date)
-        )
-    if not files:
-        raise SourceError(
-            f"s3://{bucket}/{prefix}*.csv: no CSV file under this prefix",
-            hint="check S3_SFTP_FILES_PREFIX and S3_BUCKET_NAME (or S3_SFTP_BUCKET), and that the files were uploaded",
-        )
-    return [files[number] for number in sorted(files)]
-
-
-def _list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[SourceObject]:
-    with explained_s3_errors(f"listing s3://{bucket}/{prefix}"):
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", []):
-                yield SourceObject(bucket, item["Key"], item["ETag"].strip('"'), item["Size"])
-
-
-def _day_of(listed: SourceObject, number: int, partition_start_date: date) -> Day:
-    try:
-        return Day.of_file(number, partition_start_date)
-    except OverflowError:
-        raise DataRefusedError(
-            f"{listed}: {partition_start_date} + {shorten(number - 1)} days is no date",
-            hint="rename the file, or correct PARTITION_START_DATE",
-        ) from None
-
-
-@patient()
-def find_leads(client: S3Client, settings: Settings) -> SourceObject:
-    """Look up the current version of the leads parquet.
-
-    Raises:
-        SourceError: it is not there, or S3 cannot be read.
-    """
-    bucket, key = settings.parquet_bucket, settings.s3_parquet_file
-    with explained_s3_errors(f"s3://{bucket}/{key}"):
-        head = client.head_object(Bucket=bucket, Key=key)
-    return SourceObject(bucket, key, head["ETag"].strip('"'), head["ContentLength"])
-
-
-def fetch(client: S3Client, source: SourceObject) -> bytes:
-    """Read the whole object, in the version that was listed.
-
-    Raises:
-        SourceError: it cannot be read, or is another version by now.
-    """
-    with explained_s3_errors(str(source)):
-        body = client.get_object(Bucket=source.bucket, Key=source.key, IfMatch=f'"{source.etag}"')["Body"]
-        raw = body.read()
-    if len(raw) != source.size:
-        raise SourceError(f"{source}: {len(raw):,} of its {source.size:,} bytes came", hint="run again", transient=True)
-    return raw
-
-
 # --- CSV bytes → text table -----------------------------------------------------------------------
 
 
@@ -183,6 +77,8 @@ class CsvText(NamedTuple):
     lines: pa.Array
     """For each row of `table`, the line of the file on which it starts (the header is line 1)."""
     encoding: str
+    records: int
+    """Records after the header, counted in the file, not in what was made of it. All are in `table` or `rejected`."""
 
 
 def read_csv_text(raw: bytes) -> CsvText:
@@ -246,7 +142,7 @@ def _read_strict(content: bytes, encoding: str) -> CsvText:
     first_line = 1 + len(_LINE_END.findall(header_text))
     body = pa.py_buffer(content).slice(header_record.end())
     if not body.size:
-        return CsvText(_text_table(header, []), [], pa.array([], pa.int64()), encoding)
+        return CsvText(_text_table(header, []), [], pa.array([], pa.int64()), encoding, 0)
 
     ragged: list[pa.csv.InvalidRow] = []
 
@@ -289,7 +185,14 @@ def _read_strict(content: bytes, encoding: str) -> CsvText:
         _wrong_field_count(int(line), row.actual_columns, len(header), row.text.rstrip("\r\n"))
         for line, row in zip(lines[~is_row], ragged, strict=True)
     ]
-    return CsvText(table, rejected, pa.array(lines[is_row]), encoding)
+    return CsvText(table, rejected, pa.array(lines[is_row]), encoding, _count_records(content) - 1)
+
+
+def _count_records(content: bytes) -> int:
+    """The line ends outside of quotes, and the last record where none ends it."""
+    outside = b'"'.join(content.split(b'"')[::2])
+    line_ends = outside.count(b"\n") + outside.count(b"\r") - outside.count(b"\r\n")
+    return line_ends + (not content.endswith((b"\n", b"\r")))
 
 
 def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
@@ -311,25 +214,30 @@ def _read_records(content: str, encoding: str) -> CsvText:
     rows: list[list[str]] = []
     lines: list[int] = []
     rejected: list[RejectedLine] = []
-    position, line = 0, 1
+    position, line, records = 0, 1, 0
     while position < len(content):
         fields, end, fault = _next_record(content, position)
         text = content[position:end].rstrip("\r\n")
         if fault == _UNCLOSED:
             end = len(content)
-            rejected.extend(_rejected_lines(content[position:], line, f"{fault} (opened on line {line})"))
+            unreadable = _rejected_lines(content[position:], line, f"{fault} (opened on line {line})")
+            records += len(unreadable)
+            rejected.extend(unreadable)
         elif "\0" in text or fault:
+            records += 1
             rejected.append(RejectedLine(line, fault or "NUL byte", text))
-        elif text and header is not None and len(fields) != len(header):
-            rejected.append(_wrong_field_count(line, len(fields), len(header), text))
         elif text and header is not None:
-            rows.append(fields)
-            lines.append(line)
+            records += 1
+            if len(fields) == len(header):
+                rows.append(fields)
+                lines.append(line)
+            else:
+                rejected.append(_wrong_field_count(line, len(fields), len(header), text))
         if text and header is None:
             header = fields
         line += len(_LINE_END.findall(content, position, end))
         position = end
-    return CsvText(_text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding)
+    return CsvText(_text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding, records)
 
 
 def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
@@ -394,6 +302,8 @@ class Snapshot(NamedTuple):
     rows: pd.DataFrame
     """One row per record: BRONZE_COLUMNS and `_extraction_date _partition_date _source_file _source_row _extra`."""
     rejected: list[RejectedLine]
+    records: int
+    """Records of the file, counted in its bytes."""
 
 
 def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
@@ -437,7 +347,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
         _source_row=pd.arrays.ArrowExtensionArray(text.lines),
         _extra=extra,
     )
-    return Snapshot(rows, text.rejected)
+    return Snapshot(rows, text.rejected, text.records)
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
@@ -474,7 +384,10 @@ def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date 
     """
     extraction_date = extraction_date or datetime.now(UTC).date()
     frames = []
-    for file in discover_snapshots(client, settings):
+    discovered = discover_snapshots(client, settings)
+    for refusal in discovered.refused:
+        raise refusal
+    for file in discovered.files:
         snapshot = read_snapshot(fetch(client, file), file, extraction_date)
         for line in snapshot.rejected:
             log.warning("%s line %d is left out: %s", file, line.line, line.reason)
@@ -489,6 +402,8 @@ class Leads(NamedTuple):
     """One row per lead as the backend wrote it: LEADS_COLUMNS and `_extraction_date`, all text."""
     rejected: list[RejectedLine]
     """Rows that PostgreSQL's text cannot hold; their line is the row's number."""
+    records: int
+    """Rows of the file."""
 
 
 def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
@@ -536,7 +451,8 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
         for position in np.flatnonzero(has_nul)
     ]
     rows = text_frame(table.filter(pa.array(~has_nul)))
-    return Leads(rows.assign(_extraction_date=repeated(extraction_date.isoformat(), len(rows))), rejected)
+    rows = rows.assign(_extraction_date=repeated(extraction_date.isoformat(), len(rows)))
+    return Leads(rows, rejected, table.num_rows)
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl import __version__
 from etl.utils.errors import AbortedError, DataRefusedError, LockHeldError, PipelineError
-from etl.utils.load import cancelled_transactions, transaction
 from etl.utils.patience import patient
 from etl.utils.state import begin_run, end_run, rows_per_table
+from etl.utils.transactions import cancelled_transactions, transaction
+from etl.utils.utils_checks_db import BOOKS, Finding, run_checks
 from etl.utils.utils_connection import (
     Settings,
     describe_postgres,
@@ -111,6 +112,8 @@ class RunReport:
     run_id: str
     steps: Sequence[StepReport] = ()
     rows_per_table: Mapping[str, int] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    """Promises about the tables that do not hold, and are no fault."""
     seconds: float = 0.0
     error: PipelineError | None = None
 
@@ -142,17 +145,23 @@ def run_steps(
     started = time.perf_counter()
     report = RunReport(run_id=str(uuid.uuid4()))
     try:
-        with _run_lock(settings):
+        with _during("opening the run"), _run_lock(settings):
             arguments = {
                 "steps": [step.number for step in steps],
                 "full_refresh": full_refresh,
                 "allow_partial": allow_partial,
             }
             _begin(settings, report.run_id, arguments)
-            with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
-                context = RunContext(settings, executor, report.run_id, datetime.now(UTC).date(), full_refresh)
-                report = _carry_out(steps, context, report, allow_partial=allow_partial)
-            report = _closed(settings, report, started)
+            try:
+                with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
+                    context = RunContext(settings, executor, report.run_id, datetime.now(UTC).date(), full_refresh)
+                    report = _carry_out(steps, context, report, allow_partial=allow_partial)
+            except Exception as error:
+                fault = PipelineError(f"unexpected {type(error).__name__}")
+                _closed(settings, replace(report, error=fault), started)
+                raise
+            with _during("closing the run"):
+                report = _closed(settings, report, started)
     except PipelineError as error:
         report = replace(report, error=report.error or error)
     return replace(report, seconds=time.perf_counter() - started)
@@ -177,6 +186,16 @@ def abortable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _during(part: str) -> Iterator[None]:
+    """Have errors say in which part of the run they came up."""
+    try:
+        yield
+    except PipelineError as error:
+        error.step = error.step or part
+        raise
+
+
 def default_workers() -> int:
     """Days in hand at once: one for each core, up to eight."""
     return min(os.cpu_count() or 1, 8)
@@ -187,9 +206,9 @@ def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *,
         started = time.perf_counter()
         log.info("%s", step)
         try:
-            result = step.run(context)
+            with _during(str(step)):
+                result = step.run(context)
         except PipelineError as error:
-            error.step = error.step or str(step)
             return replace(report, error=error)
         report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
         if result.refused:
@@ -198,7 +217,22 @@ def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *,
                 log.error("refused: %s", refusal.message)
             if not allow_partial:
                 return report
-    return report
+    return _checked(context.settings, report)
+
+
+def _checked(settings: Settings, report: RunReport) -> RunReport:
+    """Hold the warehouse to its promises, whatever this run has loaded."""
+    try:
+        with _during("checks at the end"):
+            return replace(report, findings=_check_books(settings))
+    except PipelineError as error:
+        return replace(report, error=report.error or error)
+
+
+@patient()
+def _check_books(settings: Settings) -> list[Finding]:
+    with transaction(settings) as db:
+        return run_checks(db, BOOKS)
 
 
 def _refusal(step: Step, refused: Sequence[DataRefusedError]) -> DataRefusedError:
@@ -226,6 +260,7 @@ def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
             exit_code=report.exit_code,
             steps=[_as_json(step) for step in report.steps],
             rows_per_table=report.rows_per_table,
+            findings=[str(finding) for finding in report.findings],
             message=str(report.error) if report.error else None,
         )
     return report

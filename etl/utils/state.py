@@ -6,18 +6,17 @@ They are written in the transaction that fills the table, so they cannot disagre
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from psycopg2 import sql
 
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
-from etl.utils.extract import RejectedLine, SnapshotFile, SourceObject
-from etl.utils.load import copy_in, create_text_table, run_sql, table_name
+from etl.utils.source import SourceObject
+from etl.utils.transactions import run_sql
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -213,10 +212,25 @@ def record_load(
         },
     )
     if db.rowcount == 0:
-        raise LockHeldError(
-            f"this run ({run_id}) lost its lock on the warehouse, and another one has taken over",
-            hint="wait for that one to end: it does what this one has left",
-        )
+        raise _lock_lost(run_id)
+
+
+def hold_the_run(db: Cursor, run_id: str) -> None:
+    """Keep another run from beginning until this transaction ends: it works on tables that a run has to itself.
+
+    Raises:
+        LockHeldError: the run has lost its lock, and another one has begun since.
+    """
+    db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
+    if db.rowcount == 0:
+        raise _lock_lost(run_id)
+
+
+def _lock_lost(run_id: str) -> LockHeldError:
+    return LockHeldError(
+        f"this run ({run_id}) lost its lock on the warehouse, and another one has taken over",
+        hint="wait for that one to end: it does what this one has left",
+    )
 
 
 _OURS_IN_STAGING = "^(csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+$"
@@ -267,7 +281,15 @@ def source_key(db: Cursor, table: str) -> str:
 
 
 def record_file(
-    db: Cursor, source: SourceObject, *, table: str, run_id: str, bronze_rows: int, rejected_lines: int, day: Day | None
+    db: Cursor,
+    source: SourceObject,
+    *,
+    table: str,
+    run_id: str,
+    records: int,
+    bronze_rows: int,
+    rejected_lines: int,
+    day: Day | None,
 ) -> None:
     """Write down that this transaction loaded a source file into bronze."""
     db.execute("delete from meta.ingested_files where table_name = %s or s3_key = %s", (table, source.key))
@@ -287,73 +309,12 @@ def record_file(
             day.number if day else None,
             day.date if day else None,
             table,
-            bronze_rows + rejected_lines,
+            records,
             bronze_rows,
             rejected_lines,
             run_id,
         ),
     )
-
-
-# --- quarantine -----------------------------------------------------------------------------------
-
-
-def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, step: int, run_id: str) -> None:
-    """Put the rejected rows of one step, for a day or for the leads, in place of those of the load before.
-
-    Args:
-        rejected: `_source_file _source_row _partition_date reason raw_row`, see `transform.CleanSnapshots`.
-    """
-    _forget_rejected(db, day, step)
-    if len(rejected):
-        copy_in(db, "silver.rejected_rows", rejected.assign(run_id=run_id, step=step))
-
-
-def _forget_rejected(db: Cursor, day: Day | None, step: int) -> None:
-    db.execute(
-        "delete from silver.rejected_rows where _partition_date is not distinct from %s and step = %s",
-        (day.date if day else None, step),
-    )
-
-
-def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: Day | None) -> pd.DataFrame:
-    """Rejected lines of a file as rows for silver.rejected_rows: the raw row is the line's text."""
-    return pd.DataFrame(
-        {
-            "_source_file": source_file,
-            "_source_row": [line.line for line in lines],
-            "_partition_date": str(day) if day else None,
-            "reason": [line.reason for line in lines],
-            # jsonb holds no NUL byte: it is shown as its Unicode symbol
-            "raw_row": [json.dumps({"line": line.text.replace("\0", "\u2400")}, ensure_ascii=False) for line in lines],
-        }
-    )
-
-
-def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
-    """Keep the rejected lines of a file aside until it is judged."""
-    table = staged_rejected_table(file.day)
-    db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
-    if lines:
-        frame = rejected_lines_frame(lines, file.key, file.day)
-        create_text_table(db, table, list(frame.columns))
-        copy_in(db, table, frame)
-
-
-def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
-    """Put the staged rejected lines of an accepted file in place of those of the load before."""
-    _forget_rejected(db, day, step=2)
-    table = staged_rejected_table(day)
-    db.execute("select to_regclass(%s) is not null", (table,))
-    if db.fetchone() == (True,):
-        db.execute(
-            sql.SQL(
-                "insert into silver.rejected_rows "
-                "(run_id, _source_file, _source_row, _partition_date, step, reason, raw_row) "
-                "select %s, _source_file, _source_row::bigint, _partition_date::date, 2, reason, raw_row::jsonb from {}"
-            ).format(table_name(table)),
-            (run_id,),
-        )
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -384,6 +345,7 @@ def end_run(
     exit_code: int,
     steps: Iterable[Mapping[str, Any]],
     rows_per_table: Mapping[str, int],
+    findings: Iterable[str],
     message: str | None,
 ) -> None:
     """Enter how a run ended."""
@@ -396,10 +358,19 @@ def end_run(
             exit_code = %s,
             steps = %s,
             rows_per_table = %s,
+            checks = %s,
             message = %s
         where run_id = %s
         """,
-        (status, exit_code, json.dumps(list(steps)), json.dumps(rows_per_table), message, run_id),
+        (
+            status,
+            exit_code,
+            json.dumps(list(steps)),
+            json.dumps(rows_per_table),
+            json.dumps(list(findings)),
+            message,
+            run_id,
+        ),
     )
 
 

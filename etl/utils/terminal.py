@@ -86,6 +86,9 @@ def print_summary(report: RunReport) -> None:
     for part in (_steps_table(report), _facts(report), _tables_table(report)):
         console.print()
         console.print(part)
+    for finding in report.findings:
+        console.print()
+        console.print(Text("warning: ", style="bold yellow").append(str(finding), style="default"))
     console.print()
     outcome, style = ("complete", "bold green") if report.exit_code == 0 else (report.status, "bold red")
     console.print(Text(outcome, style=style), f"in {report.seconds:.2f} s, run {report.run_id}")

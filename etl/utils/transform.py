@@ -299,17 +299,12 @@ def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, faults: dict[str, 
 
 
 class LeadsReport(NamedTuple):
-    """What cleaning found in the leads parquet, in rows."""
+    """What cleaning left out of the leads parquet, in rows. For ids that leads share, see LEADS_ARE_DISTINCT."""
 
     missing_id: int
-    """dropped: one of the three ids is missing"""
+    """One of the three ids is missing."""
     duplicates: int
-    """dropped: all three ids stand in an earlier row"""
-    shared_hash_pair: int
-    """kept: another lead has the same e-mail and the same phone hash"""
-    shared_lead_uuid: int
-    shared_email_hash: int
-    shared_phone_hash: int
+    """All three ids stand in an earlier row."""
 
 
 class CleanLeads(NamedTuple):
@@ -343,16 +338,9 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     whole = text_frame(pa.table(clean).filter(pc.invert(pc.or_(missing, rejected))))
     rows = whole.drop_duplicates(list(ids), ignore_index=True)
 
-    def shared(*names: str) -> int:
-        return int(rows.duplicated(list(names), keep=False).sum())
-
     report = LeadsReport(
         missing_id=pc.sum(missing).as_py() or 0,
         duplicates=len(whole) - len(rows),
-        shared_hash_pair=shared("email_hash", "phone_hash"),
-        shared_lead_uuid=shared("lead_uuid"),
-        shared_email_hash=shared("email_hash"),
-        shared_phone_hash=shared("phone_hash"),
     )
     positions = np.flatnonzero(_known(rejected))
     refused = pd.DataFrame(

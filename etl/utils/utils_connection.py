@@ -148,12 +148,28 @@ def postgres_engine(settings: Settings) -> Engine:
         connect_args={
             "connect_timeout": 10,
             "application_name": "homebuddy-leads-etl",
-            # Dates travel as ISO text; `if not exists` need not say so each time.
-            # Nobody waits for ever behind a session that was left open.
-            "options": "-c datestyle=ISO,MDY -c client_min_messages=warning -c lock_timeout=30s",
             "client_encoding": "utf8",
+            "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+            # A server that does not answer any more is noticed after a minute.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
         },
     )
+
+
+_SESSION = {
+    "datestyle": "ISO,MDY",  # dates travel as ISO text
+    "client_min_messages": "warning",  # `if not exists` need not say so each time
+    "lock_timeout": "30s",  # nobody waits for ever behind a session that was left open
+    # The same for the server: a client that has vanished keeps no locks.
+    "idle_in_transaction_session_timeout": "10min",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+"""Settings of each session, so that they do not hang on the server's own."""
 
 
 def describe_postgres(settings: Settings) -> str:

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from etl.utils import load
+from etl.utils import transactions
 
 PROJECT = Path(__file__).parents[2]
 
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def kill_beside_commit(when: str, number: int) -> None:
-    commit = load._commit
+    commit = transactions._commit
     numbers = itertools.count(1)
     one_at_a_time = threading.Lock()
 
@@ -40,7 +40,7 @@ def kill_beside_commit(when: str, number: int) -> None:
             if mine:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    load._commit = killing_commit
+    transactions._commit = killing_commit
 
 
 if __name__ == "__main__":

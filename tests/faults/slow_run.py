@@ -1,4 +1,4 @@
-"""The command line of main.py, whose run takes its time in step 2; says on standard output when it has started up."""
+"""The command line of main.py, whose run takes its time once it has the lock."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psycopg2  # noqa: F401 - part of starting up
-import sqlalchemy  # noqa: F401
-import tenacity  # noqa: F401
-
-from etl import step2_load_to_postgres as step2
+from etl.utils import run
 
 PROJECT = Path(__file__).parents[2]
 
@@ -21,15 +17,13 @@ SECONDS = 4.0
 
 
 def main() -> None:
-    publish = step2.publish
+    begin = run._begin
 
-    def publish_late(*arguments: Any) -> None:
+    def begin_slowly(*arguments: Any) -> None:
+        begin(*arguments)
         time.sleep(SECONDS)
-        publish(*arguments)
 
-    step2.publish = publish_late
-    sys.stdout.write("started\n")
-    sys.stdout.flush()
+    run._begin = begin_slowly
     sys.argv[:] = ["main.py"]
     runpy.run_path(str(PROJECT / "main.py"), run_name="__main__")
 

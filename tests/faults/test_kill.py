@@ -24,16 +24,18 @@ from scenario import (
 )
 from support import Warehouse
 
-from etl.utils import load
+from etl.utils import transactions
 from etl.utils.utils_connection import Settings
 
 MOMENTS = times(1, 50)
+AFTER_GOLD = 3
+"""Transactions that follow the publication of gold: what stands there now, the checks, the end of the run."""
 
 
 @pytest.fixture(scope="module")
 def commits(story: Story) -> int:
     """How many transactions a run from A to B commits."""
-    count, commit = itertools.count(1), load._commit
+    count, commit = itertools.count(1), transactions._commit
     numbers = []
 
     def counting_commit(*arguments: Any) -> None:
@@ -41,7 +43,7 @@ def commits(story: Story) -> int:
         commit(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, database_with_version_a(story, "counted") as settings:
-        patch.setattr(load, "_commit", counting_commit)
+        patch.setattr(transactions, "_commit", counting_commit)
         assert run(settings).error is None
     assert len(numbers) > 20, "a run has a transaction for each day and step"
     return len(numbers)
@@ -52,15 +54,16 @@ def test_killed_beside_any_commit(story: Story, commits: int, tmp_path: Path, wh
     for number in boundaries(when, commits):
         with database_with_version_a(story, f"killed_{when}_{number}") as settings:
             kill_beside_commit(tmp_path, settings, when, number)
-            is_published = number > commits - 2 or (number == commits - 2 and when == "after")
+            is_published = number > commits - AFTER_GOLD or (number == commits - AFTER_GOLD and when == "after")
             assert Warehouse(settings).fingerprint(GOLD) == (story.b if is_published else story.a)[GOLD]
             assert_one_rerun_mends_everything(story, settings)
 
 
 def boundaries(when: str, commits: int) -> list[int]:
-    """All; or the publication of gold, which is the third last, and some that are drawn."""
-    others = [number for number in range(1, commits + 1) if number != commits - 2]
-    return sorted([commits - 2, *(others if LONG else dice(f"kill {when}").sample(others, 2))])
+    """All; or the publication of gold, and some that are drawn."""
+    publication = commits - AFTER_GOLD
+    others = [number for number in range(1, commits + 1) if number != publication]
+    return sorted([publication, *(others if LONG else dice(f"kill {when}").sample(others, 2))])
 
 
 def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int) -> None:

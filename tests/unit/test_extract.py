@@ -27,18 +27,14 @@ from etl.utils.extract import (
     BRONZE_COLUMNS,
     CsvText,
     RejectedLine,
-    SnapshotFile,
-    SourceObject,
-    discover_snapshots,
     extract_all_csv,
     extract_parquet,
-    fetch,
-    find_leads,
     minimal_clean_csv,
     read_csv_text,
     read_snapshot,
 )
 from etl.utils.frames import TEXT
+from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch, find_leads
 from etl.utils.utils_connection import Settings
 
 if TYPE_CHECKING:
@@ -559,7 +555,9 @@ def put(s3: S3Client, *keys: str, bucket: str = "leads", body: bytes = b"x") -> 
 
 
 def discovered(s3: S3Client, **different: Any) -> list[tuple[str, int, str]]:
-    return [(file.key, file.day.number, str(file.day)) for file in discover_snapshots(s3, settings_of(**different))]
+    return [
+        (file.key, file.day.number, str(file.day)) for file in discover_snapshots(s3, settings_of(**different)).files
+    ]
 
 
 def test_snapshots_come_in_numeric_order_whatever_their_zeros_and_gaps(s3: S3Client) -> None:
@@ -575,7 +573,7 @@ def test_snapshots_come_in_numeric_order_whatever_their_zeros_and_gaps(s3: S3Cli
 
 def test_a_snapshot_is_known_by_bucket_key_etag_and_size(s3: S3Client) -> None:
     etag = s3.put_object(Bucket="leads", Key="SFTP/data_1.csv", Body=b"abc")["ETag"]
-    [file] = discover_snapshots(s3, settings_of())
+    [file] = discover_snapshots(s3, settings_of()).files
     assert (file.bucket, file.key, file.etag, file.size) == ("leads", "SFTP/data_1.csv", etag.strip('"'), 3)
 
 
@@ -613,16 +611,21 @@ def test_the_prefix_is_taken_literally(s3: S3Client) -> None:
 
 def test_two_files_of_the_same_number_are_refused_by_name(s3: S3Client) -> None:
     put(s3, "SFTP/data_2.csv", "SFTP/data_1.csv", "SFTP/data_01.csv")
-    with pytest.raises(DataRefusedError, match=r"SFTP/data_01\.csv and SFTP/data_1\.csv .* file number 1"):
-        discover_snapshots(s3, settings_of())
+    found = discover_snapshots(s3, settings_of())
+    assert [file.key for file in found.files] == ["SFTP/data_2.csv"], "the others are none the worse for it"
+    (refused,) = found.refused
+    assert re.search(r"SFTP/data_01\.csv and SFTP/data_1\.csv .* file number 1", refused.message)
+    assert refused.hint
 
 
 def test_a_number_for_which_there_is_no_day_is_refused_by_name(s3: S3Client) -> None:
-    for number in ("9999999", "9" * 30):
-        put(s3, key := f"SFTP/data_{number}.csv")
-        with pytest.raises(DataRefusedError, match=re.escape(key)):
-            discover_snapshots(s3, settings_of())
-        s3.delete_object(Bucket="leads", Key=key)
+    keys = [f"SFTP/data_{number}.csv" for number in ("9999999", "9" * 30)]
+    put(s3, "SFTP/data_1.csv", *keys)
+    found = discover_snapshots(s3, settings_of())
+    assert [file.key for file in found.files] == ["SFTP/data_1.csv"]
+    for key, refused in zip(keys, found.refused, strict=True):
+        assert key in refused.message
+        assert "PARTITION_START_DATE" in str(refused.hint)
 
 
 def test_when_no_file_fits_the_error_names_the_prefix_and_says_what_to_check(s3: S3Client) -> None:
@@ -644,17 +647,17 @@ def test_what_stands_before_the_first_slash_overrides_the_bucket(s3: S3Client, o
     put(s3, "SFTP/data_1.csv", "parquet/leads.parquet", bucket="other")
     put(s3, "SFTP/data_2.csv", "parquet/leads.parquet")
     both = {"s3_sftp_bucket": override, "s3_parquet_bucket": override}
-    assert [str(file) for file in discover_snapshots(s3, settings_of(**both))] == ["s3://other/SFTP/data_1.csv"]
+    assert [str(file) for file in discover_snapshots(s3, settings_of(**both)).files] == ["s3://other/SFTP/data_1.csv"]
     assert str(find_leads(s3, settings_of(**both))) == "s3://other/parquet/leads.parquet"
 
     only_parquet = settings_of(s3_parquet_bucket=override)
-    assert [str(file) for file in discover_snapshots(s3, only_parquet)] == ["s3://leads/SFTP/data_2.csv"]
+    assert [str(file) for file in discover_snapshots(s3, only_parquet).files] == ["s3://leads/SFTP/data_2.csv"]
     assert find_leads(s3, only_parquet).bucket == "other"
 
 
 def test_an_object_that_changed_since_it_was_listed_is_not_read(s3: S3Client) -> None:
     put(s3, "SFTP/data_1.csv", body=b"old")
-    [file] = discover_snapshots(s3, settings_of())
+    [file] = discover_snapshots(s3, settings_of()).files
     assert fetch(s3, file) == b"old"
     put(s3, "SFTP/data_1.csv", body=b"new")
     with pytest.raises(SourceError, match=r"s3://leads/SFTP/data_1\.csv") as error:

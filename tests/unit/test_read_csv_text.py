@@ -73,6 +73,7 @@ def test_every_line_is_of_a_row_or_of_a_rejected_record(content: str) -> None:
     starts = sorted([*text.lines.to_pylist(), *(line.line for line in text.rejected)])
     assert len(set(starts)) == len(starts)
     assert len(text.lines) == text.table.num_rows
+    assert text.records == len(starts), "counted another way"
     lines = LINE_END.split(content)
     for line in text.rejected:
         assert LINE_END.split(line.text)[0] == lines[line.line - 1]
@@ -120,6 +121,7 @@ def test_what_the_csv_module_refuses_when_strict_is_rejected_here(content: str) 
 def test_no_bytes_make_it_raise(raw: bytes) -> None:
     text = read_csv_text(raw)
     assert text.table.num_rows == len(text.lines)
+    assert text.table.num_rows + len(text.rejected) == text.records
 
 
 @many
@@ -132,6 +134,7 @@ def test_the_fast_way_and_the_careful_way_read_the_same(content: str) -> None:
     fast, careful = extract._read_strict(raw, "utf-8"), extract._read_records(content, "utf-8")
     assert rows_of(fast) == rows_of(careful)
     assert (fast.rejected, fast.lines.to_pylist()) == (careful.rejected, careful.lines.to_pylist())
+    assert fast.records == careful.records
 
 
 @pytest.mark.parametrize(

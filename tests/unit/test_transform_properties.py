@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import date, time
 from random import Random
 from typing import Any
@@ -421,18 +420,7 @@ def plainly_clean_leads(raw: list[Row]) -> tuple[list[Row], dict[str, int]]:
             continue
         kept.append(clean)
 
-    def shared(*names: str) -> int:
-        holders = Counter(tuple(lead[name] for name in names) for lead in kept)
-        return sum(count for count in holders.values() if count > 1)
-
-    return kept, {
-        "missing_id": missing_id,
-        "duplicates": duplicates,
-        "shared_hash_pair": shared("email_hash", "phone_hash"),
-        "shared_lead_uuid": shared("lead_uuid"),
-        "shared_email_hash": shared("email_hash"),
-        "shared_phone_hash": shared("phone_hash"),
-    }
+    return kept, {"missing_id": missing_id, "duplicates": duplicates}
 
 
 @MANY

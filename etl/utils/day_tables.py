@@ -1,0 +1,152 @@
+"""Tables that are filled as a whole: a day's partition, made aside and put in its place; text tables on their way.
+
+Knows Postgres, and no frames.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import sql
+
+from etl.utils.errors import PostgresError
+from etl.utils.transactions import table_name
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+log = logging.getLogger(__name__)
+
+
+def create_staged_day(db: Cursor, parent: str, staged: str, partition_value: str) -> None:
+    """Make an empty table of the shape of `parent`, to be filled aside and published by `publish_day`."""
+    db.execute(
+        sql.SQL(
+            "drop table if exists {staged}; create table {staged} (like {parent} including all, "
+            # says what the partition bound will say, so that attaching need not read the rows again
+            "constraint one_day check (_partition_date is not null and _partition_date = {value}))"
+        ).format(staged=table_name(staged), parent=table_name(parent), value=sql.Literal(partition_value))
+    )
+
+
+SECONDS_TO_WAIT_FOR_READERS = 300.0
+READERS_MAY_WAIT_MS = 100
+"""Readers that come while we wait for the lock queue up behind us: so no try is longer than this."""
+
+
+def lock_for_publishing(db: Cursor, parent: str) -> None:
+    """Keep readers out until this transaction ends. They come first: it waits until none is at work.
+
+    Raises:
+        PostgresError: a session that does not end its transaction keeps us out; the message names it.
+    """
+    lock = sql.SQL("savepoint knock; set local lock_timeout = {}; lock table {} in access exclusive mode").format(
+        sql.Literal(READERS_MAY_WAIT_MS), table_name(parent)
+    )
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_READERS
+    waits = 0
+    while True:
+        try:
+            db.execute(lock)
+        except psycopg2.errors.LockNotAvailable:
+            db.execute("rollback to savepoint knock")
+            if time.monotonic() > deadline:
+                raise PostgresError(
+                    f"{parent} cannot be published: {_holders(db, parent)}",
+                    hint="let it end, or end it with pg_terminate_backend(), then run again",
+                ) from None
+        else:
+            return
+        waits += 1
+        if waits == 20:
+            log.warning("%s waits to be published: %s", parent, _holders(db, parent))
+        time.sleep(min(0.05 * waits, 1.0))
+
+
+def _holders(db: Cursor, parent: str) -> str:
+    """The sessions that have a table open, in words."""
+    db.execute(
+        """
+        select format(
+            'process %%s of %%s (%%s, %%s) has held it open since %%s',
+            pid, usename, coalesce(nullif(application_name, ''), 'no name'), state, date_trunc('second', xact_start)
+        )
+        from pg_locks
+        inner join pg_stat_activity using (pid)
+        where locktype = 'relation' and relation = %s::regclass and granted and pid <> pg_backend_pid()
+        order by xact_start
+        """,
+        (parent,),
+    )
+    return "; ".join(holder for (holder,) in db.fetchall()) or "a session that has ended since held it"
+
+
+def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
+    """Put a staged day in place of its partition of `parent`."""
+    schema = published.split(".", 1)[0]
+    db.execute(
+        sql.SQL(
+            "drop table if exists {published}; "
+            "alter table {staged} set schema {schema}; "
+            "alter table {parent} attach partition {published} for values in ({value}); "
+            "alter table {published} drop constraint one_day"
+        ).format(
+            published=table_name(published),
+            staged=table_name(staged),
+            schema=sql.Identifier(schema),
+            parent=table_name(parent),
+            value=sql.Literal(partition_value),
+        )
+    )
+    _note_changes(db, published)
+
+
+def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: str) -> None:
+    """Make the (empty) partition of `parent` that holds one day, unless it is there."""
+    db.execute("select to_regclass(%s) is null", (day_table,))
+    if db.fetchone() == (True,):
+        db.execute(
+            sql.SQL("create table {} partition of {} for values in ({})").format(
+                table_name(day_table), table_name(parent), sql.Literal(partition_value)
+            )
+        )
+        _note_changes(db, day_table)
+
+
+def _note_changes(db: Cursor, table: str) -> None:
+    """Have the books told of changes by other hands (see sql_scripts/meta/create_meta_tables.sql)."""
+    db.execute(
+        sql.SQL(
+            "create trigger note_change after insert or update or delete or truncate on {} "
+            "for each statement execute function meta.note_change()"
+        ).format(table_name(table))
+    )
+
+
+def create_text_table(db: Cursor, table: str, columns: Sequence[str]) -> None:
+    """Make a fresh staging table with text columns."""
+    db.execute(
+        sql.SQL("drop table if exists {0}; create table {0} ({1})").format(
+            table_name(table),
+            sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in columns),
+        )
+    )
+
+
+def empty_table(db: Cursor, table: str) -> None:
+    """Remove all rows. Rows that come in the same transaction need no write-ahead log under wal_level=minimal."""
+    db.execute(sql.SQL("truncate table {}").format(table_name(table)))
+
+
+def table_columns(db: Cursor, table: str) -> list[str]:
+    """The columns of a table, in its order, as Postgres knows them."""
+    db.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped "
+        "order by attnum",
+        (table,),
+    )
+    return [name for (name,) in db.fetchall()]

@@ -1,0 +1,168 @@
+"""Work on PostgreSQL in transactions: all of it or nothing, also when the connection is lost or the run is aborted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import psycopg2
+from psycopg2 import sql
+
+from etl.utils.errors import AbortedError, PostgresError
+from etl.utils.patience import patient
+from etl.utils.utils_connection import Settings, explained_postgres_errors, postgres_engine
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from sqlalchemy import PoolProxiedConnection
+
+log = logging.getLogger(__name__)
+
+SQL_SCRIPTS = Path(__file__).parents[2] / "sql_scripts"
+
+
+@contextmanager
+def transaction(settings: Settings) -> Iterator[Cursor]:
+    """A cursor whose work is committed when the block ends, and rolled back when it raises.
+
+    When the connection is lost while committing, the server is asked what became of the transaction: the block ends
+    well if it was committed.
+
+    Raises:
+        PostgresError: for every fault that the server or the connection reports.
+    """
+    with explained_postgres_errors(settings):
+        connection = postgres_engine(settings).raw_connection()
+        db = cast("Cursor", connection.cursor())
+        session = db.connection.info.backend_pid
+        try:
+            with _cancellable(db):
+                yield db
+            _commit(db, settings)
+        except BaseException:
+            if not _roll_back(connection):
+                postgres_engine(settings).dispose()  # its other connections are most likely lost as well
+                with suppress(psycopg2.Error, PostgresError):  # a server that is down has ended it already
+                    _end_session(settings, session)
+            raise
+        finally:
+            connection.close()
+
+
+def _commit(db: Cursor, settings: Settings) -> None:
+    db.execute("select pg_current_xact_id_if_assigned()::text")
+    (transaction_id,) = db.fetchone() or (None,)
+    session = db.connection.info.backend_pid
+    try:
+        db.connection.commit()
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        if transaction_id is None or not _was_committed(transaction_id, session, settings):
+            raise
+        log.warning("the connection was lost while committing; the server says: %s is committed", transaction_id)
+
+
+@patient()
+def _was_committed(transaction_id: str, session: int, settings: Settings) -> bool:
+    """Ask the server what became of a transaction whose session has lost its connection.
+
+    Raises:
+        PostgresError: the server cannot tell, not even after a while.
+    """
+    _end_session(settings, session)
+    with _question(settings) as db:
+        db.execute("select pg_xact_status(%s::xid8)", (transaction_id,))
+        (status,) = db.fetchone() or (None,)
+    if status not in ("committed", "aborted"):
+        raise PostgresError(
+            f"transaction {transaction_id} is {status or 'unknown'} after the connection was lost while committing",
+            hint="run again: what was committed is found, the rest is done",
+            transient=status == "in progress",
+        )
+    return bool(status == "committed")
+
+
+def _end_session(settings: Settings, session: int) -> None:
+    """End a session of ours that has lost its connection: the server may not have noticed, and would keep its locks.
+
+    Should its number have gone to another session of the pipeline meanwhile, that one is tried again.
+    """
+    with _question(settings) as db:
+        db.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where pid = %s and usename = current_user and application_name = current_setting('application_name')",
+            (session,),
+        )
+
+
+@contextmanager
+def _question(settings: Settings) -> Iterator[Cursor]:
+    with explained_postgres_errors(settings):
+        connection = postgres_engine(settings).raw_connection()
+        try:
+            db = cast("Cursor", connection.cursor())
+            yield db
+            connection.rollback()
+        except BaseException:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+
+def _roll_back(connection: PoolProxiedConnection) -> bool:
+    """False when the connection is lost; the server has rolled back then, or will."""
+    with suppress(psycopg2.Error):
+        connection.rollback()
+        if not getattr(connection.dbapi_connection, "closed", 1):
+            return True
+    connection.invalidate()
+    return False
+
+
+_in_hand: set[Cursor] = set()
+_closing = threading.Event()
+
+
+@contextmanager
+def _cancellable(db: Cursor) -> Iterator[None]:
+    if _closing.is_set():
+        raise AbortedError("the run is ending")
+    _in_hand.add(db)
+    try:
+        yield
+    finally:
+        _in_hand.discard(db)
+
+
+@contextmanager
+def cancelled_transactions() -> Iterator[None]:
+    """Cancel what this process's transactions are doing, so that they roll back at once; inside, none can begin."""
+    _closing.set()
+    try:
+        for db in list(_in_hand):
+            with suppress(psycopg2.Error):
+                db.connection.cancel()
+        yield
+    finally:
+        _closing.clear()
+
+
+def table_name(qualified: str) -> sql.Identifier:
+    """Quote `schema.table`."""
+    return sql.Identifier(*qualified.split(".", 1))
+
+
+def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
+    """Execute a file of sql_scripts/, its `{placeholders}` filled with quoted names or literals. Returns its rows."""
+    db.execute(sql.SQL(_script_text(script)).format(**names) if names else _script_text(script))
+    return db.rowcount
+
+
+@cache
+def _script_text(script: str) -> str:
+    return (SQL_SCRIPTS / script).read_text(encoding="utf-8")

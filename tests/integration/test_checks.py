@@ -1,0 +1,115 @@
+"""Promises about the tables, held at the end of every run: what fails ends it with 1, what warns is told and kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from support import Bucket, Warehouse
+
+from etl.utils.run import RunReport
+
+Run = Callable[..., RunReport]
+LEADS = [("a", "p1", "e1"), ("b", "p2", "e2")]
+
+
+@pytest.fixture(autouse=True)
+def _loaded(bucket: Bucket, run_pipeline: Run) -> None:
+    for number in (1, 2):
+        rows = [{"LEADNUMBER": str(row), "email_hash": f"e{row}"} for row in range(1, 4)]
+        bucket.put_snapshot(number, [*rows, {"LEADNUMBER": "no number"}, {"CITY": "-----"}])
+    bucket.put_leads(LEADS)
+    report = run_pipeline()
+    assert (report.error, report.findings) == (None, [])
+
+
+LIES = {
+    "bronze and rejected lines are not all of a file's records": (
+        "update meta.ingested_files set record_count = 9 where file_number = 2",
+        ("SFTP/data_2.csv: 9 records, 5 rows, 0 rejected", "each record of a file is in bronze or rejected"),
+    ),
+    "silver, rejected rows and separators are not all of bronze": (
+        "update meta.table_loads set separator_count = 0 where table_name = 'silver.stg_csv_data_01'",
+        (
+            "partitions.csv_snapshots_01 was loaded with 5 rows: 3 are clean, 1 rejected, 0 separators",
+            "bronze = silver + rejected + separators",
+        ),
+    ),
+    "leads are lost": (
+        "update meta.table_loads set row_count = 1 where table_name = 'silver.stg_leads_parquet'",
+        ("bronze.leads_parquet was loaded with 2 rows: 1 are clean", "bronze = silver + rejected + separators"),
+    ),
+    "gold lacks rows": (
+        "update meta.table_loads set row_count = 2 where table_name = 'partitions.lead_quality_matching_02'",
+        (
+            "partitions.lead_quality_matching_02 has 2 rows, silver.stg_csv_data_02 has 3",
+            "each row of silver is in gold",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("lie", "told"), LIES.values(), ids=LIES)
+def test_a_broken_promise_fails_every_run_that_finds_it(
+    run_pipeline: Run, warehouse: Warehouse, lie: str, told: tuple[str, ...]
+) -> None:
+    warehouse.rows(lie)
+    for _ in range(2):
+        report = run_pipeline()
+        assert report.exit_code == 1
+        message = str(report.error)
+        for part in ("checks at the end: ", "not so in 1 cases: ", "\n  → ", *told):
+            assert part in message, message
+    last = "select status, exit_code from meta.pipeline_runs order by started_at desc limit 1"
+    assert warehouse.rows(last) == [("failed", 1)]
+    assert run_pipeline(full_refresh=True).error is None
+
+
+def test_rejected_rows_that_are_gone_are_loaded_again_or_fail_the_run(run_pipeline: Run, warehouse: Warehouse) -> None:
+    warehouse.rows("delete from silver.rejected_rows where _partition_date = '2024-10-01'")
+    report = run_pipeline(only_step=5)
+    assert report.exit_code == 1
+    assert "silver.stg_csv_data_01: 1 rejected, 0 kept" in str(report.error)
+    assert run_pipeline().error is None
+    assert warehouse.value("select count(*) from silver.rejected_rows") == 2
+
+
+def test_days_that_gold_does_not_have_yet_are_a_warning(
+    run_pipeline: Run, warehouse: Warehouse, bucket: Bucket
+) -> None:
+    bucket.put_snapshot(3, [{}, {}, {}])
+    report = run_pipeline(only_step=2)
+    assert report.error is None
+    (finding,) = report.findings
+    assert (finding.count, finding.samples) == (1, ["2024-10-03"])
+    last = "select checks from meta.pipeline_runs order by started_at desc limit 1"
+    assert warehouse.value(last) == [str(finding)]
+    assert run_pipeline().findings == []
+    assert warehouse.value(last) == []
+
+
+def test_days_that_match_few_leads_are_a_warning(run_pipeline: Run, bucket: Bucket) -> None:
+    bucket.put_snapshot(2, [{"email_hash": f"salted e{row}", "phone_hash": ""} for row in range(4)])
+    report = run_pipeline()
+    assert report.error is None
+    (finding,) = report.findings
+    assert finding.samples == ["2024-10-02: 4 of 4 rows match none"]
+
+
+def test_ids_that_leads_share_are_told_with_samples(
+    run_pipeline: Run, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = [("a", "p1", "e1"), ("b", "P1", " E1"), ("b", "p3", "e3"), ("c", "p4", "e4"), ("c", "p4", "e4")]
+    bucket.put_leads([*shared, ("d", None, "e5")])
+    with caplog.at_level(logging.WARNING):
+        assert run_pipeline().error is None
+    said = [record.getMessage() for record in caplog.records]
+    for told in (
+        "leads were dropped: 1 missing id, 1 duplicates",
+        "each lead_uuid belongs to one backend lead. b: 2 leads",
+        "each email_hash belongs to one backend lead. e1: 2 leads",
+        "each phone_hash belongs to one backend lead. p1: 2 leads",
+        "each email_hash, phone_hash belongs to one backend lead. e1 p1: 2 leads",
+    ):
+        assert any(told in line for line in said), (told, said)
