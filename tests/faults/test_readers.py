@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import psycopg2
-from scenario import Story, put_version_b, run, times
+import pytest
+from scenario import GOLD, Story, assert_clear, assert_one_rerun_mends_everything, put_version_b, run, times
 from support import Bucket, Warehouse, connection_arguments
 
+from etl.utils import day_tables
 from etl.utils.utils_connection import Settings
 
 READERS = 4
@@ -60,3 +63,50 @@ def read(
 
 def as_read(rows: list[tuple[object, ...]]) -> tuple[object, ...]:
     return tuple(rows)
+
+
+def test_a_reader_who_takes_his_time_delays_the_publication_and_nobody_else(settings: Settings) -> None:
+    """He keeps gold open for two seconds; who reads meanwhile does not queue up behind the run that waits for him."""
+    Bucket(settings).put_snapshot(1, [{}])
+    waits: list[float] = []
+    is_over = threading.Event()
+
+    def read_quickly() -> None:
+        connection = psycopg2.connect(**connection_arguments(settings))
+        connection.autocommit = True
+        with connection.cursor() as db:
+            while not is_over.is_set():
+                began = time.monotonic()
+                db.execute(ROWS)
+                waits.append(time.monotonic() - began)
+                time.sleep(0.02)
+        connection.close()
+
+    slow = psycopg2.connect(**connection_arguments(settings))
+    slow.cursor().execute(ROWS)  # and the transaction stays open
+    threading.Timer(2.0, slow.close).start()
+    quick = threading.Thread(target=read_quickly)
+    quick.start()
+    began = time.monotonic()
+    report = run(settings)
+    seconds = time.monotonic() - began
+    is_over.set()
+    quick.join()
+    assert report.error is None
+    assert seconds > 1, "the run did wait"
+    assert max(waits) < 1, "a tenth of a second is what the run may keep others waiting"
+
+
+def test_a_reader_who_never_ends_is_named(story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_READERS", 0.5)
+    slow = psycopg2.connect(**connection_arguments(settings), application_name="a dashboard")
+    slow.cursor().execute(ROWS)
+    report = run(settings)
+    session = slow.info.backend_pid
+    slow.close()
+    assert report.exit_code == 1
+    assert_clear(
+        report.error, "step 6", "gold.lead_quality_matching", f"process {session}", "a dashboard", "idle in tr"
+    )
+    assert Warehouse(settings).fingerprint(GOLD) == story.a[GOLD]
+    assert_one_rerun_mends_everything(story, settings)
