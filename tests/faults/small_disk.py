@@ -1,0 +1,120 @@
+"""A disk that holds little, for a tablespace: a tmpfs, which says "No space left on device" as any disk does.
+
+Root mounts it. Anybody else mounts it where only one process sees it, in a namespace of that process's own, and reaches
+it through that process's folder in /proc; where the system allows neither, there is no such disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from etl.utils import embedded
+
+TABLESPACE = "small_disk"
+MEGABYTES = 96
+"""A database has eight of them before it has a row; while one moves here, its old files may still be about."""
+
+
+class SmallDisk:
+    """A mounted disk and the ballast on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    @property
+    def free(self) -> int:
+        return shutil.disk_usage(self.folder).free
+
+    def fill(self, left: int) -> None:
+        """Leave this many bytes free."""
+        with self._ballast.open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, self.free - left)
+
+    def clear(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+
+
+@contextmanager
+def tablespace_on_a_small_disk(server_root: Path) -> Iterator[SmallDisk]:
+    """The tablespace `TABLESPACE` of an embedded server, which is restarted for it: only a superuser may make one."""
+    server_root = server_root.resolve()
+    with ExitStack() as stack:
+        disk = SmallDisk(stack.enter_context(_mounted(server_root / "small-disk")))
+        folder = disk.folder / "tablespace"
+        folder.mkdir(mode=0o700)
+        cluster = embedded._existing_cluster(server_root)
+        if cluster.account:
+            os.chown(folder, cluster.account.uid, cluster.account.gid)
+        embedded.stop_postgres(server_root)
+        stack.callback(_drop, server_root)
+        embedded._run_single_user(
+            cluster, f"create tablespace {TABLESPACE} owner {embedded.ROLE} location '{folder.as_posix()}'"
+        )
+        embedded.start_postgres(server_root)
+        yield disk
+
+
+def _drop(server_root: Path) -> None:
+    embedded.stop_postgres(server_root)
+    embedded._run_single_user(embedded._existing_cluster(server_root), f"drop tablespace if exists {TABLESPACE}")
+    embedded.start_postgres(server_root)
+
+
+@contextmanager
+def _mounted(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    try:
+        with _mounted_by_root(folder) if os.geteuid() == 0 else _mounted_in_a_namespace(folder) as reached:
+            yield reached
+    finally:
+        folder.rmdir()
+
+
+@contextmanager
+def _mounted_by_root(folder: Path) -> Iterator[Path]:
+    _run_or_skip(*_mount(folder, mode="0711"))
+    try:
+        yield folder
+    finally:
+        # lazily: a server that still has a file of it open shall not keep it mounted
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def _mounted_in_a_namespace(folder: Path) -> Iterator[Path]:
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    _run_or_skip(*namespace, *_mount(folder, mode="0700"))
+    wait = 'mount -t tmpfs -o "$1" tmpfs "$0" && echo mounted && read -r _'
+    with subprocess.Popen(
+        [*namespace, "sh", "-c", wait, str(folder), _options("0700")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "mounted\n"
+        yield Path(f"/proc/{holder.pid}/root") / folder.relative_to("/")
+
+
+def _mount(folder: Path, mode: str) -> list[str]:
+    return ["mount", "-t", "tmpfs", "-o", _options(mode), "tmpfs", str(folder)]
+
+
+def _options(mode: str) -> str:
+    return f"size={MEGABYTES}m,mode={mode}"
+
+
+def _run_or_skip(*command: str) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no small disk can be had here: {command[0]} is not installed")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")

@@ -1,0 +1,168 @@
+"""A changed day whose file drifted: what can be understood is loaded as ever, what cannot is refused by name."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+import pytest
+from scenario import (
+    CHANGED_DAY,
+    GOLD,
+    LONG,
+    ROWS,
+    Story,
+    assert_clear,
+    assert_one_rerun_mends_everything,
+    put_version_b,
+    rows_of_day,
+    run,
+)
+from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
+
+from etl.utils.utils_connection import Settings
+
+KEY = f"SFTP/data_{CHANGED_DAY}.csv"
+DATE = f"2024-10-0{CHANGED_DAY}"
+
+
+def file_of_b(header: Sequence[str] = HEADER, renamed: Mapping[str, str] | None = None, **style: object) -> str:
+    """The changed day of version B under another header; `renamed` is new name → name."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, **{"lineterminator": "\n", **style})
+    names = [(renamed or {}).get(name, name) for name in header]
+    full = [ORDINARY_ROW | {"location": "", "more": "m"} | row for row in rows_of_day(CHANGED_DAY, "Reno")]
+    writer.writerow(header)
+    writer.writerows([row[name] for name in names] for row in full)
+    return sink.getvalue()
+
+
+def some(cases: Mapping[str, object], *in_short: str) -> list[str]:
+    return list(cases) if LONG else list(in_short)
+
+
+def under(*changes: tuple[str, str]) -> list[str]:
+    """The header with some names in the place of others."""
+    return [dict(changes).get(name, name) for name in HEADER]
+
+
+# --- drift that is understood -----------------------------------------------------------------------------------------
+
+ALIASES = {"CityName": "CITY", "APPT_DATE": "Appt Date", "JOB_STATUS": "Job Status"}
+UNDERSTOOD = {
+    "reordered": file_of_b([*HEADER[7:], *reversed(HEADER[:7])]).encode(),
+    "renamed": file_of_b(under(*((old, new) for new, old in ALIASES.items())), ALIASES).encode(),
+    "with a location": file_of_b([*HEADER, "location"]).encode(),
+    "all quoted": file_of_b(quoting=csv.QUOTE_ALL).encode(),
+    "Windows line ends": file_of_b(lineterminator="\r\n").encode(),
+    "old Mac line ends": file_of_b(lineterminator="\r").encode(),
+    "no last line end": file_of_b().rstrip("\n").encode(),
+    "byte order mark": file_of_b().encode("utf-8-sig"),
+    "UTF-16": file_of_b().encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", some(UNDERSTOOD, "reordered", "renamed"))
+def test_another_way_to_write_the_same_file_loads_the_same_rows(story: Story, settings: Settings, name: str) -> None:
+    Bucket(settings).put(KEY, UNDERSTOOD[name])
+    report = run(settings)
+    assert report.error is None, report.error
+    assert Warehouse(settings).contents() == story.b
+
+
+def test_columns_that_nobody_knows_are_kept_and_warned_about(
+    story: Story, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    Bucket(settings).put(KEY, file_of_b([*HEADER[:3], "more", *HEADER[3:]]).encode())
+    report = run(settings)
+    assert report.error is None, report.error
+    (warning,) = (record.message for record in caplog.records if "columns that bronze has not" in record.message)
+    assert KEY in warning
+    assert "more" in warning
+    warehouse = Warehouse(settings)
+    for table in ("silver.stg_csv_snapshots", GOLD):
+        assert warehouse.fingerprint(table) == story.b[table]
+    of_file = f"where _source_file = '{KEY}'"
+    assert warehouse.rows(f"select distinct _extra from bronze.csv_snapshots {of_file}") == [({"more": "m"},)]
+    (rejected,) = warehouse.rows(f"select raw_row::text from silver.rejected_rows {of_file}")
+    assert "more" in rejected[0]
+
+
+def test_a_header_that_comes_again_is_quarantined(story: Story, settings: Settings) -> None:
+    lines = file_of_b().splitlines(keepends=True)
+    Bucket(settings).put(KEY, "".join([*lines[:10], lines[0], *lines[10:]]).encode())
+    report = run(settings)
+    assert report.error is None, report.error
+    warehouse = Warehouse(settings)
+    assert warehouse.fingerprint(GOLD) == story.b[GOLD]
+    rejected = warehouse.rows(
+        "select _source_row, raw_row ->> 'LEADNUMBER', reason from silver.rejected_rows "
+        f"where _source_file = '{KEY}' order by 1"
+    )
+    assert [row[:2] for row in rejected] == [(11, "LEADNUMBER"), (ROWS + 3, "no number")]
+    assert "LEADNUMBER is no 32-bit integer" in rejected[0][2]
+
+
+# --- drift that is refused --------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "renamed to what nobody knows": (file_of_b(under(("CITY", "Town")), {"Town": "CITY"}), "missing: CITY"),
+    "other capitals": (file_of_b(under(("STATE", "State")), {"State": "STATE"}), "missing: STATE"),
+    "missing": (file_of_b([name for name in HEADER if name not in ("ZIP", "Set")]), "missing: ZIP, Set"),
+    "duplicated": (file_of_b([*HEADER, "ZIP"]), "twice: ZIP"),
+    "duplicated under its other name": (file_of_b([*HEADER, "CityName"], ALIASES), "twice: CITY"),
+    "headerless": (file_of_b().partition("\n")[2], "missing: ENTRYDATE, LEADNUMBER"),
+    "a title before the header": ("Leads of today\n" + file_of_b(), "missing: ENTRYDATE, LEADNUMBER"),
+    "semicolons": (file_of_b(delimiter=";"), "missing: ENTRYDATE, LEADNUMBER"),
+    "a web page": ("<html>\n<body>Sign in</body>\n</html>\n", "missing: ENTRYDATE, LEADNUMBER"),
+}
+
+
+@pytest.mark.parametrize("name", some(REFUSED, "missing", "duplicated", "headerless"))
+def test_a_file_that_cannot_be_understood_is_refused_by_name(story: Story, settings: Settings, name: str) -> None:
+    text, fault = REFUSED[name]
+    bucket, warehouse = Bucket(settings), Warehouse(settings)
+    bucket.put(KEY, text.encode())
+    report = run(settings)
+    assert report.exit_code == 2
+    assert_clear(report.error, "step 2, ", f"s3://{bucket.name}/{KEY}", fault, "→ have the file delivered again")
+    assert warehouse.fingerprint(GOLD) == story.a[GOLD]
+    assert cities_of_day(warehouse, "bronze.csv_snapshots") == [("Boise",)], "the day keeps its rows"
+
+    assert run(settings, allow_partial=True).exit_code == 2
+    assert cities_of_day(warehouse, GOLD) == [("Boise",)]
+    assert warehouse.value(f"select count(*) from {GOLD} where _partition_date = '2024-10-05'") > 0, "the new day is in"
+
+    put_version_b(bucket)
+    assert_one_rerun_mends_everything(story, settings)
+
+
+WITHOUT_ROWS = {
+    "empty": b"",
+    "byte order mark": b"\xef\xbb\xbf",
+    "line end": b"\r\n",
+    "header only": ",".join(HEADER).encode(),
+}
+
+
+@pytest.mark.parametrize("name", some(WITHOUT_ROWS, "header only"))
+def test_a_file_without_rows_leaves_its_day_as_it_is(
+    story: Story, settings: Settings, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    bucket, warehouse = Bucket(settings), Warehouse(settings)
+    bucket.put(KEY, WITHOUT_ROWS[name])
+    assert run(settings).error is None
+    assert [f"{KEY} holds no rows" in record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        True
+    ]
+    assert cities_of_day(warehouse, GOLD) == [("Boise",)]
+    put_version_b(bucket)
+    assert_one_rerun_mends_everything(story, settings)
+
+
+def cities_of_day(warehouse: Warehouse, table: str) -> list[tuple[str]]:
+    city = '"CITY"' if table.startswith("bronze") else "city"
+    return warehouse.rows(
+        f"select distinct {city} from {table} where _partition_date::text = '{DATE}' and {city} <> '-----'"
+    )

@@ -1,0 +1,129 @@
+"""Notebooks are handed on with their outputs: these show neither the password nor the secret key."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote, unquote_plus
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from pydantic import SecretStr
+from scenario import LONG, execute
+from support import PROJECT, environment_of
+
+from etl.utils.utils_connection import Settings
+
+PASSWORD, KEY_ID, KEY = "planted-pass/wörd & +1", "PLANTEDKEYID", "planted+secret/key"
+NOTEBOOKS = sorted((PROJECT / "your_jup_notebooks").glob("*.ipynb"))
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture
+def planted(settings: Settings) -> Settings:
+    """A role that reads, with the planted password, and the planted key."""
+    role = f"analyst_of_{settings.postgres_db}"
+    execute(settings, f"create role {role} login password '{PASSWORD}'")
+    execute(settings, f"grant usage on schema silver, gold to {role}")
+    execute(settings, f"grant select on all tables in schema silver, gold to {role}")
+    return settings.model_copy(
+        update={
+            "postgres_user": role,
+            "postgres_password": SecretStr(PASSWORD),
+            "s3_access_key_id": SecretStr(KEY_ID),
+            "s3_secret_access_key": SecretStr(KEY),
+        }
+    )
+
+
+def executed(notebook: Path, settings: Settings, home: Path, *, fails: bool = False) -> str:
+    """All that the cells show when each is executed in a kernel that knows nothing but these settings."""
+    content = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(
+        content, allow_errors=fails, timeout=60, resources={"metadata": {"path": str(notebook.parent)}}
+    )
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"}
+    client.execute(env={**surroundings, **environment_of(settings)})
+    cells = [cell for cell in content.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in cells), "every cell was executed"
+    return shown(content)
+
+
+def shown(content: Mapping[str, object]) -> str:
+    return COLOURS.sub("", "\n".join(texts(content["cells"])))
+
+
+def texts(part: object) -> Iterator[str]:
+    """Every text in a notebook's cells, sources and outputs alike, free of JSON's escapes."""
+    if isinstance(part, Mapping):
+        part = list(part.values())
+    if isinstance(part, Sequence) and not isinstance(part, str):
+        for inner in part:
+            yield from texts(inner)
+    else:
+        yield str(part)
+
+
+def assert_no_secret(said: str) -> None:
+    """Neither as it is nor quoted, by whatever rules, for a URL or for HTML."""
+    for text in (said, unquote(said), unquote_plus(said), unescape(said)):
+        assert PASSWORD not in text
+        assert KEY not in text
+
+
+def test_no_notebook_shows_a_secret(planted: Settings, tmp_path: Path) -> None:
+    assert NOTEBOOKS
+    with ThreadPoolExecutor() as executor:
+        endings = executor.map(lambda notebook: executed(notebook, planted, tmp_path), NOTEBOOKS)
+        said = dict(zip((notebook.name for notebook in NOTEBOOKS), endings, strict=True))
+    for text in said.values():
+        assert_no_secret(text)
+    assert "SecretStr('**********')" in said["test_s3_access.ipynb"], "the settings are shown"
+    assert planted.postgres_user in said["test_s3_access.ipynb"]
+    assert "SFTP/data_5.csv" in said["test_s3_access.ipynb"]
+    assert "2024-10-04" in said["silver_EDA.ipynb"]
+    assert "email_only" in said["gold_EDA.ipynb"]
+
+
+FAILURES = [
+    *((name, {"postgres_password": SecretStr(f"not {PASSWORD}")}, "password authentication failed")
+      for name in ("gold_EDA.ipynb", "silver_EDA.ipynb")),
+    ("test_s3_access.ipynb", {"s3_bucket_name": "no-such-bucket"}, "NoSuchBucket"),
+    ("test_s3_access.ipynb", {"aws_endpoint_url_s3": "http://127.0.0.1:9"}, "S3 cannot be reached"),
+    ("test_s3_access.ipynb", {"partition_start_date": f"{KEY} in the wrong place"}, "settings are wrong"),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not LONG, reason="a kernel for each: FAULTS=long")
+@pytest.mark.parametrize(("name", "different", "fault"), FAILURES)
+def test_no_failing_notebook_shows_a_secret(
+    planted: Settings, tmp_path: Path, name: str, different: dict[str, object], fault: str
+) -> None:
+    notebook = PROJECT / "your_jup_notebooks" / name
+    said = executed(notebook, planted.model_copy(update=different), tmp_path, fails=True)
+    assert fault in said
+    assert "Traceback" in said
+    assert_no_secret(said)
+
+
+def test_notebooks_are_committed_without_outputs() -> None:
+    if not (PROJECT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("this is no git checkout")
+    names = git("ls-files", "-z", "*.ipynb").rstrip("\0").split("\0")
+    assert {Path(name).name for name in names} >= {notebook.name for notebook in NOTEBOOKS}
+    for name in names:
+        cells = [cell for cell in json.loads(git("show", f":{name}"))["cells"] if cell["cell_type"] == "code"]
+        assert cells
+        assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells), name
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, encoding="utf-8", check=True).stdout
