@@ -62,8 +62,12 @@ def run(context: RunContext) -> StepResult:
 
     # --- clean ------------------------------------------------------------------------------------
     cleaned = context.for_each(partial(clean_day, context.settings, context.run_id), pending)
+    refused = []
     if leads is not None and (context.full_refresh or not _is_done(leads, done)):
-        cleaned.append(clean_leads(context.settings, context.run_id, leads))
+        try:
+            cleaned.append(clean_leads(context.settings, context.run_id, leads))
+        except DataRefusedError as refusal:
+            refused.append(refusal)
 
     # --- what came of it --------------------------------------------------------------------------
     return StepResult(
@@ -71,6 +75,7 @@ def run(context: RunContext) -> StepResult:
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum(day.rejected for day in cleaned),
         facts={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
+        refused=refused,
     )
 
 
@@ -122,7 +127,11 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
 @patient()
 def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
-    """Clean the leads in place of what silver had, in one transaction."""
+    """Clean the leads in place of what silver had, in one transaction.
+
+    Raises:
+        DataRefusedError: no lead would be left.
+    """
     with transaction(settings) as db:
         hold_the_run(db, run_id)
         raw = copy_out(db, BRONZE_LEADS)
@@ -147,9 +156,8 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             facts=clean.report._asdict(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
-    dropped = {name.replace("_", " "): count for name, count in clean.report._asdict().items() if count}
-    if dropped:
-        log.warning("leads were dropped: %s", ", ".join(f"{count} {name}" for name, count in dropped.items()))
+    if any(clean.report):
+        log.warning("leads left out: %d lack an id, %d stand there twice", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(len(raw), rows, len(rejected))
 

@@ -1,5 +1,7 @@
 """The faults that a run can name. Each ends it with one message: what, where, and what to do next."""
 
+from collections.abc import Iterable
+
 
 class PipelineError(Exception):
     """A fault with a known cause. The command line prints it without a traceback and ends with `exit_code`."""
@@ -69,3 +71,8 @@ def shorten(value: object, limit: int = 80) -> str:
     text = str(value)
     shown = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
     return repr(shown)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in a message: as they are, but for those that could not be read or would fill the screen."""
+    return ", ".join(name if name.isprintable() and len(name) <= 80 else shorten(name) for name in names)

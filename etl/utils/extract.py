@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from etl.utils.errors import DataRefusedError, shorten
+from etl.utils.errors import DataRefusedError, listed, shorten
 from etl.utils.frames import TEXT, repeated, rows_as_json, text_frame
 from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch
 from etl.utils.utils_connection import Settings
@@ -333,11 +333,12 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
         log.warning("%s is not UTF-8: read as %s", file, text.encoding)
     is_empty = not text.table.column_names and not text.rejected
     table = _text_table(BRONZE_COLUMNS, []) if is_empty else text.table
+    table = _name_columns(table)
     check_header(table.column_names, file)
     rows = minimal_clean_csv(text_frame(table))
     unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
     if unknown:
-        log.warning("%s has columns that bronze has not: %s. They are kept in _extra", file, ", ".join(unknown))
+        log.warning("%s has columns that bronze has not: %s. They are kept in _extra", file, listed(unknown))
     extra = rows_as_json(rows[unknown])
     count = len(rows)
     rows = rows[list(BRONZE_COLUMNS)].assign(
@@ -348,6 +349,16 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
         _extra=extra,
     )
     return Snapshot(rows, text.rejected, text.records)
+
+
+def _name_columns(table: pa.Table) -> pa.Table:
+    """Name columns that the header does not, and leave out those that are empty as well: commas at the lines' ends."""
+    named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(table.column_names, start=1)]
+    is_empty = [
+        not name and column.null_count == len(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return table.rename_columns(named).select([n for n, empty in enumerate(is_empty) if not empty])
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
@@ -363,7 +374,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if missing:
         faults.append(f"required columns are missing: {', '.join(missing)}")
     if doubled:
-        faults.append(f"columns stand there twice: {', '.join(doubled)}")
+        faults.append(f"columns stand there twice: {listed(doubled)}")
     if faults:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(

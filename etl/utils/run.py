@@ -202,6 +202,7 @@ def default_workers() -> int:
 
 
 def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> RunReport:
+    refused: list[DataRefusedError] = []
     for step in steps:
         started = time.perf_counter()
         log.info("%s", step)
@@ -211,10 +212,12 @@ def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *,
         except PipelineError as error:
             return replace(report, error=error)
         report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
-        if result.refused:
-            report = replace(report, error=_refusal(step, result.refused))
-            for refusal in result.refused:
-                log.error("refused: %s", refusal.message)
+        for refusal in result.refused:
+            refusal.step = str(step)
+            log.error("refused: %s", refusal.message)
+        refused += result.refused
+        if refused:
+            report = replace(report, error=_refusal(refused))
             if not allow_partial:
                 return report
     return _checked(context.settings, report)
@@ -235,11 +238,12 @@ def _check_books(settings: Settings) -> list[Finding]:
         return run_checks(db, BOOKS)
 
 
-def _refusal(step: Step, refused: Sequence[DataRefusedError]) -> DataRefusedError:
+def _refusal(refused: Sequence[DataRefusedError]) -> DataRefusedError:
+    first = refused[0]
     if len(refused) == 1:
-        return DataRefusedError(refused[0].message, step=str(step), hint=refused[0].hint)
+        return first
     listed = "".join(f"\n  {number}. {error.message}" for number, error in enumerate(refused, start=1))
-    return DataRefusedError(f"{len(refused)} files are refused:{listed}", step=str(step), hint=refused[0].hint)
+    return DataRefusedError(f"{len(refused)} files are refused:{listed}", step=first.step, hint=first.hint)
 
 
 @patient()

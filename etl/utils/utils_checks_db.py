@@ -177,11 +177,11 @@ GOLD_IS_UP_TO_DATE = Check(
 
 ROWS_MATCH_LEADS = Check(
     Severity.WARN,
-    "most rows of a day match a backend lead",
+    "a tenth of a day's rows at least match a backend lead",
     """
     select format('%s: %s of %s rows match none', partition_date, facts ->> 'none', row_count) as sample
     from meta.table_loads
-    where parent_table = 'gold.lead_quality_matching' and (facts ->> 'none')::bigint > row_count / 2
+    where parent_table = 'gold.lead_quality_matching' and (facts ->> 'none')::bigint > 0.9 * row_count
     order by partition_date
     """,
     hint="has the hash of e-mails or phones changed on one side?",

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,6 +173,15 @@ def started(
     finally:
         process.kill()
         process.communicate()
+
+
+def wait_until_running(process: subprocess.Popen[str], settings: Settings) -> None:
+    """Until the run has entered itself into the books."""
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        if Warehouse(settings).value("select count(*) from meta.pipeline_runs where status = 'running'"):
+            return
+        time.sleep(0.01)
 
 
 def assert_one_clear_error(said: str, *named: str) -> None:

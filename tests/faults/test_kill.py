@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import signal
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from scenario import (
     run,
     started,
     times,
+    wait_until_running,
 )
 from support import Warehouse
 
@@ -28,6 +28,8 @@ from etl.utils import transactions
 from etl.utils.utils_connection import Settings
 
 MOMENTS = times(1, 50)
+SECONDS_OF_A_RUN = 0.6
+"""What it takes at least from its entry in the books, on a machine that has nothing else to do."""
 AFTER_GOLD = 3
 """Transactions that follow the publication of gold: what stands there now, the checks, the end of the run."""
 
@@ -76,13 +78,10 @@ def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int)
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_killed_at_a_random_moment(story: Story, settings: Settings, tmp_path: Path, moment: int) -> None:
     with started(tmp_path, settings) as process:
-        time.sleep(moment_of_a_run(dice(f"kill {moment}")))
+        wait_until_running(process, settings)
+        time.sleep(dice(f"kill {moment}").uniform(0, SECONDS_OF_A_RUN))
         process.kill()
         process.communicate()
+    assert process.returncode == -signal.SIGKILL, "it came to its end before it was killed"
     assert_gold_is_complete(story, settings)
     assert_one_rerun_mends_everything(story, settings)
-
-
-def moment_of_a_run(chance: random.Random) -> float:
-    """Python takes a second to import what it needs, and the run the next one."""
-    return chance.uniform(0.7, 2.2)

@@ -16,12 +16,11 @@ from scenario import (
     dice,
     started,
     times,
+    wait_until_running,
 )
 from support import Warehouse
 
 from etl.utils.utils_connection import Settings
-
-RUNNING = "select count(*) from meta.pipeline_runs where status = 'running'"
 
 
 @pytest.mark.parametrize("number", range(times(1, 10)))
@@ -31,9 +30,7 @@ def test_a_run_that_is_asked_to_end(
 ) -> None:
     warehouse = Warehouse(settings)
     with started(tmp_path, settings) as process:
-        deadline = time.monotonic() + 30
-        while warehouse.value(RUNNING) == 0 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until_running(process, settings)
         time.sleep(dice(f"{asked.name} {number}").uniform(0, 0.25))
         process.send_signal(asked)
         _, said = process.communicate(timeout=30)

@@ -106,7 +106,7 @@ def test_ids_that_leads_share_are_told_with_samples(
         assert run_pipeline().error is None
     said = [record.getMessage() for record in caplog.records]
     for told in (
-        "leads were dropped: 1 missing id, 1 duplicates",
+        "leads left out: 1 lack an id, 1 stand there twice",
         "each lead_uuid belongs to one backend lead. b: 2 leads",
         "each email_hash belongs to one backend lead. e1: 2 leads",
         "each phone_hash belongs to one backend lead. p1: 2 leads",

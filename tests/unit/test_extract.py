@@ -756,3 +756,24 @@ def test_leads_that_are_not_there_are_named_with_what_to_check(s3: S3Client) -> 
 def test_leads_that_vanished_since_they_were_found_are_named(s3: S3Client) -> None:
     with pytest.raises(SourceError, match=r"s3://leads/parquet/leads\.parquet: S3 answered NoSuchKey"):
         extract_parquet(s3, SourceObject("leads", LEADS_KEY, "etag", 1), TODAY)
+
+
+@pytest.mark.parametrize("commas", [",", ",,"])
+def test_commas_at_the_ends_of_all_lines_are_no_columns(commas: str) -> None:
+    lines = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
+    snapshot = read_snapshot("".join(f"{line}{commas}\n" for line in lines).encode(), FILE, TODAY)
+    assert list(snapshot.rows["LEADNUMBER"]) == ["7"]
+    assert snapshot.rows["_extra"].isna().all()
+    assert snapshot.rejected == []
+
+
+def test_a_column_without_a_name_is_kept_under_its_number() -> None:
+    lines = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
+    snapshot = read_snapshot(f"{lines[0]},\n{lines[1]},kept\n".encode(), FILE, TODAY)
+    assert [json.loads(extra) for extra in snapshot.rows["_extra"]] == [{f"column {len(HEADER) + 1}": "kept"}]
+
+
+def test_names_that_differ_after_a_nul_byte_alone_keep_their_values_apart() -> None:
+    lines = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
+    snapshot = read_snapshot(f"{lines[0]},x\0y,x\0z\n{lines[1]},1,2\n".encode(), FILE, TODAY)
+    assert [json.loads(extra) for extra in snapshot.rows["_extra"]] == [{"x\u2400y": "1", "x\u2400z": "2"}]
