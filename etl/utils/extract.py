@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -89,14 +89,24 @@ def read_csv_text(raw: bytes) -> CsvText:
     closing quote, a NUL byte (which PostgreSQL's text cannot hold). Where a quote is never closed, nobody can tell what
     the rest of the file means: each of its lines is rejected. A line that is wholly empty is no record.
     """
+    (whole,) = read_csv_pieces(raw, None)
+    return whole
+
+
+def read_csv_pieces(raw: bytes, piece_size: int | None) -> Iterator[CsvText]:
+    """Read CSV as `read_csv_text` does, in pieces of about so many bytes, cut between records; None for one piece.
+
+    There is always a first piece, if one without rows. What a piece takes of memory is about ten times its size.
+    """
     content, encoding = _as_utf8(raw.rstrip(b"\r\n") if raw.endswith((b"\n\n", b"\n\r\n")) else raw)
     if b"\0" in content or _has_empty_lines(content) or not _is_strict(content):
-        return _read_records(content.decode(), encoding)
-    return _read_strict(content, encoding)
+        return _read_records(content.decode(), encoding, piece_size)
+    return _read_strict(content, encoding, piece_size)
 
 
+_UTF8_MARK = b"\xef\xbb\xbf"
 _BYTE_ORDER_MARKS = {
-    b"\xef\xbb\xbf": "utf-8",
+    _UTF8_MARK: "utf-8",
     b"\xff\xfe\0\0": "utf-32",
     b"\0\0\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16",
@@ -110,7 +120,7 @@ def _as_utf8(raw: bytes) -> tuple[bytes, str]:
     """Re-encode to UTF-8 without a byte order mark; what is no Unicode is taken for Windows' cp1252."""
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-8":
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
+        raw = raw.removeprefix(_UTF8_MARK)
         if raw.isascii():
             return raw, encoding
     try:
@@ -120,30 +130,75 @@ def _as_utf8(raw: bytes) -> tuple[bytes, str]:
 
 
 def _has_empty_lines(content: bytes) -> bool:
-    return content.startswith((b"\n", b"\r")) or any(gap in content for gap in (b"\n\n", b"\n\r", b"\r\r"))
+    gaps = (b"\n\n", b"\n\r", b"\r\r") if b"\r" in content else (b"\n\n",)
+    return content.startswith((b"\n", b"\r")) or any(gap in content for gap in gaps)
+
+
+_QUOTE = ord('"')
+_BESIDE_A_QUOTE = np.zeros(256, dtype=bool)
+_BESIDE_A_QUOTE[list(b',\r\n"')] = True
+
+
+def _is_strict(content: bytes) -> bool:
+    """Whether every quote stands where RFC 4180 allows one: opening after, and closing before, a comma or a line's end.
+
+    A quote beside a quote is one that is doubled within a cell: it closes the cell and opens it again.
+    """
+    quotes = _quotes(content)
+    if not len(quotes):
+        return True
+    if len(quotes) % 2:
+        return False
+    characters = np.frombuffer(content, np.uint8)
+    opening, closing = quotes[::2], quotes[1::2]
+    before = characters[opening[opening > 0] - 1]
+    after = characters[closing[closing < len(content) - 1] + 1]
+    return bool(_BESIDE_A_QUOTE[before].all() and _BESIDE_A_QUOTE[after].all())
+
+
+def _quotes(content: bytes) -> np.ndarray:
+    """Where the quotes are."""
+    if b'"' not in content:
+        return np.array([], dtype=np.int64)
+    return np.flatnonzero(np.frombuffer(content, np.uint8) == _QUOTE)
 
 
 _STRICT_FIELD = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
 _STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:\r\n|\r|\n|\Z)")
-_STRICT_FILE = re.compile(rb"(?:" + _STRICT_FIELD + rb"(?:,|\r\n|\r|\n|\Z))*+")
 
 
-def _is_strict(content: bytes) -> bool:
-    """Whether every quote stands where RFC 4180 allows one."""
-    return b'"' not in content or _STRICT_FILE.fullmatch(content) is not None
-
-
-def _read_strict(content: bytes, encoding: str) -> CsvText:
+def _read_strict(content: bytes, encoding: str, piece_size: int | None) -> Iterator[CsvText]:
     """The fast way, where only field counts can be wrong: no NUL bytes, no empty lines, quotes in order."""
     header_record = _STRICT_RECORD.match(content)
     assert header_record is not None  # noqa: S101 - it matches the empty string
     header_text = header_record[0].decode()
     header = _next_record(header_text, 0)[0] if header_text else []
-    first_line = 1 + len(_LINE_END.findall(header_text))
-    body = pa.py_buffer(content).slice(header_record.end())
-    if not body.size:
-        return CsvText(_text_table(header, []), [], pa.array([], pa.int64()), encoding, 0)
+    line = 1 + len(_LINE_END.findall(header_text))
+    start = header_record.end()
+    if start == len(content):
+        yield CsvText(_text_table(header, []), [], pa.array([], pa.int64()), encoding, 0)
+    for end in _cuts(content, start, piece_size):
+        piece, lines = _read_strict_piece(content[start:end], header, line, encoding)
+        yield piece
+        start, line = end, line + lines
 
+
+def _cuts(content: bytes, start: int, piece_size: int | None) -> Iterator[int]:
+    """Where pieces end: after a line's end that is in no quotes, so that a record is whole."""
+    quotes = _quotes(content) if piece_size else np.array([])
+    while start < len(content):
+        end = start + piece_size if piece_size else len(content)
+        while end < len(content):
+            line_end = _LINE_END_BYTES.search(content, end)
+            end = line_end.end() if line_end else len(content)
+            if np.searchsorted(quotes, end) % 2 == 0:
+                break
+        start = min(end, len(content))
+        yield start
+
+
+def _read_strict_piece(content: bytes, header: Sequence[str], first_line: int, encoding: str) -> tuple[CsvText, int]:
+    """Read records that are whole; returns how many lines they take, too."""
     ragged: list[pa.csv.InvalidRow] = []
 
     def skip(row: pa.csv.InvalidRow) -> Literal["skip"]:
@@ -151,13 +206,14 @@ def _read_strict(content: bytes, encoding: str) -> CsvText:
         return "skip"
 
     quoted = b'"' in content
+    body = _UTF8_MARK + content if content.startswith(_UTF8_MARK) else content  # Arrow takes one off; here it is data
     positions = [str(position) for position in range(len(header))]
     table = pa.csv.read_csv(
         pa.BufferReader(body),
         read_options=pa.csv.ReadOptions(
             column_names=positions,
             use_threads=False,  # the days run in parallel; and only so the row numbers are known
-            block_size=body.size,  # a cell may be as long as the file
+            block_size=len(body),  # a cell may be as long as the piece
         ),
         parse_options=pa.csv.ParseOptions(
             quote_char='"' if quoted else False,
@@ -174,24 +230,30 @@ def _read_strict(content: bytes, encoding: str) -> CsvText:
     ).rename_columns(header)
 
     count = table.num_rows + len(ragged)
+    records, lines = _count_records(content), _count_lines(content)
     is_row = np.ones(count, dtype=bool)
     is_row[[row.number - 1 for row in ragged]] = False
     height = np.ones(count, dtype=np.int64)  # lines of a record: cells in quotes may hold line ends
-    if quoted:
+    if lines > records:
         height[is_row] += sum(_line_ends(column) for column in table.columns)
         height[~is_row] += np.fromiter((len(_LINE_END.findall(row.text.rstrip("\r\n"))) for row in ragged), np.int64)
-    lines = first_line + np.cumsum(height) - height
+    first_lines = first_line + np.cumsum(height) - height
     rejected = [
         _wrong_field_count(int(line), row.actual_columns, len(header), row.text.rstrip("\r\n"))
-        for line, row in zip(lines[~is_row], ragged, strict=True)
+        for line, row in zip(first_lines[~is_row], ragged, strict=True)
     ]
-    return CsvText(table, rejected, pa.array(lines[is_row]), encoding, _count_records(content) - 1)
+    return CsvText(table, rejected, pa.array(first_lines[is_row]), encoding, records), lines
 
 
 def _count_records(content: bytes) -> int:
     """The line ends outside of quotes, and the last record where none ends it."""
-    outside = b'"'.join(content.split(b'"')[::2])
-    line_ends = outside.count(b"\n") + outside.count(b"\r") - outside.count(b"\r\n")
+    return _count_lines(b'"'.join(content.split(b'"')[::2]) if b'"' in content else content)
+
+
+def _count_lines(content: bytes) -> int:
+    line_ends = content.count(b"\n")
+    if b"\r" in content:
+        line_ends += content.count(b"\r") - content.count(b"\r\n")
     return line_ends + (not content.endswith((b"\n", b"\r")))
 
 
@@ -202,19 +264,21 @@ def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
 
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
 _FIELD = re.compile(
     r'"(?P<quoted>(?:[^"]|"")*+)"(?P<trailing>[^,\r\n]*+)'  # trailing: against the rules, but part of the record
     r"|(?P<plain>[^,\r\n]*+)"
 )
 
 
-def _read_records(content: str, encoding: str) -> CsvText:
+def _read_records(content: str, encoding: str, piece_size: int | None) -> Iterator[CsvText]:
     """The careful way, record by record: for quotes, NUL bytes and empty lines."""
     header: list[str] | None = None
     rows: list[list[str]] = []
     lines: list[int] = []
     rejected: list[RejectedLine] = []
     position, line, records = 0, 1, 0
+    pieces = 0
     while position < len(content):
         fields, end, fault = _next_record(content, position)
         text = content[position:end].rstrip("\r\n")
@@ -237,7 +301,12 @@ def _read_records(content: str, encoding: str) -> CsvText:
             header = fields
         line += len(_LINE_END.findall(content, position, end))
         position = end
-    return CsvText(_text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding, records)
+        if piece_size and position >= (pieces + 1) * piece_size and header is not None:
+            yield CsvText(_text_table(header, rows), rejected, pa.array(lines, pa.int64()), encoding, records)
+            rows, lines, rejected, records = [], [], [], 0
+            pieces = position // piece_size
+    if records or not pieces:
+        yield CsvText(_text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding, records)
 
 
 def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
@@ -328,27 +397,37 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     Raises:
         DataRefusedError: its header lacks a required column, or has one twice; an empty file has nothing to refuse.
     """
-    text = read_csv_text(raw)
-    if text.encoding != "utf-8":
-        log.warning("%s is not UTF-8: read as %s", file, text.encoding)
-    is_empty = not text.table.column_names and not text.rejected
-    table = _text_table(BRONZE_COLUMNS, []) if is_empty else text.table
-    table = _name_columns(table)
-    check_header(table.column_names, file)
-    rows = minimal_clean_csv(text_frame(table))
-    unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
-    if unknown:
-        log.warning("%s has columns that bronze has not: %s. They are kept in _extra", file, listed(unknown))
-    extra = rows_as_json(rows[unknown])
-    count = len(rows)
-    rows = rows[list(BRONZE_COLUMNS)].assign(
-        _extraction_date=repeated(extraction_date.isoformat(), count),
-        _partition_date=repeated(str(file.day), count),
-        _source_file=repeated(file.key, count),
-        _source_row=pd.arrays.ArrowExtensionArray(text.lines),
-        _extra=extra,
-    )
-    return Snapshot(rows, text.rejected, text.records)
+    (whole,) = read_snapshot_pieces(raw, file, extraction_date, None)
+    return whole
+
+
+def read_snapshot_pieces(
+    raw: bytes, file: SnapshotFile, extraction_date: date, piece_size: int | None
+) -> Iterator[Snapshot]:
+    """Read one CSV file as `read_snapshot` does, in pieces of about so many bytes. There is always a first one.
+
+    Raises:
+        DataRefusedError: see `read_snapshot`; before the first piece.
+    """
+    for number, text in enumerate(read_csv_pieces(raw, piece_size)):
+        if number == 0 and text.encoding != "utf-8":
+            log.warning("%s is not UTF-8: read as %s", file, text.encoding)
+        is_empty = not text.table.column_names and not text.rejected
+        table = _text_table(BRONZE_COLUMNS, []) if is_empty else _name_columns(text.table)
+        check_header(table.column_names, file)
+        rows = minimal_clean_csv(text_frame(table))
+        unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
+        if unknown and number == 0:
+            log.warning("%s has columns that bronze has not: %s. They are kept in _extra", file, listed(unknown))
+        count = len(rows)
+        columns = rows[list(BRONZE_COLUMNS)].assign(
+            _extraction_date=repeated(extraction_date.isoformat(), count),
+            _partition_date=repeated(str(file.day), count),
+            _source_file=repeated(file.key, count),
+            _source_row=pd.arrays.ArrowExtensionArray(text.lines),
+            _extra=rows_as_json(rows[unknown]),
+        )
+        yield Snapshot(columns, text.rejected, text.records)
 
 
 def _name_columns(table: pa.Table) -> pa.Table:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl.utils import extract
-from etl.utils.extract import CsvText, read_csv_text
+from etl.utils.extract import CsvText, read_csv_pieces, read_csv_text
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 many = settings(max_examples=400, deadline=None, derandomize=True)
@@ -127,11 +127,13 @@ def test_no_bytes_make_it_raise(raw: bytes) -> None:
 @many
 @given(polluted | tables.map(lambda table: written(table, quoting=csv.QUOTE_MINIMAL)))
 @example('a,b\r\n"1\r\n2",3\r4\n"5",6\n')
+@example("a\n\ufeff1\n")
 def test_the_fast_way_and_the_careful_way_read_the_same(content: str) -> None:
     raw = content.encode()
     if "\0" in content or extract._has_empty_lines(raw) or not extract._is_strict(raw):
         return
-    fast, careful = extract._read_strict(raw, "utf-8"), extract._read_records(content, "utf-8")
+    (fast,) = extract._read_strict(raw, "utf-8", None)
+    (careful,) = extract._read_records(content, "utf-8", None)
     assert rows_of(fast) == rows_of(careful)
     assert (fast.rejected, fast.lines.to_pylist()) == (careful.rejected, careful.lines.to_pylist())
     assert fast.records == careful.records
@@ -171,3 +173,25 @@ def test_cells_of_a_megabyte_pass() -> None:
     for content in (f"a,b\n{long},2\n", f'a,b\n"{long}",2\n', f'a,b\n"{long}\n\n",2\n'):
         text = read_csv_text(content.encode())
         assert (text.table.num_rows, text.rejected) == (1, [])
+
+
+@many
+@given(polluted | tables.map(lambda table: written(table, quoting=csv.QUOTE_MINIMAL)), st.integers(1, 12))
+@example('a,b\n"1\n2",3\n4,5\n', 1)
+@example('a\n1\n\n2\n"3', 1)
+def test_pieces_are_the_whole_cut_between_records(content: str, piece_size: int) -> None:
+    whole = read_csv_text(content.encode())
+    pieces = list(read_csv_pieces(content.encode(), piece_size))
+    assert [row for piece in pieces for row in rows_of(piece)[1:]] == rows_of(whole)[1:]
+    assert {tuple(piece.table.column_names) for piece in pieces} == {tuple(whole.table.column_names)}
+    assert [line for piece in pieces for line in piece.lines.to_pylist()] == whole.lines.to_pylist()
+    assert [line for piece in pieces for line in piece.rejected] == whole.rejected
+    assert sum(piece.records for piece in pieces) == whole.records
+
+
+def test_pieces_are_as_long_as_asked_for_and_to_the_end_of_their_last_record() -> None:
+    pair = b'1,"x\ny"\n2,z\n'
+    content = b"a,b\n" + pair * 1000
+    sizes = [len(piece.lines) * len(pair) / 2 for piece in read_csv_pieces(content, 1000)]
+    assert len(sizes) == 12
+    assert all(1000 - len(pair) <= size <= 1000 + len(pair) for size in sizes[:-1]), sizes
