@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from scenario import Story, database_with_version_a, tell_story
+import results
+from scenario import LONG, Story, database_with_version_a, tell_story
 
 from etl.utils import embedded
 from etl.utils.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
 _numbers = itertools.count(1)
+_began = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The full suite, run as a whole, leaves its results in docs/reliability.md."""
+    config, stats = terminalreporter.config, terminalreporter.stats
+    is_whole = [Path(argument).name for argument in config.args] == ["faults"] and not stats.get("deselected")
+    calls = [report for kind in ("passed", "failed", "error") for report in stats.get(kind, [])]
+    if LONG and is_whole and calls:
+        results.write(calls, time.monotonic() - _began)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from support import PROJECT, Bucket, Warehouse, connection_arguments, environmen
 
 from etl.pipeline import choose_steps
 from etl.utils.run import RunReport, run_steps
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
 
 LONG = os.environ.get("FAULTS") == "long"
 """The counts of docs/reliability.md instead of the short ones of `make test`."""
@@ -111,7 +112,7 @@ def tell_story(server: Settings, s3_endpoint: str) -> Story:
         of_its_own = settings.model_copy(update={"postgres_db": database})
         assert run(of_its_own).error is None
         contents.append(Warehouse(of_its_own).contents())
-        postgres_engine(of_its_own).dispose()
+        close_connections(of_its_own)
     b, a = contents
     assert all(a[table] != b[table] for table in a), "every table shall tell A from B"
     return Story(settings, a, b)
@@ -126,7 +127,7 @@ def database_with_version_a(story: Story, name: str) -> Iterator[Settings]:
     try:
         yield settings
     finally:
-        postgres_engine(settings).dispose()
+        close_connections(settings)
         execute(story.settings, f"drop database {name} with (force)")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,12 @@ def commits(story: Story) -> int:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_beside_any_commit(story: Story, commits: int, tmp_path: Path, when: str) -> None:
-    for number in boundaries(when, commits):
+def test_killed_beside_any_commit(
+    story: Story, commits: int, tmp_path: Path, when: str, record_property: Callable[[str, object], None]
+) -> None:
+    numbers = boundaries(when, commits)
+    record_property("times", len(numbers))
+    for number in numbers:
         with database_with_version_a(story, f"killed_{when}_{number}") as settings:
             kill_beside_commit(tmp_path, settings, when, number)
             is_published = number > commits - AFTER_GOLD or (number == commits - AFTER_GOLD and when == "after")

@@ -26,7 +26,8 @@ from scenario import (
 from support import Warehouse
 
 from etl.utils import embedded, load
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
 
 # --- connections that the server ends ---------------------------------------------------------------------------------
 
@@ -134,7 +135,7 @@ def role(settings: Settings) -> Iterator[Settings]:
     try:
         yield reader
     finally:
-        postgres_engine(reader).dispose()
+        close_connections(reader)
 
 
 OWNS_THE_BOOKS = (

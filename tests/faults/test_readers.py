@@ -20,7 +20,10 @@ ROWS = "select count(*), count(distinct _partition_date) from gold.lead_quality_
 SCENARIOS = "select scenario, row_count, lead_count from gold.match_scenarios order by scenario"
 
 
-def test_readers_see_no_refresh(story: Story, settings: Settings) -> None:
+def test_readers_see_no_refresh(
+    story: Story, settings: Settings, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("times", REFRESHES)
     bucket, warehouse = Bucket(settings), Warehouse(settings)
     before = {query: {as_read(warehouse.rows(query))} for query in (ROWS, SCENARIOS)}
     seen: dict[str, set[tuple[object, ...]]] = {query: set() for query in before}

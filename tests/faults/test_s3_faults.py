@@ -24,14 +24,16 @@ from scenario import (
 from support import Bucket, Warehouse
 
 from etl.utils.run import RunReport
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
 
 CSV = f"SFTP/data_{CHANGED_DAY}.csv"
 LEADS = "parquet/leads.parquet"
 FOR_EVER = 1_000_000
 TRIES = 6
 """One, and five more: see `s3_client`."""
-SECONDS_TO_GIVE_UP = 90
+SECONDS_TO_GIVE_UP = 120
+"""A minute of patience, and what botocore has of its own before and after."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def behind(settings: Settings, stub: Stub) -> Iterator[Settings]:
         try:
             yield spoilt
         finally:
-            postgres_engine(spoilt).dispose()
+            close_connections(spoilt)
 
 
 def run_behind(settings: Settings, stub: Stub) -> RunReport:
@@ -128,7 +130,7 @@ def test_faults_that_last_end_the_run_and_name_the_key(
 def test_a_bucket_that_is_not_there(story: Story, settings: Settings) -> None:
     missing = settings.model_copy(update={"s3_bucket_name": "no-such-bucket"})
     report = run(missing)
-    postgres_engine(missing).dispose()
+    close_connections(missing)
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", "no-such-bucket", "S3_BUCKET_NAME")
     assert Warehouse(settings).contents() == story.a

@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from scenario import Story, execute, started
 from support import Warehouse
 
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
 
 PASSWORD, KEY_ID, KEY = "planted-pass/word", "PLANTEDKEYID", "planted+secret/key"
 SECRETS = (PASSWORD, "planted-pass%2Fword", KEY, "planted%2Bsecret%2Fkey")
@@ -32,7 +33,7 @@ def planted(settings: Settings) -> Iterator[Settings]:
         }
     )
     yield planted
-    postgres_engine(planted).dispose()
+    close_connections(planted)
 
 
 def ending_of(folder: Path, settings: Settings) -> tuple[int, str]:

@@ -8,7 +8,8 @@ import io
 from scenario import GOLD, ROWS, Story, assert_clear, put_version_b, rows_of_day, run
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
 
 DAY = 6
 KEY = f"SFTP/data_{DAY}.csv"
@@ -93,7 +94,7 @@ def test_less_than_half_the_rows_of_the_day_before_is_refused(story: Story, sett
     Bucket(settings).put_snapshot(3, rows_of_day(3, "Boise")[: ROWS // 2 - 1])
     strictly = strict(settings)
     report = run(strictly)
-    postgres_engine(strictly).dispose()
+    close_connections(strictly)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "14 rows, down from 32", "MAX_ROW_DROP")
     warehouse = Warehouse(settings)
@@ -114,7 +115,7 @@ def test_too_many_rejects_are_refused_and_a_partial_run_publishes_the_rest(story
     assert warehouse.fingerprint(GOLD) == story.a[GOLD]
 
     report = run(strictly, allow_partial=True)
-    postgres_engine(strictly).dispose()
+    close_connections(strictly)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "MAX_REJECT_RATIO")
     assert warehouse.contents() == story.b, "the refused day keeps its rows, which are B's"
