@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from etl.utils.day_tables import create_staged_day, empty_table, lock_for_publishing, publish_day
 from etl.utils.errors import DataRefusedError, shorten
-from etl.utils.extract import Snapshot, read_leads, read_snapshot
+from etl.utils.extract import RejectedLine, Snapshot, read_leads, read_snapshot_pieces
 from etl.utils.load import copy_in
 from etl.utils.patience import patient
 from etl.utils.quarantine import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PIECE_SIZE = 8 << 20
+"""Bytes of a file that are parsed, rendered and sent together: what a file takes of memory beside its own size."""
+
 
 @dataclass(frozen=True)
 class Books:
@@ -75,6 +78,18 @@ class StagedFile:
     untypable_rows: int = 0
     first_fault: str = ""
     refused: DataRefusedError | None = None
+
+    def with_piece(self, piece: Snapshot) -> StagedFile:
+        untypable = count_untypable(piece.rows)
+        is_faulty = bool(piece.rejected or untypable)
+        return replace(
+            self,
+            records=self.records + piece.records,
+            rows=self.rows + len(piece.rows),
+            rejected_lines=self.rejected_lines + len(piece.rejected),
+            untypable_rows=self.untypable_rows + untypable,
+            first_fault=self.first_fault or (_first_fault(piece) if is_faulty else ""),
+        )
 
 
 def run(context: RunContext) -> StepResult:
@@ -135,33 +150,34 @@ def read_books(settings: Settings) -> Books:
 @patient()
 def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> StagedFile:
     """Load one CSV file into a staging table of its own, in one transaction."""
+    raw = fetch(s3_client(settings), file)
+    staged = StagedFile(file)
+    table = staged_bronze_day_table(file.day)
     try:
-        snapshot = read_snapshot(fetch(s3_client(settings), file), file, extraction_date)
+        with transaction(settings) as db:
+            hold_the_run(db, run_id)
+            create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
+            rejected: list[RejectedLine] = []
+            for piece in read_snapshot_pieces(raw, file, extraction_date, PIECE_SIZE):
+                copy_in(db, table, piece.rows)
+                rejected += piece.rejected
+                staged = staged.with_piece(piece)
+            stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
-    if snapshot.rows.empty and not snapshot.rejected:
+    if staged.records:
+        log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines)
+    else:
         log.warning("%s holds no rows: it is skipped, and its day keeps what it has", file)
-        return StagedFile(file)
-    table = staged_bronze_day_table(file.day)
-    with transaction(settings) as db:
-        hold_the_run(db, run_id)
-        create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
-        rows = copy_in(db, table, snapshot.rows)
-        stage_rejected(db, snapshot.rejected, file)
-    untypable = count_untypable(snapshot.rows)
-    log.info("%s: %d rows, %d rejected", file, rows, len(snapshot.rejected))
-    first_fault = _first_fault(snapshot, untypable)
-    return StagedFile(file, snapshot.records, rows, len(snapshot.rejected), untypable, first_fault)
+    return staged
 
 
-def _first_fault(snapshot: Snapshot, untypable: int) -> str:
-    if snapshot.rejected:
-        line = snapshot.rejected[0]
+def _first_fault(piece: Snapshot) -> str:
+    if piece.rejected:
+        line = piece.rejected[0]
         return f"line {line.line}: {line.reason}: {shorten(line.text)}"
-    if untypable:
-        row = clean_csv(snapshot.rows).rejected.iloc[0]
-        return f"line {row['_source_row']}: {row['reason']}: {shorten(row['raw_row'], 300)}"
-    return ""
+    row = clean_csv(piece.rows).rejected.iloc[0]
+    return f"line {row['_source_row']}: {row['reason']}: {shorten(row['raw_row'], 300)}"
 
 
 def judge(staged: Iterable[StagedFile], standing: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:

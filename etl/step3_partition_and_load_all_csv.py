@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from etl.utils.day_tables import create_text_table, empty_table
 from etl.utils.errors import DataRefusedError
-from etl.utils.load import copy_in, copy_out
+from etl.utils.load import copy_in, copy_out, copy_out_pieces
 from etl.utils.patience import patient
-from etl.utils.quarantine import replace_rejected
+from etl.utils.quarantine import add_rejected, forget_rejected, replace_rejected
 from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
     BRONZE_LEADS,
@@ -48,10 +48,13 @@ log = logging.getLogger(__name__)
 class DayClean:
     """What became of the bronze rows of one table."""
 
-    rows_in: int
-    rows: int
+    rows_in: int = 0
+    rows: int = 0
     rejected: int = 0
     separators: int = 0
+
+    def __add__(self, other: DayClean) -> DayClean:
+        return DayClean(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
 
 
 def run(context: RunContext) -> StepResult:
@@ -102,27 +105,31 @@ def _is_done(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
     table = cleaned_day_table(bronze.day)
+    done = DayClean()
     with transaction(settings) as db:
         hold_the_run(db, run_id)
-        raw = copy_out(db, bronze.table)
-        clean = clean_csv(raw)
-        create_text_table(db, table, list(clean.rows.columns))
-        rows = copy_in(db, table, clean.rows)
-        replace_rejected(db, clean.rejected, day=bronze.day, step=3, run_id=run_id)
+        forget_rejected(db, bronze.day, step=3)
+        for number, raw in enumerate(copy_out_pieces(db, bronze.table)):
+            clean = clean_csv(raw)
+            if number == 0:
+                create_text_table(db, table, list(clean.rows.columns))
+            copy_in(db, table, clean.rows)
+            add_rejected(db, clean.rejected, step=3, run_id=run_id)
+            done += DayClean(len(raw), len(clean.rows), len(clean.rejected), clean.separators)
         record_load(
             db,
             table=table,
             parent=CLEANED_SNAPSHOTS,
             run_id=run_id,
-            row_count=rows,
-            rejected_count=len(clean.rejected),
-            separator_count=clean.separators,
+            row_count=done.rows,
+            rejected_count=done.rejected,
+            separator_count=done.separators,
             day=bronze.day,
             built_from=[bronze.load_id],
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
-    log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, rows, len(clean.rejected), clean.separators)
-    return DayClean(len(raw), rows, len(clean.rejected), clean.separators)
+    log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, done.rows, done.rejected, done.separators)
+    return done
 
 
 @patient()

@@ -65,6 +65,8 @@ def run(context: RunContext) -> StepResult:
     pending = [load for load in silver.values() if context.full_refresh or not _is_done(load, leads, gold)]
 
     # --- match and publish ------------------------------------------------------------------------
+    if pending:
+        make_lookups(context.settings, context.run_id)
     matched = context.for_each(partial(match_day, context.settings, context.run_id, leads), pending)
     if matched:
         publish(context.settings, context.run_id, matched)
@@ -95,12 +97,21 @@ def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad])
 
 
 @patient()
+def make_lookups(settings: Settings, run_id: str) -> None:
+    """Make the tables in which the days look up their leads."""
+    with transaction(settings) as db:
+        hold_the_run(db, run_id)
+        run_sql(db, "gold/create_lead_lookups.sql")
+
+
+@patient()
 def match_day(settings: Settings, run_id: str, leads: TableLoad, silver: TableLoad) -> DayMatch:
     """Build one day of gold aside, in one transaction."""
     day = silver.day
     staged = staged_gold_day_table(day)
     with transaction(settings) as db:
         hold_the_run(db, run_id)
+        db.execute("set local work_mem = '256MB'")  # the lookups stay in memory, a million leads as well
         create_staged_day(db, GOLD_MATCHING, staged, str(day))
         rows = run_sql(
             db,
@@ -146,6 +157,7 @@ def publish(settings: Settings, run_id: str, matched: Iterable[DayMatch]) -> Non
                 facts=match.scenarios,
             )
         run_checks(db, [GOLD_HAS_EVERY_ROW])
+        db.execute("drop table staging.leads_by_email, staging.leads_by_phone")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from pydantic import SecretStr
 
-from etl.utils.utils_connection import Settings, postgres_engine, s3_client
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings, s3_client
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -38,7 +39,7 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
     )
     s3_client(settings).create_bucket(Bucket=bucket)
     yield settings
-    postgres_engine(settings).dispose()
+    close_connections(settings)
 
 
 def drop_schemas(settings: Settings) -> None:

@@ -26,7 +26,7 @@ def patient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P
     For functions whose work is one transaction: what failed has left nothing behind.
 
     Args:
-        seconds: how long to pause in all. PostgreSQL is back from a restart well before a minute is over.
+        seconds: how long after its first failure. PostgreSQL is back from a restart well before a minute is over.
     """
 
     def decorate(work: Callable[P, Result]) -> Callable[P, Result]:
@@ -34,10 +34,17 @@ def patient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P
         def patiently(*args: P.args, **kwargs: P.kwargs) -> Result:
             from tenacity import Retrying, retry_if_exception, wait_random_exponential
 
+            failures: list[float] = []
+
+            def is_over(attempt: RetryCallState) -> bool:
+                # Not since its beginning: what fails after an hour of work has one more try.
+                failures.append(attempt.outcome_timestamp or 0.0)
+                return failures[-1] - failures[0] >= seconds
+
             return Retrying(
                 retry=retry_if_exception(_will_pass),
                 wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_SECONDS),
-                stop=lambda attempt: attempt.idle_for >= seconds,
+                stop=is_over,
                 before_sleep=_say,
                 reraise=True,
             )(work, *args, **kwargs)

@@ -28,12 +28,18 @@ def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, ste
     Args:
         rejected: `_source_file _source_row _partition_date reason raw_row`, see `transform.CleanSnapshots`.
     """
-    _forget_rejected(db, day, step)
+    forget_rejected(db, day, step)
+    add_rejected(db, rejected, step=step, run_id=run_id)
+
+
+def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
+    """Enter rejected rows of one step."""
     if len(rejected):
         copy_in(db, "silver.rejected_rows", rejected.assign(run_id=run_id, step=step))
 
 
-def _forget_rejected(db: Cursor, day: Day | None, step: int) -> None:
+def forget_rejected(db: Cursor, day: Day | None, step: int) -> None:
+    """Strike out what one step has rejected of a day, or of the leads: it is loaded again."""
     db.execute(
         "delete from silver.rejected_rows where _partition_date is not distinct from %s and step = %s",
         (day.date if day else None, step),
@@ -66,7 +72,7 @@ def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile
 
 def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
     """Put the staged rejected lines of an accepted file in place of those of the load before."""
-    _forget_rejected(db, day, step=2)
+    forget_rejected(db, day, step=2)
     table = staged_rejected_table(day)
     db.execute("select to_regclass(%s) is not null", (table,))
     if db.fetchone() == (True,):

@@ -22,13 +22,13 @@ from etl.utils.transactions import cancelled_transactions, transaction
 from etl.utils.utils_checks_db import BOOKS, Finding, run_checks
 from etl.utils.utils_connection import (
     Settings,
+    connect_postgres,
     describe_postgres,
     explained_postgres_errors,
-    postgres_engine,
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import PoolProxiedConnection
+    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
 
 log = logging.getLogger(__name__)
 
@@ -298,13 +298,13 @@ def _run_lock(settings: Settings) -> Iterator[None]:
         with suppress(psycopg2.Error):  # a lost connection has given the lock back already
             connection.cursor().execute("select pg_advisory_unlock(%s)", (RUN_LOCK,))
             connection.commit()
-        connection.invalidate()
+        connection.close()
 
 
 @patient(seconds=10)  # a server that is just starting is waited for; one that is not there is not
-def _locked_connection(settings: Settings) -> PoolProxiedConnection:
+def _locked_connection(settings: Settings) -> Connection:
     with explained_postgres_errors(settings):
-        connection = postgres_engine(settings).raw_connection()
+        connection = connect_postgres(settings)
         db = connection.cursor()
         deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_THE_LOCK
         while True:

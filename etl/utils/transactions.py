@@ -6,20 +6,20 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import sql
 
 from etl.utils.errors import AbortedError, PostgresError
 from etl.utils.patience import patient
-from etl.utils.utils_connection import Settings, explained_postgres_errors, postgres_engine
+from etl.utils.utils_connection import Settings, connect_postgres, explained_postgres_errors
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-    from sqlalchemy import PoolProxiedConnection
+    from psycopg2.extensions import connection as Connection  # noqa: N812 - types, named as such
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +36,56 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
     Raises:
         PostgresError: for every fault that the server or the connection reports.
     """
+    pool = _pool(settings)
     with explained_postgres_errors(settings):
-        connection = postgres_engine(settings).raw_connection()
-        db = cast("Cursor", connection.cursor())
-        session = db.connection.info.backend_pid
+        connection = pool.take()
+        session = connection.info.backend_pid
         try:
-            with _cancellable(db):
+            with connection.cursor() as db, _cancellable(db):
                 yield db
-            _commit(db, settings)
+                _commit(db, settings)
         except BaseException:
-            if not _roll_back(connection):
-                postgres_engine(settings).dispose()  # its other connections are most likely lost as well
+            if not _rolled_back(connection):
+                pool.close()  # its other connections are most likely lost as well
                 with suppress(psycopg2.Error, PostgresError):  # a server that is down has ended it already
                     _end_session(settings, session)
             raise
         finally:
-            connection.close()
+            pool.give_back(connection)
+
+
+class _Pool:
+    """Open connections that wait for work."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: list[Connection] = []
+
+    def take(self) -> Connection:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return connect_postgres(self._settings)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for later, unless it was lost."""
+        if not connection.closed:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close those that wait."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+
+@lru_cache(maxsize=4)
+def _pool(settings: Settings) -> _Pool:
+    return _Pool(settings)
+
+
+def close_connections(settings: Settings) -> None:
+    """Close the connections that wait for work: before the database is dropped, say."""
+    _pool(settings).close()
 
 
 def _commit(db: Cursor, settings: Settings) -> None:
@@ -102,25 +136,21 @@ def _end_session(settings: Settings, session: int) -> None:
 @contextmanager
 def _question(settings: Settings) -> Iterator[Cursor]:
     with explained_postgres_errors(settings):
-        connection = postgres_engine(settings).raw_connection()
+        connection = connect_postgres(settings)
         try:
-            db = cast("Cursor", connection.cursor())
-            yield db
-            connection.rollback()
-        except BaseException:
-            connection.invalidate()
-            raise
+            with connection.cursor() as db:
+                yield db
         finally:
             connection.close()
 
 
-def _roll_back(connection: PoolProxiedConnection) -> bool:
+def _rolled_back(connection: Connection) -> bool:
     """False when the connection is lost; the server has rolled back then, or will."""
     with suppress(psycopg2.Error):
         connection.rollback()
-        if not getattr(connection.dbapi_connection, "closed", 1):
+        if not connection.closed:
             return True
-    connection.invalidate()
+    connection.close()
     return False
 
 

@@ -18,6 +18,7 @@ from etl.utils.errors import PostgresError, SettingsError, SourceError
 
 if TYPE_CHECKING:
     import boto3
+    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
     from sqlalchemy import Engine
     from types_boto3_s3 import S3Client
 
@@ -127,9 +128,24 @@ def _variable(fault: Any) -> str:
 # --- PostgreSQL -----------------------------------------------------------------------------------
 
 
+def connect_postgres(settings: Settings) -> Connection:
+    """A new connection to the warehouse: what the pipeline itself works on (see `transactions`)."""
+    import psycopg2
+
+    connection: Connection = psycopg2.connect(
+        host=settings.postgres_host,
+        port=settings.postgres_port,
+        user=settings.postgres_user,
+        password=settings.postgres_password.get_secret_value(),
+        dbname=settings.postgres_db,
+        **_connection_options(),
+    )
+    return connection
+
+
 @lru_cache(maxsize=4)
 def postgres_engine(settings: Settings) -> Engine:
-    """The connection pool to the warehouse: one per process and settings."""
+    """A SQLAlchemy engine on the warehouse, for `pandas.read_sql` in notebooks: one per process and settings."""
     from sqlalchemy import URL, create_engine
 
     return create_engine(
@@ -142,21 +158,22 @@ def postgres_engine(settings: Settings) -> Engine:
             port=settings.postgres_port,
             database=settings.postgres_db,
         ),
-        pool_size=8,
-        max_overflow=24,
-        pool_reset_on_return=None,  # `transaction` has committed or rolled back by then
-        connect_args={
-            "connect_timeout": 10,
-            "application_name": "homebuddy-leads-etl",
-            "client_encoding": "utf8",
-            "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
-            # A server that does not answer any more is noticed after a minute.
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 60_000,
-        },
+        connect_args=_connection_options(),
     )
+
+
+def _connection_options() -> dict[str, Any]:
+    return {
+        "connect_timeout": 10,
+        "application_name": "homebuddy-leads-etl",
+        "client_encoding": "utf8",
+        "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+        # A server that does not answer any more is noticed after a minute.
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 60_000,
+    }
 
 
 _SESSION = {
@@ -181,16 +198,14 @@ def describe_postgres(settings: Settings) -> str:
 def explained_postgres_errors(settings: Settings) -> Iterator[None]:
     """Turn what the driver raises into one `PostgresError` that says what to do."""
     import psycopg2
-    from sqlalchemy.exc import DBAPIError
 
     try:
         yield
-    except (psycopg2.Error, DBAPIError) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+    except psycopg2.Error as error:
         raise PostgresError(
-            f"PostgreSQL at {describe_postgres(settings)}: {_first_lines(cause)}",
-            hint=_postgres_hint(cause),
-            transient=is_transient(cause),
+            f"PostgreSQL at {describe_postgres(settings)}: {_first_lines(error)}",
+            hint=_postgres_hint(error),
+            transient=is_transient(error),
         ) from error
 
 

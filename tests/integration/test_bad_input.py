@@ -19,7 +19,8 @@ from etl.pipeline import STEPS, choose_steps
 from etl.utils.errors import SettingsError
 from etl.utils.run import Step
 from etl.utils.terminal import run_and_report
-from etl.utils.utils_connection import Settings, load_settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings, load_settings
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -45,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], settings: Settings) -> Callable[...,
         bad_settings = settings.model_copy(update=different)
         exit_code = run_and_report(bad_settings, steps)
         if different:
-            postgres_engine(bad_settings).dispose()
+            close_connections(bad_settings)
         output = capsys.readouterr()
         return Ending(exit_code, output.out + output.err)
 

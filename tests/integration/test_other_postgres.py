@@ -27,7 +27,8 @@ from support import Bucket, Warehouse, environment_of, run_python
 
 from etl.pipeline import STEPS
 from etl.utils.run import run_steps
-from etl.utils.utils_connection import Settings, postgres_engine, s3_client
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings, s3_client
 
 OLDEST_VERSION = 15
 START_TIMEOUT_SECONDS = 60
@@ -222,7 +223,7 @@ def first_run(
     output = run_main(folder, settings)
     assert output.returncode == 0, output.stderr
     yield FirstRun(settings, folder, output, Warehouse(settings).contents())
-    postgres_engine(settings).dispose()
+    close_connections(settings)
 
 
 def run_main(folder: Path, settings: Settings) -> subprocess.CompletedProcess[str]:
@@ -301,7 +302,7 @@ def test_hashes_are_trimmed_of_blanks_and_of_no_letter(server: Server, s3_proces
         ],
     )
     report = run_steps(settings, STEPS)
-    postgres_engine(settings).dispose()
+    close_connections(settings)
     assert report.error is None
     matches = Warehouse(settings).rows("select lead_number, lead_uuid from gold.lead_quality_matching order by 1, 2")
     assert matches == [(1, "its own"), (2, "another's")]

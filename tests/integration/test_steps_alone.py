@@ -11,7 +11,8 @@ from support import ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehou
 
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.run import RunReport, run_steps
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]
 
@@ -79,7 +80,7 @@ def run_without_s3(settings: Settings) -> Iterator[Callable[..., None]]:
             assert report.error is None
 
     yield run
-    postgres_engine(without_s3).dispose()
+    close_connections(without_s3)
 
 
 # --- Silver from bronze -----------------------------------------------------------------------------------------------
