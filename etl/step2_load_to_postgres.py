@@ -103,7 +103,8 @@ def run(context: RunContext) -> StepResult:
     pending = [file for file in snapshots if context.full_refresh or not books.has(file, bronze_day_table(file.day))]
 
     # --- stage, judge, publish --------------------------------------------------------------------
-    staged = context.for_each(partial(stage_snapshot, settings, run_id, context.extraction_date), pending)
+    stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
+    staged = context.for_each(stage, pending, rows=lambda file: file.rows)
     judged = judge(staged, books.tables.values(), settings)
     accepted = [file for file in judged if file.records and not file.refused]
     if staged:

@@ -64,7 +64,8 @@ def run(context: RunContext) -> StepResult:
     pending = [load for load in bronze.values() if context.full_refresh or not _is_done(load, done)]
 
     # --- clean ------------------------------------------------------------------------------------
-    cleaned = context.for_each(partial(clean_day, context.settings, context.run_id), pending)
+    clean = partial(clean_day, context.settings, context.run_id)
+    cleaned = context.for_each(clean, pending, rows=lambda day: day.rows)
     refused = []
     if leads is not None and (context.full_refresh or not _is_done(leads, done)):
         try:

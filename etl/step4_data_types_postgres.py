@@ -41,7 +41,7 @@ def run(context: RunContext) -> StepResult:
     waiting = prepare_days(context.settings)
 
     # --- type them --------------------------------------------------------------------------------
-    typed = context.for_each(partial(type_day, context.settings, context.run_id), waiting)
+    typed = context.for_each(partial(type_day, context.settings, context.run_id), waiting, rows=lambda rows: rows)
     return StepResult(
         rows_in=sum(load.row_count for load in waiting), rows_out=sum(typed), facts={"days": {"typed": len(typed)}}
     )

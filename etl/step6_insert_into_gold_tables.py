@@ -67,7 +67,8 @@ def run(context: RunContext) -> StepResult:
     # --- match and publish ------------------------------------------------------------------------
     if pending:
         make_lookups(context.settings, context.run_id)
-    matched = context.for_each(partial(match_day, context.settings, context.run_id, leads), pending)
+    match = partial(match_day, context.settings, context.run_id, leads)
+    matched = context.for_each(match, pending, rows=lambda day: day.rows)
     if matched:
         publish(context.settings, context.run_id, matched)
     _, _, published = read_books(context.settings)

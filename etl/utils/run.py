@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +41,16 @@ SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 """Postgres needs a moment to notice that a process was killed."""
 
 
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""For so many files or days: a block in which each that is done is told, with its rows."""
+
+
+@contextmanager
+def silently(_total: int) -> Iterator[Callable[[int], None]]:
+    """No progress is shown: for tests, and for those who call the steps themselves."""
+    yield lambda _rows: None
+
+
 @dataclass(frozen=True)
 class RunContext:
     """What every step is handed."""
@@ -50,25 +60,40 @@ class RunContext:
     run_id: str
     extraction_date: date
     full_refresh: bool = False
+    progress: Progress = silently
+    """Shows how far `for_each` has come."""
 
-    def for_each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Do the work for each item, in parallel as far as the executor goes.
+    def for_each(
+        self, work: Callable[[Item], Result], items: Sequence[Item], *, rows: Callable[[Result], int]
+    ) -> list[Result]:
+        """Do the work for each day or file, in parallel as far as the executor goes.
 
         A fault cancels what has not begun; what is in hand ends first, or, when the run is aborted, rolls back.
+
+        Args:
+            rows: how many rows a result stands for.
         """
         futures: list[Future[Result]] = []
-        try:
-            futures += [self.executor.submit(work, item) for item in items]
-            return [future.result() for future in futures]
-        except AbortedError:
-            for future in futures:
-                future.cancel()
-            with cancelled_transactions():
-                wait(futures)
-            raise
-        finally:
-            for future in futures:
-                future.cancel()
+        with self.progress(len(items)) as advance:
+
+            def tell(future: Future[Result]) -> None:
+                if not future.cancelled() and not future.exception():
+                    advance(rows(future.result()))
+
+            try:
+                for item in items:
+                    futures.append(self.executor.submit(work, item))
+                    futures[-1].add_done_callback(tell)
+                return [future.result() for future in futures]
+            except AbortedError:
+                for future in futures:
+                    future.cancel()
+                with cancelled_transactions():
+                    wait(futures)
+                raise
+            finally:
+                for future in futures:
+                    future.cancel()
 
 
 @dataclass(frozen=True)
@@ -136,6 +161,7 @@ def run_steps(
     full_refresh: bool = False,
     allow_partial: bool = False,
     workers: int | None = None,
+    progress: Progress = silently,
 ) -> RunReport:
     """Carry out steps in order, as one run: alone on the warehouse, and written down in meta.pipeline_runs.
 
@@ -154,7 +180,8 @@ def run_steps(
             _begin(settings, report.run_id, arguments)
             try:
                 with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
-                    context = RunContext(settings, executor, report.run_id, datetime.now(UTC).date(), full_refresh)
+                    today = datetime.now(UTC).date()
+                    context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
                     report = _carry_out(steps, context, report, allow_partial=allow_partial)
             except Exception as error:
                 fault = PipelineError(f"unexpected {type(error).__name__}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -16,22 +19,102 @@ from etl.utils.errors import PipelineError, shorten
 from etl.utils.run import RunReport, Step, abortable, run_steps
 from etl.utils.utils_connection import Settings, load_settings
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
+
 log = logging.getLogger(__name__)
 
 
 def configure_logging(level: str) -> None:
     """Log lines go to standard error, the summary to standard output."""
     logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+        level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S", handlers=[_Lines()]
     )
     for chatty in ("boto3", "botocore", "urllib3", "s3transfer", "sqlalchemy"):
         # Their debug lines hold request signatures and connection arguments.
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Lines(logging.Handler):
+    """Writes log lines to standard error, above the progress bar where there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: ProgressBar | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if self.bar:
+            self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            sys.stderr.write(f"{line}\n")
+
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[int], None]]:
+    """How far long work has come: a bar on a terminal, a line every few seconds in a log."""
+    with _bar(total) if _console().is_terminal and total > 1 else _lines(total) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    began = time.monotonic()
+    rows_done = 0
+    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, _Lines)]
+    columns = (BarColumn(30), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=_console(), transient=True) as bar:
+        task = bar.add_task("", total=total)
+
+        def advance(rows: int) -> None:
+            nonlocal rows_done
+            rows_done += rows
+            bar.update(task, advance=1, description=_rows_and_rate(rows_done, began))
+
+        for handler in handlers:
+            handler.bar = bar
+        try:
+            yield advance
+        finally:
+            for handler in handlers:
+                handler.bar = None
+
+
+@contextmanager
+def _lines(total: int) -> Iterator[Callable[[int], None]]:
+    began = last = time.monotonic()
+    done = rows_done = 0
+    one_at_a_time = threading.Lock()
+
+    def advance(rows: int) -> None:
+        nonlocal done, rows_done, last
+        with one_at_a_time:
+            done, rows_done, now = done + 1, rows_done + rows, time.monotonic()
+            if now - last < SECONDS_BETWEEN_LINES or done == total:
+                return
+            last = now
+            left = (now - began) / done * (total - done)
+            log.info("%d of %d done, %s, about %.0f s left", done, total, _rows_and_rate(rows_done, began), left)
+
+    yield advance
+
+
+def _rows_and_rate(rows: int, began: float) -> str:
+    return f"{rows:,} rows, {rows / max(time.monotonic() - began, 0.001):,.0f} a second"
+
+
 def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) -> int:
     """Carry out the steps with the options of `run_steps`, print the summary, return the exit code."""
-    report = run_steps(settings, steps, **options)
+    report = run_steps(settings, steps, progress=progress, **options)
     print_summary(report)
     if report.error:
         print_error(report.error)
@@ -73,7 +156,7 @@ def print_unexpected(error: Exception) -> None:
 
 def print_error(error: PipelineError) -> None:
     """Say what is wrong, where, and what to do next: on standard error, without a traceback."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = _console()
     console.print(Text("error: ", style="bold red").append(str(error), style="default"))
     log.debug("how it came to this:", exc_info=error)
 

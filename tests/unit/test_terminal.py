@@ -1,0 +1,74 @@
+"""What a person sees while it works: a bar on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from support import PROJECT
+
+from etl.utils import terminal
+
+WORK = """
+import logging, time
+from etl.utils import terminal
+terminal.configure_logging("info")
+with terminal.progress(3) as advance:
+    for day in range(3):
+        advance(1000)
+        logging.getLogger("etl").info("day %d is done [1/2]", day)
+        time.sleep(0.2)
+print("the summary")
+"""
+
+
+def test_on_a_terminal_a_bar_shows_days_and_rows_and_log_lines_stand_above_it() -> None:
+    ours, theirs = pty.openpty()
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLUMNS": "80"}
+    process = subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, stdout=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 4096):
+            seen += piece
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    os.close(ours)
+    said, _ = process.communicate(timeout=30)
+    text = seen.decode()
+    assert said == b"the summary\n"
+    assert "2/3" in text
+    assert "2,000 rows" in text
+    assert "day 2 is done [1/2]" in text
+
+
+def test_in_a_log_there_are_lines_every_few_seconds_and_no_control_characters(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO), terminal.progress(3) as advance:
+        for rows in (1000, 500, 500):
+            advance(rows)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(" rows")[0] for line in said] == ["1 of 3 done, 1,000", "2 of 3 done, 1,500"]
+    assert all(line.isprintable() and line.endswith("s left") for line in said)
+
+
+def test_work_that_is_done_soon_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), terminal.progress(2) as advance:
+        advance(1)
+        advance(1)
+    assert caplog.records == []
+
+
+def test_piped_there_are_no_control_characters() -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr.replace("\n", "").isprintable()
+    assert [line.split("INFO    ")[1] for line in done.stderr.splitlines()] == [
+        f"day {day} is done [1/2]" for day in range(3)
+    ]
