@@ -1,8 +1,8 @@
 """The same job in DuckDB: 22 CSVs and a parquet from S3 into bronze, silver and gold of a PostgreSQL database.
 
-What somebody who knows DuckDB well would write instead of the pipeline: everything is computed in DuckDB, vectorised and
-on all cores, and each table goes to PostgreSQL by one binary COPY, into a table created in the same transaction. The
-three layers are written at the same time, since one COPY keeps only one core of the server busy.
+What somebody who knows DuckDB well would write instead of the pipeline: everything is computed in DuckDB, vectorised
+and on all cores, and each table goes to PostgreSQL by one binary COPY, into a table created in the same transaction.
+The three layers are written at the same time, since one COPY keeps only one core of the server busy.
 
 It has the rows, the columns and the types of the pipeline, and none of its promises: no lineage but the file's name, no
 quarantine, no partitions, nothing incremental.
@@ -52,9 +52,10 @@ create macro known(cell) as
     case when trim(cell) not in ('', 'nan', 'None', '<NA>', 'NaT') then cell end;
 create macro usps_state(code) as
     case when code in (
-        'AL', 'AK', 'AZ', 'AR', 'CA', 'CO', 'CT', 'DE', 'FL', 'GA', 'HI', 'ID', 'IL', 'IN', 'IA', 'KS', 'KY', 'LA', 'ME',
-        'MD', 'MA', 'MI', 'MN', 'MS', 'MO', 'MT', 'NE', 'NV', 'NH', 'NJ', 'NM', 'NY', 'NC', 'ND', 'OH', 'OK', 'OR', 'PA',
-        'RI', 'SC', 'SD', 'TN', 'TX', 'UT', 'VT', 'VA', 'WA', 'WV', 'WI', 'WY', 'DC', 'AS', 'GU', 'MP', 'PR', 'VI'
+        'AL', 'AK', 'AZ', 'AR', 'CA', 'CO', 'CT', 'DE', 'FL', 'GA', 'HI', 'ID', 'IL', 'IN', 'IA', 'KS', 'KY', 'LA',
+        'ME', 'MD', 'MA', 'MI', 'MN', 'MS', 'MO', 'MT', 'NE', 'NV', 'NH', 'NJ', 'NM', 'NY', 'NC', 'ND', 'OH', 'OK',
+        'OR', 'PA', 'RI', 'SC', 'SD', 'TN', 'TX', 'UT', 'VT', 'VA', 'WA', 'WV', 'WI', 'WY', 'DC', 'AS', 'GU', 'MP',
+        'PR', 'VI'
     ) then code end;
 create macro flag(word) as
     case word when '0' then 0 when '1' then 1 when 'False' then 0 when 'True' then 1 end;
@@ -90,7 +91,7 @@ select
     cast(_partition_date as date) as _partition_date
 from csv_snapshots
 where {IS_A_LEAD}
-"""
+"""  # noqa: S608 - no value comes from outside
 
 SILVER_LEADS = """
 create table stg_leads_parquet as
@@ -103,8 +104,8 @@ from leads_parquet
 where known("lead_UUID") is not null and known(phone_hash) is not null and known(email_hash) is not null
 """
 
-# The rows of the left join on e-mail OR phone, as equi-joins: the OR itself is a nested loop. A view: the rows go from the
-# join straight into the COPY, which keeps a core busy anyway.
+# The rows of the left join on e-mail OR phone, as equi-joins: the OR itself is a nested loop. A view: the rows go from
+# the join straight into the COPY, which keeps a core busy anyway.
 GOLD_MATCHING = """
 create view lead_quality_matching as
 with snapshots as (
@@ -157,7 +158,7 @@ QUERIES = {
     "gold": (GOLD_MATCHING,),
 }
 
-# As the pipeline's, but for char(2): for that the postgres extension falls back from binary COPY to text, twice as slow.
+# As the pipeline's, but for char(2): there the postgres extension falls back from binary COPY to text, twice as slow.
 TABLES = {
     "bronze": {
         "csv_snapshots": """
@@ -274,7 +275,7 @@ def _check(db: duckdb.DuckDBPyConnection, counts: dict[str, int]) -> None:
     Raises:
         SystemExit: naming the counts.
     """
-    dropped = db.execute(f"select count(*) from csv_snapshots where not ({IS_A_LEAD})").fetchone() or (0,)
+    dropped = db.execute(f"select count(*) from csv_snapshots where not ({IS_A_LEAD})").fetchone() or (0,)  # noqa: S608
     read = db.execute("select count(*) from csv_snapshots").fetchone() or (0,)
     silver = counts["silver.stg_csv_snapshots"]
     accounted = counts["bronze.csv_snapshots"] == read[0] == silver + dropped[0]

@@ -1,0 +1,16 @@
+"""An S3 server in a process of its own, so that its work does not count as the work of who reads from it.
+
+python -m benchmarks.s3_stand_in        # prints its endpoint; ends when its standard input does
+"""
+
+from __future__ import annotations
+
+import sys
+
+from etl.utils.embedded import s3_server
+
+if __name__ == "__main__":
+    with s3_server() as endpoint:
+        sys.stdout.write(f"{endpoint}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
