@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run test faults lint format requirements clean
+.PHONY: help demo demo-stop run test faults bench lint format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ test: $(VENV)/dev.installed ## Run the tests
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
+
+bench: $(VENV)/run.installed ## Measure the pipeline, a DuckDB script and the COPY floor (an hour): docs/performance.md
+	$(BIN)/python -m benchmarks.bench --write docs/performance.md $(BENCH)
 
 lint: $(VENV)/dev.installed ## Check style and types
 	$(BIN)/ruff check .
