@@ -51,7 +51,8 @@ How long the pipeline takes, against two rivals that do the same work on the sam
 - **COPY floor**: `benchmarks/floor.py`, ready-made rows that PostgreSQL takes in and joins: nothing can be faster.
 
 `make bench` measures whole processes, the start of Python included, on an embedded PostgreSQL and an S3 stand-in, and
-writes what follows.
+writes what follows. Between two runs PostgreSQL is brought to rest (`analyze`, `checkpoint`); autovacuum is off,
+as it would fall now on one run and now on another.
 
 {report.BEGIN}
 {report.END}

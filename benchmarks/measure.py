@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,8 @@ from benchmarks.servers import Servers
 from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import PROJECT, Settings
 
-UNIT_OF_MAXRSS = 1 if sys.platform == "darwin" else 1024
+KILOBYTE = 1024
+SECONDS_BETWEEN_LOOKS = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
 def run_measured(command: Sequence[str | Path], settings: Settings, servers: Servers) -> Measurement:
     """Run a program to its end and measure it.
 
-    The peak of its memory is what the kernel says, and never less than that of this process: so it must stay small.
-
     Raises:
         PipelineError: it failed; with the end of what it said.
     """
@@ -69,13 +67,16 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
     process = subprocess.Popen(  # noqa: S603 - no shell, and the commands are ours
         command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
+    memory = _MemoryWatch(process.pid)
     try:
         assert process.stdout  # noqa: S101 - it is a pipe
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
+        memory.ended.set()
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
+        memory.ended.set()
         if process.returncode is None:
             process.kill()
             process.wait()
@@ -89,10 +90,30 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
         seconds=seconds,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         server_cpu_seconds=servers.cpu_seconds() - cpu_before,
-        peak_memory_bytes=usage.ru_maxrss * UNIT_OF_MAXRSS,
+        peak_memory_bytes=memory.peak_bytes,
         wal_bytes=servers.wal_position() - wal_before,
         commits=servers.commits(database) - commits_before,
     )
+
+
+class _MemoryWatch:
+    """Reads the peak of a process's memory (VmHWM) again and again while it runs.
+
+    What wait4 says of it is never less than the memory of the process that started it.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.peak_bytes = 0
+        self.ended = threading.Event()
+        self._status = Path(f"/proc/{pid}/status")
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        with suppress(OSError):  # it has ended; or this is no Linux
+            while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
+                for line in self._status.read_text().splitlines():
+                    if line.startswith("VmHWM:"):
+                        self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) * KILOBYTE)
 
 
 # --- what goes over the wire ------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Servers:
 
     def settle(self, database: str) -> None:
         """Bring the server to rest: what one run leaves for later must not fall into the time of the next."""
-        self.rows(database, "vacuum (analyze)")  # else autovacuum does it, whenever it likes
+        self.rows(database, "analyze")
         self.rows(database, "checkpoint")
 
     def wait_until_idle(self, database: str) -> None:
@@ -102,7 +102,11 @@ def running_servers(root: Path) -> Iterator[Servers]:
     postgres = embedded.start_postgres(root)
     try:
         with _s3_process() as endpoint:
-            yield Servers(postgres, endpoint, password)
+            servers = Servers(postgres, endpoint, password)
+            # It would begin whenever it likes, in the time of whoever is being measured then. `settle` takes its place.
+            servers.rows("postgres", "alter system set autovacuum = off")
+            servers.rows("postgres", "select pg_reload_conf()")
+            yield servers
     finally:
         embedded.stop_postgres(root)
 
@@ -114,7 +118,8 @@ def _prepare_admin(root: Path) -> str:
     password = secrets.token_urlsafe(32)
     embedded._run_single_user(
         embedded._existing_cluster(root),
-        f"do $$ begin create role {ADMIN}; exception when duplicate_object then null; end $$",
+        # in single-user mode a caught error is an error all the same
+        f"do $$ begin if to_regrole('{ADMIN}') is null then create role {ADMIN}; end if; end $$",
         f"alter role {ADMIN} superuser login password '{password}'",
     )
     return password
