@@ -67,7 +67,7 @@ def test_time_per_row_is_compared_between_scales() -> None:
 
 
 def test_every_line_of_every_table_has_as_many_cells_as_its_header() -> None:
-    results = {"machine": MACHINE, "scales": {"1": a_scale(100, {"full refresh": 3, "duckdb": 2})}}
+    results: dict[str, Any] = {"machine": MACHINE, "scales": {"1": a_scale(100, {"full refresh": 3, "duckdb": 2})}}
     counted = (
         "statements",
         "commits",
