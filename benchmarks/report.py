@@ -101,29 +101,26 @@ def render(results: Mapping[str, Any]) -> str:
     measured = {f"scale {scale}": found for scale, found in results["scales"].items()}
     if results.get("one file"):
         measured["one file"] = results["one file"]
-    return "\n\n".join(
-        (
-            _described(results["machine"]),
-            markdown_table(
-                ("figure", "measured", "target", ""),
-                [
-                    (figure.name, _value(figure.value, figure.unit), _target(figure), figure.verdict)
-                    for figure in figures(results)
-                ],
-            ),
-            markdown_table(
-                ("", "run", "seconds", "from … to", "CPU s, process", "CPU s, PostgreSQL", "peak memory"),
-                _per_run(measured, _time_cells),
-            ),
-            "Seconds per step of the full refresh:",
-            _steps_table(measured),
-            "Counts, which do not depend on the machine:",
-            markdown_table(
-                ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB"),
-                _per_run(measured, _count_cells),
-            ),
-        )
-    )
+    parts = [
+        _described(results["machine"]),
+        markdown_table(
+            ("figure", "measured", "target", ""),
+            [
+                (figure.name, _value(figure.value, figure.unit), _target(figure), figure.verdict)
+                for figure in figures(results)
+            ],
+        ),
+        markdown_table(
+            ("", "run", "seconds", "from … to", "CPU s, process", "CPU s, PostgreSQL", "peak memory"),
+            _per_run(measured, _time_cells),
+        ),
+        "Seconds per step of the full refresh:",
+        _steps_table(measured),
+    ]
+    if counts := _per_run(measured, _count_cells):
+        header = ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB")
+        parts += ["Counts, which hardly depend on the machine:", markdown_table(header, counts)]
+    return "\n\n".join(parts)
 
 
 def replace_between_markers(document: str, text: str) -> str:
