@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 from pandas.testing import assert_frame_equal
 
 from etl.utils.frames import TEXT
-from etl.utils.transform import clean_csv, clean_parquet
+from etl.utils.transform import clean_csv, clean_parquet, count_untypable
 
 Row = dict[str, str | None]
 
@@ -337,6 +337,7 @@ def test_every_row_becomes_what_the_rules_say_and_keeps_its_place(rows: list[Row
         }
         for row in as_rows(clean.rejected)
     ] == rejected
+    assert count_untypable(bronze(rows)) == len(rejected), "known without cleaning all of them"
 
 
 @SOME
