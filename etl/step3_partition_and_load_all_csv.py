@@ -142,11 +142,10 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """
     with transaction(settings) as db:
         hold_the_run(db, run_id)
-        raw = copy_out(db, BRONZE_LEADS)
-        clean = clean_parquet(raw)
+        clean = clean_parquet(copy_out(db, BRONZE_LEADS))
         if clean.rows.empty:
             raise DataRefusedError(
-                f"{source_key(db, BRONZE_LEADS)}: none of its {len(raw):,} rows has all three ids",
+                f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has all three ids",
                 hint="have it delivered again; silver and gold keep the leads that they have",
             )
         empty_table(db, SILVER_LEADS)
@@ -167,7 +166,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     if any(clean.report):
         log.warning("leads left out: %d lack an id, %d stand there twice", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
-    return DayClean(len(raw), rows, len(rejected))
+    return DayClean(bronze.row_count, rows, len(rejected))
 
 
 if __name__ == "__main__":

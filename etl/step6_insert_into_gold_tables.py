@@ -102,6 +102,7 @@ def make_lookups(settings: Settings, run_id: str) -> None:
     """Make the tables in which the days look up their leads."""
     with transaction(settings) as db:
         hold_the_run(db, run_id)
+        db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
         run_sql(db, "gold/create_lead_lookups.sql")
 
 

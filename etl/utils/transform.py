@@ -396,19 +396,18 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, as text of any kind.
     """
     ids = {"lead_uuid": "lead_UUID", "phone_hash": "phone_hash", "email_hash": "email_hash"}
-    column = {name: text_array(raw[bronze_name]) for name, bronze_name in ids.items()}
-    bare = {name: pc.utf8_trim_whitespace(values) for name, values in column.items()}
-    missing = _any_of(len(raw), (pc.is_in(values, _NO_VALUE) for values in bare.values()))
-    clean = {
-        "lead_uuid": column["lead_uuid"],
-        "phone_hash": pc.utf8_lower(bare["phone_hash"]),
-        "email_hash": pc.utf8_lower(bare["email_hash"]),
-        "_extraction_date": text_array(raw["_extraction_date"]),
-    }
-    too_long = _any_of(len(raw), (pc.greater(pc.utf8_length(clean[name]), _LONGEST_ID) for name in ids))
+    clean, lacks = {}, []
+    for name, bronze_name in ids.items():
+        cells = text_array(raw[bronze_name])
+        bare = pc.utf8_trim_whitespace(cells)
+        lacks.append(pc.is_in(bare, _NO_VALUE))
+        clean[name] = cells if name == "lead_uuid" else pc.utf8_lower(bare)
+    missing = _any_of(len(raw), lacks)
+    too_long = _any_of(len(raw), (_is_longer(clean[name], _LONGEST_ID) for name in ids))
     rejected = pc.and_not(too_long, missing)
-    whole = text_frame(pa.table(clean).filter(pc.invert(pc.or_(missing, rejected))))
-    rows = whole.drop_duplicates(list(ids), ignore_index=True)
+    kept = pa.table(clean | {"_extraction_date": text_array(raw["_extraction_date"])})
+    whole = text_frame(kept.filter(pc.invert(pc.or_(missing, rejected))))
+    rows = _without_duplicates(whole, list(ids))
 
     report = LeadsReport(
         missing_id=pc.sum(missing).as_py() or 0,
@@ -423,6 +422,16 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
         }
     )
     return CleanLeads(rows, report, refused)
+
+
+def _without_duplicates(leads: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
+    """Of leads that are equal in all ids the first one. Only those whose first id is not their own are compared."""
+    shares_an_id = leads[ids[0]].duplicated(keep=False).to_numpy()
+    if not shares_an_id.any():
+        return leads
+    is_duplicate = np.zeros(len(leads), dtype=bool)
+    is_duplicate[shares_an_id] = leads[shares_an_id].duplicated(ids).to_numpy()
+    return leads[~is_duplicate].reset_index(drop=True)
 
 
 _LONGEST_ID = 255
