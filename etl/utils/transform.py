@@ -149,6 +149,7 @@ def count_untypable(raw: pd.DataFrame) -> int:
             *too_long,
         ],
     )
+    odd = pc.and_not(odd, pc.fill_null(pc.equal(cell["LEADNUMBER"], SEPARATOR), False))
     if not pc.any(odd).as_py():
         return 0
     return len(clean_csv(raw.iloc[np.flatnonzero(_known(odd))]).rejected)
