@@ -327,6 +327,7 @@ def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any
     """
     run_sql(db, "meta/create_meta_tables.sql")
     clear_staging(db)
+    db.execute("delete from meta.commit_marks")
     db.execute(
         "update meta.pipeline_runs set status = 'aborted', ended_at = clock_timestamp(), message = 'killed' "
         "where status = 'running'"

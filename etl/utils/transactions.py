@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
@@ -89,41 +90,52 @@ def close_connections(settings: Settings) -> None:
 
 
 def _commit(db: Cursor, settings: Settings) -> None:
-    db.execute("select pg_current_xact_id_if_assigned()::text")
-    (transaction_id,) = db.fetchone() or (None,)
     session = db.connection.info.backend_pid
+    mark = _leave_mark(db)
     try:
         db.connection.commit()
     except (psycopg2.OperationalError, psycopg2.InterfaceError):
-        if transaction_id is None or not _was_committed(transaction_id, session, settings):
+        if mark is None or not _was_committed(mark, session, settings):
             raise
-        log.warning("the connection was lost while committing; the server says: %s is committed", transaction_id)
+        log.warning("the connection was lost while committing; the server has the transaction all the same")
+
+
+def _leave_mark(db: Cursor) -> str | None:
+    """Leave a row by which a transaction that has written something is known afterwards.
+
+    Its number would not do: after a crash the server gives numbers again whose transactions it has no record of.
+    """
+    db.execute("select pg_current_xact_id_if_assigned() is not null and to_regclass('meta.commit_marks') is not null")
+    if db.fetchone() != (True,):
+        return None
+    mark = str(uuid.uuid4())
+    db.execute("insert into meta.commit_marks (mark) values (%s)", (mark,))
+    return mark
 
 
 @patient()
-def _was_committed(transaction_id: str, session: int, settings: Settings) -> bool:
+def _was_committed(mark: str, session: int, settings: Settings) -> bool:
     """Ask the server what became of a transaction whose session has lost its connection.
 
     Raises:
         PostgresError: the server cannot tell, not even after a while.
     """
-    _end_session(settings, session)
-    with _question(settings) as db:
-        db.execute("select pg_xact_status(%s::xid8)", (transaction_id,))
-        (status,) = db.fetchone() or (None,)
-    if status not in ("committed", "aborted"):
+    if not _end_session(settings, session):
         raise PostgresError(
-            f"transaction {transaction_id} is {status or 'unknown'} after the connection was lost while committing",
+            f"session {session} is still at work after the connection was lost while committing",
             hint="run again: what was committed is found, the rest is done",
-            transient=status == "in progress",
+            transient=True,
         )
-    return bool(status == "committed")
+    with _question(settings) as db:
+        db.execute("select exists (select from meta.commit_marks where mark = %s)", (mark,))
+        return db.fetchone() == (True,)
 
 
-def _end_session(settings: Settings, session: int) -> None:
+def _end_session(settings: Settings, session: int) -> bool:
     """End a session of ours that has lost its connection: the server may not have noticed, and would keep its locks.
 
-    Should its number have gone to another session of the pipeline meanwhile, that one is tried again.
+    Should its number have gone to another session of the pipeline meanwhile, that one is tried again. Returns False
+    when it is still there after five seconds.
     """
     with _question(settings) as db:
         db.execute(
@@ -131,6 +143,7 @@ def _end_session(settings: Settings, session: int) -> None:
             "where pid = %s and usename = current_user and application_name = current_setting('application_name')",
             (session,),
         )
+        return db.fetchall() in ([], [(True,)])
 
 
 @contextmanager

@@ -66,6 +66,12 @@ create table if not exists meta.table_loads (
     loaded_at           timestamptz not null default clock_timestamp()
 );
 
+-- Grain: one row per transaction of the run at work, or the last one, that has written something. Who lost the connection
+-- while committing finds out here whether the commit was heard.
+create table if not exists meta.commit_marks (
+    mark                uuid primary key
+);
+
 -- Fires once for each statement that changes a table's rows. What other hands change is another load from then on, and not
 -- the pipeline's: the next run fills it again. The pipeline enters its own loads after their last statement.
 create or replace function meta.note_change() returns trigger

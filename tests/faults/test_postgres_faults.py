@@ -142,7 +142,10 @@ OWNS_THE_BOOKS = (
     "grant {role} to {owner}",
     "grant create on database {database} to {role}",
     "alter schema meta owner to {role}",
-    *(f"alter table meta.{table} owner to {{role}}" for table in ("pipeline_runs", "ingested_files", "table_loads")),
+    *(
+        f"alter table meta.{table} owner to {{role}}"
+        for table in ("pipeline_runs", "ingested_files", "table_loads", "commit_marks")
+    ),
     "alter sequence meta.load_ids owner to {role}",
     "alter function meta.note_change owner to {role}",
 )
