@@ -44,6 +44,9 @@ log = logging.getLogger(__name__)
 
 Loads = Mapping[str, TableLoad]
 
+LOOKUPS = {"staging.leads_by_email": "email_key", "staging.leads_by_phone": "phone_key"}
+"""The tables in which the days look up their leads, and by what."""
+
 
 @dataclass(frozen=True)
 class DayMatch:
@@ -103,7 +106,10 @@ def make_lookups(settings: Settings, run_id: str) -> None:
     with transaction(settings) as db:
         hold_the_run(db, run_id)
         db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
-        run_sql(db, "gold/create_lead_lookups.sql")
+        run_sql(db, "gold/create_lead_keys.sql")
+        for lookup, key in LOOKUPS.items():
+            run_sql(db, "gold/create_lead_lookup.sql", lookup=table_name(lookup), key=sql.Identifier(key))
+        db.execute("drop table staging.lead_keys")
 
 
 @patient()
@@ -159,7 +165,8 @@ def publish(settings: Settings, run_id: str, matched: Iterable[DayMatch]) -> Non
                 facts=match.scenarios,
             )
         run_checks(db, [GOLD_HAS_EVERY_ROW])
-        db.execute("drop table staging.leads_by_email, staging.leads_by_phone")
+        for lookup in LOOKUPS:
+            db.execute(sql.SQL("drop table {}").format(table_name(lookup)))
 
 
 if __name__ == "__main__":

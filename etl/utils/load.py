@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -43,7 +43,8 @@ def copy_in(db: Cursor, table: str, frame: pd.DataFrame) -> int:
 
 def copy_out(db: Cursor, table: str) -> pd.DataFrame:
     """COPY a table's rows into a frame of text, NULL as `pd.NA`."""
-    return _copy_out(db, sql.SQL("copy {} to stdout (format csv, header)").format(table_name(table)), table)
+    command = sql.SQL("copy {} to stdout (format csv, header)").format(table_name(table))
+    return _copy_out(db, command, table_columns(db, table))
 
 
 def copy_out_pieces(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
@@ -53,14 +54,15 @@ def copy_out_pieces(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
     """
     db.execute("select pg_relation_size(%s) / current_setting('block_size')::int", (table,))
     (pages,) = db.fetchone() or (0,)
+    columns = table_columns(db, table)
     for first in range(0, max(pages, 1), PAGES_AT_ONCE):
         command = sql.SQL(
             "copy (select * from {} where ctid >= {} and ctid < {}) to stdout (format csv, header)"
         ).format(table_name(table), sql.Literal(f"({first},0)"), sql.Literal(f"({first + PAGES_AT_ONCE},0)"))
-        yield _copy_out(db, command, table)
+        yield _copy_out(db, command, columns)
 
 
-def _copy_out(db: Cursor, command: sql.Composable, table: str) -> pd.DataFrame:
+def _copy_out(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> pd.DataFrame:
     sink = io.BytesIO()
     db.copy_expert(command, sink, size=1 << 20)
     content = sink.getbuffer()
@@ -70,7 +72,7 @@ def _copy_out(db: Cursor, command: sql.Composable, table: str) -> pd.DataFrame:
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(content)),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(table_columns(db, table), pa.string()),
+                column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 null_values=[""],

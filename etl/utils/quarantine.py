@@ -12,7 +12,7 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.day_tables import create_text_table
 from etl.utils.load import copy_in
-from etl.utils.state import staged_rejected_table
+from etl.utils.state import REJECTED_ROWS, staged_rejected_table
 from etl.utils.transactions import table_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, ste
 def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
     """Enter rejected rows of one step."""
     if len(rejected):
-        copy_in(db, "silver.rejected_rows", rejected.assign(run_id=run_id, step=step))
+        copy_in(db, REJECTED_ROWS, rejected.assign(run_id=run_id, step=step))
 
 
 def forget_rejected(db: Cursor, day: Day | None, step: int) -> None:

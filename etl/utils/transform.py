@@ -138,7 +138,7 @@ def count_untypable(raw: pd.DataFrame) -> int:
 
     Only rows that look odd at the first glance are looked at closely: on a good file that is a twentieth of the work.
     """
-    cell = {name: text_array(raw[name]) for name in (*IDS, "APPT_DATE", "Set", "Demo", *LONG_TEXTS)}
+    cell = {name: text_array(raw[name]) for name in ("LEADNUMBER", "APPT_DATE", "Set", "Demo", *LONG_TEXTS)}
     too_long = (pc.greater(pc.binary_length(cell[name]), MAX_LENGTH[SILVER_NAMES[name]]) for name in LONG_TEXTS)
     odd = _any_of(
         len(raw),

@@ -138,7 +138,15 @@ def connect_postgres(settings: Settings) -> Connection:
         user=settings.postgres_user,
         password=settings.postgres_password.get_secret_value(),
         dbname=settings.postgres_db,
-        **_connection_options(),
+        connect_timeout=10,
+        application_name="homebuddy-leads-etl",
+        client_encoding="utf8",
+        options=" ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+        # A server that does not answer any more is noticed after a minute.
+        keepalives_idle=30,
+        keepalives_interval=10,
+        keepalives_count=3,
+        tcp_user_timeout=60_000,
     )
     return connection
 
@@ -146,34 +154,10 @@ def connect_postgres(settings: Settings) -> Connection:
 @lru_cache(maxsize=4)
 def postgres_engine(settings: Settings) -> Engine:
     """A SQLAlchemy engine on the warehouse, for `pandas.read_sql` in notebooks: one per process and settings."""
-    from sqlalchemy import URL, create_engine
+    from sqlalchemy import create_engine
 
-    return create_engine(
-        # The driver is named: SQLAlchemy 2.1 would pick psycopg 3 for a bare `postgresql://`.
-        URL.create(
-            "postgresql+psycopg2",
-            username=settings.postgres_user,
-            password=settings.postgres_password.get_secret_value(),
-            host=settings.postgres_host,
-            port=settings.postgres_port,
-            database=settings.postgres_db,
-        ),
-        connect_args=_connection_options(),
-    )
-
-
-def _connection_options() -> dict[str, Any]:
-    return {
-        "connect_timeout": 10,
-        "application_name": "homebuddy-leads-etl",
-        "client_encoding": "utf8",
-        "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
-        # A server that does not answer any more is noticed after a minute.
-        "keepalives_idle": 30,
-        "keepalives_interval": 10,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 60_000,
-    }
+    # The driver is named: SQLAlchemy 2.1 would pick psycopg 3 for a bare `postgresql://`.
+    return create_engine("postgresql+psycopg2://", creator=lambda: connect_postgres(settings))
 
 
 _SESSION = {

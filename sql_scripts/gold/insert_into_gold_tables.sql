@@ -2,7 +2,7 @@
 --
 -- The rows are those of: snapshots left join leads on e-mail hash or phone hash. Written as two equi-joins, because the
 -- literal OR is a nested loop. Hashes compare trimmed and in lower case; an empty or NULL hash matches nothing. The leads
--- are looked up in the tables that create_lead_lookups.sql has made.
+-- are looked up in the tables that create_lead_lookup.sql has made.
 
 insert into {gold_day} (
     lead_uuid, lead_number, email_hash, phone_hash, city, state, zip, appt_date, set, demo, dispo, job_status, location,

@@ -1,0 +1,33 @@
+-- The leads as step 6 looks them up by {key}: {lookup}. Made anew for each run, gone when gold is published.
+--
+-- Grain: one row per key. A key of one lead has `lead` and `lead_uuid`; a key that several leads share has `leads` and
+-- `lead_uuids` instead. create_lead_keys.sql says what a key is, and a `lead`.
+
+drop table if exists {lookup};
+
+create table {lookup} as
+with keys as (
+    select {key}, count(*) as lead_count, min(lead) as lead, min(lead_uuid) as lead_uuid
+    from staging.lead_keys
+    where {key} is not null
+    group by {key}
+),
+
+shared as (
+    select {key}, array_agg(lead) as leads, array_agg(lead_uuid) as lead_uuids
+    from staging.lead_keys
+    where {key} in (select {key} from keys where lead_count > 1)
+    group by {key}
+)
+
+select
+    {key},
+    case when lead_count = 1 then lead end as lead,
+    case when lead_count = 1 then lead_uuid end as lead_uuid,
+    leads,
+    lead_uuids
+from keys
+left join shared using ({key});
+
+-- Tells the planner that a key stands there once, and how many there are: else it would sort the snapshots.
+create unique index on {lookup} ({key});
