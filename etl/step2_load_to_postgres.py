@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from etl.utils.ahead import one_ahead
 from etl.utils.day_tables import create_staged_day, empty_table, lock_for_publishing, publish_day
 from etl.utils.errors import DataRefusedError, shorten
 from etl.utils.extract import RejectedLine, Snapshot, read_leads, read_snapshot_pieces
@@ -159,7 +160,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             hold_the_run(db, run_id)
             create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
             rejected: list[RejectedLine] = []
-            for piece in read_snapshot_pieces(raw, file, extraction_date, PIECE_SIZE):
+            for piece in one_ahead(read_snapshot_pieces(raw, file, extraction_date, PIECE_SIZE)):
                 copy_in(db, table, piece.rows)
                 rejected += piece.rejected
                 staged = staged.with_piece(piece)

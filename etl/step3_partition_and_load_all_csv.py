@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from etl.utils.ahead import one_ahead
 from etl.utils.day_tables import create_text_table, empty_table
 from etl.utils.errors import DataRefusedError
 from etl.utils.load import copy_in, copy_out, copy_out_pieces
@@ -48,7 +49,6 @@ log = logging.getLogger(__name__)
 class DayClean:
     """What became of the bronze rows of one table."""
 
-    rows_in: int = 0
     rows: int = 0
     rejected: int = 0
     separators: int = 0
@@ -67,15 +67,16 @@ def run(context: RunContext) -> StepResult:
     clean = partial(clean_day, context.settings, context.run_id)
     cleaned = context.for_each(clean, pending, rows=lambda day: day.rows)
     refused = []
-    if leads is not None and (context.full_refresh or not _is_done(leads, done)):
+    pending_leads = [leads] if leads and (context.full_refresh or not _is_done(leads, done)) else []
+    for load in pending_leads:
         try:
-            cleaned.append(clean_leads(context.settings, context.run_id, leads))
+            cleaned.append(clean_leads(context.settings, context.run_id, load))
         except DataRefusedError as refusal:
             refused.append(refusal)
 
     # --- what came of it --------------------------------------------------------------------------
     return StepResult(
-        rows_in=sum(day.rows_in for day in cleaned),
+        rows_in=sum(load.row_count for load in pending + pending_leads),
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum(day.rejected for day in cleaned),
         facts={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
@@ -107,16 +108,16 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
     table = cleaned_day_table(bronze.day)
     done = DayClean()
-    with transaction(settings) as db:
+    with transaction(settings) as db, transaction(settings) as reader:
         hold_the_run(db, run_id)
         forget_rejected(db, bronze.day, step=3)
-        for number, raw in enumerate(copy_out_pieces(db, bronze.table)):
-            clean = clean_csv(raw)
+        pieces = copy_out_pieces(reader, bronze.table)
+        for number, clean in enumerate(one_ahead(map(clean_csv, pieces))):
             if number == 0:
                 create_text_table(db, table, list(clean.rows.columns))
             copy_in(db, table, clean.rows)
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
-            done += DayClean(len(raw), len(clean.rows), len(clean.rejected), clean.separators)
+            done += DayClean(len(clean.rows), len(clean.rejected), clean.separators)
         record_load(
             db,
             table=table,
@@ -166,7 +167,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     if any(clean.report):
         log.warning("leads left out: %d lack an id, %d stand there twice", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
-    return DayClean(bronze.row_count, rows, len(rejected))
+    return DayClean(rows, len(rejected))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
     GOLD_MATCHING,
+    LEAD_LOOKUPS,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
     TableLoad,
@@ -69,7 +70,7 @@ def run(context: RunContext) -> StepResult:
 
     # --- match and publish ------------------------------------------------------------------------
     if pending:
-        make_lookups(context.settings, context.run_id)
+        make_lookups(context, leads)
     match = partial(match_day, context.settings, context.run_id, leads)
     matched = context.for_each(match, pending, rows=lambda day: day.rows)
     if matched:
@@ -101,15 +102,34 @@ def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad])
 
 
 @patient()
-def make_lookups(settings: Settings, run_id: str) -> None:
-    """Make the tables in which the days look up their leads."""
-    with transaction(settings) as db:
-        hold_the_run(db, run_id)
+def make_lookups(context: RunContext, leads: TableLoad) -> None:
+    """Make the tables in which the days look up their leads, unless they stand there from a run before."""
+    with transaction(context.settings) as db:
+        hold_the_run(db, context.run_id)
+        standing = current_loads(db, LEAD_LOOKUPS)
+        if not context.full_refresh and all(
+            name in standing and standing[name].built_from == (leads.load_id,) for name in LOOKUPS
+        ):
+            return
         db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
         run_sql(db, "gold/create_lead_keys.sql")
         for lookup, key in LOOKUPS.items():
             run_sql(db, "gold/create_lead_lookup.sql", lookup=table_name(lookup), key=sql.Identifier(key))
+            record_load(
+                db,
+                table=lookup,
+                parent=LEAD_LOOKUPS,
+                run_id=context.run_id,
+                row_count=_count_rows(db, lookup),
+                built_from=[leads.load_id],
+            )
         db.execute("drop table staging.lead_keys")
+
+
+def _count_rows(db: Cursor, table: str) -> int:
+    db.execute(sql.SQL("select count(*) from {}").format(table_name(table)))
+    (rows,) = db.fetchone() or (0,)
+    return int(rows)
 
 
 @patient()
@@ -165,8 +185,6 @@ def publish(settings: Settings, run_id: str, matched: Iterable[DayMatch]) -> Non
                 facts=match.scenarios,
             )
         run_checks(db, [GOLD_HAS_EVERY_ROW])
-        for lookup in LOOKUPS:
-            db.execute(sql.SQL("drop table {}").format(table_name(lookup)))
 
 
 if __name__ == "__main__":

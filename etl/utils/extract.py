@@ -420,14 +420,14 @@ def read_snapshot_pieces(
         if unknown and number == 0:
             log.warning("%s has columns that bronze has not: %s. They are kept in _extra", file, listed(unknown))
         count = len(rows)
-        columns = rows[list(BRONZE_COLUMNS)].assign(
-            _extraction_date=repeated(extraction_date.isoformat(), count),
-            _partition_date=repeated(str(file.day), count),
-            _source_file=repeated(file.key, count),
-            _source_row=pd.arrays.ArrowExtensionArray(text.lines),
-            _extra=rows_as_json(rows[unknown]),
-        )
-        yield Snapshot(columns, text.rejected, text.records)
+        columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
+            "_extraction_date": repeated(extraction_date.isoformat(), count),
+            "_partition_date": repeated(str(file.day), count),
+            "_source_file": repeated(file.key, count),
+            "_source_row": pd.arrays.ArrowExtensionArray(text.lines),
+            "_extra": rows_as_json(rows[unknown]).array,
+        }
+        yield Snapshot(pd.DataFrame(columns, copy=False), text.rejected, text.records)
 
 
 def _name_columns(table: pa.Table) -> pa.Table:

@@ -11,7 +11,8 @@ TEXT = pd.ArrowDtype(pa.string())
 
 def text_array(column: pd.Series) -> pa.Array:
     """A column's cells as one Arrow array of text, whatever kind of text (or missing value) they are."""
-    array = pa.chunked_array(column.astype(TEXT).array.__arrow_array__())
+    text = column if column.dtype == TEXT else column.astype(TEXT)
+    array = pa.chunked_array(text.array.__arrow_array__())
     return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
 
 

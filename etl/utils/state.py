@@ -29,6 +29,8 @@ REJECTED_ROWS = "silver.rejected_rows"
 GOLD_MATCHING = "gold.lead_quality_matching"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Stands for the tables of cleaned text that wait for their types."""
+LEAD_LOOKUPS = "staging.leads"
+"""Stands for the tables in which step 6 looks up leads."""
 LAYERS = (BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_MATCHING)
 
 

@@ -106,11 +106,11 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         kept = pc.invert(dropped)
         columns = {name: column.filter(kept) for name, column in columns.items()}
 
-    entry = parse_moment(columns["ENTRYDATE"].bare)
-    appointment = parse_moment(columns["APPT_DATE"].bare)
+    entered, appointed = columns["ENTRYDATE"].bare, columns["APPT_DATE"].bare
+    moments = parse_moment(pa.concat_arrays([entered, appointed]))  # at once: on a small day it is all fixed cost
     own_state, location = columns["STATE"], columns["location"]
     clean = {
-        "entry_date": columns["ENTRYDATE"].spread(entry.date),
+        "entry_date": columns["ENTRYDATE"].spread(moments.date[: len(entered)]),
         "lead_number": columns["LEADNUMBER"].spread(columns["LEADNUMBER"].bare),
         **{
             SILVER_NAMES[name]: columns[name].spread(columns[name].as_is)
@@ -118,8 +118,8 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         },
         "state": pc.coalesce(own_state.spread(usps_state(own_state.bare)), location.spread(state_of(location.bare))),
         "zip": columns["ZIP"].spread(clean_zip(columns["ZIP"].bare)),
-        "appt_date": columns["APPT_DATE"].spread(appointment.date),
-        "appt_time": columns["APPT_DATE"].spread(appointment.time),
+        "appt_date": columns["APPT_DATE"].spread(moments.date[len(entered) :]),
+        "appt_time": columns["APPT_DATE"].spread(moments.time[len(entered) :]),
         "set": columns["Set"].spread(_as_flag(columns["Set"].bare)),
         "demo": columns["Demo"].spread(_as_flag(columns["Demo"].bare)),
         **{SILVER_NAMES[name]: columns[name].spread(columns[name].as_is) for name in ("Dispo", "JOB_STATUS")},
@@ -359,9 +359,14 @@ def _numbers(parts: pa.StructArray, name: str) -> np.ndarray:
     return numbers
 
 
+_NOTHING_REJECTED = pa.schema([(name, pa.string()) for name in (*LINEAGE, "reason", "raw_row")]).empty_table()
+
+
 def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, faults: dict[str, pa.Array]) -> pd.DataFrame:
     """Name all that is wrong with each rejected row, and keep the row itself as JSON."""
     positions = np.flatnonzero(_known(rejected))
+    if not len(positions):
+        return text_frame(_NOTHING_REJECTED)
     rows = raw.iloc[positions].reset_index(drop=True)
     wrong = {reason: _known(mask)[positions] for reason, mask in faults.items()}
     reasons = ["; ".join(reason for reason in wrong if wrong[reason][row]) for row in range(len(positions))]

@@ -1,4 +1,4 @@
--- The leads as step 6 looks them up by {key}: {lookup}. Made anew for each run, gone when gold is published.
+-- The leads as step 6 looks them up by {key}: {lookup}. Kept from run to run, until the leads change.
 --
 -- Grain: one row per key. A key of one lead has `lead` and `lead_uuid`; a key that several leads share has `leads` and
 -- `lead_uuids` instead. create_lead_keys.sql says what a key is, and a `lead`.

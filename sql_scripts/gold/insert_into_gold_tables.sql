@@ -1,8 +1,8 @@
 -- gold.lead_quality_matching for one day: the snapshot rows of {partition_date}, matched and graded, go into {gold_day}.
 --
 -- The rows are those of: snapshots left join leads on e-mail hash or phone hash. Written as two equi-joins, because the
--- literal OR is a nested loop. Hashes compare trimmed and in lower case; an empty or NULL hash matches nothing. The leads
--- are looked up in the tables that create_lead_lookup.sql has made.
+-- literal OR is a nested loop. Hashes compare trimmed and in lower case; an empty or NULL hash matches nothing: the tables
+-- that create_lead_lookup.sql has made, in which the leads are looked up, have no such key.
 
 insert into {gold_day} (
     lead_uuid, lead_number, email_hash, phone_hash, city, state, zip, appt_date, set, demo, dispo, job_status, location,
@@ -12,8 +12,8 @@ insert into {gold_day} (
 with snapshots as (
     select
         *,
-        nullif(lower(btrim(email_hash, e' \t\n\r\f\x0b')), '') as email_key,
-        nullif(lower(btrim(phone_hash, e' \t\n\r\f\x0b')), '') as phone_key
+        lower(btrim(email_hash, e' \t\n\r\f\x0b')) as email_key,
+        lower(btrim(phone_hash, e' \t\n\r\f\x0b')) as phone_key
     from silver.stg_csv_snapshots
     where _partition_date = {partition_date}
     offset 0 -- so that the keys are made once a row, not at every use
@@ -33,36 +33,19 @@ matched as (
         select
             coalesce(e.lead_uuid, p.lead_uuid) as lead_uuid,
             e.lead is not null as email_match,
-            p.lead is not null and coalesce(e.lead = p.lead, true) as phone_match
-        where e.leads is null and p.leads is null
+            p.lead is not null as phone_match
+        where coalesce(e.lead = p.lead, e.leads is null and p.leads is null)
         union all
-        -- The e-mail is one lead's, the phone another's.
+        -- Several leads: all that the e-mail finds, and all that the phone finds.
         select
-            p.lead_uuid,
-            false as email_match,
-            true as phone_match
-        where e.lead <> p.lead
-        union all
-        -- Several leads share the e-mail or the phone: all that the e-mail finds,
-        select
-            by_email.lead_uuid,
-            true as email_match,
-            coalesce(by_email.lead = any(coalesce(p.leads, array[p.lead])), false) as phone_match
+            coalesce(by_email.lead_uuid, by_phone.lead_uuid) as lead_uuid,
+            by_email.lead is not null as email_match,
+            by_phone.lead is not null as phone_match
         from unnest(coalesce(e.leads, array[e.lead]), coalesce(e.lead_uuids, array[e.lead_uuid]))
             as by_email (lead, lead_uuid)
-        where (e.leads is not null or p.leads is not null) and by_email.lead is not null
-        union all
-        -- and all that only the phone finds.
-        select
-            by_phone.lead_uuid,
-            false as email_match,
-            true as phone_match
-        from unnest(coalesce(p.leads, array[p.lead]), coalesce(p.lead_uuids, array[p.lead_uuid]))
-            as by_phone (lead, lead_uuid)
-        where
-            (e.leads is not null or p.leads is not null)
-            and by_phone.lead is not null
-            and (by_phone.lead = any(coalesce(e.leads, array[e.lead]))) is not true
+        full join unnest(coalesce(p.leads, array[p.lead]), coalesce(p.lead_uuids, array[p.lead_uuid]))
+            as by_phone (lead, lead_uuid) using (lead)
+        where not coalesce(e.lead = p.lead, e.leads is null and p.leads is null) and lead is not null
     ) as matches
 )
 
