@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PIECE_SIZE = 8 << 20
+PIECE_SIZE = 4 << 20
 """Bytes of a file that are parsed, rendered and sent together: what a file takes of memory beside its own size."""
 
 
@@ -103,20 +103,22 @@ def run(context: RunContext) -> StepResult:
     _check_calendar(books.files, snapshots)
     pending = [file for file in snapshots if context.full_refresh or not books.has(file, bronze_day_table(file.day))]
 
-    # --- stage, judge, publish --------------------------------------------------------------------
+    # --- the leads first, because the days can use again what memory they take at once ---------------
+    leads_rows, refused_leads = 0, []
+    if context.full_refresh or not books.has(leads, BRONZE_LEADS):
+        try:
+            leads_rows = load_leads(settings, run_id, context.extraction_date, leads)
+        except DataRefusedError as refusal:
+            refused_leads.append(refusal)
+
+    # --- the days: stage, judge, publish --------------------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
     staged = context.for_each(stage, pending, rows=lambda file: file.rows)
     judged = judge(staged, books.tables.values(), settings)
     accepted = [file for file in judged if file.records and not file.refused]
     if staged:
         publish(settings, run_id, accepted)
-    refused = [file.refused for file in judged if file.refused]
-    leads_rows = 0
-    if context.full_refresh or not books.has(leads, BRONZE_LEADS):
-        try:
-            leads_rows = load_leads(settings, run_id, context.extraction_date, leads)
-        except DataRefusedError as refusal:
-            refused.append(refusal)
+    refused = [file.refused for file in judged if file.refused] + refused_leads
 
     # --- what came of it --------------------------------------------------------------------------
     for key in sorted(books.files.keys() - keys - {leads.key}):

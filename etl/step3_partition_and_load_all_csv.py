@@ -63,16 +63,16 @@ def run(context: RunContext) -> StepResult:
     leads = bronze.pop(BRONZE_LEADS, None)
     pending = [load for load in bronze.values() if context.full_refresh or not _is_done(load, done)]
 
-    # --- clean ------------------------------------------------------------------------------------
-    clean = partial(clean_day, context.settings, context.run_id)
-    cleaned = context.for_each(clean, pending, rows=lambda day: day.rows)
-    refused = []
+    # --- clean: the leads first, because the days can use again what memory they take at once ------
     pending_leads = [leads] if leads and (context.full_refresh or not _is_done(leads, done)) else []
+    cleaned, refused = [], []
     for load in pending_leads:
         try:
             cleaned.append(clean_leads(context.settings, context.run_id, load))
         except DataRefusedError as refusal:
             refused.append(refusal)
+    clean = partial(clean_day, context.settings, context.run_id)
+    cleaned += context.for_each(clean, pending, rows=lambda day: day.rows)
 
     # --- what came of it --------------------------------------------------------------------------
     return StepResult(

@@ -66,14 +66,18 @@ def type_day(settings: Settings, run_id: str, cleaned: TableLoad) -> int:
         hold_the_run(db, run_id)
         empty_table(db, table)
         rows = run_sql(
-            db, "silver/apply_silver_types.sql", silver_day=table_name(table), cleaned_day=table_name(cleaned.table)
+            db,
+            "silver/apply_silver_types.sql",
+            silver_day=table_name(table),
+            cleaned_day=table_name(cleaned.table),
+            partition_date=sql.Literal(cleaned.day.date),
         )
         if rows != cleaned.row_count:
             raise CheckFailedError(
                 f"{table} took {rows} of {cleaned.row_count} cleaned rows", hint="run again with --full-refresh"
             )
-        # Step 6 must know how many rows there are: it would look up each of them in turn. One column is enough for that,
-        # and leaves the rest to autovacuum.
+        # Step 6 must know how many rows there are: it would look up each of them in turn. One column is enough for
+        # that, and leaves the rest to autovacuum.
         db.execute(sql.SQL("analyze {} (_partition_date)").format(table_name(table)))
         db.execute(sql.SQL("drop table {}").format(table_name(cleaned.table)))
         forget_load(db, cleaned.table)

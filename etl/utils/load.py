@@ -19,8 +19,8 @@ from etl.utils.transactions import table_name
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
-PAGES_AT_ONCE = 2048
-"""Pages of a table that are copied out together: 16 MB, some 50,000 rows of bronze."""
+PAGES_AT_ONCE = 1024
+"""Pages of a table that are copied out together: 8 MB, some 25,000 rows of bronze."""
 
 COPY_ROWS_AT_ONCE = 50_000
 """Rows rendered as CSV before they are sent: about 15 MB, whatever the size of the day."""

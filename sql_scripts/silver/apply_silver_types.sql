@@ -1,4 +1,4 @@
--- Silver's types for one day: cleaned text from {cleaned_day} goes into {silver_day}, a partition of the typed
+-- Silver's types for one day, {partition_date}: cleaned text from {cleaned_day} goes into {silver_day}, a partition of the typed
 -- silver.stg_csv_snapshots. Texts are not cast but assigned, because a cast would cut a value that is too long in silence.
 
 insert into {silver_day} (
@@ -21,5 +21,5 @@ select
     job_status,
     location,
     _extraction_date::date,
-    _partition_date::date
+    {partition_date}
 from {cleaned_day};
