@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run test faults bench lint format requirements clean
+.PHONY: help demo demo-stop run test faults bench dictionary lint format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,14 +28,19 @@ faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connec
 bench: $(VENV)/run.installed ## Measure the pipeline, a DuckDB script and the COPY floor (an hour): docs/performance.md
 	$(BIN)/python -m benchmarks.bench --write docs/performance.md $(BENCH)
 
-lint: $(VENV)/dev.installed ## Check style and types
+dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md from the database's own comments
+	$(BIN)/python -m docs.data_dictionary
+
+lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql_scripts
 
 format: $(VENV)/dev.installed ## Bring the code into its standard form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/sqlfluff fix --quiet sql_scripts
 
 requirements: $(VENV)/dev.installed ## Compile requirements*.in into the pinned requirements*.txt
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \

@@ -1,19 +1,45 @@
-"""Step 5: the tables and views of gold. Made only where they are not there yet; views follow their definition."""
+"""Step 5: the tables and views of gold. Made where they are not there yet, or when their definition has changed.
+
+Gold can be lost as a whole: its schema comes back here, too, and BI tools may read it again.
+"""
 
 from __future__ import annotations
 
+from psycopg2 import sql
+
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
-from etl.utils.transactions import run_sql, transaction
+from etl.utils.state import GOLD_MATCHING, define
+from etl.utils.transactions import run_sql, table_name, transaction
 
-SCRIPTS = ("gold/create_gold_tables.sql", "gold/create_gold_views.sql")
+FUNNELS = {
+    "gold.conversion_funnel_per_day": (
+        "_partition_date",
+        GOLD_MATCHING,
+        "Where do leads get lost, day by day? One row per day, of the leads in its snapshot.",
+        "Day of the snapshot.",
+    ),
+}
+"""View → the column that it counts by, the rows it counts, the question it answers, and what the column is."""
 
 
 @patient()
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
-        for script in SCRIPTS:
-            run_sql(db, script)
+        run_sql(db, "schemas/create_schemas.sql")
+        run_sql(db, "schemas/admit_bi_reader.sql")
+        define(db, "gold/create_gold_tables.sql")
+        define(db, "gold/create_gold_views.sql")
+        for view, (key, rows, question, of_key) in FUNNELS.items():
+            define(
+                db,
+                "gold/create_funnel_view.sql",
+                view=table_name(view),
+                key=sql.Identifier(key),
+                rows=table_name(rows),
+                question=sql.Literal(question),
+                of_key=sql.Literal(of_key),
+            )
     return StepResult()
 
 

@@ -26,7 +26,7 @@ def create_staged_day(db: Cursor, parent: str, staged: str, partition_value: str
     """Make an empty table of the shape of `parent`, to be filled aside and published by `publish_day`."""
     db.execute(
         sql.SQL(
-            "drop table if exists {staged}; create table {staged} (like {parent} including all, "
+            "drop table if exists {staged}; create table {staged} (like {parent} including all excluding comments, "
             # says what the partition bound will say, so that attaching need not read the rows again
             "constraint one_day check (_partition_date is not null and _partition_date = {value}))"
         ).format(staged=table_name(staged), parent=table_name(parent), value=sql.Literal(partition_value))

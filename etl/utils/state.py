@@ -5,7 +5,9 @@ They are written in the transaction that fills the table, so they cannot disagre
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,7 +18,7 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.source import SourceObject
-from etl.utils.transactions import run_sql
+from etl.utils.transactions import run_sql, script_text
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -252,6 +254,32 @@ def clear_staging(db: Cursor) -> None:
 def forget_load(db: Cursor, table: str) -> None:
     """Strike a table out of the books: it is gone, or its rows moved on."""
     db.execute("delete from meta.table_loads where table_name = %s", (table,))
+
+
+# --- definitions ----------------------------------------------------------------------------------
+
+
+def define(db: Cursor, script: str, **names: sql.Composable) -> None:
+    """Carry out a script of definitions (tables, views, comments), unless it was, and all that it makes is there."""
+    text = script_text(script, **names).as_string(db)
+    filled_in = " ".join([script, *(names[name].as_string(db) for name in sorted(names))])
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    db.execute(
+        "select true from meta.definitions where script = %s and digest = %s "
+        "and not exists (select from unnest(objects) as object where to_regclass(object) is null)",
+        (filled_in, digest),
+    )
+    if db.fetchone():
+        return
+    db.execute(text)
+    db.execute(
+        "insert into meta.definitions (script, digest, objects) values (%s, %s, %s) "
+        "on conflict (script) do update set digest = excluded.digest, objects = excluded.objects",
+        (filled_in, digest, _MADE.findall(text)),
+    )
+
+
+_MADE = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
 
 
 # --- source files ---------------------------------------------------------------------------------

@@ -201,11 +201,17 @@ def table_name(qualified: str) -> sql.Identifier:
 
 
 def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
-    """Execute a file of sql_scripts/, its `{placeholders}` filled with quoted names or literals. Returns its rows."""
-    db.execute(sql.SQL(_script_text(script)).format(**names) if names else _script_text(script))
+    """Execute a file of sql_scripts/. Returns the rows of its last statement."""
+    db.execute(script_text(script, **names))
     return db.rowcount
 
 
+def script_text(script: str, **names: sql.Composable) -> sql.Composable:
+    """A file of sql_scripts/, its `{placeholders}` filled with quoted names or literals."""
+    text = sql.SQL(_read_script(script))
+    return text.format(**names) if names else text
+
+
 @cache
-def _script_text(script: str) -> str:
+def _read_script(script: str) -> str:
     return (SQL_SCRIPTS / script).read_text(encoding="utf-8")

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     postgres_db: str
     postgres_host: str
     postgres_port: int = Field(default=5432, ge=1, le=65535)
+    bi_reader_password: SecretStr | None = None
 
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None

@@ -7,25 +7,33 @@ drop table if exists {lookup};
 
 create table {lookup} as
 with keys as (
-    select {key}, count(*) as lead_count, min(lead) as lead, min(lead_uuid) as lead_uuid
+    select
+        {key},
+        count(*) as lead_count,
+        min(lead) as lead,
+        min(lead_uuid) as lead_uuid
     from staging.lead_keys
     where {key} is not null
     group by {key}
 ),
 
 shared as (
-    select {key}, array_agg(lead) as leads, array_agg(lead_uuid) as lead_uuids
+    select
+        lead_keys.{key},
+        array_agg(lead_keys.lead) as leads,
+        array_agg(lead_keys.lead_uuid) as lead_uuids
     from staging.lead_keys
-    where {key} in (select {key} from keys where lead_count > 1)
-    group by {key}
+    inner join keys using ({key})
+    where keys.lead_count > 1
+    group by lead_keys.{key}
 )
 
 select
-    {key},
-    case when lead_count = 1 then lead end as lead,
-    case when lead_count = 1 then lead_uuid end as lead_uuid,
-    leads,
-    lead_uuids
+    keys.{key},
+    case when keys.lead_count = 1 then keys.lead end as lead,
+    case when keys.lead_count = 1 then keys.lead_uuid end as lead_uuid,
+    shared.leads,
+    shared.lead_uuids
 from keys
 left join shared using ({key});
 

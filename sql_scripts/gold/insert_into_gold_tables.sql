@@ -16,7 +16,8 @@ with snapshots as (
         lower(btrim(phone_hash, e' \t\n\r\f\x0b')) as phone_key
     from silver.stg_csv_snapshots
     where _partition_date = {partition_date}
-    offset 0 -- so that the keys are made once a row, not at every use
+    -- So that the keys are made once a row, not at every use.
+    offset 0 -- noqa: AM09
 ),
 
 matched as (
@@ -41,10 +42,13 @@ matched as (
             coalesce(by_email.lead_uuid, by_phone.lead_uuid) as lead_uuid,
             by_email.lead is not null as email_match,
             by_phone.lead is not null as phone_match
-        from unnest(coalesce(e.leads, array[e.lead]), coalesce(e.lead_uuids, array[e.lead_uuid]))
-            as by_email (lead, lead_uuid)
-        full join unnest(coalesce(p.leads, array[p.lead]), coalesce(p.lead_uuids, array[p.lead_uuid]))
-            as by_phone (lead, lead_uuid) using (lead)
+        from
+            unnest(coalesce(e.leads, array[e.lead]), coalesce(e.lead_uuids, array[e.lead_uuid]))
+                as by_email (lead, lead_uuid)
+        full join
+            unnest(coalesce(p.leads, array[p.lead]), coalesce(p.lead_uuids, array[p.lead_uuid]))
+                as by_phone (lead, lead_uuid)
+            using (lead)
         where not coalesce(e.lead = p.lead, e.leads is null and p.leads is null) and lead is not null
     ) as matches
 )
@@ -63,16 +67,16 @@ select
     dispo,
     job_status,
     location,
-    set is not distinct from 1 as appointment_scheduled,
-    demo is not distinct from 1 as demo_scheduled,
+    coalesce(matched.set = 1, false) as appointment_scheduled,
+    coalesce(demo = 1, false) as demo_scheduled,
     email_match,
     phone_match,
     _extraction_date,
     _partition_date,
     null as conversion_rate,
     case
-        when set = 1 and demo = 1 then 'High Quality'
-        when set = 1 then 'Medium Quality'
+        when matched.set = 1 and demo = 1 then 'High Quality'
+        when matched.set = 1 then 'Medium Quality'
         else 'Low Quality'
     end as lead_quality_flag
 from matched;

@@ -7,17 +7,17 @@ create sequence if not exists meta.load_ids;
 
 -- Grain: one row per run.
 create table if not exists meta.pipeline_runs (
-    run_id              uuid primary key,
-    started_at          timestamptz not null default clock_timestamp(),
-    ended_at            timestamptz,
-    status              text not null default 'running',
-    exit_code           int,
-    version             text not null,
-    arguments           jsonb not null,
-    steps               jsonb,
-    rows_per_table      jsonb,
-    checks              jsonb,  -- promises about the tables that do not hold, and are no fault
-    message             text,
+    run_id uuid primary key,
+    started_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz,
+    status text not null default 'running',
+    exit_code int,
+    version text not null,
+    arguments jsonb not null,
+    steps jsonb,
+    rows_per_table jsonb,
+    checks jsonb,
+    message text,
     constraint pipeline_runs_status check (status in ('running', 'complete', 'failed', 'refused', 'aborted'))
 );
 
@@ -32,44 +32,52 @@ $$;
 
 -- Grain: one row per S3 object that stands in bronze. The same key, ETag and size are loaded once.
 create table if not exists meta.ingested_files (
-    s3_key              text primary key,
-    bucket              text not null,
-    etag                text not null,
-    size_bytes          bigint not null,
-    file_number         int,
-    partition_date      date,
-    table_name          text not null,
-    record_count        bigint not null,
-    bronze_rows         bigint not null,
-    rejected_lines      bigint not null,
-    run_id              uuid not null,
-    ingested_at         timestamptz not null default clock_timestamp()
+    s3_key text primary key,
+    bucket text not null,
+    etag text not null,
+    size_bytes bigint not null,
+    file_number int,
+    partition_date date,
+    table_name text not null,
+    record_count bigint not null,
+    bronze_rows bigint not null,
+    rejected_lines bigint not null,
+    run_id uuid not null,
+    ingested_at timestamptz not null default clock_timestamp()
 );
 
 -- Grain: one row per table that a step fills as a whole (a day's table in a layer, the leads): what stands in it, and which
 -- loads it was made from. A table is current when its inputs are the ones that stand here, and nobody has dropped it or
 -- changed its rows since.
 create table if not exists meta.table_loads (
-    table_name          text primary key,
-    parent_table        text not null,  -- the table that readers ask: itself, or what this is a partition of
-    partition_date      date,
-    file_number         int,
-    load_id             bigint not null,
-    built_from          bigint[] not null,
-    table_oid           oid not null,
-    changed             boolean not null default false,     -- by other hands, since it was loaded
-    row_count           bigint not null,
-    rejected_count      bigint not null default 0,
-    separator_count     bigint not null default 0,
-    facts               jsonb not null default '{}',
-    run_id              uuid not null,
-    loaded_at           timestamptz not null default clock_timestamp()
+    table_name text primary key,
+    parent_table text not null,
+    partition_date date,
+    file_number int,
+    load_id bigint not null,
+    built_from bigint[] not null,
+    table_oid oid not null,
+    changed boolean not null default false,
+    row_count bigint not null,
+    rejected_count bigint not null default 0,
+    separator_count bigint not null default 0,
+    facts jsonb not null default '{}',
+    run_id uuid not null,
+    loaded_at timestamptz not null default clock_timestamp()
 );
 
 -- Grain: one row per transaction of the run at work, or the last one, that has written something. Who lost the connection
 -- while committing finds out here whether the commit was heard.
 create table if not exists meta.commit_marks (
-    mark                uuid primary key
+    mark uuid primary key
+);
+
+-- Grain: one row per script of definitions (tables, views, comments) that was carried out. It is carried out again when its
+-- text changes, or when something that it makes is gone; else it would wait, at each run, for who reads its views.
+create table if not exists meta.definitions (
+    script text primary key,
+    digest text not null,
+    objects text[] not null
 );
 
 -- Fires once for each statement that changes a table's rows. What other hands change is another load from then on, and not

@@ -6,8 +6,12 @@ comment on schema bronze is 'Raw: the rows of the source files as text, each tra
 create schema if not exists silver;
 comment on schema silver is 'Cleaned and typed: one table a snapshot day, and the backend''s leads.';
 
+create schema if not exists gold;
+comment on schema gold is 'Ready for analysts and BI tools: matched and graded leads.';
+
 create schema if not exists partitions;
 comment on schema partitions is 'Day tables behind bronze.csv_snapshots and gold.lead_quality_matching. Read those instead.';
 
 create schema if not exists staging;
-comment on schema staging is 'Tables on their way from one step to the next. Empty after a complete run.';
+comment on schema staging is
+'Tables on their way from one step to the next. After a complete run only the look-up tables of the leads are left.';

@@ -1,0 +1,129 @@
+"""`make dictionary`: docs/data_dictionary.md, from what the database says of its own tables.
+
+Steps 1 and 5 define everything in an embedded PostgreSQL of its own, which is gone afterwards.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.pipeline import STEPS
+from etl.utils import embedded
+from etl.utils.demo import demo_settings
+from etl.utils.run import run_steps
+from etl.utils.utils_connection import connect_postgres
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+DOCUMENT = Path(__file__).with_suffix(".md")
+SCHEMAS = ("gold", "silver", "bronze", "meta")
+"""Those that people read, the ones nearest to them first."""
+
+INTRODUCTION = """\
+# Data dictionary
+
+Every table and view of the warehouse, with its columns: what the database says of itself in comments and types. Made
+by `make dictionary`; a test fails when it is stale.
+"""
+
+
+def render(db: Cursor) -> str:
+    """The document, for the database that a cursor looks at."""
+    return "\n".join([INTRODUCTION, *(part for schema in SCHEMAS for part in _schema(db, schema))])
+
+
+def _schema(db: Cursor, schema: str) -> list[str]:
+    db.execute("select obj_description(%s::regnamespace, 'pg_namespace')", (schema,))
+    (says,) = db.fetchone() or ("",)
+    db.execute(
+        """
+        select oid, relname, relkind = 'v', obj_description(oid, 'pg_class')
+        from pg_class
+        where relnamespace = %s::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+        order by relkind = 'v', relname
+        """,
+        (schema,),
+    )
+    relations = db.fetchall()
+    return [f"## {schema}\n\n{says}\n", *(_relation(db, schema, *relation) for relation in relations)]
+
+
+def _relation(db: Cursor, schema: str, oid: int, name: str, is_view: bool, says: str) -> str:
+    db.execute(
+        """
+        select
+            attname,
+            format_type(atttypid, atttypmod),
+            attnotnull,
+            col_description(attrelid, attnum)
+        from pg_attribute
+        where attrelid = %s and attnum > 0 and not attisdropped
+        order by attnum
+        """,
+        (oid,),
+    )
+    lines = [
+        f"| `{column}` | {_short(kind)}{' not null' if not_null else ''} | {_cell(meaning)} |"
+        for column, kind, not_null, meaning in db.fetchall()
+    ]
+    title = f"### {schema}.{name}{' (view)' if is_view else ''}"
+    head = [f"{title}\n\n{says}\n", *_keys(db, oid), "| column | type | meaning |", "|---|---|---|"]
+    return "\n".join([*head, *lines, ""])
+
+
+def _keys(db: Cursor, oid: int) -> list[str]:
+    db.execute(
+        "select pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s and contype in ('p', 'u', 'f') order by contype desc, conname",
+        (oid,),
+    )
+    keys = [f"- {definition}" for (definition,) in db.fetchall()]
+    return [*keys, ""] if keys else []
+
+
+_SHORT_NAMES = {
+    "character varying": "varchar",
+    "character": "char",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
+    "time without time zone": "time",
+    "double precision": "float",
+}
+
+
+def _short(kind: str) -> str:
+    """A type under the name that people use."""
+    name, bracket, size = kind.partition("(")
+    return f"{_SHORT_NAMES.get(name, name)}{bracket}{size}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Define the warehouse anew, and write the document."""
+    with TemporaryDirectory(prefix="homebuddy-dictionary-") as name:
+        root = Path(name)
+        root.chmod(0o711)  # the account that runs root's server has to pass through
+        postgres = embedded.start_postgres(root)
+        try:
+            settings = demo_settings(postgres, "http://127.0.0.1:9")  # S3 is not asked
+            report = run_steps(settings, [STEPS[0], STEPS[4]])
+            if report.error:
+                raise report.error
+            with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
+                DOCUMENT.write_text(render(db), encoding="utf-8")
+        finally:
+            embedded.stop_postgres(root)
+    click.echo(f"{DOCUMENT} is up to date")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Each table and view of gold, from a folder of given and expected rows.
+
+`<object>/given/<table>.csv` names the columns that matter; `<object>/expected.csv` the ones that are looked at, its
+rows in any order. An empty cell is NULL.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+from support import connection_arguments, empty_warehouse
+
+from etl.pipeline import STEPS
+from etl.step6_insert_into_gold_tables import LOOKUPS
+from etl.utils.run import run_steps
+from etl.utils.transactions import run_sql, table_name
+from etl.utils.utils_connection import Settings
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+FOLDERS = sorted(folder for folder in Path(__file__).parent.iterdir() if (folder / "expected.csv").exists())
+MATCHING = "gold.lead_quality_matching"
+NEVER_NULL = {
+    MATCHING: {
+        "appointment_scheduled": "false",
+        "demo_scheduled": "false",
+        "email_match": "true",
+        "phone_match": "true",
+        "lead_quality_flag": "Low Quality",
+    }
+}
+"""What stands in columns that are not given and must not be NULL."""
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    """A warehouse with all tables and views, and without rows."""
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        assert run_steps(settings, [STEPS[0], STEPS[4]]).error is None
+        yield settings
+
+
+@pytest.fixture
+def db(settings: Settings) -> Iterator[Cursor]:
+    """A transaction that leaves nothing behind."""
+    connection = psycopg2.connect(**connection_arguments(settings))
+    with connection.cursor() as cursor:
+        yield cursor
+    connection.close()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
+    days = {day for file in (folder / "given").glob("*.csv") for day in put(db, file)}
+    target = f"gold.{folder.name}"
+    if target == MATCHING:
+        match(db, days)
+    columns, expected = read(folder / "expected.csv")
+    assert rows_of(db, target, columns) == sorted(expected)
+
+
+def test_each_table_and_view_of_gold_has_its_folder(db: Cursor) -> None:
+    db.execute("select relname from pg_class where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p', 'v')")
+    assert {name for (name,) in db.fetchall()} == {folder.name for folder in FOLDERS}
+
+
+def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor) -> None:
+    db.execute(
+        """
+        select format('%I.%I %s', nspname, relname, attname)
+        from pg_class
+        inner join pg_namespace on pg_namespace.oid = relnamespace
+        left join pg_attribute on attrelid = pg_class.oid and attnum > 0 and not attisdropped
+        where
+            nspname in ('bronze', 'silver', 'gold', 'meta')
+            and relkind in ('r', 'p', 'v')
+            and not relispartition
+            and (obj_description(pg_class.oid, 'pg_class') is null or col_description(pg_class.oid, attnum) is null)
+        """
+    )
+    assert db.fetchall() == []
+
+
+def put(db: Cursor, file: Path) -> set[str]:
+    """COPY a file's rows into its table. Returns the days that they are of."""
+    table = file.stem
+    columns, rows = read(file)
+    if table in NEVER_NULL:
+        rest = {name: value for name, value in NEVER_NULL[table].items() if name not in columns}
+        columns, rows = [*columns, *rest], [(*row, *rest.values()) for row in rows]
+    days = {row[columns.index("_partition_date")] for row in rows} if "_partition_date" in columns else set()
+    for number, day in enumerate(sorted(days)):
+        db.execute(
+            sql.SQL("create table {} partition of {} for values in ({})").format(
+                sql.Identifier("staging", f"given_{table.split('.')[1]}_{number}"), table_name(table), sql.Literal(day)
+            )
+        )
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    text.seek(0)
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    db.copy_expert(sql.SQL("copy {} ({}) from stdin (format csv)").format(table_name(table), names), text)
+    return days
+
+
+def match(db: Cursor, days: set[str]) -> None:
+    """What step 6 does with each day."""
+    run_sql(db, "gold/create_lead_keys.sql")
+    for lookup, key in LOOKUPS.items():
+        run_sql(db, "gold/create_lead_lookup.sql", lookup=table_name(lookup), key=sql.Identifier(key))
+    for number, day in enumerate(sorted(days)):
+        gold_day = sql.Identifier("staging", f"matched_{number}")
+        db.execute(
+            sql.SQL("create table {} partition of {} for values in ({})").format(
+                gold_day, table_name(MATCHING), sql.Literal(day)
+            )
+        )
+        run_sql(db, "gold/insert_into_gold_tables.sql", gold_day=gold_day, partition_date=sql.Literal(day))
+
+
+def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]:
+    """The rows of a table, as COPY writes them, sorted."""
+    text = io.StringIO()
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    query = sql.SQL("copy (select {} from {}) to stdout (format csv)").format(names, table_name(table))
+    db.copy_expert(query, text)
+    return sorted(map(tuple, csv.reader(io.StringIO(text.getvalue()))))
+
+
+def read(file: Path) -> tuple[list[str], list[tuple[str, ...]]]:
+    """A file's header and its rows. Blanks around a cell are no part of it: the files are aligned for the eye."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines, skipinitialspace=True) if row]
+    return header, [tuple(row) for row in rows]
