@@ -66,9 +66,11 @@ def run(context: RunContext) -> StepResult:
     # --- clean: the leads first, because the days can use again what memory they take at once ------
     pending_leads = [leads] if leads and (context.full_refresh or not _is_done(leads, done)) else []
     cleaned, refused = [], []
+    rows_in = sum(load.row_count for load in pending)
     for load in pending_leads:
         try:
             cleaned.append(clean_leads(context.settings, context.run_id, load))
+            rows_in += load.row_count
         except DataRefusedError as refusal:
             refused.append(refusal)
     clean = partial(clean_day, context.settings, context.run_id)
@@ -76,7 +78,7 @@ def run(context: RunContext) -> StepResult:
 
     # --- what came of it --------------------------------------------------------------------------
     return StepResult(
-        rows_in=sum(load.row_count for load in pending + pending_leads),
+        rows_in=rows_in,
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum(day.rejected for day in cleaned),
         facts={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},

@@ -7,6 +7,7 @@ Grain of gold.lead_quality_matching: one row per snapshot row and lead that it m
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from etl.utils.day import Day
-from etl.utils.day_tables import create_staged_day, lock_for_publishing, publish_day
+from etl.utils.day_tables import create_staged_day, lock_for_publishing, note_changes, publish_day
 from etl.utils.errors import CheckFailedError
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
@@ -33,7 +34,7 @@ from etl.utils.state import (
     require_tables,
     staged_gold_day_table,
 )
-from etl.utils.transactions import run_sql, table_name, transaction
+from etl.utils.transactions import read_script, run_sql, table_name, transaction
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, run_checks
 
 if TYPE_CHECKING:
@@ -106,10 +107,14 @@ def make_lookups(context: RunContext, leads: TableLoad) -> None:
     """Make the tables in which the days look up their leads, unless they stand there from a run before."""
     with transaction(context.settings) as db:
         hold_the_run(db, context.run_id)
-        standing = current_loads(db, LEAD_LOOKUPS)
-        if not context.full_refresh and all(
-            name in standing and standing[name].built_from == (leads.load_id,) for name in LOOKUPS
-        ):
+        definition = _definition_of_lookups()
+        standing = current_loads(db, LEAD_LOOKUPS).values()
+        of_these_leads = [
+            load.table
+            for load in standing
+            if load.built_from == (leads.load_id,) and load.facts.get("definition") == definition
+        ]
+        if set(of_these_leads) == set(LOOKUPS) and not context.full_refresh:
             return
         db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
         run_sql(db, "gold/create_lead_keys.sql")
@@ -122,8 +127,16 @@ def make_lookups(context: RunContext, leads: TableLoad) -> None:
                 run_id=context.run_id,
                 row_count=_count_rows(db, lookup),
                 built_from=[leads.load_id],
+                facts={"definition": definition},
             )
+            note_changes(db, lookup)
         db.execute("drop table staging.lead_keys")
+
+
+def _definition_of_lookups() -> str:
+    """By which tables that an earlier version made are known."""
+    scripts = ("gold/create_lead_keys.sql", "gold/create_lead_lookup.sql")
+    return hashlib.sha256("".join(map(read_script, scripts)).encode()).hexdigest()
 
 
 def _count_rows(db: Cursor, table: str) -> int:

@@ -102,7 +102,7 @@ def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_
             value=sql.Literal(partition_value),
         )
     )
-    _note_changes(db, published)
+    note_changes(db, published)
 
 
 def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: str) -> None:
@@ -114,10 +114,10 @@ def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: s
                 table_name(day_table), table_name(parent), sql.Literal(partition_value)
             )
         )
-        _note_changes(db, day_table)
+        note_changes(db, day_table)
 
 
-def _note_changes(db: Cursor, table: str) -> None:
+def note_changes(db: Cursor, table: str) -> None:
     """Have the books told of changes by other hands (see sql_scripts/meta/create_meta_tables.sql)."""
     db.execute(
         sql.SQL(

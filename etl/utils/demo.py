@@ -74,6 +74,7 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
         postgres_db=postgres.database,
         postgres_host=postgres.host,
         postgres_port=postgres.port,
+        bi_reader_password=None,
         s3_access_key_id=SecretStr("demo"),
         s3_secret_access_key=SecretStr("demo"),
         s3_region="us-east-1",
@@ -85,5 +86,8 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
         s3_parquet_bucket=None,
         s3_sftp_files_prefix="SFTP/data_",
         s3_parquet_file="parquet/leads.parquet",
-        partition_start_date=Settings.model_fields["partition_start_date"].default,
+        **{
+            name: Settings.model_fields[name].default
+            for name in ("partition_start_date", "max_reject_ratio", "max_row_drop")
+        },
     )

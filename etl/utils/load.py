@@ -14,7 +14,7 @@ from psycopg2 import sql
 from etl.utils.day_tables import table_columns
 from etl.utils.errors import CheckFailedError
 from etl.utils.frames import text_frame
-from etl.utils.transactions import table_name
+from etl.utils.transactions import require_running, table_name
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -32,6 +32,7 @@ def copy_in(db: Cursor, table: str, frame: pd.DataFrame) -> int:
     Raises:
         CheckFailedError: the server took another number of rows.
     """
+    require_running()
     columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
     command = sql.SQL("copy {} ({}) from stdin (format csv)").format(table_name(table), columns)
     stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
@@ -63,6 +64,7 @@ def copy_out_pieces(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
 
 
 def _copy_out(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> pd.DataFrame:
+    require_running()
     sink = io.BytesIO()
     db.copy_expert(command, sink, size=1 << 20)
     content = sink.getbuffer()

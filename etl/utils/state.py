@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import sql
 
 from etl.utils.day import Day
+from etl.utils.day_tables import lock_for_publishing
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.source import SourceObject
 from etl.utils.transactions import run_sql, script_text
@@ -260,26 +261,59 @@ def forget_load(db: Cursor, table: str) -> None:
 
 
 def define(db: Cursor, script: str, **names: sql.Composable) -> None:
-    """Carry out a script of definitions (tables, views, comments), unless it was, and all that it makes is there."""
+    """Carry out a script of definitions (tables, views, comments), unless all that it makes is as it left it.
+
+    Carried out at each run, it would wait for whoever reads its views; and what waits keeps others waiting.
+
+    Raises:
+        PostgresError: see `lock_for_publishing`.
+    """
     text = script_text(script, **names).as_string(db)
-    filled_in = " ".join([script, *(names[name].as_string(db) for name in sorted(names))])
     digest = hashlib.sha256(text.encode()).hexdigest()
-    db.execute(
-        "select true from meta.definitions where script = %s and digest = %s "
-        "and not exists (select from unnest(objects) as object where to_regclass(object) is null)",
-        (filled_in, digest),
-    )
-    if db.fetchone():
+    objects = [name.replace('"', "") for name in _MADE.findall(text)]
+    made = " ".join([script, *objects[:1]])
+    db.execute("select digest, state from meta.definitions where script = %s", (made,))
+    if db.fetchone() == (digest, _state_of(db, objects)):
         return
+    db.execute(
+        "select schemaname || '.' || viewname from pg_views where schemaname || '.' || viewname = any(%s::text[])",
+        (objects,),
+    )
+    for (view,) in db.fetchall():
+        lock_for_publishing(db, view)
     db.execute(text)
     db.execute(
-        "insert into meta.definitions (script, digest, objects) values (%s, %s, %s) "
-        "on conflict (script) do update set digest = excluded.digest, objects = excluded.objects",
-        (filled_in, digest, _MADE.findall(text)),
+        "insert into meta.definitions (script, digest, state) values (%s, %s, %s) "
+        "on conflict (script) do update set digest = excluded.digest, state = excluded.state",
+        (made, digest, _state_of(db, objects)),
     )
 
 
 _MADE = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
+
+
+def _state_of(db: Cursor, objects: list[str]) -> str:
+    """By which tables and views are known to be as they were made: not dropped, replaced or rid of their triggers."""
+    db.execute(
+        """
+        select md5(string_agg(
+            concat_ws(
+                ' ',
+                name,
+                oid,
+                case when relkind = 'v' then pg_get_viewdef(oid) end,
+                (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
+                where tgrelid = pg_class.oid and not tgisinternal)
+            ),
+            ' ' order by name
+        ))
+        from unnest(%s::text[]) as name
+        left join pg_class on oid = to_regclass(name)
+        """,
+        (objects,),
+    )
+    (state,) = db.fetchone() or ("",)
+    return str(state)
 
 
 # --- source files ---------------------------------------------------------------------------------

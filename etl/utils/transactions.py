@@ -44,6 +44,7 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
         try:
             with connection.cursor() as db, _cancellable(db):
                 yield db
+                require_running()
                 _commit(db, settings)
         except BaseException:
             if not _rolled_back(connection):
@@ -173,13 +174,22 @@ _closing = threading.Event()
 
 @contextmanager
 def _cancellable(db: Cursor) -> Iterator[None]:
-    if _closing.is_set():
-        raise AbortedError("the run is ending")
+    require_running()
     _in_hand.add(db)
     try:
         yield
     finally:
         _in_hand.discard(db)
+
+
+def require_running() -> None:
+    """Hold that the run is not being aborted: a session that waits for its next statement has nothing to cancel.
+
+    Raises:
+        AbortedError: it is.
+    """
+    if _closing.is_set():
+        raise AbortedError("the run is ending")
 
 
 @contextmanager
@@ -208,10 +218,11 @@ def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
 
 def script_text(script: str, **names: sql.Composable) -> sql.Composable:
     """A file of sql_scripts/, its `{placeholders}` filled with quoted names or literals."""
-    text = sql.SQL(_read_script(script))
+    text = sql.SQL(read_script(script))
     return text.format(**names) if names else text
 
 
 @cache
-def _read_script(script: str) -> str:
+def read_script(script: str) -> str:
+    """A file of sql_scripts/, as it stands there."""
     return (SQL_SCRIPTS / script).read_text(encoding="utf-8")

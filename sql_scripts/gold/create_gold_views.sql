@@ -109,7 +109,7 @@ comment on column gold.leads_per_day.cumulative_leads is 'Distinct leads in this
 -- Grain: one row per quality flag, also for one that does not occur.
 create or replace view gold.lead_quality_distribution as
 with flags (lead_quality_flag) as (
-    values ('High Quality'::varchar(50)), ('Medium Quality'), ('Low Quality')
+    values ('High Quality'::varchar(50)), ('Medium Quality'::varchar(50)), ('Low Quality'::varchar(50))
 )
 
 select
@@ -136,7 +136,7 @@ select
 from gold.lead_quality_matching
 group by _partition_date, lead_quality_flag;
 
-comment on view gold.lead_quality_per_day is 'And day by day? One row per day and quality flag.';
+comment on view gold.lead_quality_per_day is 'How good are the leads, day by day? One row per day and quality flag.';
 comment on column gold.lead_quality_per_day._partition_date is 'Day of the snapshot.';
 comment on column gold.lead_quality_per_day.lead_quality_flag is 'High Quality, Medium Quality or Low Quality.';
 comment on column gold.lead_quality_per_day.lead_count is 'Distinct leads with this quality in the snapshot.';
@@ -249,7 +249,7 @@ where
     and (not matching.phone_match or phone.hash is not null);
 
 comment on view gold.suspect_matches is
-'Which matches rest on suspect hashes alone? Rows of lead_quality_matching; without those hashes they would match no lead.';
+'Which matches rest on suspect hashes alone? Rows of lead_quality_matching; without those hashes this match would not be.';
 comment on column gold.suspect_matches.lead_uuid is 'The lead that they match, most likely falsely.';
 comment on column gold.suspect_matches.lead_number is 'Number of the lead in the CRM.';
 comment on column gold.suspect_matches.email_hash is 'As in lead_quality_matching.';

@@ -36,7 +36,7 @@ comment on table meta.table_loads is
 'made from. A table is current when its inputs are the ones that stand here, and nobody has dropped it or changed its '
 'rows since.';
 comment on column meta.table_loads.table_name is 'The table.';
-comment on column meta.table_loads.parent_table is 'The table that readers ask: itself, or what it is a partition of.';
+comment on column meta.table_loads.parent_table is 'What it is a part of: itself, the table that it is a partition of, or a name for tables in staging.';
 comment on column meta.table_loads.partition_date is 'Day that it holds; NULL for leads.';
 comment on column meta.table_loads.file_number is 'Number of the file of that day; NULL for leads.';
 comment on column meta.table_loads.load_id is 'Id of what stands in it now.';
@@ -57,6 +57,7 @@ comment on table meta.commit_marks is
 comment on column meta.commit_marks.mark is 'Left by the transaction itself.';
 
 comment on table meta.definitions is 'One row per script of views, tables and comments that was carried out.';
-comment on column meta.definitions.script is 'Its name, and what it was filled in with.';
+comment on column meta.definitions.script is 'Its name, and the first object that it makes.';
 comment on column meta.definitions.digest is 'SHA-256 of its text: another text is carried out again.';
-comment on column meta.definitions.objects is 'Tables and views that it makes: when one is gone, it is carried out again.';
+comment on column meta.definitions.state is
+'Digest of the tables and views that it made, as it left them: when one is gone or another, it is carried out again.';

@@ -77,7 +77,7 @@ create table if not exists meta.commit_marks (
 create table if not exists meta.definitions (
     script text primary key,
     digest text not null,
-    objects text[] not null
+    state text not null
 );
 
 -- Fires once for each statement that changes a table's rows. What other hands change is another load from then on, and not

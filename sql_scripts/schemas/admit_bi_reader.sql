@@ -8,16 +8,22 @@ begin
     if to_regrole('bi_reader') is null then
         return;
     end if;
+    if
+        not has_database_privilege('bi_reader', current_database(), 'connect')
+        and exists (select from pg_database where datname = current_database() and pg_has_role(datdba, 'usage'))
+    then
+        execute format('grant connect on database %I to bi_reader', current_database());
+    end if;
     if not has_schema_privilege('bi_reader', 'gold', 'usage') then
         grant usage on schema gold to bi_reader;
     end if;
     if not exists (
         select from pg_default_acl
         where
-            defaclrole = current_user::regrole
+            defaclrole = (select oid from pg_roles where rolname = current_user)
             and defaclnamespace = 'gold'::regnamespace
             and defaclobjtype = 'r'
-            and exists (select from aclexplode(defaclacl) where grantee = 'bi_reader'::regrole)
+            and exists (select from aclexplode(defaclacl) where grantee = 'bi_reader'::regrole and privilege_type = 'SELECT')
     ) then
         alter default privileges in schema gold grant select on tables to bi_reader;
     end if;

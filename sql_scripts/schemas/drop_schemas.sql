@@ -1,4 +1,5 @@
--- Everything that the pipeline has made, gone: the next run fills an empty warehouse. No step executes this.
+-- All that the pipeline has made in this database, gone: the next run fills an empty warehouse. The role bi_reader, which belongs
+-- to the server, stays. No step executes this.
 
 drop schema if exists gold cascade;
 drop schema if exists silver cascade;

@@ -14,7 +14,8 @@ from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
 
 PASSWORD, KEY_ID, KEY = "planted-pass/word", "PLANTEDKEYID", "planted+secret/key"
-SECRETS = (PASSWORD, "planted-pass%2Fword", KEY, "planted%2Bsecret%2Fkey")
+READERS_PASSWORD = "planted-for-readers"
+SECRETS = (PASSWORD, "planted-pass%2Fword", KEY, "planted%2Bsecret%2Fkey", READERS_PASSWORD)
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def planted(settings: Settings) -> Iterator[Settings]:
         update={
             "postgres_user": role,
             "postgres_password": SecretStr(PASSWORD),
+            "bi_reader_password": SecretStr(READERS_PASSWORD),
             "s3_access_key_id": SecretStr(KEY_ID),
             "s3_secret_access_key": SecretStr(KEY),
         }

@@ -124,9 +124,14 @@ def test_a_role_that_may_make_no_roles_goes_on_without_it(settings: Settings, ca
     try:
         with caplog.at_level(logging.WARNING):
             assert run_steps(limited, STEPS).error is None
-        assert "create role bi_reader login" in caplog.text
+        assert "One who may: create role bi_reader;" in caplog.text
         assert PASSWORD not in caplog.text
         assert owner.value("select count(*) from pg_roles where rolname = 'bi_reader'") == 0
+
+        owner.rows("create role bi_reader")
+        assert run_steps(limited, STEPS).error is None, "it cannot give it a password"
+        assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
+        assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     finally:
         with psycopg2.connect(**connection_arguments(limited)) as connection, connection.cursor() as db:
             db.execute("drop schema if exists bronze, silver, gold, meta, partitions, staging cascade")

@@ -1,0 +1,114 @@
+"""Tables and views are defined once: again when their definition changes, or when they are not as they were made."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg2
+import pytest
+from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
+
+from etl.pipeline import STEPS
+from etl.utils.run import RunReport, run_steps
+from etl.utils.utils_connection import Settings
+
+VIEW = "gold.lead_quality_distribution"
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        yield settings
+
+
+@pytest.fixture
+def warehouse(settings: Settings) -> Warehouse:
+    drop_schemas(settings)
+    assert define_all(settings).error is None
+    return Warehouse(settings)
+
+
+def define_all(settings: Settings) -> RunReport:
+    return run_steps(settings, [STEPS[0], STEPS[4]])
+
+
+def catalog_rows(warehouse: Warehouse) -> list[tuple[object, ...]]:
+    """Which transaction wrote each table, view and comment."""
+    return warehouse.rows(
+        """
+        select oid::text, xmin::text from pg_class where relnamespace = any('{bronze,silver,gold}'::regnamespace[])
+        union all
+        select objoid || ' ' || objsubid, xmin::text from pg_description
+        where objoid in (select oid from pg_class where relnamespace = any('{bronze,silver,gold}'::regnamespace[]))
+        order by 1
+        """
+    )
+
+
+def test_a_second_run_writes_nothing_to_the_catalog(settings: Settings, warehouse: Warehouse) -> None:
+    before = catalog_rows(warehouse)
+    assert len(before) > 100
+    assert define_all(settings).error is None
+    assert catalog_rows(warehouse) == before
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        f"drop view {VIEW}",
+        f"create or replace view {VIEW} as select 'none'::varchar(50) as lead_quality_flag, 0::bigint as lead_count, "
+        "0::bigint as row_count",
+        "update meta.definitions set digest = 'of another version'",
+    ],
+)
+def test_a_view_that_is_not_as_it_was_made_is_made_again(settings: Settings, warehouse: Warehouse, harm: str) -> None:
+    warehouse.rows(harm)
+    assert define_all(settings).error is None
+    flags = warehouse.rows(f"select lead_quality_flag from {VIEW} order by 1")
+    assert flags == [("High Quality",), ("Low Quality",), ("Medium Quality",)]
+
+
+@pytest.mark.parametrize("table", ["bronze.leads_parquet", "silver.stg_leads_parquet", "gold.lead_quality_matching"])
+def test_a_trigger_that_was_dropped_comes_back(settings: Settings, warehouse: Warehouse, table: str) -> None:
+    warehouse.rows(f"drop trigger note_change on {table}")
+    assert define_all(settings).error is None
+    assert warehouse.value(f"select count(*) from pg_trigger where tgrelid = '{table}'::regclass") == 1
+
+
+def test_views_of_the_first_version_are_replaced(settings: Settings, warehouse: Warehouse) -> None:
+    warehouse.rows(f"drop view gold.match_scenarios, {VIEW}; delete from meta.definitions")
+    warehouse.rows(
+        f"""
+        create view gold.match_scenarios as
+        select case when email_match then 'both' else 'none' end as scenario, count(*) as row_count,
+            count(distinct lead_uuid) as lead_count
+        from gold.lead_quality_matching group by 1;
+        create view {VIEW} as
+        select lead_quality_flag, count(distinct lead_uuid) as lead_count, count(*) as row_count
+        from gold.lead_quality_matching group by lead_quality_flag
+        """
+    )
+    assert define_all(settings).error is None
+    assert warehouse.value("select count(*) from gold.match_scenarios") == 4
+
+
+def test_who_reads_a_view_is_waited_for_and_others_are_not_kept_waiting(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    warehouse.rows("update meta.definitions set digest = 'of another version'")
+    reports: list[RunReport] = []
+    run = threading.Thread(target=lambda: reports.append(define_all(settings)))
+    with closing(psycopg2.connect(**connection_arguments(settings))) as reader, reader.cursor() as db:
+        db.execute(f"select * from {VIEW}")
+        run.start()
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            warehouse.rows(f"set statement_timeout = '1s'; select * from {VIEW}")
+        assert run.is_alive(), "the view cannot be replaced while it is read"
+        reader.rollback()
+    run.join()
+    assert reports[0].error is None
+    assert warehouse.value("select count(*) from meta.definitions where digest = 'of another version'") == 0
