@@ -36,7 +36,8 @@ comment on table meta.table_loads is
 'made from. A table is current when its inputs are the ones that stand here, and nobody has dropped it or changed its '
 'rows since.';
 comment on column meta.table_loads.table_name is 'The table.';
-comment on column meta.table_loads.parent_table is 'What it is a part of: itself, the table that it is a partition of, or a name for tables in staging.';
+comment on column meta.table_loads.parent_table is
+'What it is a part of: itself, the table that it is a partition of, or a name for tables in staging.';
 comment on column meta.table_loads.partition_date is 'Day that it holds; NULL for leads.';
 comment on column meta.table_loads.file_number is 'Number of the file of that day; NULL for leads.';
 comment on column meta.table_loads.load_id is 'Id of what stands in it now.';
