@@ -40,7 +40,7 @@ from etl.utils.state import (
 )
 from etl.utils.transactions import transaction
 from etl.utils.transform import clean_csv, count_untypable
-from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, run_checks
+from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import s3_client
 
 if TYPE_CHECKING:
@@ -286,7 +286,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
             rejected_lines=len(rejected),
             day=None,
         )
-        run_checks(db, [FILES_ARE_ACCOUNTED_FOR])
+        run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     return rows
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,11 @@ FILES_ARE_ACCOUNTED_FOR = Check(
     """,
     hint="this is a fault of the pipeline: nothing of the file was kept; report it with the file",
 )
+
+LEADS_ARE_ACCOUNTED_FOR = replace(
+    FILES_ARE_ACCOUNTED_FOR, finds=f"{FILES_ARE_ACCOUNTED_FOR.finds} and file_number is null"
+)
+"""Of the parquet alone: what the books say of other files, this run may be about to mend."""
 
 DAYS_ARE_RECONCILED = Check(
     Severity.FAIL,
