@@ -19,8 +19,8 @@ demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py
 
-test: $(VENV)/dev.installed ## Run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.installed ## Run the tests, on up to four cores
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
@@ -56,12 +56,13 @@ $(VENV)/bin/python:
 		{ echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
+# --no-compile: Python compiles what it imports, which is little of what is installed.
 $(VENV)/run.installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing what the pipeline needs into $(VENV): once, a minute or two …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/dev.installed: requirements-dev.txt $(VENV)/run.installed
 	@echo "Installing what the tests need …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -280,7 +280,9 @@ def test_a_server_that_was_killed_starts_again_with_its_data(server: EmbeddedPos
     assert query_as_owner(again, "select i from written_before_the_crash") == [(1,)]
 
 
-@pytest.mark.parametrize("found", [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""])
+@pytest.mark.parametrize(
+    "found", [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""], ids=["a stranger", "nobody"]
+)
 def test_a_pid_file_that_names_a_stranger_or_nobody_is_overcome(shared_root: Path, found: str) -> None:
     start_postgres(shared_root)
     stop_postgres(shared_root)
