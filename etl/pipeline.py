@@ -19,8 +19,8 @@ def _step(number: int, title: str, module: str) -> Step:
 STEPS = (
     _step(1, "schemas and tables", "step1_postgres_data_definition"),
     _step(2, "S3 → bronze", "step2_load_to_postgres"),
-    _step(3, "bronze → cleaned text", "step3_partition_and_load_all_csv"),
-    _step(4, "cleaned text → silver", "step4_data_types_postgres"),
+    _step(3, "bronze → cleaned rows", "step3_partition_and_load_all_csv"),
+    _step(4, "cleaned rows → silver", "step4_data_types_postgres"),
     _step(5, "gold tables and views", "step5_create_gold_tables"),
     _step(6, "silver → gold", "step6_insert_into_gold_tables"),
 )

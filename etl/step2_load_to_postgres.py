@@ -163,7 +163,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
             rejected: list[RejectedLine] = []
             for piece in one_ahead(read_snapshot_pieces(raw, file, extraction_date, PIECE_SIZE)):
-                copy_in(db, table, piece.rows)
+                copy_in(db, table, piece.rows, frozen=True)
                 rejected += piece.rejected
                 staged = staged.with_piece(piece)
             stage_rejected(db, rejected, file)
@@ -266,7 +266,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     with transaction(settings) as db:
         hold_the_run(db, run_id)
         empty_table(db, BRONZE_LEADS)
-        rows = copy_in(db, BRONZE_LEADS, leads.rows)
+        rows = copy_in(db, BRONZE_LEADS, leads.rows, frozen=True)
         replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
         record_load(
             db,

@@ -86,35 +86,33 @@ def _holders(db: Cursor, parent: str) -> str:
 
 
 def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
-    """Put a staged day in place of its partition of `parent`."""
-    schema = published.split(".", 1)[0]
+    """Put a staged day in place of its partition of `parent`; or its rows, where views hang on that partition."""
+    names = {
+        "published": table_name(published),
+        "staged": table_name(staged),
+        "schema": sql.Identifier(published.split(".", 1)[0]),
+        "parent": table_name(parent),
+        "value": sql.Literal(partition_value),
+    }
+    try:
+        db.execute(sql.SQL("savepoint taking_place; drop table if exists {published}").format(**names))
+    except psycopg2.errors.DependentObjectsStillExist:
+        # By way of the parent: rows in a table that is no partition of it any more would be lost to its readers.
+        db.execute(
+            sql.SQL(
+                "rollback to taking_place; truncate {published}; "
+                "insert into {parent} select * from {staged}; drop table {staged}"
+            ).format(**names)
+        )
+        return
     db.execute(
         sql.SQL(
-            "drop table if exists {published}; "
             "alter table {staged} set schema {schema}; "
             "alter table {parent} attach partition {published} for values in ({value}); "
             "alter table {published} drop constraint one_day"
-        ).format(
-            published=table_name(published),
-            staged=table_name(staged),
-            schema=sql.Identifier(schema),
-            parent=table_name(parent),
-            value=sql.Literal(partition_value),
-        )
+        ).format(**names)
     )
     note_changes(db, published)
-
-
-def create_day_table(db: Cursor, parent: str, day_table: str, partition_value: str) -> None:
-    """Make the (empty) partition of `parent` that holds one day, unless it is there."""
-    db.execute("select to_regclass(%s) is null", (day_table,))
-    if db.fetchone() == (True,):
-        db.execute(
-            sql.SQL("create table {} partition of {} for values in ({})").format(
-                table_name(day_table), table_name(parent), sql.Literal(partition_value)
-            )
-        )
-        note_changes(db, day_table)
 
 
 def note_changes(db: Cursor, table: str) -> None:

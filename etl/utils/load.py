@@ -26,15 +26,21 @@ COPY_ROWS_AT_ONCE = 50_000
 """Rows rendered as CSV before they are sent: about 15 MB, whatever the size of the day."""
 
 
-def copy_in(db: Cursor, table: str, frame: pd.DataFrame) -> int:
+def copy_in(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool = False) -> int:
     """COPY a frame into a table, columns by name; a missing value is NULL. Returns the number of rows.
+
+    Args:
+        frozen: the table was made or emptied in this transaction, so its rows can be written as old ones. Else who
+            reads them first writes each page again, and with data checksums logs it.
 
     Raises:
         CheckFailedError: the server took another number of rows.
     """
     require_running()
     columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
-    command = sql.SQL("copy {} ({}) from stdin (format csv)").format(table_name(table), columns)
+    command = sql.SQL("copy {} ({}) from stdin (format csv, freeze {})").format(
+        table_name(table), columns, sql.Literal(frozen)
+    )
     stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
     db.copy_expert(command, stream, size=1 << 20)
     if db.rowcount != len(frame):

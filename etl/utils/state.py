@@ -31,7 +31,7 @@ SILVER_LEADS = "silver.stg_leads_parquet"
 REJECTED_ROWS = "silver.rejected_rows"
 GOLD_MATCHING = "gold.lead_quality_matching"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
-"""Stands for the tables of cleaned text that wait for their types."""
+"""Stands for the cleaned days that wait to be published."""
 LEAD_LOOKUPS = "staging.leads"
 """Stands for the tables in which step 6 looks up leads."""
 LAYERS = (BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_MATCHING)
@@ -52,7 +52,7 @@ def staged_rejected_table(day: Day) -> str:
 
 
 def cleaned_day_table(day: Day) -> str:
-    """Cleaned text on its way from step 3 to step 4."""
+    """A cleaned day on its way from step 3 to step 4."""
     return f"staging.stg_csv_data_{day.suffix}"
 
 

@@ -55,6 +55,25 @@ def test_the_next_run_mends_it(before: dict[str, str], run_pipeline: Run, wareho
     assert warehouse.contents() == before
 
 
+def test_views_of_others_on_a_day_stay_and_show_its_new_rows(
+    before: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    del before
+    days = ("partitions.csv_snapshots_01", "silver.stg_csv_data_01", "partitions.lead_quality_matching_01")
+    for number, day in enumerate(days):
+        warehouse.rows(f"create view public.theirs_{number} as select * from {day}")
+    bucket.put_snapshot(1, ROWS[1:])
+    for _ in range(2):
+        assert run_pipeline(full_refresh=True).error is None
+        for number, day in enumerate(days):
+            assert warehouse.value(f"select count(*) from public.theirs_{number}") == 7
+            assert warehouse.value(f"select count(*) from {day}") == 7
+    assert run_pipeline().error is None
+    warehouse.rows("delete from silver.stg_csv_data_01")
+    assert run_pipeline().error is None
+    assert warehouse.value("select count(*) from public.theirs_1") == 7
+
+
 def test_an_untouched_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
     del before
     books = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
