@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from etl.utils.errors import DataRefusedError, listed, shorten
-from etl.utils.frames import TEXT, repeated, rows_as_json, text_frame
+from etl.utils.frames import TEXT, repeated, rows_as_json, rows_where, text_frame
 from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch
 from etl.utils.utils_connection import Settings
 
@@ -540,7 +540,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
         )
         for position in np.flatnonzero(has_nul)
     ]
-    rows = text_frame(table.filter(pa.array(~has_nul)))
+    rows = text_frame(rows_where(pa.array(~has_nul), table))
     rows = rows.assign(_extraction_date=repeated(extraction_date.isoformat(), len(rows)))
     return Leads(rows, rejected, table.num_rows)
 

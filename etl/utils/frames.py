@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TEXT = pd.ArrowDtype(pa.string())
 """The type of every cell until step 4 gives it its own: Arrow text, NULL as `pd.NA`."""
@@ -20,6 +21,11 @@ def text_frame(table: pa.Table) -> pd.DataFrame:
     """A frame over the very memory of an Arrow table of text."""
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): TEXT}.get)
     return frame
+
+
+def rows_where(keep: pa.Array, table: pa.Table) -> pa.Table:
+    """The rows that `keep` says; without the copy that filtering makes, where that is all of them."""
+    return table if pc.all(keep, skip_nulls=False).as_py() else table.filter(keep)
 
 
 def repeated(value: str, count: int) -> pd.arrays.ArrowExtensionArray:

@@ -50,12 +50,11 @@ def copy_in(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool = False
 
 def copy_out(db: Cursor, table: str) -> pd.DataFrame:
     """COPY a table's rows into a frame of text, NULL as `pd.NA`."""
-    command = sql.SQL("copy {} to stdout (format csv, header)").format(table_name(table))
-    return _copy_out(db, command, table_columns(db, table))
+    return pd.concat(copy_out_pieces(db, table), ignore_index=True)
 
 
 def copy_out_pieces(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
-    """COPY a table's rows out as `copy_out` does, in frames of a bounded size: as they stand in its pages.
+    """COPY a table's rows into frames of text of a bounded size: as they stand in its pages.
 
     There is always a first one, if one without rows.
     """

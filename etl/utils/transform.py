@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.utils.frames import TEXT, rows_as_json, text_array, text_frame
+from etl.utils.frames import TEXT, rows_as_json, rows_where, text_array, text_frame
 
 SILVER_NAMES = {
     "ENTRYDATE": "entry_date",
@@ -412,7 +412,7 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     too_long = _any_of(len(raw), (_is_longer(clean[name], _LONGEST_ID) for name in ids))
     rejected = pc.and_not(too_long, missing)
     kept = pa.table(clean | {"_extraction_date": text_array(raw["_extraction_date"])})
-    whole = text_frame(kept.filter(pc.invert(pc.or_(missing, rejected))))
+    whole = text_frame(rows_where(pc.invert(pc.or_(missing, rejected)), kept))
     rows = _without_duplicates(whole, list(ids))
 
     report = LeadsReport(
