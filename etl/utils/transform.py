@@ -404,21 +404,17 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     ids = {"lead_uuid": "lead_UUID", "phone_hash": "phone_hash", "email_hash": "email_hash"}
     clean, lacks = {}, []
     for name, bronze_name in ids.items():
-        cells = text_array(raw[bronze_name])
-        bare = pc.utf8_trim_whitespace(cells)
-        lacks.append(pc.is_in(bare, _NO_VALUE))
-        clean[name] = cells if name == "lead_uuid" else pc.utf8_lower(bare)
+        clean[name], lacking = _clean_id(text_array(raw[bronze_name]), is_hash=name != "lead_uuid")
+        lacks.append(lacking)
     missing = _any_of(len(raw), lacks)
     too_long = _any_of(len(raw), (_is_longer(clean[name], _LONGEST_ID) for name in ids))
     rejected = pc.and_not(too_long, missing)
-    kept = pa.table(clean | {"_extraction_date": text_array(raw["_extraction_date"])})
-    whole = text_frame(rows_where(pc.invert(pc.or_(missing, rejected)), kept))
-    rows = _without_duplicates(whole, list(ids))
+    leads = pa.table(clean | {"_extraction_date": text_array(raw["_extraction_date"])})
+    is_whole = ~_known(pc.or_(missing, rejected))
+    is_repeated = _repeats_another(leads, is_whole, list(ids))
+    rows = text_frame(rows_where(pa.array(is_whole & ~is_repeated), leads))
 
-    report = LeadsReport(
-        missing_id=pc.sum(missing).as_py() or 0,
-        duplicates=len(whole) - len(rows),
-    )
+    report = LeadsReport(missing_id=pc.sum(missing).as_py() or 0, duplicates=int(is_repeated.sum()))
     positions = np.flatnonzero(_known(rejected))
     refused = pd.DataFrame(
         {
@@ -430,14 +426,19 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     return CleanLeads(rows, report, refused)
 
 
-def _without_duplicates(leads: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    """Of leads that are equal in all ids the first one. Only those whose first id is not their own are compared."""
-    shares_an_id = leads[ids[0]].duplicated(keep=False).to_numpy()
-    if not shares_an_id.any():
-        return leads
-    is_duplicate = np.zeros(len(leads), dtype=bool)
-    is_duplicate[shares_an_id] = leads[shares_an_id].duplicated(ids).to_numpy()
-    return leads[~is_duplicate].reset_index(drop=True)
+def _clean_id(cells: pa.Array, *, is_hash: bool) -> tuple[pa.Array, pa.Array]:
+    """An id's column, and where it has no value."""
+    bare = pc.utf8_trim_whitespace(cells)
+    return pc.utf8_lower(bare) if is_hash else cells, pc.is_in(bare, _NO_VALUE)
+
+
+def _repeats_another(leads: pa.Table, is_whole: np.ndarray, ids: list[str]) -> np.ndarray:
+    """Which whole leads are equal, in all ids, to one before them. Only those whose first id is shared are compared."""
+    shares_an_id = text_frame(leads.select(ids[:1]))[ids[0]].duplicated(keep=False).to_numpy() & is_whole
+    is_repeated = np.zeros(len(is_whole), dtype=bool)
+    if shares_an_id.any():
+        is_repeated[shares_an_id] = text_frame(leads.filter(pa.array(shares_an_id))).duplicated(ids).to_numpy()
+    return is_repeated
 
 
 _LONGEST_ID = 255
