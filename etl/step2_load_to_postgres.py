@@ -3,6 +3,8 @@
 A file is loaded when bronze has it under another ETag or size, or not at all. Files are staged in parallel; then they
 are judged, for which the day before must be known; then those that are accepted replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per lead.
+
+What knows frames is imported where there is something to load: a run that finds nothing new does without pandas.
 """
 
 from __future__ import annotations
@@ -16,8 +18,6 @@ from typing import TYPE_CHECKING
 from etl.utils.ahead import one_ahead
 from etl.utils.day_tables import create_staged_day, empty_table, lock_for_publishing, publish_day
 from etl.utils.errors import DataRefusedError, shorten
-from etl.utils.extract import RejectedLine, Snapshot, read_leads, read_snapshot_pieces
-from etl.utils.load import copy_in
 from etl.utils.patience import patient
 from etl.utils.quarantine import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
 from etl.utils.run import RunContext, StepResult
@@ -39,7 +39,6 @@ from etl.utils.state import (
     staged_bronze_day_table,
 )
 from etl.utils.transactions import transaction
-from etl.utils.transform import clean_csv, count_untypable
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import s3_client
 
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from etl.utils.day import Day
+    from etl.utils.extract import RejectedLine, Snapshot
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ class StagedFile:
     refused: DataRefusedError | None = None
 
     def with_piece(self, piece: Snapshot) -> StagedFile:
+        from etl.utils.transform import count_untypable
+
         untypable = count_untypable(piece.rows)
         is_faulty = bool(piece.rejected or untypable)
         return replace(
@@ -154,6 +156,9 @@ def read_books(settings: Settings) -> Books:
 @patient()
 def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> StagedFile:
     """Load one CSV file into a staging table of its own, in one transaction."""
+    from etl.utils.extract import read_snapshot_pieces
+    from etl.utils.load import copy_in
+
     raw = fetch(s3_client(settings), file)
     staged = StagedFile(file)
     table = staged_bronze_day_table(file.day)
@@ -177,6 +182,8 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
 
 
 def _first_fault(piece: Snapshot) -> str:
+    from etl.utils.transform import clean_csv
+
     if piece.rejected:
         line = piece.rejected[0]
         return f"line {line.line}: {line.reason}: {shorten(line.text)}"
@@ -261,6 +268,9 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     Raises:
         DataRefusedError: see `read_leads`.
     """
+    from etl.utils.extract import read_leads
+    from etl.utils.load import copy_in
+
     leads = read_leads(fetch(s3_client(settings), source), source, extraction_date)
     rejected = rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:

@@ -3,6 +3,8 @@
 A day is cleaned when bronze holds another load of it than silver was made from. Its rows wait in schema staging, one
 table a day, for step 4 to make them the day's partition of silver. Postgres reads their types on the way in: as text
 they would have to be written twice.
+
+What knows frames is imported where there is something to clean: a run that finds nothing new does without pandas.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from psycopg2 import sql
 from etl.utils.ahead import one_ahead
 from etl.utils.day_tables import create_staged_day, empty_table
 from etl.utils.errors import DataRefusedError
-from etl.utils.load import copy_in, copy_out, copy_out_pieces
 from etl.utils.patience import patient
 from etl.utils.quarantine import add_rejected, forget_rejected, replace_rejected
 from etl.utils.run import RunContext, StepResult
@@ -39,7 +40,6 @@ from etl.utils.state import (
     source_key,
 )
 from etl.utils.transactions import table_name, transaction
-from etl.utils.transform import clean_csv, clean_parquet
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ def _is_done(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
 @patient()
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
+    from etl.utils.load import copy_in, copy_out_pieces
+    from etl.utils.transform import clean_csv
+
     table = cleaned_day_table(bronze.day)
     done = DayClean()
     with transaction(settings) as db, transaction(settings) as reader:
@@ -147,6 +150,9 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     Raises:
         DataRefusedError: no lead would be left.
     """
+    from etl.utils.load import copy_in, copy_out
+    from etl.utils.transform import clean_parquet
+
     with transaction(settings) as db:
         hold_the_run(db, run_id)
         clean = clean_parquet(copy_out(db, BRONZE_LEADS))

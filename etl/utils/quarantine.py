@@ -6,16 +6,15 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import pandas as pd
 from psycopg2 import sql
 
 from etl.utils.day import Day
 from etl.utils.day_tables import create_text_table
-from etl.utils.load import copy_in
 from etl.utils.state import REJECTED_ROWS, staged_rejected_table
 from etl.utils.transactions import table_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
     from etl.utils.extract import RejectedLine
@@ -34,6 +33,8 @@ def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, ste
 
 def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
     """Enter rejected rows of one step."""
+    from etl.utils.load import copy_in
+
     if len(rejected):
         copy_in(db, REJECTED_ROWS, rejected.assign(run_id=run_id, step=step))
 
@@ -48,6 +49,8 @@ def forget_rejected(db: Cursor, day: Day | None, step: int) -> None:
 
 def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: Day | None) -> pd.DataFrame:
     """Rejected lines of a file as rows for silver.rejected_rows: the raw row is the line's text."""
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "_source_file": source_file,
@@ -62,6 +65,8 @@ def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: D
 
 def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
     """Keep the rejected lines of a file aside until it is judged."""
+    from etl.utils.load import copy_in
+
     table = staged_rejected_table(file.day)
     db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
     if lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ class Settings(BaseSettings):
         extra="ignore",
         env_ignore_empty=True,
         hide_input_in_errors=True,  # a validation error would print the password otherwise
+        defer_build=True,  # importing does nothing
     )
 
     postgres_user: str
@@ -97,6 +99,8 @@ def load_settings() -> Settings:
     from dotenv import find_dotenv, load_dotenv
 
     load_dotenv(find_dotenv(usecwd=True) or PROJECT / ".env")
+    # pydantic would look through all that is installed for plugins: a quarter of a second, more than all else it does.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         return Settings()
     except ValidationError as error:
