@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 
 Loads = Mapping[str, TableLoad]
 
-LOOKUPS = {"staging.leads_by_email": "email_key", "staging.leads_by_phone": "phone_key"}
-"""The tables in which the days look up their leads, and by what."""
+LOOKUPS = ("staging.lead_keys", "staging.lead_pairs")
+"""The tables in which the days look up their leads (see sql_scripts/gold/create_lead_lookups.sql)."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,8 @@ def make_lookups(context: RunContext, leads: TableLoad) -> None:
         if set(of_these_leads) == set(LOOKUPS) and not context.full_refresh:
             return
         db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
-        run_sql(db, "gold/create_lead_keys.sql")
-        for lookup, key in LOOKUPS.items():
-            run_sql(db, "gold/create_lead_lookup.sql", lookup=table_name(lookup), key=sql.Identifier(key))
+        run_sql(db, "gold/create_lead_lookups.sql")
+        for lookup in LOOKUPS:
             record_load(
                 db,
                 table=lookup,
@@ -130,13 +129,11 @@ def make_lookups(context: RunContext, leads: TableLoad) -> None:
                 facts={"definition": definition},
             )
             note_changes(db, lookup)
-        db.execute("drop table staging.lead_keys")
 
 
 def _definition_of_lookups() -> str:
     """By which tables that an earlier version made are known."""
-    scripts = ("gold/create_lead_keys.sql", "gold/create_lead_lookup.sql")
-    return hashlib.sha256("".join(map(read_script, scripts)).encode()).hexdigest()
+    return hashlib.sha256(read_script("gold/create_lead_lookups.sql").encode()).hexdigest()
 
 
 def _count_rows(db: Cursor, table: str) -> int:

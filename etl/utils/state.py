@@ -238,7 +238,7 @@ def _lock_lost(run_id: str) -> LockHeldError:
     )
 
 
-_OURS_IN_STAGING = "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+|leads_by_(email|phone))$"
+_OURS_IN_STAGING = "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+|lead_(keys|pairs))$"
 
 
 def clear_staging(db: Cursor) -> None:

@@ -1,8 +1,9 @@
 -- gold.lead_quality_matching for one day: the snapshot rows of {partition_date}, matched and graded, go into {gold_day}.
 --
--- The rows are those of: snapshots left join leads on e-mail hash or phone hash. Written as two equi-joins, because the
--- literal OR is a nested loop. Hashes compare trimmed and in lower case; an empty or NULL hash matches nothing: the tables
--- that create_lead_lookup.sql has made, in which the leads are looked up, have no such key.
+-- The rows are those of: snapshots left join leads on e-mail hash or phone hash, compared trimmed and in lower case; an empty
+-- or NULL hash matches nothing. That literal join is a nested loop over all leads. Here nearly every row finds its lead by one
+-- hash join, on the pair of its hashes as they stand; the literal OR is left for the others, each of which looks up its
+-- leads by index. create_lead_lookups.sql has made the tables in which they are found.
 
 insert into {gold_day} (
     lead_uuid, lead_number, email_hash, phone_hash, city, state, zip, appt_date, set, demo, dispo, job_status, location,
@@ -10,47 +11,36 @@ insert into {gold_day} (
     lead_quality_flag
 )
 with snapshots as (
-    select
-        *,
-        lower(btrim(email_hash, e' \t\n\r\f\x0b')) as email_key,
-        lower(btrim(phone_hash, e' \t\n\r\f\x0b')) as phone_key
+    select *
     from silver.stg_csv_snapshots
     where _partition_date = {partition_date}
-    -- So that the keys are made once a row, not at every use.
-    offset 0 -- noqa: AM09
 ),
 
 matched as (
     select
         snapshots.*,
-        matches.lead_uuid,
-        matches.email_match,
-        matches.phone_match
+        coalesce(pairs.lead_uuid, others.lead_uuid) as lead_uuid,
+        coalesce(pairs.lead_uuid is not null or others.email_match, false) as email_match,
+        coalesce(pairs.lead_uuid is not null or others.phone_match, false) as phone_match
     from snapshots
-    left join staging.leads_by_email as e using (email_key)
-    left join staging.leads_by_phone as p using (phone_key)
-    cross join lateral (
-        -- One lead, found by e-mail, phone or both; or none: the row is kept all the same, for the left join.
+    -- Keys are trimmed and in lower case, so a hash that equals one is, too.
+    left join staging.lead_pairs as pairs
+        on snapshots.email_hash = pairs.email_key and snapshots.phone_hash = pairs.phone_key
+    left join lateral (
         select
-            coalesce(e.lead_uuid, p.lead_uuid) as lead_uuid,
-            e.lead is not null as email_match,
-            p.lead is not null as phone_match
-        where coalesce(e.lead = p.lead, e.leads is null and p.leads is null)
-        union all
-        -- Several leads: all that the e-mail finds, and all that the phone finds.
-        select
-            coalesce(by_email.lead_uuid, by_phone.lead_uuid) as lead_uuid,
-            by_email.lead is not null as email_match,
-            by_phone.lead is not null as phone_match
-        from
-            unnest(coalesce(e.leads, array[e.lead]), coalesce(e.lead_uuids, array[e.lead_uuid]))
-                as by_email (lead, lead_uuid)
-        full join
-            unnest(coalesce(p.leads, array[p.lead]), coalesce(p.lead_uuids, array[p.lead_uuid]))
-                as by_phone (lead, lead_uuid)
-            using (lead)
-        where not coalesce(e.lead = p.lead, e.leads is null and p.leads is null) and lead is not null
-    ) as matches
+            leads.lead_uuid,
+            coalesce(key_of.email = leads.email_key, false) as email_match,
+            coalesce(key_of.phone = leads.phone_key, false) as phone_match
+        from (
+            select
+                lower(btrim(snapshots.email_hash, e' \t\n\r\f\x0b')) as email,
+                lower(btrim(snapshots.phone_hash, e' \t\n\r\f\x0b')) as phone
+        ) as key_of
+        inner join staging.lead_keys as leads on key_of.email = leads.email_key or key_of.phone = leads.phone_key
+        where pairs.lead_uuid is null
+        -- Keeps this apart: a row that has found its pair does not come here.
+        offset 0 -- noqa: AM09
+    ) as others on true
 )
 
 select

@@ -94,7 +94,7 @@ def rewritten(before: dict[str, int], after: dict[str, int]) -> set[str]:
 def staging_tables(warehouse: Warehouse) -> list[str]:
     """What is on its way in staging; the tables in which leads are looked up stay there."""
     tables = warehouse.rows("select tablename from pg_tables where schemaname = 'staging'")
-    return [name for (name,) in tables if not name.startswith("leads_by_")]
+    return [name for (name,) in tables if not name.startswith(("lead_keys", "lead_pairs"))]
 
 
 def facts(report: RunReport, step: int) -> dict[str, Any]:

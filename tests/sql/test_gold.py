@@ -18,7 +18,6 @@ from psycopg2 import sql
 from support import connection_arguments, empty_warehouse
 
 from etl.pipeline import STEPS
-from etl.step6_insert_into_gold_tables import LOOKUPS
 from etl.utils.run import run_steps
 from etl.utils.transactions import run_sql, table_name
 from etl.utils.utils_connection import Settings
@@ -113,9 +112,7 @@ def put(db: Cursor, file: Path) -> set[str]:
 
 def match(db: Cursor, days: set[str]) -> None:
     """What step 6 does with each day."""
-    run_sql(db, "gold/create_lead_keys.sql")
-    for lookup, key in LOOKUPS.items():
-        run_sql(db, "gold/create_lead_lookup.sql", lookup=table_name(lookup), key=sql.Identifier(key))
+    run_sql(db, "gold/create_lead_lookups.sql")
     for number, day in enumerate(sorted(days)):
         gold_day = sql.Identifier("staging", f"matched_{number}")
         db.execute(
