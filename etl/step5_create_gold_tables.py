@@ -9,7 +9,7 @@ from psycopg2 import sql
 
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
-from etl.utils.state import GOLD_MATCHING, define
+from etl.utils.state import GOLD_CURRENT, GOLD_MATCHING, define
 from etl.utils.transactions import run_sql, table_name, transaction
 
 FUNNELS = {
@@ -18,6 +18,18 @@ FUNNELS = {
         GOLD_MATCHING,
         "Where do leads get lost, day by day? One row per day, of the leads in its snapshot.",
         "Day of the snapshot.",
+    ),
+    "gold.conversion_funnel_per_state": (
+        "state",
+        GOLD_CURRENT,
+        "Where do leads get lost, state by state? One row per state, of all leads as they are now.",
+        "USPS code; NULL for leads of which none is known.",
+    ),
+    "gold.conversion_funnel_per_disposition": (
+        "dispo",
+        GOLD_CURRENT,
+        "Where do leads get lost, disposition by disposition? One row per disposition, of all leads as they are now.",
+        "Disposition: what came of the lead; NULL for leads that have none.",
     ),
 }
 """View → the column that it counts by, the rows it counts, the question it answers, and what the column is."""
@@ -36,7 +48,7 @@ def run(context: RunContext) -> StepResult:
                 "gold/create_funnel_view.sql",
                 view=table_name(view),
                 key=sql.Identifier(key),
-                rows=table_name(rows),
+                counted=table_name(rows),
                 question=sql.Literal(question),
                 of_key=sql.Literal(of_key),
             )

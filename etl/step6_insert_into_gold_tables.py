@@ -1,7 +1,8 @@
-"""Step 6: silver → gold: match snapshot rows to backend leads, grade them, publish.
+"""Step 6: silver → gold: match snapshot rows to backend leads, grade them, make out the tables of leads, publish.
 
 A day is matched when its silver rows or the leads are another load than gold was made from. Days are built aside, in
 parallel, and take their places together in one short transaction: a reader sees the old gold or the new, never a mix.
+The tables of leads are put right in the same transaction (see etl/utils/lead_tables.py).
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.day_tables import create_staged_day, lock_for_publishing, note_changes, publish_day
 from etl.utils.errors import CheckFailedError
+from etl.utils.lead_tables import Work, make_out, put_right, work_to_do
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
@@ -34,7 +36,7 @@ from etl.utils.state import (
     require_tables,
     staged_gold_day_table,
 )
-from etl.utils.transactions import read_script, run_sql, table_name, transaction
+from etl.utils.transactions import read_script, run_sql, script_text, table_name, transaction
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, run_checks
 
 if TYPE_CHECKING:
@@ -70,12 +72,15 @@ def run(context: RunContext) -> StepResult:
     pending = [load for load in silver.values() if context.full_refresh or not _is_done(load, leads, gold)]
 
     # --- match and publish ------------------------------------------------------------------------
-    if pending:
+    work = work_to_do(context, silver, leads)
+    if pending or work:
         make_lookups(context, leads)
     match = partial(match_day, context.settings, context.run_id, leads)
     matched = context.for_each(match, pending, rows=lambda day: day.rows)
-    if matched:
-        publish(context.settings, context.run_id, matched)
+    if work:
+        make_out(context, work)
+    if matched or work:
+        publish(context.settings, context.run_id, matched, work)
     _, _, published = read_books(context.settings)
 
     # --- what came of it --------------------------------------------------------------------------
@@ -154,8 +159,9 @@ def match_day(settings: Settings, run_id: str, leads: TableLoad, silver: TableLo
         rows = run_sql(
             db,
             "gold/insert_into_gold_tables.sql",
-            gold_day=table_name(staged),
-            partition_date=sql.Literal(day.date),
+            target=table_name(staged),
+            rows=script_text("gold/select_day.sql", partition_date=sql.Literal(day.date)),
+            more=sql.SQL(""),
         )
         scenarios = _count_scenarios(db, table_name(staged))
     log.info("%s matched: %d rows", day, rows)
@@ -177,10 +183,13 @@ def _count_scenarios(db: Cursor, table: sql.Identifier) -> dict[str, int]:
 
 
 @patient()
-def publish(settings: Settings, run_id: str, matched: Iterable[DayMatch]) -> None:
-    """Put the days that were built aside in place of gold's: all in one short transaction."""
+def publish(settings: Settings, run_id: str, matched: Sequence[DayMatch], work: Work | None) -> None:
+    """Put the days that were built aside in place of gold's, and the tables of leads right: all in one transaction."""
     with transaction(settings) as db:
-        lock_for_publishing(db, GOLD_MATCHING)
+        if work:
+            put_right(db, run_id, work)
+        if matched:
+            lock_for_publishing(db, GOLD_MATCHING)
         for match in matched:
             table = gold_day_table(match.day)
             publish_day(db, GOLD_MATCHING, staged_gold_day_table(match.day), table, str(match.day))

@@ -79,12 +79,17 @@ class Warehouse:
         return self.rows(query, *parameters)[0][0]
 
     def contents(self) -> dict[str, str]:
-        """A fingerprint of every table's rows, without run ids and times."""
+        """A fingerprint of every table's rows, without run ids, times, and ids that depend on what was there before."""
         return {table: self.fingerprint(table) for table in CONTENT_TABLES}
+
+    def staging_tables(self) -> list[str]:
+        """What is on its way in staging, or left behind there."""
+        tables = self.rows("select tablename from pg_tables where schemaname = 'staging' order by 1")
+        return [name for (name,) in tables if name not in KEPT_IN_STAGING]
 
     def fingerprint(self, table: str) -> str:
         """Equal for equal rows, in whatever order they stand."""
-        row = "to_jsonb(t) - array['run_id', 'rejected_at', '_extraction_date']"
+        row = "to_jsonb(t) - array['run_id', 'rejected_at', '_extraction_date', 'appointment_id']"
         return self.value(
             f"select count(*) || ':' || coalesce(sum(('x' || left(md5(({row})::text), 15))::bit(60)::bigint), 0) "
             f"from {table} t"
@@ -98,7 +103,14 @@ CONTENT_TABLES = (
     "silver.stg_leads_parquet",
     "silver.rejected_rows",
     "gold.lead_quality_matching",
+    "gold.leads",
+    "gold.lead_quality_current",
+    "gold.appointments",
+    "gold.lead_status_history",
 )
+
+KEPT_IN_STAGING = ("lead_keys", "lead_pairs", "spans", "spans_0", "spans_1", "spans_2", "spans_3")
+"""What step 6 looks up leads in, and makes their tables from. It stays there from run to run."""
 
 
 class Bucket:

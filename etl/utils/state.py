@@ -30,11 +30,27 @@ SILVER_SNAPSHOTS = "silver.stg_csv_snapshots"
 SILVER_LEADS = "silver.stg_leads_parquet"
 REJECTED_ROWS = "silver.rejected_rows"
 GOLD_MATCHING = "gold.lead_quality_matching"
+GOLD_LEADS = "gold.leads"
+GOLD_CURRENT = "gold.lead_quality_current"
+GOLD_APPOINTMENTS = "gold.appointments"
+GOLD_HISTORY = "gold.lead_status_history"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Stands for the cleaned days that wait to be published."""
 LEAD_LOOKUPS = "staging.leads"
 """Stands for the tables in which step 6 looks up leads."""
-LAYERS = (BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_MATCHING)
+LEAD_SPANS = "staging.spans"
+"""What step 6 makes the tables of leads from."""
+LAYERS = (
+    BRONZE_SNAPSHOTS,
+    BRONZE_LEADS,
+    SILVER_SNAPSHOTS,
+    SILVER_LEADS,
+    GOLD_MATCHING,
+    GOLD_LEADS,
+    GOLD_CURRENT,
+    GOLD_APPOINTMENTS,
+    GOLD_HISTORY,
+)
 
 
 def bronze_day_table(day: Day) -> str:
@@ -238,7 +254,10 @@ def _lock_lost(run_id: str) -> LockHeldError:
     )
 
 
-_OURS_IN_STAGING = "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+|lead_(keys|pairs))$"
+_OURS_IN_STAGING = (
+    "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+|lead_(keys|pairs)"
+    "|(wanted|come|gone)_(leads|lead_quality_current|appointments|lead_status_history)|touched_(leads|spans))$"
+)
 
 
 def clear_staging(db: Cursor) -> None:
@@ -293,7 +312,7 @@ _MADE = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """By which tables and views are known to be as they were made: not dropped, replaced or rid of their triggers."""
+    """By which tables and views are known to be as they were made: not dropped, replaced, rid of triggers or keys."""
     db.execute(
         """
         select md5(string_agg(
@@ -303,7 +322,8 @@ def _state_of(db: Cursor, objects: list[str]) -> str:
                 oid,
                 case when relkind = 'v' then pg_get_viewdef(oid) end,
                 (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
-                where tgrelid = pg_class.oid and not tgisinternal)
+                where tgrelid = pg_class.oid and not tgisinternal),
+                (select string_agg(conname, ' ' order by conname) from pg_constraint where conrelid = pg_class.oid)
             ),
             ' ' order by name
         ))

@@ -1,4 +1,4 @@
--- {view}: how far leads come, for each {key} of {rows}. The one place that says what an appointment, a demo, a sale and their
+-- {view}: how far leads come, for each {key} of {counted}. The one place that says what an appointment, a demo, a sale and their
 -- rates are. Safe to run again.
 --
 -- A stage counts who came so far or further: who bought had a demo, and who had a demo had an appointment, whatever the CRM's
@@ -13,7 +13,7 @@ with leads as (
         bool_or(appointment_scheduled) as had_appointment,
         bool_or(demo_scheduled) as had_demo,
         coalesce(bool_or(dispo = 'Sale'), false) as is_sold
-    from {rows}
+    from {counted}
     where lead_uuid is not null
     group by {key}, lead_uuid
 ),

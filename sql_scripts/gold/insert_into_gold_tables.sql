@@ -1,19 +1,19 @@
--- gold.lead_quality_matching for one day: the snapshot rows of {partition_date}, matched and graded, go into {gold_day}.
+-- Matches snapshot rows to leads and grades them, into {target}. Rows of one day make that day of gold.lead_quality_matching; the
+-- spans of all days, which have more columns, become what the tables of leads are made from.
 --
 -- The rows are those of: snapshots left join leads on e-mail hash or phone hash, compared trimmed and in lower case; an empty
 -- or NULL hash matches nothing. That literal join is a nested loop over all leads. Here nearly every row finds its lead by one
 -- hash join, on the pair of its hashes as they stand; the literal OR is left for the others, each of which looks up its
 -- leads by index. create_lead_lookups.sql has made the tables in which they are found.
 
-insert into {gold_day} (
+insert into {target} (
     lead_uuid, lead_number, email_hash, phone_hash, city, state, zip, appt_date, set, demo, dispo, job_status, location,
     appointment_scheduled, demo_scheduled, email_match, phone_match, _extraction_date, _partition_date, conversion_rate,
-    lead_quality_flag
+    lead_quality_flag{more}
 )
 with snapshots as (
     select *
-    from silver.stg_csv_snapshots
-    where _partition_date = {partition_date}
+    from ({rows}) as rows_to_match
 ),
 
 matched as (
@@ -39,7 +39,7 @@ matched as (
         inner join staging.lead_keys as leads on key_of.email = leads.email_key or key_of.phone = leads.phone_key
         where pairs.lead_uuid is null
         -- Keeps this apart: a row that has found its pair does not come here.
-        offset 0 -- noqa: AM09
+        offset 0
     ) as others on true
 )
 
@@ -68,5 +68,5 @@ select
         when matched.set = 1 and demo = 1 then 'High Quality'
         when matched.set = 1 then 'Medium Quality'
         else 'Low Quality'
-    end as lead_quality_flag
+    end as lead_quality_flag{more}
 from matched;

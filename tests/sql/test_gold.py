@@ -18,8 +18,11 @@ from psycopg2 import sql
 from support import connection_arguments, empty_warehouse
 
 from etl.pipeline import STEPS
+from etl.utils.day_tables import table_columns
+from etl.utils.lead_tables import FULL_SCOPE, KEYS, OF_SPANS, PIECES
 from etl.utils.run import run_steps
-from etl.utils.transactions import run_sql, table_name
+from etl.utils.state import GOLD_LEADS, LEAD_SPANS
+from etl.utils.transactions import run_sql, script_text, table_name
 from etl.utils.utils_connection import Settings
 
 if TYPE_CHECKING:
@@ -27,15 +30,14 @@ if TYPE_CHECKING:
 
 FOLDERS = sorted(folder for folder in Path(__file__).parent.iterdir() if (folder / "expected.csv").exists())
 MATCHING = "gold.lead_quality_matching"
-NEVER_NULL = {
-    MATCHING: {
-        "appointment_scheduled": "false",
-        "demo_scheduled": "false",
-        "email_match": "true",
-        "phone_match": "true",
-        "lead_quality_flag": "Low Quality",
-    }
+GRADED = {
+    "appointment_scheduled": "false",
+    "demo_scheduled": "false",
+    "email_match": "true",
+    "phone_match": "true",
+    "lead_quality_flag": "Low Quality",
 }
+NEVER_NULL = {MATCHING: GRADED, "gold.lead_quality_current": GRADED | {"_partition_date": "2024-10-01"}}
 """What stands in columns that are not given and must not be NULL."""
 
 
@@ -58,10 +60,13 @@ def db(settings: Settings) -> Iterator[Cursor]:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
-    days = {day for file in (folder / "given").glob("*.csv") for day in put(db, file)}
+    leads_first = sorted((folder / "given").glob("*.csv"), key=lambda file: file.stem != GOLD_LEADS)
+    days = {day for file in leads_first for day in put(db, file)}
     target = f"gold.{folder.name}"
     if target == MATCHING:
         match(db, days)
+    if target in KEYS:
+        fill_tables_of_leads(db, days)
     columns, expected = read(folder / "expected.csv")
     assert rows_of(db, target, columns) == sorted(expected)
 
@@ -95,7 +100,8 @@ def put(db: Cursor, file: Path) -> set[str]:
     if table in NEVER_NULL:
         rest = {name: value for name, value in NEVER_NULL[table].items() if name not in columns}
         columns, rows = [*columns, *rest], [(*row, *rest.values()) for row in rows]
-    days = {row[columns.index("_partition_date")] for row in rows} if "_partition_date" in columns else set()
+    is_by_day = table in (MATCHING, "silver.stg_csv_snapshots")
+    days = {row[columns.index("_partition_date")] for row in rows} if is_by_day else set()
     for number, day in enumerate(sorted(days)):
         db.execute(
             sql.SQL("create table {} partition of {} for values in ({})").format(
@@ -120,7 +126,32 @@ def match(db: Cursor, days: set[str]) -> None:
                 gold_day, table_name(MATCHING), sql.Literal(day)
             )
         )
-        run_sql(db, "gold/insert_into_gold_tables.sql", gold_day=gold_day, partition_date=sql.Literal(day))
+        rows = script_text("gold/select_day.sql", partition_date=sql.Literal(day))
+        run_sql(db, "gold/insert_into_gold_tables.sql", target=gold_day, rows=rows, more=sql.SQL(""))
+
+
+def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
+    """What step 6 does with the tables of leads, when they are empty."""
+    names = {
+        "spans": table_name(LEAD_SPANS),
+        "current": table_name("staging.current"),
+        "last_day": sql.SQL("{}::date").format(sql.Literal(max(days))),
+        "scope": FULL_SCOPE,
+    }
+    run_sql(db, "gold/create_lead_lookups.sql")
+    run_sql(db, "gold/create_spans.sql")
+    for piece in PIECES:
+        rows = script_text("gold/select_spans.sql", piece=sql.Literal(piece), last_day=names["last_day"])
+        target = table_name(f"{LEAD_SPANS}_{piece}")
+        run_sql(db, "gold/insert_into_gold_tables.sql", target=target, rows=rows, more=OF_SPANS)
+    current = script_text("gold/select_lead_quality_current.sql", **names)
+    db.execute(sql.SQL("create table {} as {}").format(names["current"], current))
+    for table in KEYS:
+        content = script_text(f"gold/select_{table.split('.')[1]}.sql", **names)
+        db.execute(sql.SQL("create table staging.filling as {}").format(content))
+        columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, "staging.filling")))
+        db.execute(sql.SQL("insert into {} ({}) table staging.filling").format(table_name(table), columns))
+        db.execute("drop table staging.filling")
 
 
 def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]:

@@ -1,0 +1,382 @@
+"""The tables of leads in gold: leads, lead_quality_current, appointments, lead_status_history.
+
+They follow from the days of silver and the leads, and from nothing else. What they shall hold is made out aside, from
+spans: each distinct snapshot row once, with the first and the last day that has it (staging.spans: a tenth of the
+rows). What differs from what they hold is put right in the transaction that publishes the days: readers see all of gold
+old, or all of it new, and are never kept waiting for these tables.
+
+Days that come after all others are added to the spans, and only leads of which they say something new are made out
+again. Whatever else has changed, a day in the middle or the leads, all is made out again from silver.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from etl.utils.day_tables import empty_table, note_changes, table_columns
+from etl.utils.patience import patient
+from etl.utils.run import RunContext
+from etl.utils.state import (
+    GOLD_APPOINTMENTS,
+    GOLD_CURRENT,
+    GOLD_HISTORY,
+    GOLD_LEADS,
+    LEAD_SPANS,
+    TableLoad,
+    current_loads,
+    hold_the_run,
+    record_load,
+    require_tables,
+)
+from etl.utils.transactions import read_script, run_sql, script_text, table_name, transaction
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+    from etl.utils.utils_connection import Settings
+
+KEYS = {
+    GOLD_LEADS: ("lead_uuid",),
+    GOLD_CURRENT: ("lead_uuid",),
+    GOLD_APPOINTMENTS: ("lead_uuid", "appointment_date"),
+    GOLD_HISTORY: ("lead_uuid", "lead_number", "valid_from"),
+}
+"""The tables, those first that others refer to, and by what their rows are known."""
+MADE_TOGETHER = ((GOLD_CURRENT, GOLD_LEADS), (GOLD_APPOINTMENTS,), (GOLD_HISTORY,))
+"""Made out at the same time; leads are made from lead_quality_current."""
+
+PIECES = range(4)
+"""Of the spans, filled at the same time. More of them would read silver more often than they save."""
+OF_SPANS = sql.SQL(", appt_time, first_day")
+"""What spans have that days of gold have not."""
+
+SCRIPTS = (
+    "create_spans",
+    "select_spans",
+    "create_changed_spans",
+    "replace_spans",
+    "insert_into_gold_tables",
+    "create_lead_lookups",
+    "select_lead_quality_current",
+    "select_leads",
+    "select_appointments",
+    "select_lead_status_history",
+    "carry_leads_on",
+)
+"""What the tables hold hangs on these: where an earlier version made them, they are made out again."""
+
+FULL_SCOPE = sql.SQL("true")
+TOUCHED = sql.SQL("lead_uuid in (select lead_uuid from staging.touched_leads)")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the tables are made from: the leads and all days of silver, in order."""
+
+    leads: TableLoad
+    days: Sequence[TableLoad]
+
+    @property
+    def built_from(self) -> tuple[int, ...]:
+        return (self.leads.load_id, *(load.load_id for load in self.days))
+
+    @property
+    def last_day(self) -> date | None:
+        return self.days[-1].day.date if self.days else None
+
+    def made(self, load: TableLoad) -> bool:
+        """Whether a table was made from this, and by this version."""
+        return load.built_from == self.built_from and load.facts.get("definition") == definition()
+
+    def without_new_days(self, loads: Sequence[TableLoad]) -> Source | None:
+        """This without its last days, if that is what all spans and tables were made from: and the days are few."""
+        if len(loads) != len(PIECES) + len(KEYS):
+            return None
+        before = Source(self.leads, self.days[: len(loads[0].built_from) - 1])
+        new_days = len(self.days) - len(before.days)
+        return before if all(map(before.made, loads)) and 0 < 2 * new_days <= len(before.days) else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done for the tables."""
+
+    source: Source
+    has_spans: bool
+    """They are made from this source already: by a run that came no further."""
+    before: Source | None
+    """What spans and tables are made from, when all that has come since are a few days after all others."""
+
+
+def definition() -> str:
+    return hashlib.sha256("".join(read_script(f"gold/{name}.sql") for name in SCRIPTS).encode()).hexdigest()
+
+
+# --- what they shall hold -------------------------------------------------------------------------
+
+
+def work_to_do(context: RunContext, silver: Mapping[str, TableLoad], leads: TableLoad) -> Work | None:
+    """Returns None when the tables are made from what stands in silver."""
+    source = Source(leads, list(silver.values()))
+    pieces, tables = read_books(context.settings)
+    if context.full_refresh:
+        return Work(source, has_spans=False, before=None)
+    if len(tables) == len(KEYS) and all(map(source.made, tables)):
+        return None
+    has_spans = len(pieces) == len(PIECES) and all(map(source.made, pieces))
+    return Work(source, has_spans, before=source.without_new_days([*pieces, *tables]))
+
+
+def make_out(context: RunContext, work: Work) -> None:
+    """Make out aside what the tables shall hold, and what differs from what they hold."""
+    if work.before:
+        add_days(context, work.source, work.before)
+    elif not work.has_spans:
+        make_spans(context, work.source)
+    compare = partial(
+        collect_differences, context.settings, context.run_id, work.source, only_touched=bool(work.before)
+    )
+    context.for_each(compare, MADE_TOGETHER, rows=int)
+
+
+@patient()
+def read_books(settings: Settings) -> tuple[list[TableLoad], list[TableLoad]]:
+    """The pieces of the spans and the tables that hold what was loaded into them."""
+    with transaction(settings) as db:
+        require_tables(db, *KEYS, made_by=5)
+        pieces = current_loads(db, LEAD_SPANS)
+        tables = [load for table in KEYS for load in current_loads(db, table).values()]
+        return list(pieces.values()), tables
+
+
+@patient()
+def carry_out(settings: Settings, run_id: str, script: str) -> None:
+    """Carry out a script on its own."""
+    with transaction(settings) as db:
+        _begin_work(db, run_id)
+        run_sql(db, script)
+
+
+def make_spans(context: RunContext, source: Source) -> None:
+    """Make the spans of all days anew."""
+    carry_out(context.settings, context.run_id, "gold/create_spans.sql")
+    context.for_each(partial(fill_piece, context.settings, context.run_id, source), PIECES, rows=int)
+    carry_out(context.settings, context.run_id, "gold/analyze_spans.sql")
+
+
+@patient()
+def fill_piece(settings: Settings, run_id: str, source: Source, piece: int) -> int:
+    """Returns the rows."""
+    spans = _piece_table(piece)
+    with transaction(settings) as db:
+        _begin_work(db, run_id)
+        empty_table(db, spans)
+        db.execute("set local enable_sort = off")  # the planner takes the rows of a piece for few; hashing is faster
+        rows = run_sql(
+            db,
+            "gold/insert_into_gold_tables.sql",
+            target=table_name(spans),
+            rows=script_text("gold/select_spans.sql", piece=sql.Literal(piece), last_day=sql.Literal(source.last_day)),
+            more=OF_SPANS,
+        )
+        note_changes(db, spans)
+        _record_piece(db, run_id, source, spans, rows)
+    return rows
+
+
+def add_days(context: RunContext, source: Source, before: Source) -> None:
+    """Add the days that came after all others to the spans, and find out of which leads they say something new."""
+    carry_out(context.settings, context.run_id, "gold/create_touched_leads.sql")
+    context.for_each(partial(add_to_piece, context.settings, context.run_id, source, before), PIECES, rows=int)
+    carry_out(context.settings, context.run_id, "gold/create_touched_spans.sql")
+
+
+@patient()
+def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source, piece: int) -> int:
+    """Returns the rows that have changed."""
+    spans = _piece_table(piece)
+    names = {
+        "spans": table_name(spans),
+        "changed": table_name(f"staging.changed_spans_{piece}"),
+        "matched": table_name(f"staging.matched_spans_{piece}"),
+    }
+    rows = 0
+    with transaction(settings) as db:
+        _begin_work(db, run_id)
+        known = before.last_day
+        for load in source.days[len(before.days) :]:
+            day = load.day.date
+            run_sql(
+                db,
+                "gold/create_changed_spans.sql",
+                **names,
+                piece=sql.Literal(piece),
+                day=sql.Literal(day),
+                day_before=sql.Literal(known),
+            )
+            rows += run_sql(
+                db,
+                "gold/insert_into_gold_tables.sql",
+                target=names["matched"],
+                rows=sql.SQL("table {}").format(names["changed"]),
+                more=OF_SPANS,
+            )
+            run_sql(db, "gold/replace_spans.sql", **names)
+            known = day
+        _record_piece(db, run_id, source, spans, _count_rows(db, spans))
+    return rows
+
+
+@patient()
+def collect_differences(
+    settings: Settings, run_id: str, source: Source, tables: Sequence[str], *, only_touched: bool
+) -> int:
+    """Make out what the tables shall hold, and what differs from what they hold. Returns the rows."""
+    scope = TOUCHED if only_touched else FULL_SCOPE
+    names = {
+        "spans": table_name("staging.touched_spans" if only_touched else LEAD_SPANS),
+        "current": _aside("wanted", GOLD_CURRENT),
+        "last_day": sql.Literal(source.last_day),
+        "scope": scope,
+    }
+    rows = 0
+    with transaction(settings) as db:
+        _begin_work(db, run_id)
+        for table in tables:
+            wanted = _aside("wanted", table)
+            content = script_text(f"gold/select_{table.split('.')[1]}.sql", **names)
+            db.execute(sql.SQL("drop table if exists {0}; create table {0} as {1}").format(wanted, content))
+            rows += db.rowcount
+            db.execute(sql.SQL("analyze {}").format(wanted))
+            run_sql(
+                db,
+                "gold/collect_differences.sql",
+                table=table_name(table),
+                wanted=wanted,
+                come=_aside("come", table),
+                gone=_aside("gone", table),
+                scope=scope,
+                columns=_listed(table_columns(db, wanted.as_string(db))),
+                key=_listed(KEYS[table]),
+            )
+        for table in tables:
+            db.execute(sql.SQL("drop table {}").format(_aside("wanted", table)))
+    return rows
+
+
+# --- putting it right -----------------------------------------------------------------------------
+
+
+def put_right(db: Cursor, run_id: str, work: Work) -> None:
+    """Put right what differs, in the transaction that publishes the days; and write down what the tables hold now."""
+    for table in reversed(KEYS):
+        names = {"table": table_name(table), "gone": _aside("gone", table), "same_key": _same_key(table, "gone")}
+        run_sql(db, "gold/delete_gone_rows.sql", **names)
+    if work.before:
+        run_sql(
+            db,
+            "gold/carry_leads_on.sql",
+            last_day=sql.Literal(work.source.last_day),
+            day_before=sql.Literal(work.before.last_day),
+        )
+    for table in KEYS:
+        come = _aside("come", table)
+        columns = table_columns(db, come.as_string(db))
+        run_sql(
+            db,
+            "gold/merge_rows_that_come.sql",
+            table=table_name(table),
+            come=come,
+            same_key=_same_key(table, "new"),
+            columns=_listed(columns),
+            values=sql.SQL(", ").join(sql.Identifier("new", column) for column in columns),
+            assignments=sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(column), sql.Identifier("new", column)) for column in columns
+            ),
+        )
+        db.execute(sql.SQL("drop table {}, {}").format(come, _aside("gone", table)))
+    db.execute("drop table if exists staging.touched_leads, staging.touched_spans")
+    for table in KEYS:
+        record_load(
+            db,
+            table=table,
+            parent=table,
+            run_id=run_id,
+            row_count=_count_rows(db, table),
+            built_from=work.source.built_from,
+            facts={"definition": definition()} | _last_id(db, table),
+        )
+
+
+def _last_id(db: Cursor, table: str) -> dict[str, int]:
+    """The highest id that an appointment ever had: it is not given again."""
+    if table != GOLD_APPOINTMENTS:
+        return {}
+    db.execute(
+        "select greatest(0, (select max(appointment_id) from gold.appointments), "
+        "(select (facts ->> 'last_id')::int from meta.table_loads where table_name = %s))",
+        (table,),
+    )
+    (last_id,) = db.fetchone() or (0,)
+    return {"last_id": last_id}
+
+
+# --- in common ------------------------------------------------------------------------------------
+
+
+def _begin_work(db: Cursor, run_id: str) -> None:
+    hold_the_run(db, run_id)
+    db.execute(
+        "set local work_mem = '256MB'; "
+        # A small sample says what the planner has to know, and takes a tenth of the time.
+        "set local default_statistics_target = 10; "
+        # It cannot know how few lead numbers have rivals, and would sort all of silver for them.
+        "set local enable_mergejoin = off"
+    )
+
+
+def _piece_table(piece: int) -> str:
+    return f"{LEAD_SPANS}_{piece}"
+
+
+def _record_piece(db: Cursor, run_id: str, source: Source, spans: str, rows: int) -> None:
+    record_load(
+        db,
+        table=spans,
+        parent=LEAD_SPANS,
+        run_id=run_id,
+        row_count=rows,
+        built_from=source.built_from,
+        facts={"definition": definition()},
+    )
+
+
+def _aside(what: str, table: str) -> sql.Identifier:
+    return sql.Identifier("staging", f"{what}_{table.split('.')[1]}")
+
+
+def _listed(columns: Sequence[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def _same_key(table: str, other: str) -> sql.Composable:
+    first, *rest = KEYS[table]
+    conditions = [sql.SQL("old.{0} = {1}.{0}").format(sql.Identifier(first), sql.Identifier(other))]
+    conditions += [  # a lead number can be NULL
+        sql.SQL("old.{0} is not distinct from {1}.{0}").format(sql.Identifier(column), sql.Identifier(other))
+        for column in rest
+    ]
+    return sql.SQL(" and ").join(conditions)
+
+
+def _count_rows(db: Cursor, table: str) -> int:
+    db.execute(sql.SQL("select count(*) from {}").format(table_name(table)))
+    (rows,) = db.fetchone() or (0,)
+    return int(rows)

@@ -1,0 +1,3 @@
+-- Tells the planner what stands in the spans.
+
+analyze staging.spans;
