@@ -35,7 +35,7 @@ from etl.utils.embedded import upload_folder
 from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import PROJECT, Settings, s3_client
 
-CONTESTANTS = ("pipeline", "duckdb", "floor", "imports", "one-file")
+CONTESTANTS = ("pipeline", "duckdb", "duckdb-sql", "floor", "imports", "one-file")
 PEERS = Path(__file__).with_name("peers")
 DAYS = 22
 ONE_FILE_ROWS = 5_000_000
@@ -45,9 +45,10 @@ ONE_FILE_SCALE = "100"
 INTRODUCTION = f"""\
 # Performance
 
-How long the pipeline takes, against two rivals that do the same work on the same servers at the same time:
+How long the pipeline takes, against rivals that do the same work on the same servers at the same time:
 
 - **DuckDB**: `benchmarks/peers/duckdb_peer.py`, a script by which DuckDB reads the same files and writes the same rows.
+- **DuckDB, SQL**: the same script with gold in SQL inside PostgreSQL, as most people would write it.
 - **COPY floor**: `benchmarks/floor.py`, ready-made rows that PostgreSQL takes in and joins: nothing can be faster.
 
 `make bench` measures whole processes, the start of Python included, on an embedded PostgreSQL and an S3 stand-in, and
@@ -110,7 +111,8 @@ def one_round(lab: Lab, scale: str, turn: int, *, counted: bool) -> dict[str, di
 
     rivals: dict[str, Callable[[], None]] = {
         "full refresh": lambda: run("full refresh", pipeline_program("--full-refresh"), pipeline),
-        "duckdb": lambda: _run_peer(lab, scale, run),
+        "duckdb": lambda: _run_peer(lab, scale, run, "duckdb"),
+        "duckdb-sql": lambda: _run_peer(lab, scale, run, "duckdb-sql", "--gold-in-postgres"),
         "floor": lambda: _run_floor(lab, scale, run),
     }
     wanted = [name for name in rivals if name in ("full refresh", *lab.contestants)]
@@ -133,9 +135,11 @@ def one_round(lab: Lab, scale: str, turn: int, *, counted: bool) -> dict[str, di
     return done
 
 
-def _run_peer(lab: Lab, scale: str, run: Callable[[str, Sequence[str | Path], Settings], None]) -> None:
+def _run_peer(
+    lab: Lab, scale: str, run: Callable[[str, Sequence[str | Path], Settings], None], name: str, *arguments: str
+) -> None:
     python = lab.folder / "peer-venv" / "bin" / "python"
-    run("duckdb", [python, PEERS / "duckdb_peer.py"], lab.settings("duckdb", scale))
+    run(name, [python, PEERS / "duckdb_peer.py", *arguments], lab.settings(name, scale))
 
 
 def _run_floor(lab: Lab, scale: str, run: Callable[[str, Sequence[str | Path], Settings], None]) -> None:
@@ -265,7 +269,7 @@ def measure_one_file(lab: Lab, rounds: int) -> dict[str, Any]:
 def measure_scale(lab: Lab, scale: str, rounds: int, *, counts: bool) -> dict[str, Any]:
     settings = lab.settings("pipeline", scale)
     upload_folder(s3_client(settings), settings.s3_bucket_name, lab.folder / f"sample-{scale}")
-    for contestant in ("duckdb", "floor"):
+    for contestant in ("duckdb", "duckdb-sql", "floor"):
         lab.servers.remake_database(lab.settings(contestant, scale).postgres_db)
     counted = one_round(lab, scale, 0, counted=True) if counts else {}
     timed = [one_round(lab, scale, turn, counted=False) for turn in range(1, rounds + 1)]
@@ -306,7 +310,7 @@ def describe_machine(servers: Servers, duckdb: str, rounds: int) -> dict[str, An
     "--write", type=click.Path(dir_okay=False, path_type=Path), help="Put the tables into this document, too."
 )
 def main(scales: Sequence[str], rounds: int, only: str, counts: bool, folder: Path, write: Path | None) -> None:
-    """Measure the pipeline, a DuckDB script that does the same, and the COPY floor."""
+    """Measure the pipeline, DuckDB scripts that do the same, and the COPY floor."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whatever ends the bench, it stops its servers
     contestants = only.split(",")
     if unknown := set(contestants) - set(CONTESTANTS):
@@ -332,7 +336,8 @@ def measure(
         make_samples(folder, scale)
     if one_file:
         make_one_file(folder)
-    duckdb = make_peer_environment(folder) if "duckdb" in contestants else "not measured"
+    has_peer = not {"duckdb", "duckdb-sql"}.isdisjoint(contestants)
+    duckdb = make_peer_environment(folder) if has_peer else "not measured"
     with running_servers(folder / "postgres") as servers:
         lab = Lab(folder, servers, contestants)
         results: dict[str, Any] = {"machine": describe_machine(servers, duckdb, rounds), "scales": {}}
@@ -344,7 +349,7 @@ def measure(
                 results["one file"] = measure_one_file(lab, rounds)
                 _keep(results, folder)
         finally:
-            for contestant in ("pipeline", "duckdb", "floor"):
+            for contestant in ("pipeline", "duckdb", "duckdb-sql", "floor"):
                 servers.drop_database(f"bench_{contestant}")
     return results
 
