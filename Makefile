@@ -28,7 +28,7 @@ faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connec
 bench: $(VENV)/run.installed ## Measure the pipeline, a DuckDB script and the COPY floor (an hour): docs/performance.md
 	$(BIN)/python -m benchmarks.bench --write docs/performance.md $(BENCH)
 
-dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md from the database's own comments
+dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md and img/gold-model.svg from the database itself
 	$(BIN)/python -m docs.data_dictionary
 
 lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL

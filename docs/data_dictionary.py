@@ -1,4 +1,4 @@
-"""`make dictionary`: docs/data_dictionary.md, from what the database says of its own tables.
+"""`make dictionary`: docs/data_dictionary.md and img/gold-model.svg, from what the database says of its own tables.
 
 Steps 1 and 5 define everything in an embedded PostgreSQL of its own, which is gone afterwards.
 """
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from docs import er_diagram
+from docs.type_names import short_type
 from etl.pipeline import STEPS
 from etl.utils import embedded
 from etl.utils.demo import demo_settings
@@ -30,6 +32,8 @@ INTRODUCTION = """\
 
 Every table and view of the warehouse, with its columns: what the database says of itself in comments and types. Made
 by `make dictionary`; a test fails when it is stale.
+
+![The tables of gold and how they refer to each other](../img/gold-model.svg)
 """
 
 
@@ -69,7 +73,7 @@ def _relation(db: Cursor, schema: str, oid: int, name: str, is_view: bool, says:
         (oid,),
     )
     lines = [
-        f"| `{column}` | {_short(kind)}{' not null' if not_null else ''} | {_cell(meaning)} |"
+        f"| `{column}` | {short_type(kind)}{' not null' if not_null else ''} | {_cell(meaning)} |"
         for column, kind, not_null, meaning in db.fetchall()
     ]
     title = f"### {schema}.{name}{' (view)' if is_view else ''}"
@@ -87,28 +91,12 @@ def _keys(db: Cursor, oid: int) -> list[str]:
     return [*keys, ""] if keys else []
 
 
-_SHORT_NAMES = {
-    "character varying": "varchar",
-    "character": "char",
-    "timestamp without time zone": "timestamp",
-    "timestamp with time zone": "timestamptz",
-    "time without time zone": "time",
-    "double precision": "float",
-}
-
-
-def _short(kind: str) -> str:
-    """A type under the name that people use."""
-    name, bracket, size = kind.partition("(")
-    return f"{_SHORT_NAMES.get(name, name)}{bracket}{size}"
-
-
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
 def main() -> None:
-    """Define the warehouse anew, and write the document."""
+    """Define the warehouse anew, and write document and picture."""
     with TemporaryDirectory(prefix="homebuddy-dictionary-") as name:
         root = Path(name)
         root.chmod(0o711)  # the account that runs root's server has to pass through
@@ -120,9 +108,10 @@ def main() -> None:
                 raise report.error
             with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
                 DOCUMENT.write_text(render(db), encoding="utf-8")
+                er_diagram.PICTURE.write_text(er_diagram.render(db), encoding="utf-8")
         finally:
             embedded.stop_postgres(root)
-    click.echo(f"{DOCUMENT} is up to date")
+    click.echo(f"{DOCUMENT} and {er_diagram.PICTURE} are up to date")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/data_dictionary.md says what the database says of itself."""
+"""docs/data_dictionary.md and img/gold-model.svg say what the database says of itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from contextlib import closing
 
 from support import empty_warehouse
 
+from docs import er_diagram
 from docs.data_dictionary import DOCUMENT, render
 from etl.pipeline import STEPS
 from etl.utils.run import run_steps
 from etl.utils.utils_connection import Settings, connect_postgres
 
 
-def test_the_data_dictionary_is_up_to_date(postgres_server: Settings, s3_endpoint: str) -> None:
+def test_dictionary_and_diagram_are_up_to_date(postgres_server: Settings, s3_endpoint: str) -> None:
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         assert run_steps(settings, [STEPS[0], STEPS[4]]).error is None
         with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
             assert DOCUMENT.read_text(encoding="utf-8") == render(db), "run `make dictionary`"
+            assert er_diagram.PICTURE.read_text(encoding="utf-8") == er_diagram.render(db), "run `make dictionary`"
