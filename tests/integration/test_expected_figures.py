@@ -66,6 +66,8 @@ def test_each_day_has_its_rows_in_every_layer(query: Query, expected: dict[str, 
         ("silver_rows", "silver.stg_csv_snapshots"),
         ("gold_rows", "gold.lead_quality_matching"),
         ("leads", "silver.stg_leads_parquet"),
+        ("leads", "gold.leads"),
+        ("leads", "gold.lead_quality_current"),
     ],
 )
 def test_each_table_has_its_rows(query: Query, expected: dict[str, Any], figure: str, table: str) -> None:
@@ -129,6 +131,76 @@ def test_the_funnel_only_goes_down(query: Query, expected: dict[str, Any]) -> No
     for _, leads, appointments, demos, sales, *rates in days:
         assert leads >= appointments >= demos >= sales > 0
         assert rates == [appointments / leads, demos / leads, sales / leads]
+
+
+@pytest.mark.parametrize("key", ["state", "disposition"])
+def test_the_other_funnels_go_down_too_and_have_each_lead_once(
+    query: Query, expected: dict[str, Any], key: str
+) -> None:
+    rows = query(
+        "select lead_count, appointment_count, demo_count, sale_count, appointment_rate, demo_rate, conversion_rate "
+        f"from gold.conversion_funnel_per_{key}"
+    )
+    for leads, appointments, demos, sales, *rates in rows:
+        assert leads >= appointments >= demos >= sales
+        assert rates == [appointments / leads, demos / leads, sales / leads]
+    assert sum(leads for leads, *_ in rows) == expected["leads"]
+    sold = query("select count(*) from gold.lead_quality_current where dispo = 'Sale'")
+    assert [(sum(sales for _, _, _, sales, *_ in rows),)] == sold > [(0,)]
+
+
+def test_all_leads_are_seen_from_their_first_day_to_their_last(query: Query, expected: dict[str, Any]) -> None:
+    first = query("select first_seen::text, count(*) from gold.leads group by 1")
+    assert dict(first) == expected["new_leads_daily"]
+    wrong = query(
+        """
+        select lead_uuid from gold.leads
+        inner join (
+            select lead_uuid, min(_partition_date) as first_day, max(_partition_date) as last_day
+            from gold.lead_quality_matching group by lead_uuid
+        ) as days using (lead_uuid)
+        where (first_seen, last_seen) <> (first_day, last_day)
+        """
+    )
+    assert wrong == []
+
+
+def test_each_current_row_is_a_row_of_lead_quality_matching_on_the_last_day_of_its_lead(query: Query) -> None:
+    assert query(
+        "select count(*) from (table gold.lead_quality_current except table gold.lead_quality_matching) as c"
+    ) == [(0,)]
+    assert query(
+        "select count(*) from gold.leads inner join gold.lead_quality_current as c using (lead_uuid) "
+        "where last_seen <> _partition_date or leads.lead_number is distinct from c.lead_number"
+    ) == [(0,)]
+
+
+@pytest.mark.parametrize("child", ["lead_quality_current", "appointments", "lead_status_history"])
+def test_whatever_refers_to_a_lead_refers_to_one_that_is_there(query: Query, child: str) -> None:
+    assert query(f"select count(*) > 0 from gold.{child}") == [(True,)]
+    assert query(
+        f"select count(*) from gold.{child} left join gold.leads using (lead_uuid) where leads.lead_uuid is null"
+    ) == [(0,)]
+
+
+def test_periods_of_a_status_follow_each_other_without_gap_or_overlap(query: Query) -> None:
+    periods = """
+        select
+            *,
+            lead(valid_from) over numbered as next_from,
+            lag(valid_from) over numbered is not null as has_one_before,
+            row(dispo, job_status, set, demo, appt_date)
+                is not distinct from lag(row(dispo, job_status, set, demo, appt_date)) over numbered as says_nothing_new
+        from gold.lead_status_history
+        window numbered as (partition by lead_uuid, lead_number order by valid_from)
+    """
+    assert query(f"select count(*) from ({periods}) as p where valid_to is distinct from next_from") == [(0,)]
+    assert query(f"select count(*) from ({periods}) as p where is_current <> (next_from is null)") == [(0,)]
+    assert query(f"select count(*) from ({periods}) as p where has_one_before and says_nothing_new") == [(0,)]
+    seen = "select distinct lead_uuid, lead_number from gold.lead_quality_matching where lead_uuid is not null"
+    assert query(f"select count(*) from ({periods}) as p where is_current") == query(
+        f"select count(*) from ({seen}) as s"
+    )
 
 
 def test_the_hash_of_no_value_is_found_by_rule(query: Query) -> None:

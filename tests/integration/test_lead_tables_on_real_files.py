@@ -1,0 +1,86 @@
+"""The tables of leads on the real files: however the days come, they hold the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import Bucket, Warehouse, drop_schemas, empty_warehouse
+
+from etl.utils.run import RunReport
+from etl.utils.utils_connection import Settings
+
+Run = Callable[..., RunReport]
+
+APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments"
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        yield settings
+
+
+@pytest.fixture
+def files(real_data: Path, bucket: Bucket, settings: Settings) -> list[Path]:
+    """The snapshots in the order of their days, not uploaded yet; the leads are."""
+    bucket.clear()
+    drop_schemas(settings)
+    for parquet in (real_data / "parquet").glob("*.parquet"):
+        bucket.put(f"parquet/{parquet.name}", parquet.read_bytes())
+    return sorted((real_data / "SFTP").glob("*.csv"), key=lambda file: int(file.stem.removeprefix("data_")))
+
+
+def appointment_ids(warehouse: Warehouse) -> dict[tuple[object, ...], int]:
+    return {tuple(key): number for *key, number in warehouse.rows(APPOINTMENT_IDS)}
+
+
+def corrected(file: Path) -> bytes:
+    """The file with some rows gone, and others sold after another appointment."""
+    rows = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+    for row in rows[3::40]:
+        row |= {"Dispo": "Sale", "Set": "1", "Appt Date": "11/05/2024  9:30AM"}
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(row for number, row in enumerate(rows) if number % 50)
+    return text.getvalue().encode()
+
+
+def test_days_one_by_one_leave_what_all_at_once_do(
+    files: list[Path], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    for file in files:
+        bucket.put(f"SFTP/{file.name}", file.read_bytes())
+        assert run_pipeline().error is None
+    contents, ids = warehouse.contents(), appointment_ids(warehouse)
+    assert run_pipeline(full_refresh=True).error is None
+    assert (warehouse.contents(), appointment_ids(warehouse)) == (contents, ids)
+    drop_schemas(warehouse.settings)
+    assert run_pipeline().error is None
+    assert (warehouse.contents(), appointment_ids(warehouse)) == (contents, ids)
+
+
+def test_days_in_any_order_with_one_corrected_at_the_end_leave_what_a_full_refresh_does(
+    files: list[Path], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    chance = random.Random("any order")
+    wrong = chance.choice(files[1:-1])
+    uploads = [(file.name, file.read_bytes()) for file in chance.sample(files, len(files))]
+    known: dict[tuple[object, ...], int] = {}
+    for name, content in [*uploads, (wrong.name, corrected(wrong))]:
+        bucket.put(f"SFTP/{name}", content)
+        assert run_pipeline().error is None
+        ids = appointment_ids(warehouse)
+        assert [key for key in known.keys() & ids.keys() if known[key] != ids[key]] == [], "ids stay"
+        known |= ids
+    contents, ids = warehouse.contents(), appointment_ids(warehouse)
+    assert run_pipeline(full_refresh=True).error is None
+    assert (warehouse.contents(), appointment_ids(warehouse)) == (contents, ids)
+    drop_schemas(warehouse.settings)
+    assert run_pipeline().error is None
+    assert warehouse.contents() == contents
