@@ -41,6 +41,7 @@ def run(context: RunContext) -> StepResult:
         run_sql(db, "schemas/create_schemas.sql")
         run_sql(db, "schemas/admit_bi_reader.sql")
         define(db, "gold/create_gold_tables.sql")
+        run_sql(db, "gold/create_references.sql")
         define(db, "gold/create_gold_views.sql")
         for view, (key, rows, question, of_key) in FUNNELS.items():
             define(

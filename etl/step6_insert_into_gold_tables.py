@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from etl.utils.day_tables import create_staged_day, lock_for_publishing, note_ch
 from etl.utils.errors import CheckFailedError
 from etl.utils.lead_tables import Work, make_out, put_right, work_to_do
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult
+from etl.utils.run import RunContext, StepResult, silently
 from etl.utils.state import (
     GOLD_MATCHING,
     LEAD_LOOKUPS,
@@ -76,9 +76,10 @@ def run(context: RunContext) -> StepResult:
     if pending or work:
         make_lookups(context, leads)
     match = partial(match_day, context.settings, context.run_id, leads)
-    matched = context.for_each(match, pending, rows=lambda day: day.rows)
-    if work:
-        make_out(context, work)
+    with context.meanwhile(match, pending, rows=lambda day: day.rows) as days:
+        if work:
+            make_out(replace(context, progress=silently), work)  # the days' progress is shown
+        matched = days()
     if matched or work:
         publish(context.settings, context.run_id, matched, work)
     _, _, published = read_books(context.settings)

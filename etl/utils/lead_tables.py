@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from etl.utils.day_tables import empty_table, note_changes, table_columns
+from etl.utils.day_tables import empty_table, lock_for_publishing, note_changes, table_columns
 from etl.utils.patience import patient
 from etl.utils.run import RunContext
 from etl.utils.state import (
@@ -276,6 +276,11 @@ def collect_differences(
 
 def put_right(db: Cursor, run_id: str, work: Work) -> None:
     """Put right what differs, in the transaction that publishes the days; and write down what the tables hold now."""
+    is_first = _count_rows(db, GOLD_LEADS) == 0
+    if is_first:
+        for table in KEYS:
+            lock_for_publishing(db, table)
+        run_sql(db, "gold/drop_references_to_leads.sql")
     for table in reversed(KEYS):
         names = {"table": table_name(table), "gone": _aside("gone", table), "same_key": _same_key(table, "gone")}
         run_sql(db, "gold/delete_gone_rows.sql", **names)
@@ -302,6 +307,8 @@ def put_right(db: Cursor, run_id: str, work: Work) -> None:
             ),
         )
         db.execute(sql.SQL("drop table {}, {}").format(come, _aside("gone", table)))
+    if is_first:
+        run_sql(db, "gold/create_references.sql")
     db.execute("drop table if exists staging.touched_leads, staging.touched_spans")
     for table in KEYS:
         record_load(

@@ -73,6 +73,14 @@ class RunContext:
         Args:
             rows: how many rows a result stands for.
         """
+        with self.meanwhile(work, items, rows=rows) as results:
+            return results()
+
+    @contextmanager
+    def meanwhile(
+        self, work: Callable[[Item], Result], items: Sequence[Item], *, rows: Callable[[Result], int]
+    ) -> Iterator[Callable[[], list[Result]]]:
+        """A block beside which the work is done, as by `for_each`; what it is handed waits for the results."""
         futures: list[Future[Result]] = []
         with self.progress(len(items)) as advance:
 
@@ -84,7 +92,7 @@ class RunContext:
                 for item in items:
                     futures.append(self.executor.submit(work, item))
                     futures[-1].add_done_callback(tell)
-                return [future.result() for future in futures]
+                yield lambda: [future.result() for future in futures]
             except AbortedError:
                 for future in futures:
                     future.cancel()

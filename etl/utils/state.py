@@ -323,7 +323,8 @@ def _state_of(db: Cursor, objects: list[str]) -> str:
                 case when relkind = 'v' then pg_get_viewdef(oid) end,
                 (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
                 where tgrelid = pg_class.oid and not tgisinternal),
-                (select string_agg(conname, ' ' order by conname) from pg_constraint where conrelid = pg_class.oid)
+                (select string_agg(conname, ' ' order by conname) from pg_constraint
+                where conrelid = pg_class.oid and contype <> 'f')
             ),
             ' ' order by name
         ))

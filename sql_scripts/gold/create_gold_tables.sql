@@ -210,39 +210,18 @@ comment on column gold.lead_status_history.valid_to is
 'Day on which the next period begins, no more part of this one; NULL in the current one.';
 comment on column gold.lead_status_history.is_current is 'It is the latest period of its lead number. Never NULL.';
 
--- What refers to what. Apart from the tables, so that it comes back when the table that is referred to was dropped: rows that
--- then refer to nothing make way, and step 6 fills the table again.
+-- Where a table that others refer to was dropped and made anew, what they say refers to nothing: it makes way, and step 6 fills
+-- them again.
 do $$
-declare
-    reference record;
 begin
-    for reference in
-        select *
-        from (
-            values
-            ('lead_quality_current', 'lead_uuid', 'leads'),
-            ('appointments', 'lead_uuid', 'leads'),
-            ('appointments', 'user_id', 'users'),
-            ('lead_status_history', 'lead_uuid', 'leads')
-        ) as wanted (child, key, parent)
-        where not exists (
-            select from pg_constraint
-            where conrelid = format('gold.%I', child)::regclass and conname = format('%s_%s_fkey', child, key)
-        )
-    loop
-        begin
-            execute format(
-                'alter table gold.%I add foreign key (%I) references gold.%I',
-                reference.child, reference.key, reference.parent
-            );
-        exception when foreign_key_violation then
-            execute format('truncate gold.%I', reference.child);
-            execute format(
-                'alter table gold.%I add foreign key (%I) references gold.%I',
-                reference.child, reference.key, reference.parent
-            );
-        end;
-    end loop;
+    if not exists (select from gold.leads) then
+        delete from gold.lead_quality_current;
+        delete from gold.appointments;
+        delete from gold.lead_status_history;
+    end if;
+    update gold.appointments
+    set user_id = null
+    where not exists (select from gold.users where users.user_id = appointments.user_id) and user_id is not null;
 end
 $$;
 

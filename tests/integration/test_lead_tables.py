@@ -354,6 +354,9 @@ HARM = [
     "drop table gold.lead_status_history",
     "drop table gold.appointments",
     "drop table gold.leads cascade",
+    "drop table gold.leads cascade; truncate gold.lead_quality_current",
+    "insert into gold.users (user_id) values (5); update gold.appointments set user_id = 5; "
+    "drop table gold.users cascade",
     "update gold.appointments set status = 'x'; drop table staging.spans_2",
     "delete from staging.spans; update gold.leads set city = 'Elsewhere'",
     "drop table staging.spans; update gold.leads set city = 'Elsewhere'",
