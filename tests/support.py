@@ -82,6 +82,10 @@ class Warehouse:
         """A fingerprint of every table's rows, without run ids, times, and ids that depend on what was there before."""
         return {table: self.fingerprint(table) for table in CONTENT_TABLES}
 
+    def gold(self) -> dict[str, str]:
+        """The same of gold alone."""
+        return {table: self.fingerprint(table) for table in GOLD_TABLES}
+
     def staging_tables(self) -> list[str]:
         """What is on its way in staging, or left behind there."""
         tables = self.rows("select tablename from pg_tables where schemaname = 'staging' order by 1")
@@ -109,6 +113,8 @@ CONTENT_TABLES = (
     "gold.lead_status_history",
 )
 
+GOLD_TABLES = tuple(table for table in CONTENT_TABLES if table.startswith("gold."))
+"""They are old together or new together."""
 KEPT_IN_STAGING = ("lead_keys", "lead_pairs", "spans", "spans_0", "spans_1", "spans_2", "spans_3")
 """What step 6 looks up leads in, and makes their tables from. It stays there from run to run."""
 

@@ -38,15 +38,18 @@ READERS_MAY_WAIT_MS = 100
 """Readers that come while we wait for the lock queue up behind us: so no try is longer than this."""
 
 
-def lock_for_publishing(db: Cursor, parent: str) -> None:
-    """Keep readers out until this transaction ends. They come first: it waits until none is at work.
+def lock_for_publishing(db: Cursor, *tables: str) -> None:
+    """Keep readers out of some tables until this transaction ends. They come first: it waits until none is at work.
+
+    All locks or none: a reader who has one of the tables open and asks for the next is never in our way, nor we in his.
 
     Raises:
         PostgresError: a session that does not end its transaction keeps us out; the message names it.
     """
     lock = sql.SQL("savepoint knock; set local lock_timeout = {}; lock table {} in access exclusive mode").format(
-        sql.Literal(READERS_MAY_WAIT_MS), table_name(parent)
+        sql.Literal(READERS_MAY_WAIT_MS), sql.SQL(", ").join(map(table_name, tables))
     )
+    named = ", ".join(tables)
     deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_READERS
     waits = 0
     while True:
@@ -56,19 +59,19 @@ def lock_for_publishing(db: Cursor, parent: str) -> None:
             db.execute("rollback to savepoint knock")
             if time.monotonic() > deadline:
                 raise PostgresError(
-                    f"{parent} cannot be published: {_holders(db, parent)}",
+                    f"{named} cannot be published: {_holders(db, tables)}",
                     hint="let it end, or end it with pg_terminate_backend(), then run again",
                 ) from None
         else:
             return
         waits += 1
         if waits == 20:
-            log.warning("%s waits to be published: %s", parent, _holders(db, parent))
+            log.warning("%s waits to be published: %s", named, _holders(db, tables))
         time.sleep(min(0.05 * waits, 1.0))
 
 
-def _holders(db: Cursor, parent: str) -> str:
-    """The sessions that have a table open, in words."""
+def _holders(db: Cursor, tables: Sequence[str]) -> str:
+    """The sessions that have one of the tables open, in words."""
     db.execute(
         """
         select format(
@@ -77,10 +80,11 @@ def _holders(db: Cursor, parent: str) -> str:
         )
         from pg_locks
         inner join pg_stat_activity using (pid)
-        where locktype = 'relation' and relation = %s::regclass and granted and pid <> pg_backend_pid()
+        where
+            locktype = 'relation' and relation = any(%s::text[]::regclass[]) and granted and pid <> pg_backend_pid()
         order by xact_start
         """,
-        (parent,),
+        (list(tables),),
     )
     return "; ".join(holder for (holder,) in db.fetchall()) or "a session that has ended since held it"
 

@@ -28,6 +28,7 @@ from etl.utils.state import (
     GOLD_CURRENT,
     GOLD_HISTORY,
     GOLD_LEADS,
+    GOLD_MATCHING,
     LEAD_SPANS,
     TableLoad,
     current_loads,
@@ -278,8 +279,7 @@ def put_right(db: Cursor, run_id: str, work: Work) -> None:
     """Put right what differs, in the transaction that publishes the days; and write down what the tables hold now."""
     is_first = _count_rows(db, GOLD_LEADS) == 0
     if is_first:
-        for table in KEYS:
-            lock_for_publishing(db, table)
+        lock_for_publishing(db, GOLD_MATCHING, *KEYS)
         run_sql(db, "gold/drop_references_to_leads.sql")
     for table in reversed(KEYS):
         names = {"table": table_name(table), "gone": _aside("gone", table), "same_key": _same_key(table, "gone")}

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from scenario import (
     CHANGED_DAY,
-    GOLD,
     LONG,
     NEW_DAY,
     Story,
@@ -96,7 +95,7 @@ def test_a_full_disk_ends_the_run_at_once_and_room_mends_it(
     assert str(report.error).count("\n") == 1, "one fault, one next action"
     assert "failed, next one in" not in caplog.text, "what does not pass is not tried again"
     warehouse = Warehouse(cramped)
-    assert warehouse.fingerprint(GOLD) == story.a[GOLD]
+    assert warehouse.gold() == story.gold_of_a
 
     disk.clear()
     again = run(cramped)

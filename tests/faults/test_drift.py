@@ -95,7 +95,7 @@ def test_a_header_that_comes_again_is_quarantined(story: Story, settings: Settin
     report = run(settings)
     assert report.error is None, report.error
     warehouse = Warehouse(settings)
-    assert warehouse.fingerprint(GOLD) == story.b[GOLD]
+    assert warehouse.gold() == story.gold_of_b
     rejected = warehouse.rows(
         "select _source_row, raw_row ->> 'LEADNUMBER', reason from silver.rejected_rows "
         f"where _source_file = '{KEY}' order by 1"
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_understood_is_refused_by_name(story: Story, setti
     report = run(settings)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2, ", f"s3://{bucket.name}/{KEY}", fault, "→ have the file delivered again")
-    assert warehouse.fingerprint(GOLD) == story.a[GOLD]
+    assert warehouse.gold() == story.gold_of_a
     assert cities_of_day(warehouse, "bronze.csv_snapshots") == [("Boise",)], "the day keeps its rows"
 
     assert run(settings, allow_partial=True).exit_code == 2

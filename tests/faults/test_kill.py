@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from scenario import (
-    GOLD,
     LONG,
     Story,
     assert_gold_is_complete,
@@ -62,7 +61,7 @@ def test_killed_beside_any_commit(
         with database_with_version_a(story, f"killed_{when}_{number}") as settings:
             kill_beside_commit(tmp_path, settings, when, number)
             is_published = number > commits - AFTER_GOLD or (number == commits - AFTER_GOLD and when == "after")
-            assert Warehouse(settings).fingerprint(GOLD) == (story.b if is_published else story.a)[GOLD]
+            assert Warehouse(settings).gold() == (story.gold_of_b if is_published else story.gold_of_a)
             assert_one_rerun_mends_everything(story, settings)
 
 

@@ -78,18 +78,18 @@ def test_leads_that_cannot_be_read_are_refused_by_name(story: Story, settings: S
         report = run(settings)
         assert report.exit_code == 2, report.error
         assert_clear(report.error, step, KEY, fault, "→ have it delivered again")
-        assert warehouse.fingerprint(GOLD) == story.a[GOLD]
+        assert warehouse.gold() == story.gold_of_a
         assert warehouse.fingerprint("silver.stg_leads_parquet") == story.a["silver.stg_leads_parquet"]
     put_version_b(bucket)
     assert_one_rerun_mends_everything(story, settings)
 
 
 @pytest.fixture(scope="module")
-def gold_of_b_with_leads_of_a(story: Story) -> str:
+def gold_of_b_with_leads_of_a(story: Story) -> dict[str, str]:
     with database_with_version_a(story, "leads_of_a") as settings:
         put_leads(Bucket(settings), 8)
         assert run(settings).error is None
-        return Warehouse(settings).fingerprint(GOLD)
+        return Warehouse(settings).gold()
 
 
 PARTIAL = REFUSED if LONG else ("truncated", "no row with all ids")
@@ -97,14 +97,14 @@ PARTIAL = REFUSED if LONG else ("truncated", "no row with all ids")
 
 @pytest.mark.parametrize("name", PARTIAL)
 def test_a_partial_run_publishes_the_days_with_the_leads_that_there_are(
-    settings: Settings, gold_of_b_with_leads_of_a: str, name: str
+    settings: Settings, gold_of_b_with_leads_of_a: dict[str, str], name: str
 ) -> None:
     body, step, fault = REFUSED[name]
     Bucket(settings).put(KEY, body)
     report = run(settings, allow_partial=True)
     assert report.exit_code == 2
     assert_clear(report.error, step, KEY, fault)
-    assert Warehouse(settings).fingerprint(GOLD) == gold_of_b_with_leads_of_a
+    assert Warehouse(settings).gold() == gold_of_b_with_leads_of_a
 
 
 def with_every_lead_twice(cells: list[str]) -> list[str]:

@@ -11,7 +11,6 @@ import pytest
 from s3_stub import Stub, spoiling
 from scenario import (
     CHANGED_DAY,
-    GOLD,
     LONG,
     Story,
     assert_as_after_a_clean_run,
@@ -122,7 +121,7 @@ def test_faults_that_last_end_the_run_and_name_the_key(
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", key.strip("/"), code)
     assert stub.spoilt == 1 if fault == "403" else stub.spoilt >= TRIES, "who has no rights need not ask twice"
-    assert Warehouse(settings).fingerprint(GOLD) == story.a[GOLD]
+    assert Warehouse(settings).gold() == story.gold_of_a
     assert_days_are_whole(story, settings)
     assert_one_rerun_mends_everything(story, settings)
 
@@ -149,7 +148,7 @@ def test_an_object_that_changes_between_list_and_get(story: Story, settings: Set
     report = run_behind(settings, stub_for(settings, change, "GET", key, times=1))
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", key, "run again")
-    assert Warehouse(settings).fingerprint(GOLD) == story.a[GOLD]
+    assert Warehouse(settings).gold() == story.gold_of_a
     assert_days_are_whole(story, settings)
     put_version_b(bucket)
     assert_one_rerun_mends_everything(story, settings)

@@ -98,7 +98,7 @@ def test_less_than_half_the_rows_of_the_day_before_is_refused(story: Story, sett
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "14 rows, down from 32", "MAX_ROW_DROP")
     warehouse = Warehouse(settings)
-    assert warehouse.fingerprint(GOLD) == story.a[GOLD]
+    assert warehouse.gold() == story.gold_of_a
     assert (
         warehouse.value("select count(*) from bronze.csv_snapshots where _source_file = 'SFTP/data_3.csv'") == ROWS + 2
     )
@@ -112,7 +112,7 @@ def test_too_many_rejects_are_refused_and_a_partial_run_publishes_the_rest(story
     report = run(strictly)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "4 of its 34 records", "MAX_REJECT_RATIO")
-    assert warehouse.fingerprint(GOLD) == story.a[GOLD]
+    assert warehouse.gold() == story.gold_of_a
 
     report = run(strictly, allow_partial=True)
     close_connections(strictly)
