@@ -37,7 +37,7 @@ from etl.utils.state import (
     staged_gold_day_table,
 )
 from etl.utils.transactions import read_script, run_sql, script_text, table_name, transaction
-from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, run_checks
+from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -204,7 +204,7 @@ def publish(settings: Settings, run_id: str, matched: Sequence[DayMatch], work: 
                 built_from=match.built_from,
                 facts=match.scenarios,
             )
-        run_checks(db, [GOLD_HAS_EVERY_ROW])
+        run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 
 
 if __name__ == "__main__":

@@ -165,6 +165,26 @@ GOLD_HAS_EVERY_ROW = Check(
     hint="run again with --full-refresh",
 )
 
+LEADS_ARE_THE_BACKENDS = Check(
+    Severity.FAIL,
+    "gold has the backend's leads, each once, and no others",
+    """
+    select format('%s has %s rows, %s has %s', more.table_name, more.row_count, fewer.table_name, fewer.row_count)
+        as sample
+    from meta.table_loads as more
+    inner join meta.table_loads as fewer
+        on (more.table_name, fewer.table_name) in (
+            ('gold.lead_quality_current', 'gold.leads'), ('gold.leads', 'silver.stg_leads_parquet')
+        )
+    where
+        not (more.changed or fewer.changed)
+        and more.row_count > fewer.row_count
+        -- leads that were cleaned again and wait for step 6
+        and (fewer.parent_table <> 'silver.stg_leads_parquet' or fewer.load_id = any(more.built_from))
+    """,
+    hint="run again with --full-refresh",
+)
+
 GOLD_IS_UP_TO_DATE = Check(
     Severity.WARN,
     "gold is made from what bronze holds",
@@ -197,6 +217,7 @@ BOOKS = (
     DAYS_ARE_RECONCILED,
     REJECTED_ROWS_ARE_KEPT,
     GOLD_HAS_EVERY_ROW,
+    LEADS_ARE_THE_BACKENDS,
     GOLD_IS_UP_TO_DATE,
     ROWS_MATCH_LEADS,
 )
