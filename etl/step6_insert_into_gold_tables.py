@@ -8,7 +8,6 @@ Grain of gold.lead_quality_matching: one row per snapshot row and lead that it m
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.day_tables import create_staged_day, lock_for_publishing, note_changes, publish_day
 from etl.utils.errors import CheckFailedError
-from etl.utils.lead_tables import Work, make_out, put_right, work_to_do
+from etl.utils.lead_tables import KEYS, Work, make_out, put_right, work_to_do
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult, silently
 from etl.utils.state import (
@@ -36,7 +35,7 @@ from etl.utils.state import (
     require_tables,
     staged_gold_day_table,
 )
-from etl.utils.transactions import read_script, run_sql, script_text, table_name, transaction
+from etl.utils.transactions import count_rows, digest_of_scripts, run_sql, script_text, table_name, transaction
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
 
 if TYPE_CHECKING:
@@ -49,7 +48,10 @@ log = logging.getLogger(__name__)
 Loads = Mapping[str, TableLoad]
 
 LOOKUPS = ("staging.lead_keys", "staging.lead_pairs")
-"""The tables in which the days look up their leads (see sql_scripts/gold/create_lead_lookups.sql)."""
+"""The tables in which the days look up their leads."""
+MADE_BY = "gold/create_lead_lookups.sql"
+DAYS_MADE_BY = ("gold/select_day.sql", "gold/insert_into_gold_tables.sql", MADE_BY)
+"""A day that was matched by an earlier version of these is matched again."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,11 @@ def read_books(settings: Settings) -> tuple[Loads, TableLoad | None, Loads]:
 
 def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad]) -> bool:
     published = gold.get(gold_day_table(silver.day))
-    return published is not None and published.built_from == (silver.load_id, leads.load_id)
+    return (
+        published is not None
+        and published.built_from == (silver.load_id, leads.load_id)
+        and published.facts.get("definition") == digest_of_scripts(*DAYS_MADE_BY)
+    )
 
 
 @patient()
@@ -113,7 +119,7 @@ def make_lookups(context: RunContext, leads: TableLoad) -> None:
     """Make the tables in which the days look up their leads, unless they stand there from a run before."""
     with transaction(context.settings) as db:
         hold_the_run(db, context.run_id)
-        definition = _definition_of_lookups()
+        definition = digest_of_scripts(MADE_BY)
         standing = current_loads(db, LEAD_LOOKUPS).values()
         of_these_leads = [
             load.table
@@ -123,29 +129,18 @@ def make_lookups(context: RunContext, leads: TableLoad) -> None:
         if set(of_these_leads) == set(LOOKUPS) and not context.full_refresh:
             return
         db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
-        run_sql(db, "gold/create_lead_lookups.sql")
+        run_sql(db, MADE_BY)
         for lookup in LOOKUPS:
             record_load(
                 db,
                 table=lookup,
                 parent=LEAD_LOOKUPS,
                 run_id=context.run_id,
-                row_count=_count_rows(db, lookup),
+                row_count=count_rows(db, lookup),
                 built_from=[leads.load_id],
                 facts={"definition": definition},
             )
             note_changes(db, lookup)
-
-
-def _definition_of_lookups() -> str:
-    """By which tables that an earlier version made are known."""
-    return hashlib.sha256(read_script("gold/create_lead_lookups.sql").encode()).hexdigest()
-
-
-def _count_rows(db: Cursor, table: str) -> int:
-    db.execute(sql.SQL("select count(*) from {}").format(table_name(table)))
-    (rows,) = db.fetchone() or (0,)
-    return int(rows)
 
 
 @patient()
@@ -186,11 +181,13 @@ def _count_scenarios(db: Cursor, table: sql.Identifier) -> dict[str, int]:
 @patient()
 def publish(settings: Settings, run_id: str, matched: Sequence[DayMatch], work: Work | None) -> None:
     """Put the days that were built aside in place of gold's, and the tables of leads right: all in one transaction."""
+    definition = digest_of_scripts(*DAYS_MADE_BY)
     with transaction(settings) as db:
         if work:
-            put_right(db, run_id, work)
+            put_right(db, run_id, work, with_days=bool(matched))
         if matched:
-            lock_for_publishing(db, GOLD_MATCHING)
+            # All of gold: who has read one of its tables shall find the others as they were then.
+            lock_for_publishing(db, GOLD_MATCHING, *KEYS)
         for match in matched:
             table = gold_day_table(match.day)
             publish_day(db, GOLD_MATCHING, staged_gold_day_table(match.day), table, str(match.day))
@@ -202,7 +199,7 @@ def publish(settings: Settings, run_id: str, matched: Sequence[DayMatch], work: 
                 row_count=match.rows,
                 day=match.day,
                 built_from=match.built_from,
-                facts=match.scenarios,
+                facts={"definition": definition, **match.scenarios},
             )
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 

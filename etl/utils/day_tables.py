@@ -63,6 +63,7 @@ def lock_for_publishing(db: Cursor, *tables: str) -> None:
                     hint="let it end, or end it with pg_terminate_backend(), then run again",
                 ) from None
         else:
+            db.execute("set local lock_timeout to default")
             return
         waits += 1
         if waits == 20:

@@ -11,7 +11,6 @@ again. Whatever else has changed, a day in the middle or the leads, all is made 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -36,7 +35,7 @@ from etl.utils.state import (
     record_load,
     require_tables,
 )
-from etl.utils.transactions import read_script, run_sql, script_text, table_name, transaction
+from etl.utils.transactions import count_rows, digest_of_scripts, run_sql, script_text, table_name, transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -55,21 +54,27 @@ MADE_TOGETHER = ((GOLD_CURRENT, GOLD_LEADS), (GOLD_APPOINTMENTS,), (GOLD_HISTORY
 
 PIECES = range(4)
 """Of the spans, filled at the same time. More of them would read silver more often than they save."""
+_PIECES = sql.Literal(len(PIECES))
 OF_SPANS = sql.SQL(", appt_time, first_day")
 """What spans have that days of gold have not."""
 
 SCRIPTS = (
     "create_spans",
     "select_spans",
+    "create_touched_leads",
     "create_changed_spans",
     "replace_spans",
+    "create_touched_spans",
     "insert_into_gold_tables",
     "create_lead_lookups",
     "select_lead_quality_current",
     "select_leads",
     "select_appointments",
     "select_lead_status_history",
+    "collect_differences",
+    "delete_gone_rows",
     "carry_leads_on",
+    "merge_rows_that_come",
 )
 """What the tables hold hangs on these: where an earlier version made them, they are made out again."""
 
@@ -117,7 +122,7 @@ class Work:
 
 
 def definition() -> str:
-    return hashlib.sha256("".join(read_script(f"gold/{name}.sql") for name in SCRIPTS).encode()).hexdigest()
+    return f"{len(PIECES)} {digest_of_scripts(*(f'gold/{name}.sql' for name in SCRIPTS))}"
 
 
 # --- what they shall hold -------------------------------------------------------------------------
@@ -158,16 +163,16 @@ def read_books(settings: Settings) -> tuple[list[TableLoad], list[TableLoad]]:
 
 
 @patient()
-def carry_out(settings: Settings, run_id: str, script: str) -> None:
+def carry_out(settings: Settings, run_id: str, script: str, **names: sql.Composable) -> None:
     """Carry out a script on its own."""
     with transaction(settings) as db:
         _begin_work(db, run_id)
-        run_sql(db, script)
+        run_sql(db, script, **names)
 
 
 def make_spans(context: RunContext, source: Source) -> None:
     """Make the spans of all days anew."""
-    carry_out(context.settings, context.run_id, "gold/create_spans.sql")
+    carry_out(context.settings, context.run_id, "gold/create_spans.sql", pieces=_PIECES)
     context.for_each(partial(fill_piece, context.settings, context.run_id, source), PIECES, rows=int)
     carry_out(context.settings, context.run_id, "gold/analyze_spans.sql")
 
@@ -184,7 +189,12 @@ def fill_piece(settings: Settings, run_id: str, source: Source, piece: int) -> i
             db,
             "gold/insert_into_gold_tables.sql",
             target=table_name(spans),
-            rows=script_text("gold/select_spans.sql", piece=sql.Literal(piece), last_day=sql.Literal(source.last_day)),
+            rows=script_text(
+                "gold/select_spans.sql",
+                piece=sql.Literal(piece),
+                pieces=_PIECES,
+                last_day=sql.Literal(source.last_day),
+            ),
             more=OF_SPANS,
         )
         note_changes(db, spans)
@@ -219,6 +229,7 @@ def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source
                 "gold/create_changed_spans.sql",
                 **names,
                 piece=sql.Literal(piece),
+                pieces=_PIECES,
                 day=sql.Literal(day),
                 day_before=sql.Literal(known),
             )
@@ -231,7 +242,7 @@ def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source
             )
             run_sql(db, "gold/replace_spans.sql", **names)
             known = day
-        _record_piece(db, run_id, source, spans, _count_rows(db, spans))
+        _record_piece(db, run_id, source, spans, count_rows(db, spans))
     return rows
 
 
@@ -275,11 +286,16 @@ def collect_differences(
 # --- putting it right -----------------------------------------------------------------------------
 
 
-def put_right(db: Cursor, run_id: str, work: Work) -> None:
-    """Put right what differs, in the transaction that publishes the days; and write down what the tables hold now."""
-    is_first = _count_rows(db, GOLD_LEADS) == 0
+def put_right(db: Cursor, run_id: str, work: Work, *, with_days: bool) -> None:
+    """Put right what differs, and write down what the tables hold now.
+
+    Args:
+        with_days: it is the transaction that publishes days, too, and will lock their table.
+    """
+    _prepare(db)
+    is_first = count_rows(db, GOLD_LEADS) == 0
     if is_first:
-        lock_for_publishing(db, GOLD_MATCHING, *KEYS)
+        lock_for_publishing(db, *([GOLD_MATCHING] if with_days else []), *KEYS)
         run_sql(db, "gold/drop_references_to_leads.sql")
     for table in reversed(KEYS):
         names = {"table": table_name(table), "gone": _aside("gone", table), "same_key": _same_key(table, "gone")}
@@ -316,7 +332,7 @@ def put_right(db: Cursor, run_id: str, work: Work) -> None:
             table=table,
             parent=table,
             run_id=run_id,
-            row_count=_count_rows(db, table),
+            row_count=count_rows(db, table),
             built_from=work.source.built_from,
             facts={"definition": definition()} | _last_id(db, table),
         )
@@ -340,6 +356,11 @@ def _last_id(db: Cursor, table: str) -> dict[str, int]:
 
 def _begin_work(db: Cursor, run_id: str) -> None:
     hold_the_run(db, run_id)
+    _prepare(db)
+
+
+def _prepare(db: Cursor) -> None:
+    """Settings for the statements of this room, until the transaction ends."""
     db.execute(
         "set local work_mem = '256MB'; "
         # A small sample says what the planner has to know, and takes a tenth of the time.
@@ -381,9 +402,3 @@ def _same_key(table: str, other: str) -> sql.Composable:
         for column in rest
     ]
     return sql.SQL(" and ").join(conditions)
-
-
-def _count_rows(db: Cursor, table: str) -> int:
-    db.execute(sql.SQL("select count(*) from {}").format(table_name(table)))
-    (rows,) = db.fetchone() or (0,)
-    return int(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import uuid
@@ -220,6 +221,17 @@ def script_text(script: str, **names: sql.Composable) -> sql.Composable:
     """A file of sql_scripts/, its `{placeholders}` filled with quoted names or literals."""
     text = sql.SQL(read_script(script))
     return text.format(**names) if names else text
+
+
+def digest_of_scripts(*scripts: str) -> str:
+    """By which it is known whether something was made by these files as they stand now."""
+    return hashlib.sha256("".join(map(read_script, scripts)).encode()).hexdigest()
+
+
+def count_rows(db: Cursor, table: str) -> int:
+    db.execute(sql.SQL("select count(*) from {}").format(table_name(table)))
+    (rows,) = db.fetchone() or (0,)
+    return int(rows)
 
 
 @cache

@@ -167,7 +167,7 @@ GOLD_HAS_EVERY_ROW = Check(
 
 LEADS_ARE_THE_BACKENDS = Check(
     Severity.FAIL,
-    "gold has the backend's leads, each once, and no others",
+    "gold has no leads but the backend's, each once",
     """
     select format('%s has %s rows, %s has %s', more.table_name, more.row_count, fewer.table_name, fewer.row_count)
         as sample

@@ -4,7 +4,10 @@ update gold.leads
 set last_seen = {last_day}
 where
     last_seen = {day_before}
-    and lead_uuid not in (select lead_uuid from staging.touched_leads);
+    and not exists (
+        select from staging.touched_leads
+        where touched_leads.lead_uuid = leads.lead_uuid
+    );
 
 update gold.lead_quality_current
 set
@@ -17,4 +20,7 @@ set
     )
 where
     _partition_date = {day_before}
-    and lead_uuid not in (select lead_uuid from staging.touched_leads);
+    and not exists (
+        select from staging.touched_leads
+        where touched_leads.lead_uuid = lead_quality_current.lead_uuid
+    );

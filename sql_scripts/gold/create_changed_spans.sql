@@ -46,7 +46,7 @@ with snapshot_rows as (
         false as is_in_latest,
         true as is_in_new
     from silver.stg_csv_snapshots
-    where _partition_date = {day} and abs(mod(coalesce(lead_number, 0), 4)) = {piece}
+    where _partition_date = {day} and abs(mod(coalesce(lead_number, 0), {pieces})) = {piece}
 )
 
 select

@@ -219,9 +219,11 @@ begin
         delete from gold.appointments;
         delete from gold.lead_status_history;
     end if;
-    update gold.appointments
-    set user_id = null
-    where not exists (select from gold.users where users.user_id = appointments.user_id) and user_id is not null;
+    if exists (select from gold.appointments where user_id is not null) then
+        update gold.appointments
+        set user_id = null
+        where not exists (select from gold.users where users.user_id = appointments.user_id);
+    end if;
 end
 $$;
 

@@ -10,7 +10,12 @@ begin
             conname,
             conrelid::regclass as child
         from pg_constraint
-        where contype = 'f' and confrelid = 'gold.leads'::regclass
+        where
+            contype = 'f'
+            and confrelid = 'gold.leads'::regclass
+            and conrelid in (
+                'gold.lead_quality_current'::regclass, 'gold.appointments'::regclass, 'gold.lead_status_history'::regclass
+            )
     loop
         execute format('alter table %s drop constraint %I', reference.child, reference.conname);
     end loop;

@@ -4,7 +4,10 @@ with taken_out as (
     delete from {spans} as spans
     using {changed} as changed
     where
+        -- What can be hashed, for the join; NULL equals NULL below.
         coalesce(spans.lead_number, 0) = coalesce(changed.lead_number, 0)
+        and coalesce(spans.email_hash, '') = coalesce(changed.email_hash, '')
+        and coalesce(spans.phone_hash, '') = coalesce(changed.phone_hash, '')
         and (
             spans.lead_number, spans.email_hash, spans.phone_hash, spans.city, spans.state, spans.zip, spans.appt_date,
             spans.appt_time, spans.set, spans.demo, spans.dispo, spans.job_status, spans.location

@@ -34,7 +34,10 @@ rival_days as (
     from judged as rivals
     inner join silver.stg_csv_snapshots as snapshots
         on
+            -- What can be hashed, for the join; NULL equals NULL below.
             coalesce(rivals.lead_number, 0) = coalesce(snapshots.lead_number, 0)
+            and coalesce(rivals.email_hash, '') = coalesce(snapshots.email_hash, '')
+            and coalesce(rivals.phone_hash, '') = coalesce(snapshots.phone_hash, '')
             and (
                 rivals.lead_number, rivals.email_hash, rivals.phone_hash, rivals.city, rivals.state, rivals.zip,
                 rivals.appt_date, rivals.appt_time, rivals.set, rivals.demo, rivals.dispo, rivals.job_status, rivals.location

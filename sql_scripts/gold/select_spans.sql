@@ -19,7 +19,7 @@ select
     min(_partition_date) as first_day,
     case when max(_partition_date) = {last_day} then 'infinity' else max(_partition_date) end as _partition_date
 from silver.stg_csv_snapshots
-where abs(mod(coalesce(lead_number, 0), 4)) = {piece}
+where abs(mod(coalesce(lead_number, 0), {pieces})) = {piece}
 group by
     lead_number,
     email_hash,

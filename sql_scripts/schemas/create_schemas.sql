@@ -14,4 +14,5 @@ comment on schema partitions is 'Day tables behind bronze.csv_snapshots and gold
 
 create schema if not exists staging;
 comment on schema staging is
-'Tables on their way from one step to the next. After a complete run only the look-up tables of the leads are left.';
+'Tables on their way from one step to the next. After a complete run what step 6 looks up leads in, and makes their tables from, '
+'is left.';

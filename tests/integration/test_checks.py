@@ -49,11 +49,11 @@ LIES = {
     ),
     "gold has leads that the backend has not": (
         "update meta.table_loads set row_count = 3 where table_name = 'gold.leads'",
-        ("gold.leads has 3 rows, silver.stg_leads_parquet has 2", "gold has the backend's leads, each once"),
+        ("gold.leads has 3 rows, silver.stg_leads_parquet has 2", "gold has no leads but the backend's, each once"),
     ),
     "more leads are seen than there are": (
         "update meta.table_loads set row_count = 4 where table_name = 'gold.lead_quality_current'",
-        ("gold.lead_quality_current has 4 rows, gold.leads has 2", "gold has the backend's leads, each once"),
+        ("gold.lead_quality_current has 4 rows, gold.leads has 2", "gold has no leads but the backend's, each once"),
     ),
 }
 

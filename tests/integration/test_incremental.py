@@ -437,6 +437,17 @@ def test_a_refresh_of_step_6_killed_before_the_publication_leaves_nothing_behind
     assert warehouse.staging_tables() == []
 
 
+@pytest.mark.usefixtures("loaded")
+def test_days_that_an_earlier_version_matched_are_matched_again(
+    run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = warehouse.contents()
+    monkeypatch.setattr(step6_insert_into_gold_tables, "DAYS_MADE_BY", ("gold/select_day.sql",))
+    assert facts(run_pipeline(), 6)["days"] == {"published": len(DAYS)}
+    assert facts(run_pipeline(), 6)["days"] == {"published": 0}
+    assert warehouse.contents() == contents
+
+
 def kill_before_publication(run_pipeline: Run, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(step6_insert_into_gold_tables, "publish", raise_interrupt)

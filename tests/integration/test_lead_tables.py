@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
+import psycopg2
 import pytest
-from support import Bucket, Warehouse, drop_schemas, empty_warehouse
+from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
 from etl import step6_insert_into_gold_tables
 from etl.utils import lead_tables
@@ -360,6 +362,11 @@ HARM = [
     "update gold.appointments set status = 'x'; drop table staging.spans_2",
     "delete from staging.spans; update gold.leads set city = 'Elsewhere'",
     "drop table staging.spans; update gold.leads set city = 'Elsewhere'",
+    # a warehouse of before there were these tables
+    "drop table gold.leads, gold.lead_quality_current, gold.appointments, gold.lead_status_history, gold.users "
+    "cascade; drop table staging.spans; "
+    "delete from meta.table_loads where parent_table in ('staging.spans', 'gold.leads', 'gold.lead_quality_current', "
+    "'gold.appointments', 'gold.lead_status_history')",
     "update meta.table_loads set facts = '{}' where parent_table in ('gold.leads', 'staging.spans')",
 ]
 
@@ -424,7 +431,33 @@ def test_a_run_killed_after_the_spans_were_made_is_completed_by_the_next(
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
-def raise_interrupt(*_: object) -> None:
+@pytest.mark.parametrize("pieces_done", [1, 3])
+def test_a_run_killed_between_pieces_is_completed_by_the_next(
+    loaded: dict[str, str],
+    bucket: Bucket,
+    run_pipeline: Run,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    pieces_done: int,
+) -> None:
+    del loaded
+    before = {table: warehouse.fingerprint(table) for table in TABLES}
+    bucket.put_snapshot(6, random_day(random.Random("new")))
+    add_to_piece = lead_tables.add_to_piece
+
+    def some_pieces(settings: Settings, run_id: str, source: Any, earlier: Any, piece: int) -> int:
+        return add_to_piece(settings, run_id, source, earlier, piece) if piece < pieces_done else raise_interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lead_tables, "add_to_piece", some_pieces)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline()
+    assert {table: warehouse.fingerprint(table) for table in TABLES} == before
+    assert run_pipeline().error is None
+    assert_tables_are_as_made_out_row_by_row(warehouse)
+
+
+def raise_interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
@@ -443,26 +476,42 @@ def test_views_of_others_on_them_stay(
         )
 
 
-def test_who_reads_them_does_not_keep_a_run_waiting(
+def test_who_has_read_them_finds_the_rest_of_gold_as_it_was_then(
     loaded: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    """Nor do they see anything but what they saw at first."""
-    import psycopg2
-    from support import connection_arguments
-
+    """Days that take their places are not versioned by snapshot: the publication waits for him."""
     del loaded
+    of_days = "select count(*), max(_partition_date), count(distinct lead_uuid) from gold.lead_quality_matching"
+    before = warehouse.rows(of_days)
+    reports = []
     connection = psycopg2.connect(**connection_arguments(warehouse.settings))
     try:
         connection.set_session(isolation_level="REPEATABLE READ")
         with connection.cursor() as reader:
-            reader.execute("select count(*), max(last_seen) from gold.leads")
-            before = reader.fetchall()
+            reader.execute("select count(*) from gold.leads")
             bucket.put_snapshot(6, random_day(random.Random("new")))
-            assert run_pipeline().error is None
-            reader.execute("select count(*), max(last_seen) from gold.leads")
+            run = threading.Thread(target=lambda: reports.append(run_pipeline()))
+            run.start()
+            run.join(timeout=2)
+            assert run.is_alive(), "it waits"
+            reader.execute(of_days)
             assert reader.fetchall() == before
     finally:
         connection.close()
+    run.join()
+    assert [report.error for report in reports] == [None]
+    assert warehouse.rows(of_days) != before
+
+
+def test_references_of_others_to_leads_stay(loaded: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
+    warehouse.rows("create table public.notes (lead_uuid varchar(255) references gold.leads)")
+    try:
+        warehouse.rows("truncate gold.leads cascade")
+        assert run_pipeline().error is None
+        assert warehouse.contents() == loaded
+        assert warehouse.value("select count(*) from pg_constraint where conrelid = 'public.notes'::regclass") == 1
+    finally:
+        warehouse.rows("drop table public.notes")
 
 
 def test_leads_without_any_day_are_there(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:

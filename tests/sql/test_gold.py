@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +94,23 @@ def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor)
     assert db.fetchall() == []
 
 
+@pytest.mark.parametrize("script", ["replace_spans", "select_lead_status_history"])
+def test_rows_without_a_lead_number_are_told_apart_by_their_hashes(db: Cursor, script: str) -> None:
+    """By the number alone, each of them is compared with each: quadratic, should the CRM leave it empty."""
+    spans, changed, matched = (table_name(f"staging.{name}") for name in ("spans", "some_spans", "more_spans"))
+    run_sql(db, "gold/create_spans.sql", pieces=sql.Literal(1))
+    run_sql(db, "gold/create_touched_leads.sql")
+    db.execute(sql.SQL("create table {} (like {}); create table {} (like {})").format(changed, spans, matched, spans))
+    db.execute("create table staging.day partition of silver.stg_csv_snapshots for values in ('2024-10-01')")
+    text = script_text(f"gold/{script}.sql", spans=spans, changed=changed, matched=matched).as_string(db)
+    statement = re.sub(r"--.*", "", text).split(";")[0]
+    db.execute(f"set local enable_nestloop = off; set local enable_mergejoin = off; explain {statement}")
+    conditions = [line for (line,) in db.fetchall() if "Hash Cond" in line and "COALESCE" in line]
+    assert len(conditions) == 1
+    for column in ("lead_number", "email_hash", "phone_hash"):
+        assert column in conditions[0]
+
+
 def put(db: Cursor, file: Path) -> set[str]:
     """COPY a file's rows into its table. Returns the days that they are of."""
     table = file.stem
@@ -139,9 +157,11 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
         "scope": FULL_SCOPE,
     }
     run_sql(db, "gold/create_lead_lookups.sql")
-    run_sql(db, "gold/create_spans.sql")
+    pieces = sql.Literal(len(PIECES))
+    run_sql(db, "gold/create_spans.sql", pieces=pieces)
     for piece in PIECES:
-        rows = script_text("gold/select_spans.sql", piece=sql.Literal(piece), last_day=names["last_day"])
+        of_piece = {"piece": sql.Literal(piece), "pieces": pieces}
+        rows = script_text("gold/select_spans.sql", **of_piece, last_day=names["last_day"])
         target = table_name(f"{LEAD_SPANS}_{piece}")
         run_sql(db, "gold/insert_into_gold_tables.sql", target=target, rows=rows, more=OF_SPANS)
     current = script_text("gold/select_lead_quality_current.sql", **names)
