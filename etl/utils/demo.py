@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from pathlib import Path
 import click
 from pydantic import SecretStr
 
-from etl.utils.embedded import EmbeddedPostgres, s3_server, start_postgres, upload_folder
+from etl.utils.embedded import EmbeddedPostgres, running_postgres, s3_server, start_postgres, upload_folder
+from etl.utils.errors import SettingsError
 from etl.utils.sample_data import ensure_sample
 from etl.utils.transactions import run_sql, transaction
-from etl.utils.utils_connection import Settings, s3_client
+from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
 
 log = logging.getLogger(__name__)
 
 LOCAL = Path(".local")
 BUCKET = "homebuddy-leads"
+FILLED_FROM = "filled-from"
+"""File in LOCAL: the folder whose files the demo's warehouse holds."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,51 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
         yield DemoEnvironment(settings, postgres)
 
 
+def settings_or_demo() -> Settings:
+    """The settings of the environment or of `.env`; where they name no warehouse, those of the demo that runs here.
+
+    For those who only read: notebooks, and the report. The demo's S3 is not among what they find: see `demo_source`.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    try:
+        return load_settings()
+    except SettingsError:
+        if os.environ.get("POSTGRES_HOST"):
+            raise
+        postgres = running_postgres(_demo_folder())
+        if postgres is None:
+            raise
+        log.info("no settings: reading the demo's warehouse, port %d", postgres.port)
+        return demo_settings(postgres, NO_ENDPOINT)
+
+
+NO_ENDPOINT = "http://127.0.0.1:9"
+"""Where the demo's S3 would be: it ends with the demo's run."""
+
+
+@contextmanager
+def demo_source(settings: Settings) -> Iterator[Settings]:
+    """Settings with an S3 that answers: for the demo, its server is started again with the files it was filled from."""
+    if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
+        yield settings
+        return
+    data = Path((_demo_folder() / FILLED_FROM).read_text(encoding="utf-8"))
+    with s3_server() as endpoint:
+        settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
+        upload_folder(s3_client(settings), BUCKET, data)
+        yield settings
+
+
+def _demo_folder() -> Path:
+    """Where the demo has run: in this folder, or in the project's."""
+    return LOCAL if (LOCAL / FILLED_FROM).exists() else PROJECT / LOCAL
+
+
 def _make_way_for(data: Path, settings: Settings) -> None:
     """Empty the demo's warehouse when it was filled from another folder: two sources' days do not belong together."""
-    marker = LOCAL / "filled-from"
+    marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())
     if before not in ("", now):

@@ -1,0 +1,35 @@
+"""How the notebooks show an answer of `analysis`: the sentence, the picture, the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etl.utils.analysis import Answer, formatted
+from etl.utils.charts import Picture, as_svg
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW_ROWS, MOST_ROWS = 6, 60
+"""So many rows of an answer are shown at once; so many when they are unfolded."""
+
+
+def show(answer: Answer, picture: Picture | None = None) -> None:
+    """Display an answer as the output of a notebook's cell."""
+    from IPython.display import SVG, Markdown, display
+
+    display(Markdown(f"**{answer.sentence}**"))
+    if picture:
+        display(SVG(as_svg(picture(answer.rows))))
+    table(answer.rows)
+
+
+def table(rows: pd.DataFrame) -> None:
+    """Display rows without their index; many are folded away."""
+    from IPython.display import HTML, display
+
+    html = formatted(rows.head(MOST_ROWS)).to_html(index=False, border=0)
+    if len(rows) > FEW_ROWS:
+        shown = f"{len(rows):,} rows" if len(rows) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(rows):,} rows"
+        html = f"<details><summary>{shown}</summary>{html}</details>"
+    display(HTML(html))
