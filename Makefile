@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run test faults bench dictionary graph lint format requirements clean
+.PHONY: help demo demo-stop run report test faults bench dictionary graph lint format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
 
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py
+
+report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
+	$(BIN)/python main.py --report
 
 test: $(VENV)/dev.installed ## Run the tests, on up to four cores
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile

@@ -51,6 +51,11 @@ Exit codes:
     "--workers", type=click.IntRange(1, 30), help="Days in hand at once.  [default: one for each core, up to 8]"
 )
 @click.option(
+    "--report",
+    is_flag=True,
+    help="Run no step: write reports/lead_quality.html, the analysis of gold as it stands, as one page.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
@@ -65,6 +70,7 @@ def main(
     full_refresh: bool,
     allow_partial: bool,
     workers: int | None,
+    report: bool,
     log_level: str,
 ) -> int:
     """Load CRM lead snapshots and backend leads from S3 into PostgreSQL, match them, grade them.
@@ -76,7 +82,15 @@ def main(
         raise click.UsageError("--data goes with --demo")
     if only_step and from_step != 1:
         raise click.UsageError("--only-step and --from-step exclude each other")
+    if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers):
+        raise click.UsageError("--report runs no step: of the other options it takes --demo alone")
     configure_logging(log_level)
+    if report:
+        from etl.utils.demo import running_demo, settings_or_demo
+        from etl.utils.report import write_report
+
+        click.echo(f"The report is in {write_report(running_demo() if demo else settings_or_demo())}")
+        return 0
     steps = choose_steps(from_step, only_step)
     options = {"full_refresh": full_refresh, "allow_partial": allow_partial, "workers": workers}
     if demo:

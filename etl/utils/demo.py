@@ -71,11 +71,15 @@ def settings_or_demo() -> Settings:
     except SettingsError:
         if os.environ.get("POSTGRES_HOST"):
             raise
-        postgres = running_postgres(_demo_folder())
-        if postgres is None:
+        if running_postgres(_demo_folder()) is None:
             raise
-        log.info("no settings: reading the demo's warehouse, port %d", postgres.port)
-        return demo_settings(postgres, NO_ENDPOINT)
+        log.info("no settings: reading what the demo has filled")
+        return running_demo()
+
+
+def running_demo() -> Settings:
+    """The settings of the demo's warehouse; its PostgreSQL is started again where it was stopped."""
+    return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
 
 
 NO_ENDPOINT = "http://127.0.0.1:9"
