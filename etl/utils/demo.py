@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 from pydantic import SecretStr
 
 from etl.utils.embedded import EmbeddedPostgres, running_postgres, s3_server, start_postgres, upload_folder
@@ -33,12 +32,14 @@ class DemoEnvironment:
     settings: Settings
     postgres: EmbeddedPostgres
 
-    def say_how_to_connect(self) -> None:
+    def how_to_connect(self) -> str:
         server = self.postgres
-        click.echo(f"\nPostgreSQL goes on running on {server.host}:{server.port}. Connect to it:")
-        click.echo(f"  {server.psql_command()}")
-        click.echo(f"  BI tools: database {server.database}, user {server.user}, password in {LOCAL}/pgpass")
-        click.echo("  stop it: make demo-stop")
+        return (
+            f"\nPostgreSQL goes on running on {server.host}:{server.port}. Connect to it:"
+            f"\n  {server.psql_command()}"
+            f"\n  BI tools: database {server.database}, user {server.user}, password in {LOCAL}/pgpass"
+            "\n  stop it: make demo-stop"
+        )
 
 
 @contextmanager
