@@ -273,6 +273,29 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame) -> Answer:
 # --- silver ---------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class SilverAnalysis:
+    """What came through cleaning: the answers of silver_EDA.ipynb, all of one moment."""
+
+    rows_per_day: Answer
+    null_shares: Answer
+    distinct_values: Answer
+    duplicate_keys: Answer
+    rejected_rows: Answer
+
+
+def analyse_silver(read: Read) -> SilverAnalysis:
+    """Ask silver all its questions."""
+    filled = read("filled_cells_per_day")
+    return SilverAnalysis(
+        rows_per_day=rows_per_day(read("rows_per_day")),
+        null_shares=null_shares(filled),
+        distinct_values=distinct_values(read("distinct_values"), read("column_types"), filled),
+        duplicate_keys=duplicate_keys(read("duplicate_keys")),
+        rejected_rows=rejected_rows(read("rejected_rows")),
+    )
+
+
 def rows_per_day(rows: pd.DataFrame) -> Answer:
     """Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day."""
     question = "How many rows does each day have?"
@@ -289,7 +312,7 @@ def rows_per_day(rows: pd.DataFrame) -> Answer:
 
 
 def null_shares(filled: pd.DataFrame) -> Answer:
-    """Rows: one per column, one column per day: the share of rows without a value, 0 to 1."""
+    """Rows: one per column, its name the index, one column per day: the share of rows without a value, 0 to 1."""
     counts = filled.set_index("_partition_date")
     shares = 1 - counts.drop(columns="row_count").div(counts["row_count"], axis=0)
     table = shares.T

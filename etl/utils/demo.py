@@ -83,8 +83,8 @@ def running_demo() -> Settings:
     return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
 
 
-NO_ENDPOINT = "http://127.0.0.1:9"
-"""Where the demo's S3 would be: it ends with the demo's run."""
+NO_ENDPOINT = "http://the-demo-has-ended.invalid"
+"""Stands for the demo's S3, which ends with the demo's run."""
 
 
 @contextmanager

@@ -14,20 +14,24 @@ FEW_ROWS, MOST_ROWS = 6, 60
 """So many rows of an answer are shown at once; so many when they are unfolded."""
 
 
-def show(answer: Answer, picture: Picture | None = None) -> None:
+def show(answer: Answer, picture: Picture | None = None, *, with_rows: bool = True) -> None:
     """Display an answer as the output of a notebook's cell."""
     from IPython.display import SVG, Markdown, display
 
     display(Markdown(f"**{answer.sentence}**"))
     if picture:
         display(SVG(as_svg(picture(answer.rows))))
-    table(answer.rows)
+    if with_rows and len(answer.rows):
+        table(answer.rows)
 
 
 def table(rows: pd.DataFrame) -> None:
     """Display rows without their index; many are folded away."""
-    from IPython.display import HTML, display
+    from IPython.display import HTML, Markdown, display
 
+    if rows.empty:
+        display(Markdown("*There is nothing to show.*"))
+        return
     html = formatted(rows.head(MOST_ROWS)).to_html(index=False, border=0)
     if len(rows) > FEW_ROWS:
         shown = f"{len(rows):,} rows" if len(rows) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(rows):,} rows"

@@ -19,7 +19,7 @@ from support import PROJECT
 if TYPE_CHECKING:
     from conftest import Demo
 
-NOTEBOOKS = sorted((PROJECT / "your_jup_notebooks").glob("gold_EDA.ipynb"))
+NOTEBOOKS = sorted((PROJECT / "your_jup_notebooks").glob("*.ipynb"))
 Shown = Mapping[str, str]
 """Cell id → what the cell shows: text, Markdown and HTML."""
 
@@ -87,6 +87,52 @@ def test_each_question_of_gold_has_a_sentence_and_all_have_rows(on_sample: dict[
         if name != "setup":
             assert re.search(r"\*\*.+\.\*\*", shown), name
             assert rows_of(shown), name
+
+
+def test_silver_is_described_on_the_sample(on_sample: dict[str, Shown]) -> None:
+    silver = on_sample["silver_EDA"]
+    assert len(rows_of(silver["rows_per_day"])) == 22
+    assert "location from 13 October 2024 on" in silver["null_shares"]
+    types = {name: kind for name, kind, *_ in rows_of(silver["distinct_values"])}
+    assert types["appt_date"] == "timestamp without time zone"
+    assert "No id and no hash stands in more than one row." in silver["duplicate_keys"]
+    assert "No row is rejected." in silver["rejected_rows"]
+    changed = {day: (added, missing, moved) for day, added, missing, moved in rows_of(silver["header_drift"])}
+    assert changed == {
+        "2024-10-09": ("", "", "yes"),
+        "2024-10-11": ("CityName", "CITY", ""),
+        "2024-10-13": ("location", "", ""),
+    }
+
+
+def test_s3_is_described_on_the_sample_and_secrets_show_as_asterisks(on_sample: dict[str, Shown]) -> None:
+    s3 = on_sample["test_s3_access"]
+    assert "s3_secret_access_key=SecretStr('**********')" in s3["setup"]
+    assert [ok for _, ok, *_ in rows_of(s3["checks"])] == ["yes"] * 5
+    assert "22 CSV files" in s3["files"]
+    assert "no day is missing" in s3["files"]
+    assert len(rows_of(s3["rows"])) == len(rows_of(s3["leads"])) == 5
+
+
+def test_silver_has_the_figures_that_were_counted_independently(
+    on_real: dict[str, Shown], expected: dict[str, Any]
+) -> None:
+    silver = on_real["silver_EDA"]
+    rows = {day: int(count) for day, count, *_ in rows_of(silver["rows_per_day"])}
+    assert rows == {day: counts["silver"] for day, counts in expected["partitions"].items()}
+    distinct = {name: int(count) for name, _, _, count in rows_of(silver["distinct_values"])}
+    wanted = {name: facts["distinct"] for name, facts in expected["silver_columns"].items()}
+    # expected.json compares cities with trailing blanks cut
+    assert {name: distinct[name] for name in wanted if name not in ("city", "_partition_date")} == {
+        name: count for name, count in wanted.items() if name not in ("city", "_partition_date")
+    }
+    assert len(rows_of(silver["header_drift"])) == 3
+
+
+def test_s3_is_described_on_the_real_files(on_real: dict[str, Shown]) -> None:
+    s3 = on_real["test_s3_access"]
+    assert "8 CSV files" in s3["files"]
+    assert "14 days between them without a file" in s3["files"]
 
 
 def test_gold_has_the_figures_that_were_counted_independently(

@@ -63,6 +63,13 @@ def test_without_settings_the_report_is_of_the_demo_that_runs_here(report: Path,
     assert report.exists()
 
 
+def test_settings_that_lack_something_are_an_error_also_where_a_demo_runs(report: Path, demo: Demo) -> None:
+    del report
+    done = run_python(demo.folder, "main.py", "--report", environment={"POSTGRES_HOST": "warehouse.invalid"})
+    assert done.returncode == 1
+    assert "settings are missing: POSTGRES_USER" in done.stderr
+
+
 def test_the_report_runs_no_step_and_takes_no_option_of_one(report: Path, demo: Demo) -> None:
     del report
     runs = demo.query("select count(*) from meta.pipeline_runs")
