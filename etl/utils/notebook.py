@@ -16,24 +16,19 @@ FEW_ROWS, MOST_ROWS = 6, 60
 
 def show(answer: Answer, picture: Picture | None = None, *, with_rows: bool = True) -> None:
     """Display an answer as the output of a notebook's cell."""
-    from IPython.display import SVG, Markdown, display
+    from IPython.display import HTML, SVG, Markdown, display
 
     display(Markdown(f"**{answer.sentence}**"))
-    if picture:
+    if picture and len(answer.rows):
         display(SVG(as_svg(picture(answer.rows))))
     if with_rows and len(answer.rows):
-        table(answer.rows)
+        display(HTML(_table(answer.rows)))
 
 
-def table(rows: pd.DataFrame) -> None:
-    """Display rows without their index; many are folded away."""
-    from IPython.display import HTML, Markdown, display
-
-    if rows.empty:
-        display(Markdown("*There is nothing to show.*"))
-        return
+def _table(rows: pd.DataFrame) -> str:
+    """Rows without their index; many are folded away."""
     html = formatted(rows.head(MOST_ROWS)).to_html(index=False, border=0)
-    if len(rows) > FEW_ROWS:
-        shown = f"{len(rows):,} rows" if len(rows) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(rows):,} rows"
-        html = f"<details><summary>{shown}</summary>{html}</details>"
-    display(HTML(html))
+    if len(rows) <= FEW_ROWS:
+        return html
+    shown = f"{len(rows):,} rows" if len(rows) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(rows):,} rows"
+    return f"<details><summary>{shown}</summary>{html}</details>"
