@@ -407,14 +407,25 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
     )
 
 
+ALWAYS_ZERO = "0 in all rows"
+_FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
+"""A flag that never is set on some days: quality is graded by it, and would seem to fall."""
+
+
 def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
-    """Rows: `column_name what first_day last_day`: columns empty for days, and unknown ones."""
+    """Rows: `column_name what first_day last_day`: columns that say nothing on some days, and unknown ones.
+
+    Args:
+        filled: per day, cells with a value in each column; `is_set` and `is_demo`: those that are not 0.
+        unknown: columns that bronze has not.
+    """
     counts = filled.set_index("_partition_date").drop(columns="row_count")
     found = []
     for name in counts.columns:
         empty = counts.index[counts[name] == 0]
         if 0 < len(empty) < len(counts):
-            found.append((name, "absent or empty", empty[0], empty[-1]))
+            column, what = _FLAGS.get(str(name), (str(name), "empty"))
+            found.append((column, what, empty[0], empty[-1]))
     found += [
         (name, "unknown", first, last)
         for name, first, last in zip(unknown["column_name"], unknown["first_day"], unknown["last_day"], strict=True)

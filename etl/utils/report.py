@@ -165,6 +165,7 @@ def render(read: Read, *, created: datetime) -> str:
     return environment.get_template(TEMPLATE).render(
         period=_period(gold.leads_per_day.rows),
         figures=_headline(gold),
+        notices=_notices(drift),
         sections=sections,
         run=_last_run(runs),
         created=_moment(created),
@@ -186,6 +187,16 @@ def refused_files(runs: pd.DataFrame) -> Answer:
     refusals = int((runs["status"] == "refused").sum())
     before = f" Of the last {len(runs)} runs, {refusals} did." if refusals else ""
     return Answer(question, table, f"The last run refused no file.{before}")
+
+
+def _notices(drift: Answer) -> list[str]:
+    """What to know before believing the figures: flags that stay 0 make leads seem worse than they are."""
+    flags = drift.rows[drift.rows["what"] == analysis.ALWAYS_ZERO]
+    return [
+        f"{name} is 0 in all rows of snapshots from {analysis.day(first)} to {analysis.day(last)}: leads are graded by "
+        "it, so the quality that these snapshots show is not that of the leads."
+        for name, first, last in zip(flags["column_name"], flags["first_day"], flags["last_day"], strict=True)
+    ]
 
 
 def _headline(gold: analysis.GoldAnalysis) -> list[Figure]:

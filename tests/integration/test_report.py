@@ -52,7 +52,7 @@ def test_the_page_has_headline_figures_sentences_and_tables(text: str, demo: Dem
 def test_the_page_tells_of_refusals_rejects_drift_and_suspect_hashes(text: str) -> None:
     assert "The last run refused no file." in text
     assert "No row is rejected." in text
-    assert "1 column drifted: location (absent or empty)." in text
+    assert "2 columns drifted: STATE (empty), location (empty)." in text
     assert "Suspect: 1 hash." in text
 
 
@@ -102,12 +102,13 @@ def test_what_the_data_says_is_text_and_no_markup(
 ) -> None:
     evil = "<script>alert(1)</script>"
     bucket.put_snapshot(1, [{"Dispo": "Data"}])
-    bucket.put_snapshot(2, [{"Dispo": evil}])
+    bucket.put_snapshot(2, [{"Dispo": evil, "Set": "0"}])
     bucket.put_leads([("u1", "p1", "e1")])
     assert run_pipeline().error is None
     page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
     assert evil not in page
     assert "&lt;script&gt;alert(1)" in page
+    assert "Set is 0 in all rows of snapshots from 2 October 2024 to 2 October 2024" in page
 
 
 class Outline(HTMLParser):

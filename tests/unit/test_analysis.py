@@ -182,13 +182,16 @@ def test_header_drift_tells_added_missing_and_moved_columns() -> None:
     assert analysis.header_drift({date(2024, 10, 1): ["CITY"]}).sentence == "All of 1 file have the same header."
 
 
-def test_source_drift_tells_columns_that_are_empty_for_days_and_unknown_ones() -> None:
-    filled = pd.DataFrame({"_partition_date": DAYS, "row_count": 9, "STATE": [9, 9, 0], "CITY": [9, 9, 1]})
+def test_source_drift_tells_columns_that_say_nothing_on_some_days_and_unknown_ones() -> None:
+    filled = pd.DataFrame(
+        {"_partition_date": DAYS, "row_count": 9, "STATE": [9, 9, 0], "CITY": [9, 9, 1], "Set": 9, "is_set": [2, 0, 3]}
+    )
     unknown = pd.DataFrame({"column_name": ["Rep"], "row_count": [9], "first_day": DAYS[2:], "last_day": DAYS[2:]})
     answer = analysis.source_drift(filled, unknown)
-    assert answer.rows["column_name"].tolist() == ["STATE", "Rep"]
-    assert answer.sentence == "2 columns drifted: STATE (absent or empty), Rep (unknown)."
-    assert analysis.source_drift(filled.head(2), unknown.head(0)).sentence == "All files have the same columns, filled."
+    assert answer.rows["column_name"].tolist() == ["STATE", "Set", "Rep"]
+    assert answer.sentence == "3 columns drifted: STATE (empty), Set (0 in all rows), Rep (unknown)."
+    assert answer.rows["first_day"].tolist() == [DAYS[2], DAYS[1], DAYS[2]]
+    assert analysis.source_drift(filled.head(1), unknown.head(0)).sentence == "All files have the same columns, filled."
 
 
 def test_a_share_that_is_not_whole_never_shows_as_whole() -> None:
