@@ -8,11 +8,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import matplotlib as mpl
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.dates import AutoDateLocator, DateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -150,10 +150,10 @@ def leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
     above.set_title("Leads")
     above.legend(loc="upper left", bbox_to_anchor=(0, 0.72))
     above.set_ylim(bottom=0)
-    _by_day(above)
+    _by_day(above, days)
     below.set_title("New leads, without the first day")
     below.bar(days.iloc[1:], rows["new_leads"].iloc[1:], color=LIGHT.good, width=0.75)
-    _by_day(below)
+    _by_day(below, days)
 
 
 @picture(2.1)
@@ -177,7 +177,7 @@ def lead_quality_per_day(figure: Figure, rows: pd.DataFrame) -> None:
     axes.bar(days, rows["Medium Quality"], bottom=rows["High Quality"], color=LIGHT.fair, width=0.75, label="medium")
     axes.set_ylim(0, float((rows["High Quality"] + rows["Medium Quality"]).max()) * 1.25)  # room for the legend
     axes.legend(loc="upper left", ncols=2)
-    _by_day(axes)
+    _by_day(axes, days)
 
 
 @picture(3.4)
@@ -210,7 +210,7 @@ def new_high_quality_leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
                 bbox={"facecolor": LIGHT.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
             )
     axes.set_ylim(0, max(1.0, float(counts.max()) * 1.2))
-    _by_day(axes)
+    _by_day(axes, days)
 
 
 MOST_LABELS = 31
@@ -276,7 +276,7 @@ def rows_per_day(figure: Figure, rows: pd.DataFrame) -> None:
     axes.bar(days, rows["rejected_count"], bottom=rows["row_count"], color=LIGHT.fair, width=0.75, label="rejected")
     axes.set_ylim(0, float((rows["row_count"] + rows["rejected_count"]).max()) * 1.25)  # room for the legend
     axes.legend(loc="upper left", ncols=2)
-    _by_day(axes)
+    _by_day(axes, days)
 
 
 @picture(4.4)
@@ -335,9 +335,11 @@ def _named_bars(
     axes.spines["bottom"].set_visible(False)
 
 
-def _by_day(axes: Axes) -> None:
+def _by_day(axes: Axes, days: pd.Series) -> None:
     axes.grid(visible=True)
-    axes.xaxis.set_major_locator(AutoDateLocator(minticks=2, maxticks=7))
-    axes.xaxis.set_major_formatter(DateFormatter("%d %b"))
+    first, last = days.iloc[0], days.iloc[-1]
+    every = max(1, -(-(last - first).days // 6))
+    ticks = [first + timedelta(days=passed) for passed in range(0, (last - first).days + 1, every)]
+    axes.set_xticks(ticks, [f"{tick:%d %b}" for tick in ticks])
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

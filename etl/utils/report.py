@@ -176,8 +176,9 @@ def render(read: Read, *, created: datetime) -> str:
 def refused_files(runs: pd.DataFrame) -> Answer:
     """What the last run says of files that it refused; the last runs are its rows."""
     question = "Were files refused?"
-    table = runs.reindex(columns=["started_at", "status", "run_id", "message"])
+    table = runs.reindex(columns=["started_at", "status", "message", "run_id"])
     table["started_at"] = table["started_at"].map(_moment)
+    table["message"] = table["message"].str.split("\n").str[0]
     table = table.dropna(axis="columns", how="all")  # most often there are no messages
     if runs.empty:
         return Answer(question, table, "No run is on record.")
