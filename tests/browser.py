@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SECONDS_TO_INSTALL = 300
+SECONDS_TO_INSTALL = 180
 QUIET = (
     "--no-sandbox",  # root's Chromium has none
     "--disable-gpu",

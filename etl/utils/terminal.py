@@ -2,7 +2,7 @@
 
 On a terminal there is a progress bar, lines break between words, and colour marks what went wrong (unless NO_COLOR is
 set). Elsewhere the same lines are plain text. With `--log-format json` all is one JSON object a line on standard
-output: `timestamp level run_id step event message`, and for what came to its end `counts` and `seconds`.
+output: `timestamp level run_id step event message counts seconds`; the last two are null where nothing came to its end.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _JsonLines(logging.Handler):
         self.belongs_to: dict[str, Any] = {"run_id": None, "step": None}
         self.setFormatter(
             JsonFormatter(
-                "%(levelname)s %(run_id)s %(step)s %(event)s %(message)s",
+                "%(levelname)s %(run_id)s %(step)s %(event)s %(message)s %(counts)s %(seconds)s",
                 rename_fields={"levelname": "level"},
                 timestamp=True,
                 json_ensure_ascii=False,
@@ -137,7 +137,8 @@ class _JsonLines(logging.Handler):
             # Steps come one after the other: a record belongs to what was begun last.
             self.belongs_to[name] = getattr(record, name, self.belongs_to[name])
             setattr(record, name, self.belongs_to[name])
-        record.event = getattr(record, "event", "log")
+        for name, default in (("event", "log"), ("counts", None), ("seconds", None)):
+            setattr(record, name, getattr(record, name, default))
         record.levelname = record.levelname.lower()
         sys.stdout.write(f"{self.format(record)}\n")
         sys.stdout.flush()

@@ -52,7 +52,8 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 def test_as_json_each_line_is_an_object_with_run_step_and_event(python: Python, good: dict[str, str]) -> None:
     said = events(python("main.py", "--log-format", "json", environment=good))
-    assert all({"timestamp", "level", "run_id", "step", "event", "message"} <= event.keys() for event in said)
+    always = {"timestamp", "level", "run_id", "step", "event", "message", "counts", "seconds"}
+    assert all(always <= event.keys() for event in said)
     assert said[0]["event"] == "run_started"
     assert {event["run_id"] for event in said} == {said[0]["run_id"]}
     ended = [event for event in said if event["event"] == "step_ended"]
