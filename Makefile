@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run test faults bench dictionary lint format requirements clean
+.PHONY: help demo demo-stop run report test faults bench dictionary graph lint format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -19,6 +19,9 @@ demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py
 
+report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
+	$(BIN)/python main.py --report
+
 test: $(VENV)/dev.installed ## Run the tests, on up to four cores
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
@@ -30,6 +33,9 @@ bench: $(VENV)/run.installed ## Measure the pipeline, a DuckDB script and the CO
 
 dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md and img/gold-model.svg from the database itself
 	$(BIN)/python -m docs.data_dictionary
+
+graph: $(VENV)/run.installed ## Draw img/graph.png, the trend of new high-quality leads, from the sample data
+	$(BIN)/python -m docs.trend_graph
 
 lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from etl.pipeline import STEPS, choose_steps
-from etl.utils.terminal import configure_logging, ended_well, run_and_report
+from etl.utils.terminal import LOG_FORMATS, configure_logging, ended_well, run_and_report, tell
 from etl.utils.utils_connection import load_settings
 
 STEP_NUMBER = click.IntRange(1, len(STEPS))
@@ -51,11 +51,23 @@ Exit codes:
     "--workers", type=click.IntRange(1, 30), help="Days in hand at once.  [default: one for each core, up to 8]"
 )
 @click.option(
+    "--report",
+    is_flag=True,
+    help="Run no step: write reports/lead_quality.html, the analysis of gold as it stands, as one page.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
     help="How much to tell while working.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    show_default=True,
+    help="json: for orchestrators, one object a line on standard output, and no summary.",
 )
 def main(
     demo: bool,
@@ -65,7 +77,9 @@ def main(
     full_refresh: bool,
     allow_partial: bool,
     workers: int | None,
+    report: bool,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Load CRM lead snapshots and backend leads from S3 into PostgreSQL, match them, grade them.
 
@@ -76,7 +90,15 @@ def main(
         raise click.UsageError("--data goes with --demo")
     if only_step and from_step != 1:
         raise click.UsageError("--only-step and --from-step exclude each other")
-    configure_logging(log_level)
+    if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers):
+        raise click.UsageError("--report runs no step: of the other options it takes --demo alone")
+    configure_logging(log_level, log_format)
+    if report:
+        from etl.utils.demo import running_demo, settings_or_demo
+        from etl.utils.report import write_report
+
+        tell(f"The report is in {write_report(running_demo() if demo else settings_or_demo())}", "report_written")
+        return 0
     steps = choose_steps(from_step, only_step)
     options = {"full_refresh": full_refresh, "allow_partial": allow_partial, "workers": workers}
     if demo:
@@ -84,7 +106,7 @@ def main(
 
         with demo_environment(data) as environment:
             exit_code = run_and_report(environment.settings, steps, **options)
-            environment.say_how_to_connect()
+            tell(environment.how_to_connect(), "how_to_connect")
             return exit_code
     return run_and_report(load_settings(), steps, **options)
 

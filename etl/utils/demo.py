@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 from pydantic import SecretStr
 
-from etl.utils.embedded import EmbeddedPostgres, s3_server, start_postgres, upload_folder
+from etl.utils.embedded import EmbeddedPostgres, running_postgres, s3_server, start_postgres, upload_folder
+from etl.utils.errors import SettingsError
 from etl.utils.sample_data import ensure_sample
 from etl.utils.transactions import run_sql, transaction
-from etl.utils.utils_connection import Settings, s3_client
+from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
 
 log = logging.getLogger(__name__)
 
 LOCAL = Path(".local")
 BUCKET = "homebuddy-leads"
+FILLED_FROM = "filled-from"
+"""File in LOCAL: the folder whose files the demo's warehouse holds."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,14 @@ class DemoEnvironment:
     settings: Settings
     postgres: EmbeddedPostgres
 
-    def say_how_to_connect(self) -> None:
+    def how_to_connect(self) -> str:
         server = self.postgres
-        click.echo(f"\nPostgreSQL goes on running on {server.host}:{server.port}. Connect to it:")
-        click.echo(f"  {server.psql_command()}")
-        click.echo(f"  BI tools: database {server.database}, user {server.user}, password in {LOCAL}/pgpass")
-        click.echo("  stop it: make demo-stop")
+        return (
+            f"\nPostgreSQL goes on running on {server.host}:{server.port}. Connect to it:"
+            f"\n  {server.psql_command()}"
+            f"\n  BI tools: database {server.database}, user {server.user}, password in {LOCAL}/pgpass"
+            "\n  stop it: make demo-stop"
+        )
 
 
 @contextmanager
@@ -54,9 +59,55 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
         yield DemoEnvironment(settings, postgres)
 
 
+def settings_or_demo() -> Settings:
+    """The settings of the environment or of `.env`; where they name no warehouse, those of the demo that runs here.
+
+    For those who only read: notebooks, and the report. The demo's S3 is not among what they find: see `demo_source`.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    try:
+        return load_settings()
+    except SettingsError:
+        if os.environ.get("POSTGRES_HOST"):
+            raise
+        if running_postgres(_demo_folder()) is None:
+            raise
+        log.info("no settings: reading what the demo has filled")
+        return running_demo()
+
+
+def running_demo() -> Settings:
+    """The settings of the demo's warehouse; its PostgreSQL is started again where it was stopped."""
+    return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
+
+
+NO_ENDPOINT = "http://the-demo-has-ended.invalid"
+"""Stands for the demo's S3, which ends with the demo's run."""
+
+
+@contextmanager
+def demo_source(settings: Settings) -> Iterator[Settings]:
+    """Settings with an S3 that answers: for the demo, its server is started again with the files it was filled from."""
+    if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
+        yield settings
+        return
+    data = Path((_demo_folder() / FILLED_FROM).read_text(encoding="utf-8"))
+    with s3_server() as endpoint:
+        settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
+        upload_folder(s3_client(settings), BUCKET, data)
+        yield settings
+
+
+def _demo_folder() -> Path:
+    """Where the demo has run: in this folder, or in the project's."""
+    return LOCAL if (LOCAL / FILLED_FROM).exists() else PROJECT / LOCAL
+
+
 def _make_way_for(data: Path, settings: Settings) -> None:
     """Empty the demo's warehouse when it was filled from another folder: two sources' days do not belong together."""
-    marker = LOCAL / "filled-from"
+    marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())
     if before not in ("", now):

@@ -116,7 +116,9 @@ class EmbeddedPostgres:
         pgpass = shlex.quote(_shortest(self.pgpass_file))
         # Not the psql of the machine: there may be none, and an older one fails on \l or \d of this server.
         psql = shlex.quote(_shortest(self.pgpass_file.with_name("psql")))
-        target = f"-h {self.host} -p {self.port} -U {shlex.quote(self.user)} -d {shlex.quote(self.database)}"
+        target = f"-h {self.host} -p {self.port} -U {shlex.quote(self.user)}"
+        if self.database != self.user:  # which is the default; without it the line fits a terminal
+            target += f" -d {shlex.quote(self.database)}"
         return f"PGPASSFILE={pgpass} {psql} {target}"
 
 

@@ -178,6 +178,7 @@ def run_steps(
     """
     started = time.perf_counter()
     report = RunReport(run_id=str(uuid.uuid4()))
+    log.info("run %s", report.run_id, extra={"event": "run_started", "run_id": report.run_id, "in_summary": True})
     try:
         with _during("opening the run"), _run_lock(settings):
             arguments = {
@@ -240,22 +241,35 @@ def _carry_out(steps: Iterable[Step], context: RunContext, report: RunReport, *,
     refused: list[DataRefusedError] = []
     for step in steps:
         started = time.perf_counter()
-        log.info("%s", step)
+        log.info("%s", step, extra={"event": "step_started", "step": step.number})
         try:
             with _during(str(step)):
                 result = step.run(context)
         except PipelineError as error:
             return replace(report, error=error)
         report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
+        _tell_end_of_step(report.steps[-1])
         for refusal in result.refused:
             refusal.step = str(step)
-            log.error("refused: %s", refusal.message)
+            log.error("refused: %s", refusal.message, extra={"event": "file_refused"})
         refused += result.refused
         if refused:
             report = replace(report, error=_refusal(refused))
             if not allow_partial:
                 return report
     return _checked(context.settings, report)
+
+
+def _tell_end_of_step(done: StepReport) -> None:
+    """For who reads events: people find it in the summary."""
+    fields = _as_json(done)
+    counts = {name: value for name, value in fields.items() if name not in ("step", "title", "seconds")}
+    log.info(
+        "%s: %s rows",
+        done.step,
+        done.result.rows_out,
+        extra={"event": "step_ended", "counts": counts, "seconds": fields["seconds"], "in_summary": True},
+    )
 
 
 def _checked(settings: Settings, report: RunReport) -> RunReport:

@@ -260,20 +260,10 @@ def s3_client(settings: Settings) -> S3Client:
         SettingsError: the identity is another one.
         SourceError: no credentials, or STS refused them.
     """
-    import boto3
     from botocore.config import Config
 
-    session = boto3.session.Session(
-        aws_access_key_id=_revealed(settings.s3_access_key_id),
-        aws_secret_access_key=_revealed(settings.s3_secret_access_key),
-        region_name=settings.s3_region,
-    )
     with explained_s3_errors("identity of the S3 credentials"):
-        if settings.s3_iam_user_arn:
-            _check_identity(session, settings.s3_iam_user_arn)
-        if settings.s3_iam_role_arn:
-            session = _assume_role(session, settings.s3_iam_role_arn)
-        return session.client(
+        return _session(settings).client(
             "s3",
             endpoint_url=settings.aws_endpoint_url_s3,
             config=Config(
@@ -285,6 +275,34 @@ def s3_client(settings: Settings) -> S3Client:
                 proxies={} if _is_loopback(settings.aws_endpoint_url_s3) else None,
             ),
         )
+
+
+def caller_identity(settings: Settings) -> str:
+    """Who the S3 credentials belong to, as AWS names it: the role's session where a role is assumed.
+
+    An S3-compatible server (AWS_ENDPOINT_URL_S3) is not asked, but named.
+
+    Raises:
+        SettingsError: the identity is another one than S3_IAM_USER_ARN.
+        SourceError: no credentials, or STS refused them.
+    """
+    if settings.aws_endpoint_url_s3:
+        return f"an S3-compatible server, {settings.aws_endpoint_url_s3}: it knows no AWS identities"
+    with explained_s3_errors("identity of the S3 credentials"):
+        return str(_session(settings).client("sts").get_caller_identity()["Arn"])
+
+
+def _session(settings: Settings) -> boto3.session.Session:
+    import boto3
+
+    session = boto3.session.Session(
+        aws_access_key_id=_revealed(settings.s3_access_key_id),
+        aws_secret_access_key=_revealed(settings.s3_secret_access_key),
+        region_name=settings.s3_region,
+    )
+    if settings.s3_iam_user_arn:
+        _check_identity(session, settings.s3_iam_user_arn)
+    return _assume_role(session, settings.s3_iam_role_arn) if settings.s3_iam_role_arn else session
 
 
 def _is_loopback(url: str | None) -> bool:

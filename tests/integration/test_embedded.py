@@ -157,7 +157,7 @@ def test_what_is_committed_survives_a_power_cut(server: EmbeddedPostgres) -> Non
 def test_the_psql_line_works_and_shows_no_password(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(server.pgpass_file.parents[1])
     line = server.psql_command()
-    assert line == f"PGPASSFILE=.local/pgpass .local/psql -h 127.0.0.1 -p {server.port} -U homebuddy -d homebuddy"
+    assert line == f"PGPASSFILE=.local/pgpass .local/psql -h 127.0.0.1 -p {server.port} -U homebuddy"
     done = subprocess.run(f"{line} -Atc 'select 6 * 7' -c '\\l'", shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "42"), done.stderr
 

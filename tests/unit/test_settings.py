@@ -15,7 +15,14 @@ import pytest
 from moto import mock_aws
 
 from etl.utils.errors import SettingsError, SourceError
-from etl.utils.utils_connection import Settings, describe_postgres, load_settings, postgres_engine, s3_client
+from etl.utils.utils_connection import (
+    Settings,
+    caller_identity,
+    describe_postgres,
+    load_settings,
+    postgres_engine,
+    s3_client,
+)
 
 PASSWORD = "a-very-secret-password"
 ACCESS_KEY = "AKIAVERYSECRETKEYID1"
@@ -314,6 +321,13 @@ def test_credentials_of_another_user_are_refused_naming_both_even_when_a_role_is
 def test_the_user_is_checked_and_then_the_role_is_assumed() -> None:
     arn, keys = new_user("pipeline")
     assert "security-token=" in signature(load(**keys, S3_IAM_USER_ARN=arn, S3_IAM_ROLE_ARN=ROLE)).lower()
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_identity_is_the_user_or_the_session_of_the_role() -> None:
+    arn, keys = new_user("pipeline")
+    assert caller_identity(load(**keys)) == arn
+    assert ":assumed-role/" in caller_identity(load(**keys, S3_IAM_ROLE_ARN=ROLE))
 
 
 @pytest.mark.usefixtures("aws")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from support import PROJECT
 
 from etl.utils import terminal
 
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 WORK = """
 import logging, time
 from etl.utils import terminal
@@ -20,13 +22,14 @@ terminal.configure_logging("info")
 with terminal.progress(3) as advance:
     for day in range(3):
         advance(1000)
-        logging.getLogger("etl").info("day %d is done [1/2]", day)
+        logging.getLogger("etl").info("day %d is done", day)
+        logging.getLogger("etl").warning("day %d is odd [1/2]", day)
         time.sleep(0.2)
 print("the summary")
 """
 
 
-def test_on_a_terminal_a_bar_shows_days_and_rows_and_log_lines_stand_above_it() -> None:
+def test_on_a_terminal_a_bar_tells_of_days_and_rows_and_warnings_stand_above_it() -> None:
     ours, theirs = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, stdout=subprocess.PIPE, env=environment)
@@ -43,7 +46,9 @@ def test_on_a_terminal_a_bar_shows_days_and_rows_and_log_lines_stand_above_it() 
     assert said == b"the summary\n"
     assert "2/3" in text
     assert "2,000 rows" in text
-    assert "day 2 is done [1/2]" in text
+    assert "day 2 is odd [1/2]" in text
+    assert "is done" not in text, "the bar says so"
+    assert all(len(line) <= 80 for line in re.split(r"[\r\n]", CONTROL.sub("", text)))
 
 
 def test_in_a_log_there_are_lines_every_few_seconds_and_no_control_characters(
@@ -69,6 +74,6 @@ def test_piped_there_are_no_control_characters() -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=environment, check=True)
     assert done.stderr.replace("\n", "").isprintable()
-    assert [line.split("INFO    ")[1] for line in done.stderr.splitlines()] == [
-        f"day {day} is done [1/2]" for day in range(3)
+    assert [line[9:] for line in done.stderr.splitlines()] == [
+        line for day in range(3) for line in (f"INFO    day {day} is done", f"WARNING day {day} is odd [1/2]")
     ]

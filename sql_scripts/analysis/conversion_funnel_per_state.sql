@@ -1,0 +1,12 @@
+-- Grain: one row per state, the one with the most leads first; NULL is the leads without a known state.
+select
+    state,
+    lead_count,
+    appointment_count,
+    demo_count,
+    sale_count,
+    appointment_rate,
+    demo_rate,
+    conversion_rate
+from gold.conversion_funnel_per_state
+order by lead_count desc, state asc;

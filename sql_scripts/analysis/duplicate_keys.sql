@@ -1,0 +1,46 @@
+-- Grain: one row per kind of id or hash: how many values more than one row has, and in how many rows they stand.
+with cells as (
+    select
+        'lead number on a day' as kind,
+        format('%s %s', _partition_date, lead_number) as key
+    from silver.stg_csv_snapshots
+    where lead_number is not null
+    union all
+    select
+        'lead_uuid' as kind,
+        lead_uuid as key
+    from silver.stg_leads_parquet
+    union all
+    select
+        'email_hash of leads' as kind,
+        email_hash as key
+    from silver.stg_leads_parquet
+    union all
+    select
+        'phone_hash of leads' as kind,
+        phone_hash as key
+    from silver.stg_leads_parquet
+    union all
+    select
+        'both hashes of leads' as kind,
+        email_hash || ' ' || phone_hash as key
+    from silver.stg_leads_parquet
+),
+
+counted as (
+    select
+        kind,
+        key,
+        count(*) as row_count
+    from cells
+    group by kind, key
+)
+
+select
+    kind,
+    count(*) as value_count,
+    count(*) filter (where row_count > 1) as duplicated_value_count,
+    coalesce(sum(row_count) filter (where row_count > 1), 0)::bigint as row_count
+from counted
+group by kind
+order by kind;

@@ -1,0 +1,11 @@
+-- Grain: one row per run, the latest first.
+select
+    run_id::text as run_id,
+    started_at,
+    ended_at,
+    status,
+    version,
+    message
+from meta.pipeline_runs
+order by started_at desc
+limit 10;

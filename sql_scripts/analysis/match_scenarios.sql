@@ -1,0 +1,7 @@
+-- Grain: one row per scenario, the most usual first.
+select
+    scenario,
+    row_count,
+    lead_count
+from gold.match_scenarios
+order by array_position(array['both', 'email_only', 'phone_only', 'none'], scenario);

@@ -1,0 +1,62 @@
+"""A Chromium for the tests: the one that the machine has, or the distribution's package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SECONDS_TO_INSTALL = 180
+QUIET = (
+    "--no-sandbox",  # root's Chromium has none
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium. Skips the test, with the reason, where there is none and none can be installed."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    executable = found() or installed()
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def found() -> str | None:
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+def installed() -> str:
+    """Install the distribution's package, where that takes no password."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        pytest.skip(f"no Chromium on PATH ({', '.join(NAMES)}), and only root could install one")
+    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"]
+    surroundings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            command, env=surroundings, capture_output=True, text=True, timeout=SECONDS_TO_INSTALL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"no Chromium on PATH, and it could not be installed in {SECONDS_TO_INSTALL} s")
+    path = found()
+    if path is None:
+        pytest.skip(f"no Chromium on PATH, and it could not be installed: {done.stderr.strip()[-200:]}")
+    return path

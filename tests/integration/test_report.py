@@ -1,0 +1,216 @@
+"""`python main.py --report`: one page that shows gold as it stands, opens offline, and fits phone, desk and paper."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import chromium
+from support import PROJECT, Bucket, environment_of, run_python
+
+from etl.utils.report import REPORT, write_report
+from etl.utils.run import RunReport
+from etl.utils.utils_connection import Settings
+
+if TYPE_CHECKING:
+    from conftest import Demo
+    from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture(scope="module")
+def report(demo: Demo) -> Path:
+    """The report of the demo, as its two commands write it."""
+    done = demo.run()
+    assert done.returncode == 0, done.stderr
+    done = demo.run("--report")
+    assert (done.returncode, done.stdout) == (0, f"The report is in {REPORT}\n"), done.stderr
+    return demo.folder / REPORT
+
+
+@pytest.fixture(scope="module")
+def text(report: Path) -> str:
+    """What the page says, its tags left out."""
+    body = re.sub(r"<style>.*?</style>", "", report.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_the_page_has_headline_figures_sentences_and_tables(text: str, demo: Demo) -> None:
+    assert "22 snapshots, 1 October 2024 to 22 October 2024" in text
+    assert "3,600 leads in the latest snapshot of 4,350 ever seen" in text
+    assert "14.6 % are of high quality" in text
+    assert "98.8 % of rows match on both hashes" in text
+    assert "After the first day, 113 leads became high quality" in text
+    (run_id,) = demo.query("select run_id::text from meta.pipeline_runs order by started_at desc limit 1")[0]
+    assert f"last run {run_id}, complete, ended 20" in text
+
+
+def test_the_page_tells_of_refusals_rejects_drift_and_suspect_hashes(text: str) -> None:
+    assert "The last run refused no file." in text
+    assert "No row is rejected." in text
+    assert "2 columns drifted: STATE (empty), location (empty)." in text
+    assert "Suspect: 1 hash." in text
+
+
+def test_without_settings_the_report_is_of_the_demo_that_runs_here(report: Path, demo: Demo) -> None:
+    report.unlink()
+    done = run_python(demo.folder, "main.py", "--report", environment={})
+    assert done.returncode == 0, done.stderr
+    assert report.exists()
+
+
+def test_settings_that_lack_something_are_an_error_also_where_a_demo_runs(report: Path, demo: Demo) -> None:
+    del report
+    done = run_python(demo.folder, "main.py", "--report", environment={"POSTGRES_HOST": "warehouse.invalid"})
+    assert done.returncode == 1
+    assert "settings are missing: POSTGRES_USER" in done.stderr
+
+
+def test_the_report_runs_no_step_and_takes_no_option_of_one(report: Path, demo: Demo) -> None:
+    del report
+    runs = demo.query("select count(*) from meta.pipeline_runs")
+    done = demo.run("--report", "--full-refresh")
+    assert done.returncode == 1
+    assert "--report runs no step" in done.stderr
+    assert demo.query("select count(*) from meta.pipeline_runs") == runs
+
+
+def test_without_gold_there_is_an_error_that_says_what_makes_it(settings: Settings, tmp_path: Path) -> None:
+    done = run_python(tmp_path, "main.py", "--report", environment=environment_of(settings))
+    assert done.returncode == 1
+    assert "gold.lead_quality_matching" in done.stderr
+    assert "python main.py --from-step 1" in done.stderr
+    assert not (tmp_path / REPORT).exists()
+
+
+def test_of_an_empty_gold_there_is_a_page_that_says_so(
+    settings: Settings, run_pipeline: Callable[..., RunReport], tmp_path: Path
+) -> None:
+    assert run_pipeline(only_step=1).error is None
+    assert run_pipeline(only_step=5).error is None
+    page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "No snapshot yet" in page
+    assert "There are no rows yet." in page
+
+
+def test_what_the_data_says_is_text_and_no_markup(
+    settings: Settings, run_pipeline: Callable[..., RunReport], bucket: Bucket, tmp_path: Path
+) -> None:
+    evil = "<script>alert(1)</script>"
+    bucket.put_snapshot(1, [{"Dispo": "Data"}])
+    bucket.put_snapshot(2, [{"Dispo": evil, "Set": "0"}])
+    bucket.put_leads([("u1", "p1", "e1")])
+    assert run_pipeline().error is None
+    page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert evil not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "Set is 0 in all rows of snapshots from 2 October 2024 to 2 October 2024" in page
+
+
+class Outline(HTMLParser):
+    """The headings and pictures of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.levels: list[int] = []
+        self.alts: list[str | None] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if re.fullmatch(r"h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        if tag == "img":
+            self.alts.append(dict(attributes).get("alt"))
+
+
+def test_headings_make_an_outline_and_each_picture_has_a_text(report: Path) -> None:
+    outline = Outline(report.read_text(encoding="utf-8"))
+    assert outline.levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
+    assert len(outline.alts) >= 9
+    assert all(alt and len(alt) > 20 for alt in outline.alts)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+SIZES = {"phone": (390, 844), "desk": (1440, 900)}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+def test_in_a_browser_the_page_is_whole_quiet_and_no_wider_than_the_window(
+    browser: Browser, report: Path, size: str, scheme: str
+) -> None:
+    width, height = SIZES[size]
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    pictures = page.evaluate("Array.from(document.images, image => [image.complete, image.naturalWidth > 0])")
+    assert len(pictures) >= 9
+    assert all(complete and has_size for complete, has_size in pictures)
+    assert scroll_width(page) <= width
+    page.close()
+
+
+def test_on_paper_the_page_is_light_and_shows_every_row(browser: Browser, report: Path) -> None:
+    page = browser.new_page(viewport={"width": 700, "height": 1000})
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(report.as_uri())
+    assert scroll_width(page) <= 700
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    hidden = "Array.from(document.querySelectorAll('td')).filter(cell => !cell.checkVisibility()).length"
+    assert page.evaluate(hidden) == 0
+    page.close()
+
+
+def scroll_width(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_what_is_behind_it(browser: Browser, report: Path, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(report.as_uri())
+    assert page.evaluate(LOWEST_CONTRAST) >= 4.5
+    page.close()
+
+
+LOWEST_CONTRAST = """
+() => {
+    const channels = text => text.match(/[\\d.]+/g).map(Number)
+    const luminance = ([red, green, blue]) => [red, green, blue]
+        .map(value => value / 255)
+        .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, index) => sum + value * [0.2126, 0.7152, 0.0722][index], 0)
+    const behind = element => {
+        const colour = channels(getComputedStyle(element).backgroundColor)
+        return colour.length === 4 && colour[3] === 0 ? behind(element.parentElement) : colour
+    }
+    const says = element => Array.from(element.childNodes).some(node => node.nodeType === 3 && node.textContent.trim())
+    const contrasts = Array.from(document.body.querySelectorAll('*')).filter(says).map(element => {
+        const both = [luminance(channels(getComputedStyle(element).color)), luminance(behind(element))]
+        return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05)
+    })
+    return Math.min(...contrasts)
+}
+"""
+
+
+def test_make_report_writes_where_git_looks_away() -> None:
+    ignored = (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert f"{REPORT.parent}/" in ignored

@@ -1,0 +1,80 @@
+"""What the S3 notebook tells: what can be done, what is there, and for each failure what to do about it."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from support import HEADER, Bucket
+
+from etl.utils.s3_access import check_access, headers, what_is_there
+from etl.utils.utils_connection import Settings, caller_identity
+
+
+@pytest.fixture
+def filled(settings: Settings, bucket: Bucket) -> Settings:
+    bucket.put_snapshot(1, [{"LEADNUMBER": "1"}])
+    bucket.put_snapshot(3, [{"LEADNUMBER": "2"}, {"LEADNUMBER": "3"}], header=[*HEADER, "location"])
+    bucket.put_leads([("u1", "p1", "e1")])
+    return settings
+
+
+def test_where_all_is_well_each_check_says_what_it_found(filled: Settings) -> None:
+    access = check_access(filled)
+    assert access.checks.sentence == "All that the pipeline needs of S3 can be done."
+    assert access.checks.rows["ok"].tolist() == ["yes"] * 5
+    assert access.checks.rows["what_we_know"].tolist()[1:3] == [
+        f"2 files under s3://{filled.s3_bucket_name}/SFTP/data_",
+        "SFTP/data_3.csv: 2 records",
+    ]
+    assert access.first_rows["LEADNUMBER"].tolist() == ["2", "3"]
+    assert access.first_leads["lead_UUID"].tolist() == ["u1"]
+
+
+def test_what_is_there_names_files_sizes_dates_and_gaps(filled: Settings) -> None:
+    there = what_is_there(filled, check_access(filled).files)
+    assert there.rows["key"].tolist() == ["SFTP/data_1.csv", "SFTP/data_3.csv"]
+    assert there.rows["last_modified"].notna().all()
+    assert there.sentence.startswith(
+        "2 CSV files, together 0.0 MB, for 1 October 2024 to 3 October 2024: 1 day between"
+    )
+
+
+def test_headers_are_read_file_by_file(filled: Settings) -> None:
+    found = headers(filled)
+    assert found[date(2024, 10, 1)] == list(HEADER)
+    assert found[date(2024, 10, 3)][-1] == "location"
+
+
+FAILURES = [
+    ({"s3_bucket_name": "no-such-bucket"}, "list the CSV files", "NoSuchBucket", "check S3_BUCKET_NAME"),
+    ({"s3_sftp_files_prefix": "elsewhere/"}, "list the CSV files", "no CSV file", "check S3_SFTP_FILES_PREFIX"),
+    ({"s3_parquet_file": "gone.parquet"}, "find the parquet", "404", "check S3_PARQUET_FILE"),
+    ({"s3_parquet_file": "SFTP/data_1.csv"}, "read the parquet", "no readable parquet", "have it delivered again"),
+    ({"aws_endpoint_url_s3": "http://127.0.0.1:9"}, "list the CSV files", "Could not connect", "S3 cannot be reached"),
+]
+
+
+@pytest.mark.parametrize(("different", "check", "what_we_know", "what_to_do"), FAILURES)
+def test_what_fails_is_told_with_what_to_do_and_the_rest_is_tried_all_the_same(
+    filled: Settings, different: dict[str, str], check: str, what_we_know: str, what_to_do: str
+) -> None:
+    access = check_access(filled.model_copy(update=different))
+    assert access.checks.sentence == f"Not all can be done. First mend: {check}."
+    rows = access.checks.rows.set_index("check")
+    assert rows.loc[check, "ok"] == "no"
+    assert what_we_know in rows.loc[check, "what_we_know"]
+    assert what_to_do in rows.loc[check, "what_to_do"]
+    assert "who we are" in rows.index
+    assert "find the parquet" in rows.index
+    assert what_is_there(filled, access.files).sentence
+
+
+def test_a_file_that_breaks_its_contract_is_told(filled: Settings, bucket: Bucket) -> None:
+    bucket.put("SFTP/data_4.csv", b"a,b\n1,2\n")
+    rows = check_access(filled).checks.rows.set_index("check")
+    assert "required columns are missing" in rows.loc["read a CSV file", "what_we_know"]
+
+
+def test_an_s3_compatible_server_is_named_and_not_asked_who_we_are(filled: Settings) -> None:
+    assert f"{filled.aws_endpoint_url_s3}" in caller_identity(filled)
