@@ -74,6 +74,8 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
         postgres_db=postgres.database,
         postgres_host=postgres.host,
         postgres_port=postgres.port,
+        postgres_sslmode=None,
+        postgres_sslrootcert=None,
         bi_reader_password=None,
         s3_access_key_id=SecretStr("demo"),
         s3_secret_access_key=SecretStr("demo"),
