@@ -44,6 +44,13 @@ class Server:
     def certificate(self) -> Path:
         return self.folder / "server.crt"
 
+    @property
+    def superuser(self) -> str:
+        """The role of the account that runs the server, let in over the socket."""
+        import getpass
+
+        return self.account or getpass.getuser()
+
     def settings(self, role: str, password: str, database: str, s3_endpoint: str) -> Settings:
         """What `python main.py` needs to know to work here, with a bucket of the database's name."""
         return Settings(
