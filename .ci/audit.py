@@ -1,8 +1,8 @@
 """Two questions about what the project hands on: known faults in the libraries, and secrets in the files.
 
 `make audit` asks both. What looks like a secret and is none, such as the made-up passwords of tests, is known by its
-hash in .secrets.baseline. `detect-secrets scan --slim > .secrets.baseline` writes that anew: look through it before it
-is committed.
+hash in .secrets.baseline, which `detect-secrets scan --slim --baseline .secrets.baseline` writes anew: look at its diff
+before it is committed.
 
 Exit codes: 0 both answers are no; 1 something was found; 3 the advisories could not be asked: nothing is known.
 """
