@@ -1,6 +1,7 @@
 """`docker compose --profile demo up`, replayed without an engine: the services' own commands and environment, in order.
 
-PostgreSQL is the distribution's instead of the image's, and the names of the services lead to this machine.
+PostgreSQL is the wheel's, of the image's major version, made and started with the arguments of the image; the names of
+the services lead to this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import psycopg2
 import pytest
 from containers import OF_ENV_FILE, compose, environment_of_service, python_command
-from distribution import Server, accepts_connections, distribution_server, free_port, wait_until
+from servers import Server, accepts_connections, free_port, image_server, wait_until
 from support import PROJECT, Warehouse
 
 from etl.utils.transactions import close_connections
@@ -66,8 +67,13 @@ class Stage:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     services = compose("demo", BI_READER_PASSWORD=READERS_PASSWORD)["services"]
     folder = tmp_path_factory.mktemp("workspace")
-    with distribution_server() as server:
-        prepare(server, services["postgres"])
+    service = services["postgres"]
+    program, *options = service["command"]
+    assert program == "postgres"
+    started_with = dict(option.removeprefix("--").split("=") for option in options)
+    initdb_arguments = environment_of_service(service)["POSTGRES_INITDB_ARGS"].split()
+    with image_server(initdb_arguments, started_with) as server:
+        prepare(server, service)
         with running_s3(services["s3"], folder) as port:
             yield Stage(services, server, port, folder)
 
@@ -82,8 +88,8 @@ def prepare(server: Server, service: Mapping[str, Any]) -> None:
         Path(copy).chmod(0o644)
         done = subprocess.run(
             [
-                *("psql", "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--no-password"),
-                *("-h", server.folder, "-p", str(server.port), "--dbname", "postgres", "-f", copy),
+                *(server.programs / "psql", "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--no-password"),
+                *("-h", server.folder, "-p", str(server.port), "-U", "postgres", "--dbname", "postgres", "-f", copy),
             ],
             user=server.account,
             cwd="/",

@@ -22,9 +22,9 @@ import boto3
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
-from distribution import Server, distribution_server, s3_in_another_process
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
+from servers import Server, distribution_server, s3_in_another_process
 from support import PROJECT, Warehouse
 
 from etl.utils.source import discover_snapshots, fetch, find_leads

@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from distribution import (
+from psycopg2 import sql
+from servers import (
     OLDEST_VERSION,
     SECRET_KEY,
     Server,
@@ -22,7 +23,6 @@ from distribution import (
     new_certificate,
     s3_in_another_process,
 )
-from psycopg2 import sql
 from support import Bucket, Warehouse, environment_of, run_python
 
 from etl.pipeline import STEPS

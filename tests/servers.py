@@ -1,11 +1,12 @@
-"""Servers that are not the pipeline's own: the PostgreSQL that the distribution installs, and S3 in another process.
+"""Servers that are not the pipeline's own: the distribution's PostgreSQL, one like the image's, S3 in another process.
 
-PostgreSQL speaks TLS, with a certificate for `localhost`. Over its socket the account that runs it is let in, as on a
-fresh Debian; over TCP nobody is without a password.
+The distribution's PostgreSQL speaks TLS, with a certificate for `localhost`. Over its socket the account that runs it
+is let in, as on a fresh Debian; over TCP nobody is without a password.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ import pytest
 from psycopg2 import sql
 from pydantic import SecretStr
 
+from etl.utils import embedded
 from etl.utils.utils_connection import Settings
 
 OLDEST_VERSION = 15
@@ -33,23 +35,19 @@ OWNER, OWNER_PASSWORD = "owner", "the-owner's"
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL of the distribution."""
+    """A PostgreSQL that is not the pipeline's own."""
 
     port: int
     folder: Path
     programs: Path
     account: str | None
+    """Who runs it, when that is not the user of the tests."""
+    superuser: str
+    """Let in over the socket."""
 
     @property
     def certificate(self) -> Path:
         return self.folder / "server.crt"
-
-    @property
-    def superuser(self) -> str:
-        """The role of the account that runs the server, let in over the socket."""
-        import getpass
-
-        return self.account or getpass.getuser()
 
     def settings(self, role: str, password: str, database: str, s3_endpoint: str) -> Settings:
         """What `python main.py` needs to know to work here, with a bucket of the database's name."""
@@ -102,7 +100,25 @@ def distribution_server() -> Iterator[Server]:
         if account:
             shutil.chown(folder, account)
             folder.chmod(0o711)
-        with running_server(programs, folder, account) as server:
+        tls = {"ssl": "on"} | {f"ssl_{name}_file": path for name, path in new_certificate(folder, account).items()}
+        with running_server(programs, folder, account, account or getpass.getuser(), [], tls) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) -> Iterator[Server]:
+    """A server such as the postgres image starts: superuser `postgres`, of the same major as the embedded one."""
+    account = embedded._server_account()
+    name = account.name if account else None
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        if name:
+            shutil.chown(folder, name)
+            folder.chmod(0o711)
+        programs, arguments = embedded._programs(account), ["--auth-local=trust", *initdb_arguments]
+        with running_server(programs, folder, name, "postgres", arguments, options) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -128,21 +144,37 @@ def unprivileged_account() -> str | None:
 
 
 @contextmanager
-def running_server(programs: Path, folder: Path, account: str | None) -> Iterator[Server]:
+def running_server(
+    programs: Path,
+    folder: Path,
+    account: str | None,
+    superuser: str,
+    initdb_arguments: Sequence[str],
+    options: Mapping[str, object],
+) -> Iterator[Server]:
     data, log, port = folder / "data", folder / "log", free_port()
     run_as(
         account,
         programs / "initdb",
-        *("-D", data, "--auth-host=scram-sha-256", "--auth-local=peer", "--encoding=UTF8", "--no-sync"),
+        *(
+            "-D",
+            data,
+            "-U",
+            superuser,
+            "--auth-host=scram-sha-256",
+            "--auth-local=peer",
+            "--encoding=UTF8",
+            "--no-sync",
+        ),
+        *initdb_arguments,
         check=True,
     )
     options = {
+        **options,
         "listen_addresses": "127.0.0.1",
         "port": port,
         "unix_socket_directories": folder,
         "fsync": "off",
-        "ssl": "on",
-        **{f"ssl_{name}_file": path for name, path in new_certificate(folder, account).items()},
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -152,14 +184,26 @@ def running_server(programs: Path, folder: Path, account: str | None) -> Iterato
             stdout=output,
             stderr=output,
         )
-    server = Server(port, folder, programs, account)
+    server = Server(port, folder, programs, account, superuser)
     try:
-        ready = [programs / "pg_isready", "-h", folder, "-p", str(port)]
+        ready = [programs / "pg_isready", "-h", folder, "-p", str(port), "-U", superuser]
         wait_until(lambda: subprocess.run(ready, capture_output=True).returncode == 0, process, log)
         password = OWNER_PASSWORD.replace("'", "''")
         make_owner = f"create role {OWNER} superuser login password '{password}'"
         run_as(
-            account, programs / "psql", "-h", folder, "-p", str(port), "-d", "postgres", "-c", make_owner, check=True
+            account,
+            programs / "psql",
+            "-h",
+            folder,
+            "-p",
+            str(port),
+            "-U",
+            superuser,
+            "-d",
+            "postgres",
+            "-c",
+            make_owner,
+            check=True,
         )
         yield server
     finally:
