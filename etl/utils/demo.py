@@ -130,7 +130,8 @@ def upload_sample(settings: Settings) -> int:
             f"database {settings.postgres_db} holds the files of bucket {filled_from}",
             hint=f"set POSTGRES_DB to another database for the sample, or S3_BUCKET_NAME to {filled_from}",
         )
-    return upload_folder(client, bucket, data)
+    with explained_s3_errors(f"writing to s3://{bucket}"):
+        return upload_folder(client, bucket, data)
 
 
 def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
