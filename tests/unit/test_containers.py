@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pyt
 
 
 def test_the_dockerfile_passes_its_linter_without_a_remark() -> None:
-    hadolint = Path(sys.executable).with_name("hadolint")
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
     done = subprocess.run([hadolint, "--no-color", PROJECT / "Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
