@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run report test faults bench dictionary graph lint format requirements clean
+.PHONY: help demo demo-stop run report test faults bench dictionary graph lint audit format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql_scripts
+
+audit: $(VENV)/dev.installed ## Look for known faults in the libraries and for secrets in the files
+	$(BIN)/python .ci/audit.py
 
 format: $(VENV)/dev.installed ## Bring the code into its standard form
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,10 @@
-"""The demo: the same pipeline on an embedded PostgreSQL and S3, with sample data or a folder of one's own (SPEC §9)."""
+"""The demo: the same pipeline on an embedded PostgreSQL and S3, with sample data or a folder of one's own (SPEC §9).
+
+    python -m etl.utils.demo
+
+puts the sample into the bucket that the settings name, for servers that are not embedded: those of docker-compose.yml,
+or of a first set-up.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 from pydantic import SecretStr
 
 from etl.utils.embedded import EmbeddedPostgres, running_postgres, s3_server, start_postgres, upload_folder
 from etl.utils.errors import SettingsError
 from etl.utils.sample_data import ensure_sample
 from etl.utils.transactions import run_sql, transaction
-from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
+from etl.utils.utils_connection import PROJECT, Settings, explained_s3_errors, load_settings, s3_client
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +136,8 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
         postgres_db=postgres.database,
         postgres_host=postgres.host,
         postgres_port=postgres.port,
+        postgres_sslmode=None,
+        postgres_sslrootcert=None,
         bi_reader_password=None,
         s3_access_key_id=SecretStr("demo"),
         s3_secret_access_key=SecretStr("demo"),
@@ -142,3 +155,65 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
             for name in ("partition_start_date", "max_reject_ratio", "max_row_drop")
         },
     )
+
+
+def upload_sample(settings: Settings) -> int:
+    """Put the sample into the bucket, made when missing, and return how many files it is.
+
+    Neither real files nor a warehouse made from them are overwritten: both must be empty, or the sample's.
+
+    Raises:
+        SettingsError: the bucket holds other objects, or the warehouse files of another bucket.
+    """
+    data = LOCAL / "sample"
+    ensure_sample(data)
+    client, bucket = s3_client(settings), settings.s3_bucket_name
+    sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in data.rglob("*.*") if file.is_file()}
+    others = [key for key, size in _objects_in(client, bucket).items() if sizes.get(key) != size]
+    if others:
+        raise SettingsError(
+            f"bucket {bucket} holds objects that are not of the sample, such as {others[0]}",
+            hint="set S3_BUCKET_NAME to a bucket that is empty, or that does not exist yet",
+        )
+    filled_from = _other_bucket_in_the_books(settings)
+    if filled_from:
+        raise SettingsError(
+            f"database {settings.postgres_db} holds the files of bucket {filled_from}",
+            hint=f"set POSTGRES_DB to another database for the sample, or S3_BUCKET_NAME to {filled_from}",
+        )
+    with explained_s3_errors(f"writing to s3://{bucket}"):
+        return upload_folder(client, bucket, data)
+
+
+def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
+    with explained_s3_errors(f"s3://{bucket}"):
+        try:
+            listed = client.list_objects_v2(Bucket=bucket)  # the first thousand tell
+        except client.exceptions.NoSuchBucket:
+            return {}
+    return {found["Key"]: found["Size"] for found in listed.get("Contents", [])}
+
+
+def _other_bucket_in_the_books(settings: Settings) -> str | None:
+    with transaction(settings) as db:
+        db.execute("select to_regclass('meta.ingested_files') is not null")
+        if db.fetchone() != (True,):
+            return None
+        db.execute("select min(bucket) from meta.ingested_files where bucket <> %s", (settings.s3_bucket_name,))
+        found = db.fetchone()
+        return found[0] if found else None
+
+
+def main() -> int:
+    """The command line: the settings of the environment say where to."""
+    settings = load_settings()
+    count = upload_sample(settings)
+    click.echo(f"{count} files of the sample are in s3://{settings.s3_bucket_name}")
+    return 0
+
+
+if __name__ == "__main__":
+    from etl.utils.terminal import configure_logging, ended_well
+
+    configure_logging("info")
+    raise SystemExit(ended_well(main))

@@ -53,6 +53,7 @@ BRONZE_NAMES = {
 
 BRONZE_COLUMNS = tuple(dict.fromkeys(BRONZE_NAMES.values()))
 OPTIONAL_COLUMNS = frozenset({"location"})
+"""Those that a file may lack: they are NULL then."""
 LEADS_COLUMNS = ("lead_UUID", "phone_hash", "email_hash")
 
 
@@ -376,7 +377,7 @@ class Snapshot(NamedTuple):
 
 
 def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give a file's columns their bronze names, and `location` (NULL) to a file that has none. Changes nothing else.
+    """Give a file's columns their bronze names, and a file without them those that it may lack, as NULL. Nothing else.
 
     Args:
         frame: text cells under the names of the file's header.
@@ -384,9 +385,9 @@ def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
     renamed = {name: BRONZE_NAMES[name] for name in frame.columns if BRONZE_NAMES.get(name, name) != name}
     standard = frame.rename(columns=renamed)
     changes = [f"{old} → {new}" for old, new in renamed.items()]
-    if "location" not in standard.columns:
-        standard = standard.assign(location=pd.Series(pd.NA, index=standard.index, dtype=TEXT))
-        changes.append("location added as NULL")
+    for name in sorted(OPTIONAL_COLUMNS - set(standard.columns)):
+        standard = standard.assign(**{name: pd.Series(pd.NA, index=standard.index, dtype=TEXT)})
+        changes.append(f"{name} added as NULL")
     log.debug("columns standardised: %s; all cells are text", ", ".join(changes) or "no change")
     return standard
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     postgres_db: str
     postgres_host: str
     postgres_port: int = Field(default=5432, ge=1, le=65535)
+    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
+    postgres_sslrootcert: str | None = None
     bi_reader_password: SecretStr | None = None
 
     s3_access_key_id: SecretStr | None = None
@@ -143,6 +145,9 @@ def connect_postgres(settings: Settings) -> Connection:
         user=settings.postgres_user,
         password=settings.postgres_password.get_secret_value(),
         dbname=settings.postgres_db,
+        # None is not passed on: libpq then does what its own PGSSLMODE and PGSSLROOTCERT say, else prefers TLS.
+        sslmode=settings.postgres_sslmode,
+        sslrootcert=settings.postgres_sslrootcert,
         connect_timeout=10,
         application_name="homebuddy-leads-etl",
         client_encoding="utf8",
@@ -220,7 +225,12 @@ def _first_lines(error: BaseException | None) -> str:
     return " ".join(" ".join(lines[:2]).split())
 
 
+_AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the certificate of the authority that signed the server's"
 _POSTGRES_HINTS = (
+    ("server does not support SSL", "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE"),
+    ("certificate verify failed", _AUTHORITY),
+    ("root certificate file", _AUTHORITY),
+    ("server certificate for", "set POSTGRES_HOST to a name that stands in the server's certificate"),
     ("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
     ("no password supplied", "set POSTGRES_PASSWORD"),
     ("does not exist", "check POSTGRES_DB; missing tables are made by step 1: python main.py --from-step 1"),

@@ -140,6 +140,10 @@ def test_an_unreachable_postgres_is_named_with_host_and_port(
     assert_one_clear_error(run(postgres_port=port), f"127.0.0.1:{port}", "POSTGRES_HOST", "POSTGRES_PORT")
 
 
+def test_a_server_without_tls_is_refused_when_tls_is_asked_for(run: Callable[..., Ending]) -> None:
+    assert_one_clear_error(run(postgres_sslmode="require"), "does not support SSL", "POSTGRES_SSLMODE")
+
+
 def test_an_unknown_host_is_named(run: Callable[..., Ending]) -> None:
     assert_one_clear_error(run(postgres_host="no-such-host.invalid"), "no-such-host.invalid", "POSTGRES_HOST")
 

@@ -173,6 +173,22 @@ def test_data_and_password_are_for_their_owner_only(server: EmbeddedPostgres, sh
     assert server.data_directory == shared_root / "postgres"
 
 
+def test_they_stay_so_whatever_the_umask(shared_root: Path) -> None:
+    start_postgres(shared_root)
+    stop_postgres(shared_root)
+    (shared_root / "pgpass").unlink()
+    (shared_root / "postgres.log").unlink()
+    before = os.umask(0)
+    try:
+        server = start_postgres(shared_root)
+    finally:
+        os.umask(before)
+    assert mode(server.pgpass_file) == 0o600
+    assert mode(shared_root / "postgres.log") == 0o600
+    open_to_others = [path for path in server.data_directory.rglob("*") if path.exists() and mode(path) & 0o077]
+    assert open_to_others == []
+
+
 def test_the_password_stands_in_no_other_place(server: EmbeddedPostgres, shared_root: Path) -> None:
     secret = server.password.encode()
     holders = [path for path in shared_root.rglob("*") if path.is_file() and secret in path.read_bytes()]

@@ -6,192 +6,63 @@ PostgreSQL is the one that the distribution installs, S3 a process of its own: n
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg2
 import pytest
 from psycopg2 import sql
-from pydantic import SecretStr
+from servers import (
+    OLDEST_VERSION,
+    SECRET_KEY,
+    Server,
+    distribution_server,
+    new_certificate,
+    s3_in_another_process,
+)
 from support import Bucket, Warehouse, environment_of, run_python
 
 from etl.pipeline import STEPS
+from etl.utils.errors import PostgresError
 from etl.utils.run import run_steps
 from etl.utils.transactions import close_connections
-from etl.utils.utils_connection import Settings, s3_client
+from etl.utils.utils_connection import Settings, connect_postgres, explained_postgres_errors, s3_client
 
-OLDEST_VERSION = 15
-START_TIMEOUT_SECONDS = 60
-OWNER, OWNER_PASSWORD = "owner", "the-owner's"
 ROLE = "loader"
 PASSWORD = "p@ss:w/rd %2F 'quoted' \"twice\" \\ #1"
 """Everything that a URL, a connection string or SQL would have to escape."""
-SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYkey"
 
 
 # --- The servers ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Server:
-    """A PostgreSQL of the distribution."""
-
-    port: int
-
-    def new_database(self, name: str, s3_endpoint: str) -> Settings:
-        """Make a database for a role without any special right, and settings that name both."""
-        with closing(self.connect("postgres")) as connection:
-            connection.autocommit = True
-            with connection.cursor() as db:
-                db.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(name), sql.Identifier(ROLE)))
-        return Settings(
-            postgres_user=ROLE,
-            postgres_password=SecretStr(PASSWORD),
-            postgres_db=name,
-            postgres_host="127.0.0.1",
-            postgres_port=self.port,
-            s3_access_key_id=SecretStr("AKIAEXAMPLE"),
-            s3_secret_access_key=SecretStr(SECRET_KEY),
-            s3_region="eu-north-1",
-            s3_iam_role_arn=None,
-            s3_iam_user_arn=None,
-            aws_endpoint_url_s3=s3_endpoint,
-            s3_bucket_name=name,
-            s3_sftp_bucket=None,
-            s3_parquet_bucket=None,
-        )
-
-    def connect(self, database: str) -> psycopg2.extensions.connection:
-        return psycopg2.connect(
-            host="127.0.0.1", port=self.port, user=OWNER, password=OWNER_PASSWORD, dbname=database, connect_timeout=5
-        )
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    programs = installed_programs()
-    if programs is None:
-        pytest.skip(f"no PostgreSQL {OLDEST_VERSION} or later of the distribution: /usr/lib/postgresql/*/bin/initdb")
-    account = unprivileged_account()
-    # Not tmp_path: pytest makes that one private, and the server's account could not enter it.
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    try:
-        if account:
-            shutil.chown(folder, account)
-        with running_server(programs, folder, account) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def installed_programs() -> Path | None:
-    """The folder of `initdb` and `postgres`: of the oldest supported version if that is there, else of the newest."""
-    found = {int(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")}
-    versions = sorted((version for version in found if version >= OLDEST_VERSION), reverse=True)
-    if not versions:
-        return None
-    return found[OLDEST_VERSION if OLDEST_VERSION in versions else versions[0]]
-
-
-def unprivileged_account() -> str | None:
-    """Who runs the server when this is root, as which PostgreSQL does not run."""
-    import pwd
-
-    if os.geteuid() != 0:
-        return None
-    accounts = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in accounts)
-
-
-@contextmanager
-def running_server(programs: Path, folder: Path, account: str | None) -> Iterator[Server]:
-    data, log, port = folder / "data", folder / "log", free_port()
-    password_file = folder / "password"
-    password_file.write_text(OWNER_PASSWORD)
-    if account:
-        shutil.chown(password_file, account)
-    run_as(
-        account,
-        programs / "initdb",
-        *("-D", data, "-U", OWNER, "--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--no-sync"),
-        check=True,
-    )
-    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())],
-            user=account,
-            cwd="/",
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        server = Server(port)
-        wait_until(lambda: accepts_connections(server), process, log)
-        with closing(server.connect("postgres")) as connection, connection, connection.cursor() as db:
-            db.execute(sql.SQL("create role {} login password {}").format(sql.Identifier(ROLE), sql.Literal(PASSWORD)))
+    with distribution_server() as server:
+        make_role = sql.SQL("create role {} login password {}").format(sql.Identifier(ROLE), sql.Literal(PASSWORD))
+        server.execute("postgres", make_role)
         yield server
-    finally:
-        run_as(account, programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop", check=False)
-        process.kill()
-        process.wait()
-
-
-def run_as(account: str | None, *command: str | Path, check: bool) -> None:
-    subprocess.run(command, user=account, cwd="/", check=check, capture_output=True, timeout=120)
-
-
-def accepts_connections(server: Server) -> bool:
-    try:
-        server.connect("postgres").close()
-    except psycopg2.OperationalError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")
 def s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of an S3 server in another process."""
-    port, log = free_port(), tmp_path_factory.mktemp("s3") / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output
-        )
-    try:
-        wait_until(lambda: accepts_requests(port), process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with s3_in_another_process(tmp_path_factory.mktemp("s3")) as endpoint:
+        yield endpoint
 
 
-def accepts_requests(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"{process.args} is not up: {log.read_text()}")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def new_database(server: Server, name: str, s3_endpoint: str) -> Settings:
+    """Make a database in which the role may connect and make schemas, and nothing besides."""
+    database, role = sql.Identifier(name), sql.Identifier(ROLE)
+    server.execute(
+        "postgres",
+        sql.SQL("create database {}").format(database),
+        sql.SQL("revoke all on database {} from public").format(database),
+        sql.SQL("grant connect, create on database {} to {}").format(database, role),
+    )
+    return server.settings(ROLE, PASSWORD, name, s3_endpoint)
 
 
 def new_bucket(settings: Settings) -> Bucket:
@@ -217,7 +88,7 @@ class FirstRun:
 def first_run(
     server: Server, s3_process: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FirstRun]:
-    settings = server.new_database("real-leads", s3_process)
+    settings = new_database(server, "real-leads", s3_process)
     new_bucket(settings).put_folder(real_data)
     folder = tmp_path_factory.mktemp("first_run")
     output = run_main(folder, settings)
@@ -235,7 +106,13 @@ def test_the_server_is_none_of_the_embedded_ones(first_run: FirstRun) -> None:
     version = int(warehouse.value("show server_version_num")) // 10_000
     assert version >= OLDEST_VERSION
     assert str(version) in warehouse.value("select version()")
-    assert warehouse.rows("select rolsuper, rolcreatedb from pg_roles where rolname = current_user") == [(False, False)]
+    rights = "rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls"
+    assert warehouse.rows(f"select {rights} from pg_roles where rolname = current_user") == [(False,) * 5]
+    assert warehouse.value("select has_database_privilege(current_database(), 'temporary')") is False
+    assert (
+        warehouse.value("select pg_has_role(datdba, 'usage') from pg_database where datname = current_database()")
+        is False
+    )
     assert list(first_run.folder.iterdir()) == [], "nothing is made beside the tables, no .local either"
 
 
@@ -291,7 +168,7 @@ def test_a_second_run_leaves_equal_contents_and_no_run_tells_a_secret(first_run:
 
 def test_hashes_are_trimmed_of_blanks_and_of_no_letter(server: Server, s3_process: str) -> None:
     """Before PostgreSQL 16, `\\v` in a string is the letter v."""
-    settings = server.new_database("small-leads", s3_process)
+    settings = new_database(server, "small-leads", s3_process)
     bucket = new_bucket(settings)
     bucket.put_leads([("its own", "p1", "vabcv"), ("another's", "p2", "abc")])
     bucket.put_snapshot(
@@ -306,3 +183,52 @@ def test_hashes_are_trimmed_of_blanks_and_of_no_letter(server: Server, s3_proces
     assert report.error is None
     matches = Warehouse(settings).rows("select lead_number, lead_uuid from gold.lead_quality_matching order by 1, 2")
     assert matches == [(1, "its own"), (2, "another's")]
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def connected_by(settings: Settings, **changes: object) -> str:
+    """How a session of the pipeline is encrypted: `TLSv1.3`, or nothing."""
+    with closing(connect_postgres(settings.model_copy(update=changes))) as connection, connection.cursor() as db:
+        db.execute("select coalesce(version, '') from pg_stat_ssl where pid = pg_backend_pid()")
+        return db.fetchone()[0]
+
+
+@pytest.fixture(scope="module")
+def over_tcp(server: Server, s3_process: str) -> Settings:
+    return new_database(server, "tls-leads", s3_process)
+
+
+def test_tls_is_used_where_the_server_has_it_unless_it_is_disabled(over_tcp: Settings) -> None:
+    assert connected_by(over_tcp) == "TLSv1.3"
+    assert connected_by(over_tcp, postgres_sslmode="require") == "TLSv1.3"
+    assert connected_by(over_tcp, postgres_sslmode="disable") == ""
+
+
+def test_verify_full_knows_the_server_by_its_certificate_and_name(over_tcp: Settings, server: Server) -> None:
+    known = {"postgres_sslmode": "verify-full", "postgres_sslrootcert": str(server.certificate)}
+    assert connected_by(over_tcp, postgres_host="localhost", **known) == "TLSv1.3"
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"postgres_sslrootcert": "the server's"}, "POSTGRES_HOST"),
+        ({"postgres_host": "localhost", "postgres_sslrootcert": "another's"}, "POSTGRES_SSLROOTCERT"),
+        ({"postgres_host": "localhost", "postgres_sslrootcert": "/no/such/file"}, "POSTGRES_SSLROOTCERT"),
+    ],
+    ids=["another name", "another authority", "no authority"],
+)
+def test_verify_full_refuses_an_impostor_at_once(
+    over_tcp: Settings, server: Server, tmp_path: Path, changes: dict[str, str], hint: str
+) -> None:
+    files = {"the server's": server.certificate, "another's": new_certificate(tmp_path, None)["cert"]}
+    file = changes["postgres_sslrootcert"]
+    settings = over_tcp.model_copy(
+        update={"postgres_sslmode": "verify-full", **changes, "postgres_sslrootcert": str(files.get(file, file))}
+    )
+    with pytest.raises(PostgresError, match=hint) as refused, explained_postgres_errors(settings):
+        connect_postgres(settings)
+    assert refused.value.transient is False
+    assert PASSWORD not in str(refused.value)

@@ -85,6 +85,8 @@ def test_what_is_necessary_is_enough_and_the_rest_has_the_documented_defaults() 
 def test_every_variable_has_its_place() -> None:
     settings = load(
         POSTGRES_PORT="6543",
+        POSTGRES_SSLMODE="verify-full",
+        POSTGRES_SSLROOTCERT="/etc/ssl/rds.pem",
         **KEYS,
         S3_IAM_ROLE_ARN="arn:role",
         S3_IAM_USER_ARN="arn:user",
@@ -96,6 +98,7 @@ def test_every_variable_has_its_place() -> None:
         PARTITION_START_DATE="2025-01-31",
     )
     assert settings.postgres_port == 6543
+    assert (settings.postgres_sslmode, settings.postgres_sslrootcert) == ("verify-full", "/etc/ssl/rds.pem")
     assert settings.s3_access_key_id is not None
     assert settings.s3_access_key_id.get_secret_value() == ACCESS_KEY
     assert settings.s3_secret_access_key is not None

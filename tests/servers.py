@@ -1,0 +1,283 @@
+"""Servers that are not the pipeline's own: the distribution's PostgreSQL, one like the image's, S3 in another process.
+
+The distribution's PostgreSQL speaks TLS, with a certificate for `localhost`. Over its socket the account that runs it
+is let in, as on a fresh Debian; over TCP nobody is without a password.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+from pydantic import SecretStr
+
+from etl.utils import embedded
+from etl.utils.utils_connection import Settings
+
+OLDEST_VERSION = 15
+START_TIMEOUT_SECONDS = 60
+OWNER, OWNER_PASSWORD = "owner", "the-owner's"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL that is not the pipeline's own."""
+
+    port: int
+    folder: Path
+    programs: Path
+    account: str | None
+    """Who runs it, when that is not the user of the tests."""
+    superuser: str
+    """Let in over the socket."""
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "server.crt"
+
+    def settings(self, role: str, password: str, database: str, s3_endpoint: str) -> Settings:
+        """What `python main.py` needs to know to work here, with a bucket of the database's name."""
+        return Settings(
+            postgres_user=role,
+            postgres_password=SecretStr(password),
+            postgres_db=database,
+            postgres_host="127.0.0.1",
+            postgres_port=self.port,
+            postgres_sslmode=None,
+            postgres_sslrootcert=None,
+            s3_access_key_id=SecretStr("AKIAEXAMPLE"),
+            s3_secret_access_key=SecretStr(SECRET_KEY),
+            s3_region="eu-north-1",
+            s3_iam_role_arn=None,
+            s3_iam_user_arn=None,
+            aws_endpoint_url_s3=s3_endpoint,
+            s3_bucket_name=database,
+            s3_sftp_bucket=None,
+            s3_parquet_bucket=None,
+        )
+
+    def connect(self, database: str) -> psycopg2.extensions.connection:
+        return psycopg2.connect(
+            host="127.0.0.1", port=self.port, user=OWNER, password=OWNER_PASSWORD, dbname=database, connect_timeout=5
+        )
+
+    def execute(self, database: str, *statements: sql.Composable | str) -> None:
+        """As the superuser, each statement on its own."""
+        with closing(self.connect(database)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as db:
+                for statement in statements:
+                    db.execute(statement)
+
+
+SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYkey"
+
+
+@contextmanager
+def distribution_server() -> Iterator[Server]:
+    """A server of the distribution's PostgreSQL; without one the test is skipped."""
+    programs = installed_programs()
+    if programs is None:
+        pytest.skip(f"no PostgreSQL {OLDEST_VERSION} or later of the distribution: /usr/lib/postgresql/*/bin/initdb")
+    account = unprivileged_account()
+    # Not tmp_path: pytest makes that one private, and the server's account could not enter it.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        if account:
+            shutil.chown(folder, account)
+            folder.chmod(0o711)
+        tls = {"ssl": "on"} | {f"ssl_{name}_file": path for name, path in new_certificate(folder, account).items()}
+        with running_server(programs, folder, account, account or getpass.getuser(), [], tls) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) -> Iterator[Server]:
+    """A server such as the postgres image starts: superuser `postgres`, of the same major as the embedded one."""
+    account = embedded._server_account()
+    name = account.name if account else None
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        if name:
+            shutil.chown(folder, name)
+            folder.chmod(0o711)
+        programs, arguments = embedded._programs(account), ["--auth-local=trust", *initdb_arguments]
+        with running_server(programs, folder, name, "postgres", arguments, options) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def installed_programs() -> Path | None:
+    """The folder of `initdb` and `postgres`: of the oldest supported version if that is there, else of the newest."""
+    found = {int(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")}
+    versions = sorted((version for version in found if version >= OLDEST_VERSION), reverse=True)
+    if not versions:
+        return None
+    return found[OLDEST_VERSION if OLDEST_VERSION in versions else versions[0]]
+
+
+def unprivileged_account() -> str | None:
+    """Who runs the server when this is root, as which PostgreSQL does not run."""
+    import pwd
+
+    if os.geteuid() != 0:
+        return None
+    accounts = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in accounts)
+
+
+@contextmanager
+def running_server(
+    programs: Path,
+    folder: Path,
+    account: str | None,
+    superuser: str,
+    initdb_arguments: Sequence[str],
+    options: Mapping[str, object],
+) -> Iterator[Server]:
+    data, log, port = folder / "data", folder / "log", free_port()
+    run_as(
+        account,
+        programs / "initdb",
+        *(
+            "-D",
+            data,
+            "-U",
+            superuser,
+            "--auth-host=scram-sha-256",
+            "--auth-local=peer",
+            "--encoding=UTF8",
+            "--no-sync",
+        ),
+        *initdb_arguments,
+        check=True,
+    )
+    options = {
+        **options,
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": folder,
+        "fsync": "off",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())],
+            user=account,
+            cwd="/",
+            stdout=output,
+            stderr=output,
+        )
+    server = Server(port, folder, programs, account, superuser)
+    try:
+        ready = [programs / "pg_isready", "-h", folder, "-p", str(port), "-U", superuser]
+        wait_until(lambda: subprocess.run(ready, capture_output=True).returncode == 0, process, log)
+        password = OWNER_PASSWORD.replace("'", "''")
+        make_owner = f"create role {OWNER} superuser login password '{password}'"
+        run_as(
+            account,
+            programs / "psql",
+            "-h",
+            folder,
+            "-p",
+            str(port),
+            "-U",
+            superuser,
+            "-d",
+            "postgres",
+            "-c",
+            make_owner,
+            check=True,
+        )
+        yield server
+    finally:
+        run_as(account, programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop", check=False)
+        process.kill()
+        process.wait()
+
+
+def new_certificate(folder: Path, account: str | None) -> dict[str, Path]:
+    """The certificate of a server called `localhost`, signed by nobody but itself, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    paths = {"cert": folder / "server.crt", "key": folder / "server.key"}
+    paths["cert"].write_bytes(certificate.public_bytes(pem))
+    paths["key"].write_bytes(private)
+    paths["key"].chmod(0o600)
+    if account:
+        shutil.chown(paths["key"], account)
+    return paths
+
+
+def run_as(account: str | None, *command: str | Path, check: bool) -> None:
+    subprocess.run(command, user=account, cwd="/", check=check, capture_output=True, timeout=120)
+
+
+def accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def s3_in_another_process(folder: Path) -> Iterator[str]:
+    """The endpoint of an S3 server that takes any credentials."""
+    port, log = free_port(), folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=output, stderr=output
+        )
+    try:
+        wait_until(lambda: accepts_connections(port), process, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"{process.args} is not up: {log.read_text()}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

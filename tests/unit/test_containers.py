@@ -1,0 +1,307 @@
+"""Containers, as far as they can be judged without an engine: by schemas, parsers, a linter, and what is copied in."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from containers import compose, environment_of_service, instructions, value_of
+from docker.utils import exclude_paths
+from jupyter_server.auth.identity import IdentityProvider
+from support import PROJECT
+
+from etl.utils import embedded
+from etl.utils.utils_connection import Settings
+
+COMPOSE = PROJECT / "docker-compose.yml"
+WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
+ALWAYS, DEMO, BI = {"postgres", "python", "jupyter"}, {"s3", "sample", "pipeline"}, {"metabase"}
+JSON_WITH_COMMENTS = re.compile(r"^\s*//.*$", flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return compose("demo", "bi")["services"]
+
+
+# --- docker-compose.yml -----------------------------------------------------------------------------------------------
+
+
+def test_the_compose_file_is_valid_by_the_schema_of_the_compose_specification() -> None:
+    check_schema("vendor.compose-spec", COMPOSE)
+
+
+def check_schema(name: str, *files: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", name, *files], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_docker_compose_itself_reads_the_file(tmp_path: Path) -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
+        pytest.skip("docker compose is not installed")
+    shutil.copy(COMPOSE, tmp_path)
+    shutil.copy(PROJECT / ".env.example", tmp_path / ".env")
+    command = [docker, "compose", "--profile", "demo", "--profile", "bi", "config", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_profile_has_its_services(services: dict[str, Any]) -> None:
+    assert {name for name, service in services.items() if not service.get("profiles")} == ALWAYS
+    assert {name for name, service in services.items() if service.get("profiles") == ["demo"]} == DEMO
+    assert {name for name, service in services.items() if service.get("profiles") == ["bi"]} == BI
+    assert set(services) == ALWAYS | DEMO | BI
+
+
+def test_each_service_waits_for_services_that_start_with_it(services: dict[str, Any]) -> None:
+    started_with = {"demo": ALWAYS | DEMO, "bi": ALWAYS | BI}
+    for name, service in services.items():
+        available = started_with.get("".join(service.get("profiles", [])), ALWAYS)
+        for needed, how in service.get("depends_on", {}).items():
+            assert needed in available, name
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[needed]
+    waits = {name: {n: how["condition"] for n, how in s.get("depends_on", {}).items()} for name, s in services.items()}
+    assert waits["python"] == waits["jupyter"] == {"postgres": "service_healthy"}
+    assert waits["sample"] == {"postgres": "service_healthy", "s3": "service_healthy"}
+    assert waits["pipeline"] == {"sample": "service_completed_successfully"}
+
+
+def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert ports == {
+        "postgres": ["127.0.0.1:5432:5432"],
+        "jupyter": ["127.0.0.1:8888:8888"],
+        "metabase": ["127.0.0.1:3000:3000"],
+    }
+
+
+def test_no_container_gets_at_the_engine_or_more_rights_than_it_has(services: dict[str, Any]) -> None:
+    for file in (COMPOSE, PROJECT / ".devcontainer" / "devcontainer.json", PROJECT / "Dockerfile"):
+        assert "docker.sock" not in file.read_text(encoding="utf-8")
+    for service in services.values():
+        assert not {"privileged", "cap_add", "network_mode", "pid", "devices", "security_opt"} & set(service)
+
+
+def test_no_password_stands_in_the_file(services: dict[str, Any]) -> None:
+    text = COMPOSE.read_text(encoding="utf-8")
+    secret = re.findall(r"^\s+\w*(?:PASSWORD|TOKEN): (.*)$", text, flags=re.MULTILINE)
+    assert len(secret) >= 4
+    assert [
+        value for value in secret if not re.fullmatch(r"\$\{(POSTGRES|BI_READER)_PASSWORD:[-?][\w .]*\}", value)
+    ] == []
+    assert environment_of_service(services["sample"])["S3_SECRET_ACCESS_KEY"] == "demo", "a stand-in takes any key"
+    for service in services.values():
+        assert "its-password" not in str(service.get("command", "")) + str(service.get("healthcheck", ""))
+
+
+def test_the_settings_of_env_example_are_enough_for_the_compose_file() -> None:
+    example = dict(re.findall(r"^(\w+)=(.+)$", (PROJECT / ".env.example").read_text(), flags=re.MULTILINE))
+    compose("demo", "bi", **example)
+
+
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("containers.OF_ENV_FILE", {"POSTGRES_USER": "u", "POSTGRES_DB": "d"})
+    with pytest.raises(subprocess.CalledProcessError) as missing:
+        compose()
+    assert "set it in .env" in missing.value.stderr
+
+
+def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: dict[str, Any]) -> None:
+    server = services["postgres"]
+    major = re.fullmatch(r"postgres:(\d+)-\w+", server["image"])[1]
+    assert f"pginstall{major}" in (PROJECT / "etl" / "utils" / "embedded.py").read_text(encoding="utf-8")
+    program, *options = server["command"]
+    assert program == "postgres"
+    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", embedded.SETTINGS, flags=re.MULTILINE))
+    for option in options:
+        name, value = re.fullmatch(r"--(\w+)=(\w+)", option).groups()
+        assert of_embedded[name] == value
+    for name in ("wal_level", "max_wal_size", "shared_buffers", "work_mem", "maintenance_work_mem"):
+        assert any(option.startswith(f"--{name}=") for option in options)
+    initdb = (PROJECT / "etl" / "utils" / "embedded.py").read_text(encoding="utf-8")
+    for argument in server["environment"]["POSTGRES_INITDB_ARGS"].split():
+        assert f'"{argument}"' in initdb
+
+
+def test_the_data_of_postgres_is_a_named_volume_where_this_major_wants_it(services: dict[str, Any]) -> None:
+    """From 18 on the image keeps its data in a folder of the major below /var/lib/postgresql."""
+    assert "postgres-data:/var/lib/postgresql" in services["postgres"]["volumes"]
+    assert set(compose("demo", "bi")["volumes"]) == {"postgres-data", "metabase-data"}
+
+
+def test_what_postgres_mounts_is_there(services: dict[str, Any]) -> None:
+    mounted = [volume.split(":") for volume in services["postgres"]["volumes"] if volume.startswith("./")]
+    assert [mode for _, _, mode in mounted] == ["ro", "ro"]
+    for source, target, _ in mounted:
+        assert (PROJECT / source).is_file()
+        assert target.startswith("/docker-entrypoint-initdb.d/")
+        assert target.endswith(".sql"), "the image executes no other"
+
+
+def test_the_pipeline_of_the_demo_gets_settings_that_the_pipeline_knows(services: dict[str, Any]) -> None:
+    environment = environment_of_service(services["pipeline"])
+    assert environment == environment_of_service(services["sample"])
+    assert set(environment) <= {name.upper() for name in Settings.model_fields}
+    settings = Settings(**{name.lower(): value for name, value in environment.items()})
+    assert settings.aws_endpoint_url_s3 == "http://s3:5000"
+
+
+def test_python_and_jupyter_see_the_same_settings_and_files(services: dict[str, Any]) -> None:
+    for key in ("image", "env_file", "environment", "volumes", "build"):
+        assert services["python"][key] == services["jupyter"][key]
+    assert services["python"]["volumes"] == [".:/workspace"]
+    assert services["jupyter"]["env_file"] == [".env"]
+
+
+def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_TOKEN", "")
+    assert len(IdentityProvider().token) >= 32
+    monkeypatch.setenv("JUPYTER_TOKEN", "one's own")
+    assert IdentityProvider().token == "one's own"
+
+
+# --- Dockerfile -------------------------------------------------------------------------------------------------------
+
+
+def test_the_dockerfile_passes_its_linter_without_a_remark() -> None:
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    done = subprocess.run([hadolint, "--no-color", PROJECT / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_base_is_pinned_slim_and_of_the_python_that_the_requirements_are_for() -> None:
+    version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-\w+", value_of("FROM"))[1]
+    assert version == (PROJECT / ".python-version").read_text().strip()
+    assert f"--python-version {version}" in (PROJECT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_requirements_are_installed_before_the_source_is_copied_and_nothing_is_compiled() -> None:
+    names = [f"{name} {value}" for name, value in instructions()]
+    installed = names.index("RUN pip install --only-binary :all: --requirement requirements.txt")
+    assert names.index("COPY requirements.txt ./") < installed < names.index("COPY --chown=1000:1000 . .")
+    assert not re.search(r"\b(apt|apk|gcc|build-essential|docker)\b", " ".join(names))
+
+
+def test_the_container_runs_as_a_user_with_a_folder_of_its_own() -> None:
+    steps = instructions()
+    assert ("USER", "1000:1000") in steps
+    assert [name for name, _ in steps[steps.index(("USER", "1000:1000")) :]] == ["USER", "CMD"]
+    (made,) = [value for name, value in steps if value.startswith("useradd")]
+    assert "--uid 1000 etl" in made
+    assert "--owner=etl --group=etl /workspace" in made
+    assert value_of("WORKDIR") == "/workspace"
+
+
+# --- What is copied into the image ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """What `COPY . .` takes from a checkout in use, secrets and all: a folder like the image's /workspace."""
+    checkout, image = tmp_path / "checkout", tmp_path / "workspace"
+    ignored = shutil.ignore_patterns(".git", ".venv", ".local", "__pycache__", ".*_cache", ".hypothesis")
+    shutil.copytree(PROJECT, checkout, ignore=ignored)
+    for name in NOT_COPIED:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("secret")
+    patterns = (checkout / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for name in exclude_paths(str(checkout), [line for line in patterns if line and not line.startswith("#")]):
+        if (checkout / name).is_file():
+            (image / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(checkout / name, image / name)
+    return image
+
+
+NOT_COPIED = [
+    ".env",
+    ".env.production",
+    ".local/pgpass",
+    ".git/config",
+    ".venv/bin/python",
+    "data/SFTP/data_1.csv",
+    "etl/utils/__pycache__/demo.pyc",
+    "your_jup_notebooks/.ipynb_checkpoints/gold_EDA.ipynb",
+]
+
+
+def test_no_secret_and_nothing_that_is_made_anew_gets_into_the_image(copied: Path) -> None:
+    present = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
+    assert present & set(NOT_COPIED) == set()
+    assert {".env.example", "main.py", "etl/pipeline.py", "sql_scripts/gold/select_day.sql"} <= present
+
+
+def test_the_command_of_the_image_works_on_what_was_copied(copied: Path, tmp_path: Path) -> None:
+    program, *arguments = json.loads(value_of("CMD"))
+    assert program == "python"
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=copied, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "settings are missing: POSTGRES_USER, POSTGRES_PASSWORD" in done.stderr
+
+
+# --- devcontainer.json ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def devcontainer() -> dict[str, Any]:
+    text = (PROJECT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8")
+    return json.loads(JSON_WITH_COMMENTS.sub("", text))
+
+
+# Those of the Dev Container specification for a container that docker compose makes, as far as they are used here.
+TYPES = {
+    "name": str,
+    "dockerComposeFile": str,
+    "service": str,
+    "workspaceFolder": str,
+    "remoteUser": str,
+    "initializeCommand": str,
+    "shutdownAction": str,
+    "customizations": dict,
+}
+
+
+def test_the_devcontainer_has_only_properties_of_the_specification(devcontainer: dict[str, Any]) -> None:
+    assert {name: type(value) for name, value in devcontainer.items()} == TYPES
+    assert devcontainer["shutdownAction"] in ("none", "stopCompose")
+
+
+def test_the_devcontainer_opens_the_service_python_in_the_mounted_project(
+    devcontainer: dict[str, Any], services: dict[str, Any]
+) -> None:
+    compose_file = PROJECT / ".devcontainer" / devcontainer["dockerComposeFile"]
+    assert compose_file.resolve() == COMPOSE
+    mounts = [volume.split(":")[1] for volume in services[devcontainer["service"]]["volumes"]]
+    assert devcontainer["service"] == "python"
+    assert devcontainer["workspaceFolder"] in mounts
+    assert f" {devcontainer['remoteUser']} " in value_of_user_creation()
+    assert {"ms-python.python", "ms-toolsai.jupyter"} <= set(devcontainer["customizations"]["vscode"]["extensions"])
+
+
+def value_of_user_creation() -> str:
+    return next(value for name, value in instructions() if name == "RUN" and value.startswith("useradd"))
+
+
+def test_dangling_images_are_pruned_by_the_host(devcontainer: dict[str, Any]) -> None:
+    assert devcontainer["initializeCommand"] == "docker image prune -f"
+
+
+# --- GitHub Actions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_are_valid_by_the_schema_of_github(workflow: Path) -> None:
+    check_schema("vendor.github-workflows", workflow)
