@@ -53,12 +53,10 @@ def figures(results: Mapping[str, Any]) -> list[Figure]:
             found.append(Figure(name, value, target, unit))
 
     targets_of_peer = {"1": 1.0, "10": 0.8, "100": 0.4}
-    for scale in scales:
-        name = f"scale {scale}: full refresh ÷ DuckDB"
-        add(name, ratio(rounds[scale], "full refresh", "duckdb"), targets_of_peer.get(scale))
-    for scale in scales:
-        name = f"scale {scale}: full refresh ÷ DuckDB, SQL"
-        add(name, ratio(rounds[scale], "full refresh", "duckdb-sql"), targets_of_peer.get(scale))
+    for peer, title in (("duckdb", "DuckDB"), ("duckdb-sql", "DuckDB, SQL")):
+        for scale in scales:
+            name = f"scale {scale}: full refresh ÷ {title}"
+            add(name, ratio(rounds[scale], "full refresh", peer), targets_of_peer.get(scale))
     for scale in scales:
         target = 2.0 if scale == "100" else None
         add(f"scale {scale}: full refresh ÷ COPY floor", ratio(rounds[scale], "full refresh", "floor"), target)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +14,8 @@ import click
 from docs import er_diagram
 from docs.type_names import short_type
 from etl.pipeline import STEPS
-from etl.utils import embedded
 from etl.utils.demo import demo_settings
+from etl.utils.embedded import temporary_postgres
 from etl.utils.run import run_steps
 from etl.utils.utils_connection import connect_postgres
 
@@ -97,20 +96,14 @@ def _cell(text: str) -> str:
 
 def main() -> None:
     """Define the warehouse anew, and write document and picture."""
-    with TemporaryDirectory(prefix="homebuddy-dictionary-") as name:
-        root = Path(name)
-        root.chmod(0o711)  # the account that runs root's server has to pass through
-        postgres = embedded.start_postgres(root)
-        try:
-            settings = demo_settings(postgres, "http://127.0.0.1:9")  # S3 is not asked
-            report = run_steps(settings, [STEPS[0], STEPS[4]])
-            if report.error:
-                raise report.error
-            with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
-                DOCUMENT.write_text(render(db), encoding="utf-8")
-                er_diagram.PICTURE.write_text(er_diagram.render(db), encoding="utf-8")
-        finally:
-            embedded.stop_postgres(root)
+    with temporary_postgres() as postgres:
+        settings = demo_settings(postgres, "http://127.0.0.1:9")  # S3 is not asked
+        report = run_steps(settings, [STEPS[0], STEPS[4]])
+        if report.error:
+            raise report.error
+        with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
+            DOCUMENT.write_text(render(db), encoding="utf-8")
+            er_diagram.PICTURE.write_text(er_diagram.render(db), encoding="utf-8")
     click.echo(f"{DOCUMENT} and {er_diagram.PICTURE} are up to date")
 
 

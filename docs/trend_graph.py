@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 import click
 
 from etl.pipeline import STEPS
-from etl.utils import embedded
 from etl.utils.analysis import new_high_quality_leads_per_day, reading
 from etl.utils.charts import new_high_quality_leads_per_day as trend
 from etl.utils.demo import BUCKET, demo_settings
+from etl.utils.embedded import s3_server, temporary_postgres, upload_folder
 from etl.utils.run import run_steps
 from etl.utils.sample_data import ensure_sample
 from etl.utils.utils_connection import Settings, s3_client
@@ -33,21 +33,18 @@ def draw(settings: Settings, target: Path) -> None:
 
 def main() -> None:
     """Run the pipeline on the sample, and draw."""
-    with TemporaryDirectory(prefix="homebuddy-graph-") as name:
-        root = Path(name)
-        root.chmod(0o711)  # the account that runs root's server has to pass through
-        postgres = embedded.start_postgres(root)
-        try:
-            with embedded.s3_server() as endpoint:
-                settings = demo_settings(postgres, endpoint)
-                ensure_sample(root / "sample")
-                embedded.upload_folder(s3_client(settings), BUCKET, root / "sample")
-                report = run_steps(settings, STEPS)
-                if report.error:
-                    raise report.error
-                draw(settings, PICTURE)
-        finally:
-            embedded.stop_postgres(root)
+    with (
+        TemporaryDirectory(prefix="homebuddy-graph-") as name,
+        temporary_postgres() as postgres,
+        s3_server() as endpoint,
+    ):
+        settings, sample = demo_settings(postgres, endpoint), Path(name) / "sample"
+        ensure_sample(sample)
+        upload_folder(s3_client(settings), BUCKET, sample)
+        report = run_steps(settings, STEPS)
+        if report.error:
+            raise report.error
+        draw(settings, PICTURE)
     click.echo(f"{PICTURE} is up to date")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from support import PROJECT, Bucket, Warehouse, empty_warehouse, run_python
 
 from etl.pipeline import choose_steps
 from etl.utils.demo import demo_settings
-from etl.utils.embedded import s3_server, start_postgres, stop_postgres
+from etl.utils.embedded import s3_server, temporary_postgres
 from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
 
@@ -31,15 +30,8 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Settings]:
     """A PostgreSQL of this test session, and settings that name it. Its S3 settings lead nowhere."""
-    # Not pytest's own folder: that is closed to the account which runs the server when the tests run as root.
-    with TemporaryDirectory(prefix="homebuddy-test-") as folder:
-        root = Path(folder)
-        root.chmod(0o711)
-        server = start_postgres(root)
-        try:
-            yield demo_settings(server, "http://127.0.0.1:9")
-        finally:
-            stop_postgres(root)
+    with temporary_postgres() as server:
+        yield demo_settings(server, "http://127.0.0.1:9")
 
 
 @pytest.fixture(scope="session")

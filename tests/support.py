@@ -204,3 +204,15 @@ def run_python(folder: Path, *arguments: str, environment: Mapping[str, str]) ->
         timeout=120,
         check=False,
     )
+
+
+def read_terminal(end: int) -> str:
+    """All that a program writes to a pseudo-terminal, until it has closed the other end; this one is closed, too."""
+    seen = b""
+    try:
+        while piece := os.read(end, 4096):
+            seen += piece
+    except OSError:  # Linux says so when the other end is closed
+        pass
+    os.close(end)
+    return seen.decode()

@@ -86,11 +86,12 @@ class GoldAnalysis:
 
 def analyse_gold(read: Read) -> GoldAnalysis:
     """Ask gold all its questions."""
+    days = read("leads_per_day")
     return GoldAnalysis(
         match_scenarios=match_scenarios(read("match_scenarios")),
-        leads_per_day=leads_per_day(read("leads_per_day")),
+        leads_per_day=leads_per_day(days),
         lead_quality_distribution=lead_quality_distribution(read("lead_quality_distribution")),
-        lead_quality_per_day=lead_quality_per_day(read("lead_quality_per_day"), read("leads_per_day")),
+        lead_quality_per_day=lead_quality_per_day(read("lead_quality_per_day"), days),
         new_high_quality_leads_per_day=new_high_quality_leads_per_day(read("new_high_quality_leads_per_day")),
         conversion_funnel=conversion_funnel(read("conversion_funnel")),
         conversion_funnel_per_state=conversion_funnel_per_state(read("conversion_funnel_per_state")),

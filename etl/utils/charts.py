@@ -6,12 +6,13 @@ A picture comes wide or narrow, so that a phone shows it at the size it was draw
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -172,12 +173,8 @@ def lead_quality_per_day(figure: Figure, rows: pd.DataFrame) -> None:
     """Leads of high and of medium quality in each snapshot. The others are of low quality."""
     axes = figure.subplots()
     _title(figure, "High and medium quality, per snapshot")
-    days = rows["_partition_date"]
-    axes.bar(days, rows["High Quality"], color=LIGHT.good, width=0.75, label="high")
-    axes.bar(days, rows["Medium Quality"], bottom=rows["High Quality"], color=LIGHT.fair, width=0.75, label="medium")
-    axes.set_ylim(0, float((rows["High Quality"] + rows["Medium Quality"]).max()) * 1.25)  # room for the legend
-    axes.legend(loc="upper left", ncols=2)
-    _by_day(axes, days)
+    parts = {"high": (rows["High Quality"], LIGHT.good), "medium": (rows["Medium Quality"], LIGHT.fair)}
+    _stacked_bars_by_day(axes, rows["_partition_date"], parts)
 
 
 @picture(3.4)
@@ -271,12 +268,8 @@ def rows_per_day(figure: Figure, rows: pd.DataFrame) -> None:
     """Rows of each day, and those that were rejected."""
     axes = figure.subplots()
     _title(figure, "Rows per day")
-    days = rows["_partition_date"]
-    axes.bar(days, rows["row_count"], color=LIGHT.accent, width=0.75, label="clean")
-    axes.bar(days, rows["rejected_count"], bottom=rows["row_count"], color=LIGHT.fair, width=0.75, label="rejected")
-    axes.set_ylim(0, float((rows["row_count"] + rows["rejected_count"]).max()) * 1.25)  # room for the legend
-    axes.legend(loc="upper left", ncols=2)
-    _by_day(axes, days)
+    parts = {"clean": (rows["row_count"], LIGHT.accent), "rejected": (rows["rejected_count"], LIGHT.fair)}
+    _stacked_bars_by_day(axes, rows["_partition_date"], parts)
 
 
 @picture(4.4)
@@ -333,6 +326,17 @@ def _named_bars(
     axes.set_xticks([])
     axes.set_xlim(0, max(*values, 1e-9) * 1.35)  # room for the longest bar's value
     axes.spines["bottom"].set_visible(False)
+
+
+def _stacked_bars_by_day(axes: Axes, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]) -> None:
+    """A bar for each day, of parts that stand on each other: label → counts and colour, the lowest first."""
+    top = np.zeros(len(days))
+    for label, (counts, colour) in parts.items():
+        axes.bar(days, counts, bottom=top, color=colour, width=0.75, label=label)
+        top = top + counts
+    axes.set_ylim(0, float(top.max()) * 1.25)  # room for the legend
+    axes.legend(loc="upper left", ncols=len(parts))
+    _by_day(axes, days)
 
 
 def _by_day(axes: Axes, days: pd.Series) -> None:

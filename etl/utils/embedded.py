@@ -172,6 +172,19 @@ def stop_postgres(root: Path) -> bool:
         return True
 
 
+@contextmanager
+def temporary_postgres() -> Iterator[EmbeddedPostgres]:
+    """A server in a folder of its own; both are gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="homebuddy-postgres-") as name:
+        root = Path(name)
+        root.chmod(0o711)  # the account that runs root's server has to pass through
+        server = start_postgres(root)
+        try:
+            yield server
+        finally:
+            stop_postgres(root)
+
+
 def running_postgres(root: Path) -> EmbeddedPostgres | None:
     """The server of the folder `root`; None when it is not running."""
     root = root.expanduser().resolve()

@@ -12,7 +12,7 @@ import pandas as pd
 from etl.utils.analysis import Answer, counted, day
 from etl.utils.errors import PipelineError
 from etl.utils.extract import read_csv_text, read_leads, read_snapshot
-from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch, find_leads
+from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch, find_leads, list_objects
 from etl.utils.utils_connection import Settings, caller_identity, explained_s3_errors, s3_client
 
 Result = TypeVar("Result")
@@ -95,12 +95,8 @@ def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
         SourceError: S3 cannot be read.
     """
     question = "What is there?"
-    modified: dict[str, datetime] = {}
-    bucket, prefix = settings.csv_bucket, settings.s3_sftp_files_prefix
-    if files:
-        with explained_s3_errors(f"listing s3://{bucket}/{prefix}"):
-            for page in s3_client(settings).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                modified |= {item["Key"]: item["LastModified"] for item in page.get("Contents", [])}
+    listed = list_objects(s3_client(settings), settings.csv_bucket, settings.s3_sftp_files_prefix) if files else ()
+    modified = {found.key: moment for found, moment in listed}
     rows = pd.DataFrame(
         [(file.day.date, file.key, file.size / 1024, modified.get(file.key)) for file in files],
         columns=["day", "key", "size_kb", "last_modified"],

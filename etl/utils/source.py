@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.utils.day import Day
@@ -66,7 +66,7 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Discovered:
     bucket, prefix = settings.csv_bucket, settings.s3_sftp_files_prefix
     numbered = re.compile(re.escape(prefix) + r"([0-9]+)\.csv")
     listed_by_number: dict[int, list[SourceObject]] = {}
-    for listed in _list_objects(client, bucket, prefix):
+    for listed, _ in list_objects(client, bucket, prefix):
         match = numbered.fullmatch(listed.key)
         number = int(match[1]) if match else 0
         if number < 1:
@@ -81,11 +81,16 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Discovered:
     return _by_day(listed_by_number, settings.partition_start_date)
 
 
-def _list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[SourceObject]:
+def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[SourceObject, datetime]]:
+    """All objects under a prefix, page by page, each with the moment in which it was written.
+
+    Raises:
+        SourceError: S3 cannot be read.
+    """
     with explained_s3_errors(f"listing s3://{bucket}/{prefix}"):
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for item in page.get("Contents", []):
-                yield SourceObject(bucket, item["Key"], item["ETag"].strip('"'), item["Size"])
+                yield SourceObject(bucket, item["Key"], item["ETag"].strip('"'), item["Size"]), item["LastModified"]
 
 
 def _by_day(listed_by_number: Mapping[int, Sequence[SourceObject]], partition_start_date: date) -> Discovered:

@@ -223,6 +223,7 @@ def script_text(script: str, **names: sql.Composable) -> sql.Composable:
     return text.format(**names) if names else text
 
 
+@cache
 def digest_of_scripts(*scripts: str) -> str:
     """By which it is known whether something was made by these files as they stand now."""
     return hashlib.sha256("".join(map(read_script, scripts)).encode()).hexdigest()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PROJECT, Bucket, environment_of
+from support import PROJECT, Bucket, environment_of, read_terminal
 
 from etl.utils.utils_connection import Settings
 
@@ -138,15 +138,9 @@ def on_terminal(environment: Mapping[str, str], folder: Path) -> str:
         env={**surroundings, **size, **environment},
     )
     os.close(theirs)
-    seen = b""
-    try:
-        while piece := os.read(ours, 4096):
-            seen += piece
-    except OSError:  # Linux says so when the other end is closed
-        pass
-    os.close(ours)
+    seen = read_terminal(ours)
     process.wait(timeout=60)
-    return seen.decode().replace("\r\n", "\n")
+    return seen.replace("\r\n", "\n")
 
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from support import PROJECT
+from support import PROJECT, read_terminal
 
 from etl.utils import terminal
 
@@ -34,15 +34,8 @@ def test_on_a_terminal_a_bar_tells_of_days_and_rows_and_warnings_stand_above_it(
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, stdout=subprocess.PIPE, env=environment)
     os.close(theirs)
-    seen = b""
-    try:
-        while piece := os.read(ours, 4096):
-            seen += piece
-    except OSError:  # Linux says so when the other end is closed
-        pass
-    os.close(ours)
+    text = read_terminal(ours)
     said, _ = process.communicate(timeout=30)
-    text = seen.decode()
     assert said == b"the summary\n"
     assert "2/3" in text
     assert "2,000 rows" in text
