@@ -9,8 +9,8 @@ RUN useradd --create-home --uid 1000 etl && install --directory --owner=etl --gr
 WORKDIR /workspace
 
 # Requirements first: this layer is built again only when they change. Wheels only: there is no compiler in here.
-COPY requirements.txt ./
-RUN pip install --only-binary :all: --requirement requirements.txt
+COPY requirements.txt requirements-dask.txt ./
+RUN pip install --only-binary :all: --requirement requirements.txt --requirement requirements-dask.txt
 
 COPY --chown=1000:1000 . .
 USER 1000:1000

@@ -55,6 +55,8 @@ requirements: $(VENV)/dev.installed ## Compile requirements*.in into the pinned 
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
 		--custom-compile-command "make requirements" --output-file requirements.txt requirements.in
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
+		--custom-compile-command "make requirements" --output-file requirements-dask.txt requirements-dask.in
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
 		--custom-compile-command "make requirements" --output-file requirements-dev.txt requirements-dev.in
 
 clean: demo-stop ## Stop the demo and delete .local/ and the virtual environment
@@ -71,7 +73,8 @@ $(VENV)/run.installed: requirements.txt | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.installed: requirements-dev.txt $(VENV)/run.installed
+$(VENV)/dev.installed: requirements-dev.txt requirements-dask.txt $(VENV)/run.installed
 	@echo "Installing what the tests need …"
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
+		-r requirements-dev.txt -r requirements-dask.txt
 	@touch $@

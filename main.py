@@ -51,6 +51,11 @@ Exit codes:
     "--workers", type=click.IntRange(1, 30), help="Days in hand at once.  [default: one for each core, up to 8]"
 )
 @click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Spread the days over the workers of this Dask scheduler.  [default: DASK_SCHEDULER_ADDRESS, if set]",
+)
+@click.option(
     "--report",
     is_flag=True,
     help="Run no step: write reports/lead_quality.html, the analysis of gold as it stands, as one page.",
@@ -77,6 +82,7 @@ def main(
     full_refresh: bool,
     allow_partial: bool,
     workers: int | None,
+    scheduler: str | None,
     report: bool,
     log_level: str,
     log_format: str,
@@ -90,7 +96,9 @@ def main(
         raise click.UsageError("--data goes with --demo")
     if only_step and from_step != 1:
         raise click.UsageError("--only-step and --from-step exclude each other")
-    if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers):
+    if scheduler and (demo or workers):
+        raise click.UsageError("--scheduler goes without --demo and --workers: those are of this machine")
+    if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers or scheduler):
         raise click.UsageError("--report runs no step: of the other options it takes --demo alone")
     configure_logging(log_level, log_format)
     if report:
@@ -108,7 +116,8 @@ def main(
             exit_code = run_and_report(environment.settings, steps, **options)
             tell(environment.how_to_connect(), "how_to_connect")
             return exit_code
-    return run_and_report(load_settings(), steps, **options)
+    given = {"dask_scheduler_address": scheduler} if scheduler else {}
+    return run_and_report(load_settings(**given), steps, **options)
 
 
 def run_command_line() -> int:

@@ -109,7 +109,8 @@ def run(context: RunContext) -> StepResult:
     leads_rows, refused_leads = 0, []
     if context.full_refresh or not books.has(leads, BRONZE_LEADS):
         try:
-            leads_rows = load_leads(settings, run_id, context.extraction_date, leads)
+            load = partial(load_leads, settings, run_id, context.extraction_date)
+            (leads_rows,) = context.for_each(load, [leads], rows=int)
         except DataRefusedError as refusal:
             refused_leads.append(refusal)
 
@@ -164,7 +165,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     table = staged_bronze_day_table(file.day)
     try:
         with transaction(settings) as db:
-            hold_the_run(db, run_id)
+            hold_the_run(db, run_id, filling=table)
             create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
             rejected: list[RejectedLine] = []
             for piece in one_ahead(read_snapshot_pieces(raw, file, extraction_date, PIECE_SIZE)):
@@ -274,7 +275,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     leads = read_leads(fetch(s3_client(settings), source), source, extraction_date)
     rejected = rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
-        hold_the_run(db, run_id)
+        hold_the_run(db, run_id, filling=BRONZE_LEADS)
         empty_table(db, BRONZE_LEADS)
         rows = copy_in(db, BRONZE_LEADS, leads.rows, frozen=True)
         replace_rejected(db, rejected, day=None, step=2, run_id=run_id)

@@ -68,14 +68,15 @@ def run(context: RunContext) -> StepResult:
 
     # --- clean: the leads first, because the days can use again what memory they take at once ------
     pending_leads = [leads] if leads and (context.full_refresh or not _is_done(leads, done)) else []
-    cleaned, refused = [], []
+    cleaned: list[DayClean] = []
+    refused: list[DataRefusedError] = []
     rows_in = sum(load.row_count for load in pending)
-    for load in pending_leads:
-        try:
-            cleaned.append(clean_leads(context.settings, context.run_id, load))
-            rows_in += load.row_count
-        except DataRefusedError as refusal:
-            refused.append(refusal)
+    try:
+        clean_all = partial(clean_leads, context.settings, context.run_id)
+        cleaned = context.for_each(clean_all, pending_leads, rows=lambda leads: leads.rows)
+        rows_in += sum(load.row_count for load in pending_leads)
+    except DataRefusedError as refusal:
+        refused.append(refusal)
     clean = partial(clean_day, context.settings, context.run_id)
     cleaned += context.for_each(clean, pending, rows=lambda day: day.rows)
 
@@ -117,7 +118,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     table = cleaned_day_table(bronze.day)
     done = DayClean()
     with transaction(settings) as db, transaction(settings) as reader:
-        hold_the_run(db, run_id)
+        hold_the_run(db, run_id, filling=table)
         forget_rejected(db, bronze.day, step=3)
         create_staged_day(db, SILVER_SNAPSHOTS, table, str(bronze.day))
         for clean in one_ahead(map(clean_csv, copy_out_pieces(reader, bronze.table))):
@@ -154,7 +155,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     from etl.utils.transform import clean_parquet
 
     with transaction(settings) as db:
-        hold_the_run(db, run_id)
+        hold_the_run(db, run_id, filling=SILVER_LEADS)
         clean = clean_parquet(copy_out(db, BRONZE_LEADS))
         if clean.rows.empty:
             raise DataRefusedError(

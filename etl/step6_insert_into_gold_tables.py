@@ -118,7 +118,7 @@ def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad])
 def make_lookups(context: RunContext, leads: TableLoad) -> None:
     """Make the tables in which the days look up their leads, unless they stand there from a run before."""
     with transaction(context.settings) as db:
-        hold_the_run(db, context.run_id)
+        hold_the_run(db, context.run_id, filling=LEAD_LOOKUPS)
         definition = digest_of_scripts(MADE_BY)
         standing = current_loads(db, LEAD_LOOKUPS).values()
         of_these_leads = [
@@ -149,7 +149,7 @@ def match_day(settings: Settings, run_id: str, leads: TableLoad, silver: TableLo
     day = silver.day
     staged = staged_gold_day_table(day)
     with transaction(settings) as db:
-        hold_the_run(db, run_id)
+        hold_the_run(db, run_id, filling=staged)
         db.execute("set local work_mem = '256MB'")  # the lookups stay in memory, a million leads as well
         create_staged_day(db, GOLD_MATCHING, staged, str(day))
         rows = run_sql(

@@ -152,7 +152,7 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
         s3_parquet_file="parquet/leads.parquet",
         **{
             name: Settings.model_fields[name].default
-            for name in ("partition_start_date", "max_reject_ratio", "max_row_drop")
+            for name in ("partition_start_date", "max_reject_ratio", "max_row_drop", "dask_scheduler_address")
         },
     )
 

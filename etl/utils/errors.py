@@ -46,6 +46,10 @@ class SourceError(PipelineError):
     """S3, or an object in it, cannot be read."""
 
 
+class ClusterError(PipelineError):
+    """The Dask scheduler or its workers cannot do the work."""
+
+
 class CheckFailedError(PipelineError):
     """The tables are not what the run promises (SPEC §7)."""
 

@@ -166,7 +166,7 @@ def read_books(settings: Settings) -> tuple[list[TableLoad], list[TableLoad]]:
 def carry_out(settings: Settings, run_id: str, script: str, **names: sql.Composable) -> None:
     """Carry out a script on its own."""
     with transaction(settings) as db:
-        _begin_work(db, run_id)
+        _begin_work(db, run_id, filling=script)
         run_sql(db, script, **names)
 
 
@@ -182,7 +182,7 @@ def fill_piece(settings: Settings, run_id: str, source: Source, piece: int) -> i
     """Returns the rows."""
     spans = _piece_table(piece)
     with transaction(settings) as db:
-        _begin_work(db, run_id)
+        _begin_work(db, run_id, filling=spans)
         empty_table(db, spans)
         db.execute("set local enable_sort = off")  # the planner takes the rows of a piece for few; hashing is faster
         rows = run_sql(
@@ -211,7 +211,10 @@ def add_days(context: RunContext, source: Source, before: Source) -> None:
 
 @patient()
 def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source, piece: int) -> int:
-    """Returns the rows that have changed."""
+    """Returns the rows that have changed: none where the days stand in the spans already.
+
+    A worker can die after its transaction is committed and before it has said so; then this is tried again.
+    """
     spans = _piece_table(piece)
     names = {
         "spans": table_name(spans),
@@ -220,7 +223,9 @@ def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source
     }
     rows = 0
     with transaction(settings) as db:
-        _begin_work(db, run_id)
+        _begin_work(db, run_id, filling=spans)
+        if any(load.table == spans and source.made(load) for load in current_loads(db, LEAD_SPANS).values()):
+            return 0
         known = before.last_day
         for load in source.days[len(before.days) :]:
             day = load.day.date
@@ -260,7 +265,7 @@ def collect_differences(
     }
     rows = 0
     with transaction(settings) as db:
-        _begin_work(db, run_id)
+        _begin_work(db, run_id, filling=tables[0])
         for table in tables:
             wanted = _aside("wanted", table)
             content = script_text(f"gold/select_{table.split('.')[1]}.sql", **names)
@@ -354,8 +359,8 @@ def _last_id(db: Cursor, table: str) -> dict[str, int]:
 # --- in common ------------------------------------------------------------------------------------
 
 
-def _begin_work(db: Cursor, run_id: str) -> None:
-    hold_the_run(db, run_id)
+def _begin_work(db: Cursor, run_id: str, *, filling: str) -> None:
+    hold_the_run(db, run_id, filling=filling)
     _prepare(db)
 
 

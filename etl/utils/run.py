@@ -9,13 +9,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl import __version__
-from etl.utils.errors import AbortedError, DataRefusedError, LockHeldError, PipelineError
+from etl.utils.errors import AbortedError, DataRefusedError, LockHeldError, PipelineError, SettingsError
 from etl.utils.patience import patient
 from etl.utils.state import begin_run, end_run, rows_per_table
 from etl.utils.transactions import cancelled_transactions, transaction
@@ -62,6 +62,8 @@ class RunContext:
     full_refresh: bool = False
     progress: Progress = silently
     """Shows how far `for_each` has come."""
+    explained_errors: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Has faults of the executor itself told as errors of the run."""
 
     def for_each(
         self, work: Callable[[Item], Result], items: Sequence[Item], *, rows: Callable[[Result], int]
@@ -82,7 +84,7 @@ class RunContext:
     ) -> Iterator[Callable[[], list[Result]]]:
         """A block beside which the work is done, as by `for_each`; what it is handed waits for the results."""
         futures: list[Future[Result]] = []
-        with self.progress(len(items)) as advance:
+        with self.progress(len(items)) as advance, self.explained_errors():
 
             def tell(future: Future[Result]) -> None:
                 if not future.cancelled() and not future.exception():
@@ -175,6 +177,9 @@ def run_steps(
 
     The first fault ends the run; the report holds it. Files that are refused end it after their step, unless
     `allow_partial`: then the good days go on, and the run still ends with the refusal.
+
+    Args:
+        workers: threads of this machine; of a Dask cluster, all are used.
     """
     started = time.perf_counter()
     report = RunReport(run_id=str(uuid.uuid4()))
@@ -188,10 +193,20 @@ def run_steps(
             }
             _begin(settings, report.run_id, arguments)
             try:
-                with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
-                    today = datetime.now(UTC).date()
-                    context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
+                with _workforce(settings, report.run_id, workers) as (executor, explained_errors):
+                    context = RunContext(
+                        settings,
+                        executor,
+                        report.run_id,
+                        datetime.now(UTC).date(),
+                        full_refresh,
+                        progress,
+                        explained_errors,
+                    )
                     report = _carry_out(steps, context, report, allow_partial=allow_partial)
+            except PipelineError as error:
+                report = _closed(settings, replace(report, error=report.error or error), started)
+                raise
             except Exception as error:
                 fault = PipelineError(f"unexpected {type(error).__name__}")
                 _closed(settings, replace(report, error=fault), started)
@@ -201,6 +216,31 @@ def run_steps(
     except PipelineError as error:
         report = replace(report, error=report.error or error)
     return replace(report, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def _workforce(
+    settings: Settings, run_id: str, workers: int | None
+) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
+    """Who carries out the work of the steps, and how his own faults are told.
+
+    Raises:
+        SettingsError: DASK_SCHEDULER_ADDRESS is set, and Dask cannot be imported.
+        PipelineError: see `cluster.dask_cluster`.
+    """
+    if not settings.dask_scheduler_address:
+        with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
+            yield executor, nullcontext
+        return
+    try:
+        from etl.utils.cluster import dask_cluster
+    except ImportError as error:
+        raise SettingsError(
+            f"the scheduler {settings.dask_scheduler_address} needs Dask, which cannot be imported: {error}",
+            hint="pip install -r requirements-dask.txt; without a scheduler's address the days run on this machine",
+        ) from None
+    with dask_cluster(settings, run_id) as cluster:
+        yield cluster.executor, cluster.explained_errors
 
 
 @contextmanager

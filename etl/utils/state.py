@@ -236,8 +236,12 @@ def record_load(
         raise _lock_lost(run_id)
 
 
-def hold_the_run(db: Cursor, run_id: str) -> None:
+def hold_the_run(db: Cursor, run_id: str, *, filling: str) -> None:
     """Keep another run from beginning until this transaction ends: it works on tables that a run has to itself.
+
+    Args:
+        filling: the table that it fills. Who tries a second time, because a worker is believed dead, waits until the
+            first transaction has ended.
 
     Raises:
         LockHeldError: the run has lost its lock, and another one has begun since.
@@ -245,6 +249,11 @@ def hold_the_run(db: Cursor, run_id: str) -> None:
     db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
     if db.rowcount == 0:
         raise _lock_lost(run_id)
+    db.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (_FILLING, filling))
+
+
+_FILLING = int.from_bytes(b"FILL")
+"""The advisory locks of tables that are being filled."""
 
 
 def _lock_lost(run_id: str) -> LockHeldError:

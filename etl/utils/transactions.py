@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -204,6 +205,19 @@ def cancelled_transactions() -> Iterator[None]:
         yield
     finally:
         _closing.clear()
+
+
+SECONDS_TO_ROLL_BACK = 5.0
+
+
+def end_transactions() -> None:
+    """Have what this process's transactions are doing rolled back, and wait until it is."""
+    if not _in_hand:
+        return
+    with cancelled_transactions():
+        deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
+        while _in_hand and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def table_name(qualified: str) -> sql.Identifier:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etl.utils.errors import PostgresError, SettingsError, SourceError
@@ -30,8 +30,9 @@ PROJECT = Path(__file__).parents[2]
 class Settings(BaseSettings):
     """All that a run needs to know about its surroundings: one field per variable of `.env.example`.
 
-    Frozen, so that it can be handed to any thread or process and used as a cache key. Secrets are `SecretStr`: they
-    print as asterisks in logs and tracebacks.
+    Frozen, so that it can be handed to any thread and used as a cache key. Secrets are `SecretStr`: they print as
+    asterisks in logs and tracebacks. Another process gets none of it: there, settings are those of that process (see
+    `settings_of_this_process`).
     """
 
     model_config = SettingsConfigDict(
@@ -68,11 +69,24 @@ class Settings(BaseSettings):
     max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
     max_row_drop: float = Field(default=0.5, ge=0, le=1)
 
+    dask_scheduler_address: str | None = None
+
     @model_validator(mode="after")
     def _keys_come_in_pairs(self) -> Settings:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError("S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY go together: set both, or neither")
         return self
+
+    @field_validator("dask_scheduler_address")
+    @classmethod
+    def _address_names_its_protocol(cls, address: str | None) -> str | None:
+        if address and not re.fullmatch(r"(tcp|tls)://[^/\s]+:[0-9]+", address):
+            raise ValueError("a scheduler's address is tcp://host:port, or tls://host:port")
+        return address
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Secrets travel with no task: who takes it up has settings of its own.
+        return settings_of_this_process, (describe_postgres(self),)
 
     @property
     def csv_bucket(self) -> str:
@@ -89,11 +103,11 @@ def _bucket_of(override: str | None) -> str | None:
     return override.split("/", 1)[0] if override else None
 
 
-def load_settings() -> Settings:
+def load_settings(**given: Any) -> Settings:
     """Read the settings from the environment and from `.env`: the nearest one upwards of this folder, or the project's.
 
-    What the environment says wins over `.env`. The values of `.env` go into the environment, because boto3 reads its
-    own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
+    What is given wins over the environment, and the environment over `.env`. The values of `.env` go into the
+    environment, because boto3 reads its own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
 
     Raises:
         SettingsError: naming every variable that is missing or wrong, at once.
@@ -104,13 +118,48 @@ def load_settings() -> Settings:
     # pydantic would look through all that is installed for plugins: a quarter of a second, more than all else it does.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         raise SettingsError(
             _describe_settings_fault(error),
             hint="copy .env.example to .env and fill these in, or export them. "
             "Without a database and a bucket of your own, try: python main.py --demo",
         ) from None
+
+
+_entrusted: dict[str, Settings] = {}
+
+
+def entrust(settings: Settings) -> None:
+    """Have this process work with settings that it was handed, rather than with those of its environment."""
+    _entrusted[describe_postgres(settings)] = settings
+
+
+def disown(warehouse: str) -> None:
+    """Forget settings that were entrusted to this process.
+
+    Args:
+        warehouse: as `describe_postgres` names it.
+    """
+    _entrusted.pop(warehouse, None)
+
+
+def settings_of_this_process(warehouse: str) -> Settings:
+    """What settings become that another process sends along with a task.
+
+    Args:
+        warehouse: as `describe_postgres` names it. Only settings that were entrusted to this process must name the same
+            one: seen from here it can have another address.
+
+    Raises:
+        SettingsError: see `load_settings`.
+    """
+    return _entrusted.get(warehouse) or _settings_of_environment()
+
+
+@lru_cache(maxsize=1)
+def _settings_of_environment() -> Settings:
+    return load_settings()
 
 
 def _describe_settings_fault(error: ValidationError) -> str:

@@ -1,14 +1,18 @@
-"""The demo on the real files, as a user runs it, held against every figure that was counted independently."""
+"""The real files, by the demo as a user runs it and by a Dask cluster, against every figure counted independently."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from dask_cluster import dask_cluster
+from support import Bucket, Warehouse, empty_warehouse, environment_of, run_python
+
+from etl.utils.utils_connection import Settings
 
 if TYPE_CHECKING:
     from conftest import Demo
@@ -17,11 +21,32 @@ Query = Callable[[str], list[tuple[Any, ...]]]
 
 
 @pytest.fixture(scope="module")
-def query(demo: Demo, real_data: Path) -> Query:
-    """Ask the warehouse that `python main.py --demo --data ../shared/real` has filled."""
+def filled_by_demo(demo: Demo, real_data: Path) -> Query:
+    """The warehouse that `python main.py --demo --data ../shared/real` has filled."""
     done = demo.run("--data", str(real_data))
     assert done.returncode == 0, done.stderr
     return demo.query
+
+
+@pytest.fixture(scope="module")
+def filled_by_cluster(
+    postgres_server: Settings, s3_endpoint: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Query]:
+    """The warehouse that `python main.py --scheduler …` has filled, by two workers."""
+    folder = tmp_path_factory.mktemp("cluster")
+    with empty_warehouse(postgres_server, s3_endpoint, str(folder)) as settings:
+        Bucket(settings).put_folder(real_data)
+        with dask_cluster(folder, settings) as cluster:
+            done = run_python(folder, "main.py", "--scheduler", cluster.address, environment=environment_of(settings))
+        assert done.returncode == 0, done.stderr
+        yield Warehouse(settings).rows
+
+
+@pytest.fixture(scope="module", params=["filled_by_demo", "filled_by_cluster"])
+def query(request: pytest.FixtureRequest) -> Query:
+    """Ask the warehouse."""
+    ask: Query = request.getfixturevalue(request.param)
+    return ask
 
 
 @pytest.fixture(scope="module")
@@ -237,16 +262,16 @@ def test_each_silver_column_has_its_values(query: Query, expected: dict[str, Any
     assert found == expected["silver_columns"]
 
 
-def test_a_second_demo_loads_nothing_and_says_so(query: Query, demo: Demo, real_data: Path) -> None:
-    before = query("select table_name, load_id from meta.table_loads order by 1")
+def test_a_second_demo_loads_nothing_and_says_so(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
+    before = filled_by_demo("select table_name, load_id from meta.table_loads order by 1")
     done = demo.run("--data", str(real_data))
     assert done.returncode == 0
     assert "0 new · 0 changed · 9 skipped · 0 refused" in done.stdout
-    assert query("select table_name, load_id from meta.table_loads order by 1") == before
+    assert filled_by_demo("select table_name, load_id from meta.table_loads order by 1") == before
 
 
-def test_the_psql_line_works_as_printed(query: Query, demo: Demo, real_data: Path) -> None:
-    del query  # the demo has run
+def test_the_psql_line_works_as_printed(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
+    del filled_by_demo  # the demo has run
     done = demo.run("--data", str(real_data))
     line = next(line.strip() for line in done.stdout.splitlines() if "psql -h" in line)
     answer = subprocess.run(

@@ -22,13 +22,15 @@ from etl.utils.utils_connection import Settings
 
 COMPOSE = PROJECT / "docker-compose.yml"
 WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
-ALWAYS, DEMO, BI = {"postgres", "python", "jupyter"}, {"s3", "sample", "pipeline"}, {"metabase"}
+ALWAYS = {"postgres", "python", "jupyter"}
+PROFILES = {"demo": {"s3", "sample", "pipeline"}, "cluster": {"scheduler", "worker"}, "bi": {"metabase"}}
+REQUIREMENTS = ("requirements.txt", "requirements-dask.txt")
 JSON_WITH_COMMENTS = re.compile(r"^\s*//.*$", flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    return compose("demo", "bi")["services"]
+    return compose(*PROFILES)["services"]
 
 
 # --- docker-compose.yml -----------------------------------------------------------------------------------------------
@@ -51,20 +53,20 @@ def test_docker_compose_itself_reads_the_file(tmp_path: Path) -> None:
         pytest.skip("docker compose is not installed")
     shutil.copy(COMPOSE, tmp_path)
     shutil.copy(PROJECT / ".env.example", tmp_path / ".env")
-    command = [docker, "compose", "--profile", "demo", "--profile", "bi", "config", "--quiet"]
+    command = [docker, "compose", *(f"--profile={profile}" for profile in PROFILES), "config", "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_each_profile_has_its_services(services: dict[str, Any]) -> None:
     assert {name for name, service in services.items() if not service.get("profiles")} == ALWAYS
-    assert {name for name, service in services.items() if service.get("profiles") == ["demo"]} == DEMO
-    assert {name for name, service in services.items() if service.get("profiles") == ["bi"]} == BI
-    assert set(services) == ALWAYS | DEMO | BI
+    for profile, names in PROFILES.items():
+        assert {name for name, service in services.items() if service.get("profiles") == [profile]} == names
+    assert set(services) == ALWAYS.union(*PROFILES.values())
 
 
 def test_each_service_waits_for_services_that_start_with_it(services: dict[str, Any]) -> None:
-    started_with = {"demo": ALWAYS | DEMO, "bi": ALWAYS | BI}
+    started_with = {profile: ALWAYS | names for profile, names in PROFILES.items()}
     for name, service in services.items():
         available = started_with.get("".join(service.get("profiles", [])), ALWAYS)
         for needed, how in service.get("depends_on", {}).items():
@@ -107,7 +109,7 @@ def test_no_password_stands_in_the_file(services: dict[str, Any]) -> None:
 
 def test_the_settings_of_env_example_are_enough_for_the_compose_file() -> None:
     example = dict(re.findall(r"^(\w+)=(.+)$", (PROJECT / ".env.example").read_text(), flags=re.MULTILINE))
-    compose("demo", "bi", **example)
+    compose(*PROFILES, **example)
 
 
 def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +139,7 @@ def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: di
 def test_the_data_of_postgres_is_a_named_volume_where_this_major_wants_it(services: dict[str, Any]) -> None:
     """From 18 on the image keeps its data in a folder of the major below /var/lib/postgresql."""
     assert "postgres-data:/var/lib/postgresql" in services["postgres"]["volumes"]
-    assert set(compose("demo", "bi")["volumes"]) == {"postgres-data", "metabase-data"}
+    assert set(compose(*PROFILES)["volumes"]) == {"postgres-data", "metabase-data"}
 
 
 def test_what_postgres_mounts_is_there(services: dict[str, Any]) -> None:
@@ -164,6 +166,15 @@ def test_python_and_jupyter_see_the_same_settings_and_files(services: dict[str, 
     assert services["jupyter"]["env_file"] == [".env"]
 
 
+def test_workers_see_what_the_driver_sees_and_the_scheduler_no_settings(services: dict[str, Any]) -> None:
+    for key in ("image", "env_file", "environment", "volumes", "build"):
+        assert services["worker"][key] == services["python"][key]
+    assert services["scheduler"]["image"] == services["python"]["image"]
+    assert services["scheduler"]["volumes"] == services["python"]["volumes"], "the same version of the pipeline"
+    assert not {"env_file", "environment", "ports"} & set(services["scheduler"])
+    assert services["worker"]["deploy"] == {"replicas": 2}
+
+
 def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_TOKEN", "")
     assert len(IdentityProvider().token) >= 32
@@ -188,8 +199,9 @@ def test_the_base_is_pinned_slim_and_of_the_python_that_the_requirements_are_for
 
 def test_requirements_are_installed_before_the_source_is_copied_and_nothing_is_compiled() -> None:
     names = [f"{name} {value}" for name, value in instructions()]
-    installed = names.index("RUN pip install --only-binary :all: --requirement requirements.txt")
-    assert names.index("COPY requirements.txt ./") < installed < names.index("COPY --chown=1000:1000 . .")
+    options = " ".join(f"--requirement {file}" for file in REQUIREMENTS)
+    installed = names.index(f"RUN pip install --only-binary :all: {options}")
+    assert names.index(f"COPY {' '.join(REQUIREMENTS)} ./") < installed < names.index("COPY --chown=1000:1000 . .")
     assert not re.search(r"\b(apt|apk|gcc|build-essential|docker)\b", " ".join(names))
 
 

@@ -17,8 +17,11 @@ from moto import mock_aws
 from etl.utils.errors import SettingsError, SourceError
 from etl.utils.utils_connection import (
     Settings,
+    _settings_of_environment,
     caller_identity,
     describe_postgres,
+    disown,
+    entrust,
     load_settings,
     postgres_engine,
     s3_client,
@@ -35,7 +38,7 @@ NECESSARY = {
     "S3_BUCKET_NAME": "homebuddy-leads",
 }
 KEYS = {"S3_ACCESS_KEY_ID": ACCESS_KEY, "S3_SECRET_ACCESS_KEY": SECRET_KEY, "S3_REGION": "eu-north-1"}
-OF_THE_PIPELINE = ("POSTGRES_", "S3_", "AWS_", "PARTITION_", "JUPYTER_")
+OF_THE_PIPELINE = ("POSTGRES_", "S3_", "AWS_", "PARTITION_", "JUPYTER_", "DASK_")
 
 
 @pytest.fixture(autouse=True)
@@ -148,14 +151,44 @@ def test_the_example_file_is_one_that_works(tmp_path: Path) -> None:
     assert load_settings().postgres_port == 5432
 
 
-def test_settings_are_frozen_and_comparable_and_cross_a_process_boundary() -> None:
+def test_settings_are_frozen_and_comparable() -> None:
     settings = load(**KEYS)
     with pytest.raises(ValueError, match="frozen"):
         settings.postgres_user = "other"
     assert hash(settings) == hash(load_settings())
-    copy = pickle.loads(pickle.dumps(settings))
-    assert copy == settings
-    assert copy.postgres_password.get_secret_value() == PASSWORD
+
+
+def test_no_setting_crosses_a_process_boundary() -> None:
+    sent = pickle.dumps(load(**KEYS))
+    for secret in (PASSWORD, ACCESS_KEY, SECRET_KEY):
+        assert secret.encode() not in sent
+    os.environ["POSTGRES_PASSWORD"] = PASSWORD[::-1]
+    _settings_of_environment.cache_clear()
+    assert pickle.loads(sent).postgres_password.get_secret_value() == PASSWORD[::-1]
+    _settings_of_environment.cache_clear()
+
+
+def test_settings_that_a_process_was_handed_are_its_own_until_it_is_rid_of_them() -> None:
+    settings = load(**KEYS)
+    sent = pickle.dumps(settings)
+    entrust(settings)
+    os.environ.clear()
+    assert pickle.loads(sent) == settings
+    disown(describe_postgres(settings))
+    with pytest.raises(SettingsError, match="POSTGRES_USER"):
+        pickle.loads(sent)
+
+
+@pytest.mark.parametrize("address", ["host:8786", "tcp://host", "http://host:8786", "tcp://host:8786/x", "tcp:// :1"])
+def test_a_schedulers_address_names_protocol_host_and_port(address: str) -> None:
+    assert "DASK_SCHEDULER_ADDRESS: a scheduler's address is tcp://host:port" in str(
+        fault(DASK_SCHEDULER_ADDRESS=address)
+    )
+
+
+def test_what_is_given_wins_over_the_environment() -> None:
+    load(DASK_SCHEDULER_ADDRESS="tcp://one:1")
+    assert load_settings(dask_scheduler_address="tls://two:2").dask_scheduler_address == "tls://two:2"
 
 
 # --- what is missing or wrong -----------------------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""A Dask cluster on loopback: scheduler and workers, each a process started by its own command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from servers import free_port, wait_until
+from support import PROJECT, environment_of
+
+from etl.utils.utils_connection import Settings
+
+PORT = "8786"
+SCHEDULER = (sys.executable, "-m", "dask", "scheduler", "--host", f"tcp://0.0.0.0:{PORT}", "--no-dashboard")
+WORKER = (sys.executable, "-m", "dask", "worker", f"tcp://scheduler:{PORT}", "--nthreads", "1", "--no-dashboard")
+
+
+@dataclass
+class DaskCluster:
+    """A scheduler, and the workers that were started."""
+
+    address: str
+    folder: Path
+    environment: Mapping[str, str]
+    scheduler: subprocess.Popen[bytes]
+    worker: Sequence[str]
+    stack: ExitStack
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start_worker(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker, without waiting for it to join."""
+        command = [self.address if argument.endswith(f":{PORT}") else argument for argument in self.worker]
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        surroundings = {**self.environment, **environment}
+        self.workers.append(self.stack.enter_context(_running([*command, *arguments], log, surroundings)))
+        return self.workers[-1]
+
+    def wait_for_workers(self) -> None:
+        """Until all have joined."""
+        for number, worker in enumerate(self.workers):
+            log = self.folder / f"worker-{number}.log"
+            wait_until(lambda log=log: b"Registered to" in log.read_bytes(), worker, log)
+
+    def logs(self) -> str:
+        """What scheduler and workers have written."""
+        return "".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
+
+
+@contextmanager
+def dask_cluster(
+    folder: Path,
+    settings: Settings | None,
+    workers: int = 2,
+    *,
+    protocol: str = "tcp",
+    scheduler: Sequence[str] = SCHEDULER,
+    worker: Sequence[str] = WORKER,
+    **environment: str,
+) -> Iterator[DaskCluster]:
+    """A scheduler, and workers whose environment holds the settings, if there are any.
+
+    Args:
+        scheduler, worker: their command lines; of the addresses in them, the port is replaced by a free one.
+        environment: variables of both.
+    """
+    address, log = f"{protocol}://127.0.0.1:{free_port()}", folder / "scheduler.log"
+    command = [address if argument.endswith(f":{PORT}") else argument for argument in scheduler]
+    of_workers = (environment_of(settings) if settings else {}) | environment
+    with ExitStack() as stack:
+        process = stack.enter_context(_running(command, log, environment))
+        cluster = DaskCluster(address, folder, of_workers, process, worker, stack)
+        for _ in range(workers):
+            cluster.start_worker()
+        cluster.wait_for_workers()
+        yield cluster
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "PYTHONPATH": str(PROJECT)}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=log.parent,
+            env={**surroundings, "AWS_EC2_METADATA_DISABLED": "true", **environment},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
