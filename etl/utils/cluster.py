@@ -17,13 +17,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
 
 from distributed import Client, Worker, WorkerPlugin
+from distributed import Future as DaskFuture
 from distributed.scheduler import KilledWorker
 from pydantic import SecretStr
 
@@ -80,19 +81,20 @@ def dask_cluster(settings: Settings, run_id: str) -> Iterator[Cluster]:
             check_connection_budget(settings, sum(_answer(client.nthreads).values()))
             with _Watch(client) as watch:
                 yield Cluster(
-                    _SealingExecutor(client.get_executor(pure=False)),
+                    _Tasks(client),
                     partial(_explained_errors, watch, settings.dask_scheduler_address),
                 )
         finally:
             for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, NAME)):
-                with suppress(Exception):  # a scheduler that is gone has let the workers go already
-                    _answer(end, of_what)
+                if client.status == "running":  # else there is nobody to hear it
+                    with suppress(Exception):
+                        _answer(end, of_what)
 
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[Client]:
     address = settings.dask_scheduler_address
-    for name in ("distributed", "distributed.client", "distributed.comm", "distributed.core"):
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by us
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False, name=NAME)
@@ -146,21 +148,38 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-class _SealingExecutor(Executor):
-    """Dask's executor; what it is given passes the scheduler as bytes.
+class _Tasks(Executor):
+    """Work as tasks of Dask.
 
-    The scheduler would unpickle it otherwise, settings and all, and has none.
+    Its own executor, `Client.get_executor()`, does the same, but for two things. It keeps results until it is garbage:
+    when a worker is lost, those that lay there are made again, although the run has them and has gone on. And what is
+    cancelled just when it ends stays unfinished for ever.
     """
 
-    def __init__(self, executor: Any) -> None:
-        self._executor = executor
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
-    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, work: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         sealed = partial(work, *args, **kwargs)
-        future: Future[Any] = self._executor.submit(
-            _unseal, pickle.dumps(sealed), key=f"{sealed.func.__name__}-{uuid.uuid4()}"
+        # As bytes: the scheduler would unpickle it otherwise, settings and all, and has none.
+        task = self._client.submit(
+            _unseal, pickle.dumps(sealed), key=f"{sealed.func.__name__}-{uuid.uuid4()}", pure=False
         )
-        return future
+        outcome: Future[Result] = Future()
+        outcome.add_done_callback(lambda outcome: task.cancel() if outcome.cancelled() else None)
+        task.add_done_callback(partial(_pass_on, outcome))
+        return outcome
+
+
+def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
+    with suppress(InvalidStateError):  # it was cancelled meanwhile
+        try:
+            outcome.set_result(task.result())
+        except CancelledError:
+            outcome.cancel()
+        except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+            outcome.set_exception(error)
+    task.release()
 
 
 def _unseal(sealed: bytes) -> Any:

@@ -96,10 +96,9 @@ class RunContext:
                     futures[-1].add_done_callback(tell)
                 yield lambda: [future.result() for future in futures]
             except AbortedError:
-                for future in futures:
-                    future.cancel()
+                in_hand = [future for future in futures if not future.cancel()]
                 with cancelled_transactions():
-                    wait(futures)
+                    wait(in_hand)
                 raise
             finally:
                 for future in futures:
