@@ -32,12 +32,16 @@ class DaskCluster:
     stack: ExitStack
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start_worker(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker, without waiting for it to join."""
+    def start_worker(self, *arguments: str, inside: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker, without waiting for it to join.
+
+        Args:
+            inside: a command that starts another one, in a network of its own.
+        """
         command = [self.address if argument.endswith(f":{PORT}") else argument for argument in self.worker]
         log = self.folder / f"worker-{len(self.workers)}.log"
         surroundings = {**self.environment, **environment}
-        self.workers.append(self.stack.enter_context(_running([*command, *arguments], log, surroundings)))
+        self.workers.append(self.stack.enter_context(_running([*inside, *command, *arguments], log, surroundings)))
         return self.workers[-1]
 
     def wait_for_workers(self) -> None:
@@ -58,6 +62,7 @@ def dask_cluster(
     workers: int = 2,
     *,
     protocol: str = "tcp",
+    host: str = "127.0.0.1",
     scheduler: Sequence[str] = SCHEDULER,
     worker: Sequence[str] = WORKER,
     **environment: str,
@@ -68,7 +73,7 @@ def dask_cluster(
         scheduler, worker: their command lines; of the addresses in them, the port is replaced by a free one.
         environment: variables of both.
     """
-    address, log = f"{protocol}://127.0.0.1:{free_port()}", folder / "scheduler.log"
+    address, log = f"{protocol}://{host}:{free_port()}", folder / "scheduler.log"
     command = [address if argument.endswith(f":{PORT}") else argument for argument in scheduler]
     of_workers = (environment_of(settings) if settings else {}) | environment
     with ExitStack() as stack:

@@ -151,7 +151,15 @@ def running_server(
     superuser: str,
     initdb_arguments: Sequence[str],
     options: Mapping[str, object],
+    *,
+    address: str = "127.0.0.1",
+    inside: Sequence[str] = (),
 ) -> Iterator[Server]:
+    """Make a cluster in the folder, and start a server on it.
+
+    Args:
+        inside: a command that starts another one, as the account, in a network of its own, where the address is.
+    """
     data, log, port = folder / "data", folder / "log", free_port()
     run_as(
         account,
@@ -171,15 +179,15 @@ def running_server(
     )
     options = {
         **options,
-        "listen_addresses": "127.0.0.1",
+        "listen_addresses": address,
         "port": port,
         "unix_socket_directories": folder,
         "fsync": "off",
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())],
-            user=account,
+            [*inside, programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())],
+            user=None if inside else account,
             cwd="/",
             stdout=output,
             stderr=output,

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from distributed import Client, Worker, WorkerPlugin
 from distributed import Future as DaskFuture
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from pydantic import SecretStr
 
@@ -407,7 +408,7 @@ class _Watch:
 def _explained_errors(watch: _Watch, address: str | None) -> Iterator[None]:
     try:
         yield
-    except CancelledError:
+    except (CancelledError, CommClosedError):
         if watch.is_deserted:
             raise ClusterError(f"all workers of {address} are gone", hint=_start_workers(address)) from None
         raise ClusterError(

@@ -78,6 +78,7 @@ wal_level = minimal                 # nothing replicates, so loading a new table
 max_wal_senders = 0                 # required by wal_level = minimal
 max_wal_size = 4GB                  # a load of all days ends before a checkpoint is forced
 checkpoint_timeout = 15min          # same reason
+max_locks_per_transaction = 256     # all days are published together, each with up to 15 locks
 jit = off                           # compiling costs more than these queries take
 autovacuum = on                     # replaced days leave dead rows and outdated statistics
 

@@ -179,10 +179,12 @@ def make_spans(context: RunContext, source: Source) -> None:
 
 @patient()
 def fill_piece(settings: Settings, run_id: str, source: Source, piece: int) -> int:
-    """Returns the rows."""
+    """Returns the rows: none where they stand there already."""
     spans = _piece_table(piece)
     with transaction(settings) as db:
         _begin_work(db, run_id, filling=spans)
+        if _is_filled(db, source, spans):
+            return 0
         empty_table(db, spans)
         db.execute("set local enable_sort = off")  # the planner takes the rows of a piece for few; hashing is faster
         rows = run_sql(
@@ -211,10 +213,7 @@ def add_days(context: RunContext, source: Source, before: Source) -> None:
 
 @patient()
 def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source, piece: int) -> int:
-    """Returns the rows that have changed: none where the days stand in the spans already.
-
-    A worker can die after its transaction is committed and before it has said so; then this is tried again.
-    """
+    """Returns the rows that have changed: none where the days stand in the spans already."""
     spans = _piece_table(piece)
     names = {
         "spans": table_name(spans),
@@ -224,7 +223,7 @@ def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source
     rows = 0
     with transaction(settings) as db:
         _begin_work(db, run_id, filling=spans)
-        if any(load.table == spans and source.made(load) for load in current_loads(db, LEAD_SPANS).values()):
+        if _is_filled(db, source, spans):
             return 0
         known = before.last_day
         for load in source.days[len(before.days) :]:
@@ -377,6 +376,11 @@ def _prepare(db: Cursor) -> None:
 
 def _piece_table(piece: int) -> str:
     return f"{LEAD_SPANS}_{piece}"
+
+
+def _is_filled(db: Cursor, source: Source, spans: str) -> bool:
+    """Whether a try before this one was committed: a worker of a cluster can die before it has said so."""
+    return any(load.table == spans and source.made(load) for load in current_loads(db, LEAD_SPANS).values())
 
 
 def _record_piece(db: Cursor, run_id: str, source: Source, spans: str, rows: int) -> None:

@@ -290,6 +290,10 @@ _POSTGRES_HINTS = (
     ("could not translate host name", "check POSTGRES_HOST"),
     ("Connection refused", "check POSTGRES_HOST and POSTGRES_PORT, and that the server runs"),
     ("no pg_hba.conf entry", "allow this user and host in the server's pg_hba.conf"),
+    (
+        "max_locks_per_transaction",
+        "raise max_locks_per_transaction of the server, fourfold say, and restart it: all days are published together",
+    ),
     ("No space left on device", "free disk space on the database server, then run again"),
 )
 

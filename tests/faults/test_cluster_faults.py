@@ -7,8 +7,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -26,15 +28,18 @@ from scenario import (
     assert_one_rerun_mends_everything,
     database_with_version_a,
     dice,
+    put_version_a,
+    rows_of_day,
     run,
     started,
     times,
     wait_until_running,
 )
-from support import Warehouse, connection_arguments
+from support import Bucket, Warehouse, connection_arguments
 
 from etl.step3_partition_and_load_all_csv import clean_day
 from etl.utils import cluster as cluster_room
+from etl.utils import run as run_room
 from etl.utils.day import Day
 from etl.utils.run import RunReport
 from etl.utils.state import (
@@ -133,7 +138,7 @@ def worker_of(cluster: DaskCluster, port: int) -> subprocess.Popen[bytes]:
 # --- workers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", drawn("workers", 4, 30))
+@pytest.mark.parametrize("table", drawn("workers", 6, 34))
 def test_a_worker_killed_in_mid_day(
     story: Story, settings: Settings, workers: DaskCluster, tmp_path: Path, table: str
 ) -> None:
@@ -286,6 +291,37 @@ def test_a_driver_that_is_asked_to_end_has_the_workers_roll_back(
     assert Warehouse(settings).value(status) == "aborted"
     assert_gold_is_complete(story, settings)
     assert_one_rerun_mends_everything(story, settings)
+
+
+# --- a worker that has died after its transaction was committed, and before it said so --------------------------------
+
+
+class DoneTwice(ThreadPoolExecutor):
+    """Does each piece of work a second time, as Dask does when a worker has not told of the first."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(lambda: (work(*args, **kwargs), work(*args, **kwargs))[1])
+
+
+@pytest.mark.parametrize("full_refresh", [False, True])
+def test_all_that_workers_do_can_be_done_twice(
+    story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch, full_refresh: bool
+) -> None:
+    monkeypatch.setattr(run_room, "ThreadPoolExecutor", DoneTwice)
+    assert run(settings, full_refresh=full_refresh).error is None
+    assert_as_after_a_clean_run(story, settings)
+
+
+def test_a_new_day_can_be_added_twice(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = Bucket(settings)
+    put_version_a(bucket)
+    bucket.put_snapshot(NEW_DAY, [*rows_of_day(NEW_DAY, "Reno"), *rows_of_day(CHANGED_DAY, "Boise")[:3]])
+    monkeypatch.setattr(run_room, "ThreadPoolExecutor", DoneTwice)
+    assert run(settings).error is None
+    added = Warehouse(settings).contents()
+    monkeypatch.undo()
+    assert run(settings, full_refresh=True).error is None
+    assert Warehouse(settings).contents() == added
 
 
 # --- a worker that is not dead after all ------------------------------------------------------------------------------

@@ -1,0 +1,182 @@
+"""Hosts that are truly apart: driver, scheduler, workers, PostgreSQL and S3 in network namespaces of their own.
+
+Each has an address of its own and reaches the others over a bridge. Needs Linux, root and `ip`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from dask_cluster import SCHEDULER, dask_cluster
+from servers import OWNER, OWNER_PASSWORD, free_port, running_server, wait_until
+from support import PROJECT, Warehouse, environment_of
+
+from etl.utils import embedded
+from etl.utils.utils_connection import Settings
+
+NETWORK = "10.213.71"
+AS_ACCOUNT = (
+    "import os, sys; os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1])); os.execv(sys.argv[3], sys.argv[3:])"
+)
+UPLOAD = """
+import sys; from pathlib import Path; from support import Bucket; from etl.utils.utils_connection import load_settings
+bucket = Bucket(load_settings())
+bucket.client.create_bucket(Bucket=bucket.name)
+bucket.put_folder(Path(sys.argv[1]))
+"""
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Host:
+    """A network namespace, in which there is one address besides that of the loopback."""
+
+    name: str
+    address: str
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """A command that starts another one here."""
+        return ("ip", "netns", "exec", self.name)
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        surroundings = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"}
+        paths = f"{PROJECT}:{PROJECT / 'tests'}"
+        return subprocess.run(
+            [*self.inside, *command],
+            cwd="/",
+            env={**surroundings, "PYTHONPATH": paths, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def traffic(self) -> int:
+        """Bytes that have gone in and out, but for the loopback."""
+        folder = "/sys/class/net/eth0/statistics"
+        return sum(int(self.run("cat", f"{folder}/{way}_bytes").stdout) for way in ("rx", "tx"))
+
+
+@pytest.fixture
+def hosts() -> Iterator[dict[str, Host]]:
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need Linux, root and `ip`")
+    switch = f"hb{os.getpid()}-switch"
+    if (made := ip("netns", "add", switch)).returncode:
+        pytest.skip(f"no network namespace can be made here: {made.stderr.strip()}")
+    with ExitStack() as stack:
+        stack.callback(ip, "netns", "delete", switch)
+        for command in (("link", "add", "bridge0", "type", "bridge"), ("link", "set", "bridge0", "up")):
+            if (made := ip("-n", switch, *command)).returncode:
+                pytest.skip(f"no bridge can be made here: {made.stderr.strip()}")
+        found = {}
+        for number, name in enumerate(("driver", "scheduler", "worker1", "worker2", "postgres", "s3"), start=1):
+            host = Host(f"hb{os.getpid()}-{name}", f"{NETWORK}.{number}")
+            stack.callback(ip, "netns", "delete", host.name)
+            for command in (
+                ("netns", "add", host.name),
+                ("link", "add", "eth0", "netns", host.name, "type", "veth", "peer", f"port{number}", "netns", switch),
+                ("-n", switch, "link", "set", f"port{number}", "master", "bridge0", "up"),
+                ("-n", host.name, "address", "add", f"{host.address}/24", "dev", "eth0"),
+                ("-n", host.name, "link", "set", "eth0", "up"),
+                ("-n", host.name, "link", "set", "lo", "up"),
+            ):
+                made = ip(*command)
+                assert made.returncode == 0, (command, made.stderr)
+            found[name] = host
+        yield found
+
+
+def ip(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True)
+
+
+@contextmanager
+def postgres_on(host: Host) -> Iterator[tuple[Settings, Warehouse]]:
+    """A warehouse on this host: as the others reach it, and by its socket, which is a file, to look into it."""
+    account = embedded._server_account()
+    assert account is not None, "this is root, as whom PostgreSQL does not run"
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        shutil.chown(folder, account.name)
+        folder.chmod(0o711)
+        hba = folder / "pg_hba.conf"
+        hba.write_text("local all all trust\nhost all all all scram-sha-256\n")
+        hba.chmod(0o644)
+        as_account = (sys.executable, "-c", AS_ACCOUNT, str(account.uid), str(account.gid))
+        with running_server(
+            embedded._programs(account),
+            folder,
+            account.name,
+            "postgres",
+            ["--auth-local=trust"],
+            {"hba_file": hba},
+            address=host.address,
+            inside=(*host.inside, *as_account),
+        ) as server:
+            settings = server.settings(OWNER, OWNER_PASSWORD, "postgres", "")
+            by_socket = settings.model_copy(update={"postgres_host": str(folder)})
+            yield settings.model_copy(update={"postgres_host": host.address}), Warehouse(by_socket)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def s3_on(host: Host, folder: Path) -> Iterator[str]:
+    """The endpoint of an S3 server on this host."""
+    port, log = free_port(), folder / "s3.log"
+    command = [*host.inside, sys.executable, "-m", "moto.server", "-H", host.address, "-p", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: b"Running on" in log.read_bytes(), process, log)
+        yield f"http://{host.address}:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_driver_workers_and_postgres_on_hosts_of_their_own(
+    hosts: dict[str, Host], real_data: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    scheduler = (*hosts["scheduler"].inside, *SCHEDULER)
+    driver = hosts["driver"]
+    with (
+        postgres_on(hosts["postgres"]) as (settings, warehouse),
+        s3_on(hosts["s3"], tmp_path) as endpoint,
+    ):
+        settings = settings.model_copy(
+            update={"aws_endpoint_url_s3": endpoint, "s3_bucket_name": "real", "s3_region": "us-east-1"}
+        )
+        environment = environment_of(settings)
+        uploaded = driver.run(sys.executable, "-c", UPLOAD, str(real_data), **environment)
+        assert uploaded.returncode == 0, uploaded.stderr
+        main = (sys.executable, str(PROJECT / "main.py"))
+        with dask_cluster(
+            tmp_path, settings, workers=0, host=hosts["scheduler"].address, scheduler=scheduler
+        ) as cluster:
+            for name in ("worker1", "worker2"):
+                cluster.start_worker(inside=hosts[name].inside)
+            cluster.wait_for_workers()
+            before = {name: host.traffic() for name, host in hosts.items()}
+            done = driver.run(*main, "--scheduler", cluster.address, **environment)
+            assert done.returncode == 0, done.stderr + cluster.logs()
+            carried = {name: host.traffic() - before[name] for name, host in hosts.items()}
+        on_cluster = warehouse.contents()
+        alone = driver.run(*main, "--full-refresh", **environment)
+        assert alone.returncode == 0, alone.stderr
+        assert warehouse.contents() == on_cluster
+        assert warehouse.value("select count(*) from gold.leads") == 4364
+    record_property("bytes", carried)
+    assert carried["driver"] < MEGABYTE, carried
+    assert min(carried["worker1"], carried["worker2"]) > 4 * MEGABYTE, carried
+    assert carried["scheduler"] < 2 * MEGABYTE, carried
