@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run report test faults bench dictionary graph lint audit format requirements clean
+.PHONY: help demo demo-stop run report test faults bench bench-cluster dictionary graph lint audit format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connec
 
 bench: $(VENV)/run.installed ## Measure the pipeline, a DuckDB script and the COPY floor (an hour): docs/performance.md
 	$(BIN)/python -m benchmarks.bench --write docs/performance.md $(BENCH)
+
+bench-cluster: $(VENV)/dev.installed ## Measure what a Dask cluster gains and costs on this machine (ten minutes): docs/scale.md
+	$(BIN)/python -m benchmarks.cluster --write docs/scale.md
 
 dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md and img/gold-model.svg from the database itself
 	$(BIN)/python -m docs.data_dictionary

@@ -90,7 +90,7 @@ def seconds_of_stage(executor: Executor, settings: Settings, files: Sequence[Sna
 
 def measure_stage(settings: Settings, rounds: int) -> tuple[list[Point], list[Point]]:
     """Medians by workers of Dask, and by threads of this process."""
-    from etl.utils.cluster import _Tasks
+    from etl.utils.cluster import _TaskExecutor
 
     files = discover_snapshots(s3_client(settings), settings).files
     executors: list[tuple[str, int, Callable[[], Any]]] = [
@@ -101,7 +101,7 @@ def measure_stage(settings: Settings, rounds: int) -> tuple[list[Point], list[Po
     for _ in range(rounds):  # interleaved, so that all see the same moods of the machine
         for kind, count, start in executors:
             with start() as started:
-                executor = _Tasks(started) if kind == "dask" else started
+                executor = _TaskExecutor(started) if kind == "dask" else started
                 seconds_of_stage(executor, settings, files[: 2 * count], 0.0)  # imports, connections
                 for latency in LATENCIES:
                     seconds = seconds_of_stage(executor, settings, files, latency)

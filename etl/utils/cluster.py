@@ -41,7 +41,7 @@ CONNECTIONS_OF_A_THREAD = 2
 CONNECTIONS_OF_THE_DRIVER = 3
 """The lock of the run, a transaction, and a question after a lost connection."""
 
-SECONDS_TO_CONNECT = 10
+SECONDS_TO_CONNECT = 5
 SECONDS_TO_ANSWER = 30.0
 SECONDS_TO_WAIT_FOR_WORKERS = 60.0
 """For the first one to join, and for another one when all are lost: it takes a worker some seconds to start."""
@@ -76,15 +76,12 @@ def dask_cluster(settings: Settings, run_id: str) -> Iterator[Cluster]:
         _check_versions(client)
         _check_code(client)
         try:
-            _answer(client.register_plugin, _Employment.by(settings), name=NAME)
+            _answer(client.register_plugin, _RunPlugin.of(settings), name=NAME)
             _answer(client.forward_logging, "etl")
             _check_warehouse(client, settings, run_id)
             check_connection_budget(settings, sum(_answer(client.nthreads).values()))
-            with _Watch(client) as watch:
-                yield Cluster(
-                    _Tasks(client),
-                    partial(_explained_errors, watch, settings.dask_scheduler_address),
-                )
+            with _WorkerWatch(client) as watch:
+                yield Cluster(_TaskExecutor(client), partial(_explained_errors, watch, settings.dask_scheduler_address))
         finally:
             for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, NAME)):
                 if client.status == "running":  # else there is nobody to hear it
@@ -149,7 +146,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-class _Tasks(Executor):
+class _TaskExecutor(Executor):
     """Work as tasks of Dask.
 
     Its own executor, `Client.get_executor()`, does the same, but for two things. It keeps results until it is garbage:
@@ -164,7 +161,11 @@ class _Tasks(Executor):
         sealed = partial(work, *args, **kwargs)
         # As bytes: the scheduler would unpickle it otherwise, settings and all, and has none.
         task = self._client.submit(
-            _unseal, pickle.dumps(sealed), key=f"{sealed.func.__name__}-{uuid.uuid4()}", pure=False
+            _unseal,
+            pickle.dumps(sealed),
+            digest_of_code(),
+            key=f"{sealed.func.__name__}-{uuid.uuid4()}",
+            pure=False,
         )
         outcome: Future[Result] = Future()
         outcome.add_done_callback(lambda outcome: task.cancel() if outcome.cancelled() else None)
@@ -183,8 +184,13 @@ def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
     task.release()
 
 
-def _unseal(sealed: bytes) -> Any:
+def _unseal(sealed: bytes, digest: str) -> Any:
+    if digest != digest_of_code():
+        raise ClusterError("a worker that has joined has another version of the pipeline", hint=_UPDATE)
     return pickle.loads(sealed)()  # noqa: S301 - it comes from the driver, by way of a scheduler that could run anything
+
+
+_UPDATE = "update it to the driver's, and start it anew"
 
 
 # --- the workers, looked over ---------------------------------------------------------------------
@@ -239,9 +245,7 @@ def _check_code(client: Client) -> None:
                 hint="start it in the project's folder, where requirements.txt is installed",
             ) from digest
         if digest != digest_of_code():
-            raise ClusterError(
-                f"{who} has another version of the pipeline", hint="update it to the driver's, and start it anew"
-            )
+            raise ClusterError(f"{who} has another version of the pipeline", hint=_UPDATE)
 
 
 def _check_warehouse(client: Client, settings: Settings, run_id: str) -> None:
@@ -340,8 +344,8 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
 # --- what a worker is told for the time of a run --------------------------------------------------
 
 
-class _Employment(WorkerPlugin):
-    """A worker's part in a run: each has it from the start of the run or its own, until the run ends."""
+class _RunPlugin(WorkerPlugin):
+    """What a worker has from the start of a run, or its own start, until the run ends."""
 
     def __init__(self, warehouse: str, log_level: int, entrusted: Mapping[str, Any] | None) -> None:
         self.warehouse = warehouse
@@ -349,7 +353,7 @@ class _Employment(WorkerPlugin):
         self.entrusted = entrusted
 
     @classmethod
-    def by(cls, settings: Settings) -> _Employment:
+    def of(cls, settings: Settings) -> _RunPlugin:
         is_safe = str(settings.dask_scheduler_address).startswith("tls://")
         return cls(
             describe_postgres(settings),
@@ -377,7 +381,7 @@ def _revealed(value: Any) -> Any:
 # --- what can go wrong meanwhile ------------------------------------------------------------------
 
 
-class _Watch:
+class _WorkerWatch:
     """Gives up waiting when there is no worker any more: Dask itself would wait for ever."""
 
     def __init__(self, client: Client) -> None:
@@ -385,7 +389,7 @@ class _Watch:
         self._ended = threading.Event()
         self.is_deserted = False
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _WorkerWatch:
         threading.Thread(target=self._look, name="watch", daemon=True).start()
         return self
 
@@ -405,7 +409,7 @@ class _Watch:
 
 
 @contextmanager
-def _explained_errors(watch: _Watch, address: str | None) -> Iterator[None]:
+def _explained_errors(watch: _WorkerWatch, address: str | None) -> Iterator[None]:
     try:
         yield
     except (CancelledError, CommClosedError):

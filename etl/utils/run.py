@@ -193,14 +193,9 @@ def run_steps(
             _begin(settings, report.run_id, arguments)
             try:
                 with _workforce(settings, report.run_id, workers) as (executor, explained_errors):
+                    today = datetime.now(UTC).date()
                     context = RunContext(
-                        settings,
-                        executor,
-                        report.run_id,
-                        datetime.now(UTC).date(),
-                        full_refresh,
-                        progress,
-                        explained_errors,
+                        settings, executor, report.run_id, today, full_refresh, progress, explained_errors
                     )
                     report = _carry_out(steps, context, report, allow_partial=allow_partial)
             except PipelineError as error:
