@@ -253,6 +253,8 @@ def collect_differences(settings: Settings, run_id: str, work: Work, tables: Seq
     rows = 0
     with transaction(settings) as db:
         _begin_work(db, run_id, filling=tables[0])
+        if work.before:
+            _expect_few_leads(db)
         for table in tables:
             wanted = _aside("wanted", table)
             content = script_text(f"gold/select_{table.split('.')[1]}.sql", **names)
@@ -309,6 +311,8 @@ def put_right(db: Cursor, run_id: str, work: Work, *, with_days: bool) -> None:
         with_days: it is the transaction that publishes days, too, and will lock their table.
     """
     _prepare(db)
+    if work.before:
+        _expect_few_leads(db)
     is_first = _is_empty(db, GOLD_LEADS)
     if is_first:
         lock_for_publishing(db, *([GOLD_MATCHING] if with_days else []), *KEYS)
@@ -380,10 +384,13 @@ def _prepare(db: Cursor) -> None:
         # A small sample says what the planner has to know, and takes a tenth of the time.
         "set local default_statistics_target = 10; "
         # It cannot know how few lead numbers have rivals, and would sort all of silver for them.
-        "set local enable_mergejoin = off; "
-        # The few leads of which a day says something new are looked up, instead of reading whole tables for them.
-        "set local random_page_cost = 1.1"
+        "set local enable_mergejoin = off"
     )
+
+
+def _expect_few_leads(db: Cursor) -> None:
+    """Have those of which new days say something new looked up, instead of whole tables read for them."""
+    db.execute("set local random_page_cost = 1.1")
 
 
 def _piece_table(piece: int) -> str:
