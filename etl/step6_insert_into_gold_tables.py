@@ -1,15 +1,16 @@
 """Step 6: silver → gold: match snapshot rows to backend leads, grade them, make out the tables of leads, publish.
 
 A day is matched when its silver rows or the leads are another load than gold was made from. Days are built aside, in
-parallel, and take their places together in one short transaction: a reader sees the old gold or the new, never a mix.
-The tables of leads are put right in the same transaction (see etl/utils/lead_tables.py).
+parallel, and take their places together in one transaction: a reader sees the old gold or the new, never a mix.
+The tables of leads are put right in the same transaction (see etl/utils/lead_tables.py). What it can write to them
+before the days are there, it writes while they are built; it keeps readers out only at its end, for a moment.
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.day_tables import create_staged_day, lock_for_publishing, note_changes, publish_day
 from etl.utils.errors import CheckFailedError
-from etl.utils.lead_tables import KEYS, Work, make_out, put_right, work_to_do
+from etl.utils.lead_tables import KEYS, Work, carry_leads_on, make_out, put_right, work_to_do
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult, silently
+from etl.utils.run import RunContext, StepResult, begun_early, silently
 from etl.utils.state import (
     GOLD_MATCHING,
     LEAD_LOOKUPS,
@@ -78,12 +79,14 @@ def run(context: RunContext) -> StepResult:
     if pending or work:
         make_lookups(context, leads)
     match = partial(match_day, context.settings, context.run_id, leads)
-    with context.meanwhile(match, pending, rows=lambda day: day.rows) as days:
-        if work:
-            make_out(replace(context, progress=silently), work)  # the days' progress is shown
-        matched = days()
-    if matched or work:
-        publish(context.settings, context.run_id, matched, work)
+    publication = partial(publish, context.settings, context.run_id, work)
+    matched: Sequence[DayMatch] = ()
+    if pending or work:
+        with context.meanwhile(match, pending, rows=lambda day: day.rows) as days, begun_early(publication) as complete:
+            if work:
+                make_out(replace(context, progress=silently), work)  # the days' progress is shown
+            matched = days()
+            complete(matched)
     _, _, published = read_books(context.settings)
 
     # --- what came of it --------------------------------------------------------------------------
@@ -179,10 +182,23 @@ def _count_scenarios(db: Cursor, table: sql.Identifier) -> dict[str, int]:
 
 
 @patient()
-def publish(settings: Settings, run_id: str, matched: Sequence[DayMatch], work: Work | None) -> None:
-    """Put the days that were built aside in place of gold's, and the tables of leads right: all in one transaction."""
+def publish(
+    settings: Settings, run_id: str, work: Work | None, made_out: Callable[[], Sequence[DayMatch]]
+) -> Sequence[DayMatch]:
+    """Put the days that were built aside in place of gold's, and the tables of leads right: all in one transaction.
+
+    Args:
+        made_out: waits for the days, and for what is made out aside of the tables of leads.
+    """
     definition = digest_of_scripts(*DAYS_MADE_BY)
+    if not work or not work.before:
+        made_out()  # nothing can be written before: no transaction is kept open for it
     with transaction(settings) as db:
+        db.execute("set transaction isolation level read committed")  # what is made out meanwhile shall be seen
+        hold_the_run(db, run_id, filling=GOLD_MATCHING)
+        if work:
+            carry_leads_on(db, work)
+        matched = made_out()
         if work:
             put_right(db, run_id, work, with_days=bool(matched))
         if matched:
@@ -202,6 +218,7 @@ def publish(settings: Settings, run_id: str, matched: Sequence[DayMatch], work: 
                 facts={"definition": definition, **match.scenarios},
             )
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
+    return matched
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ rows). What differs from what they hold is put right in the transaction that pub
 old, or all of it new, and are never kept waiting for these tables.
 
 Days that come after all others are added to the spans, and only leads of which they say something new are made out
-again. Whatever else has changed, a day in the middle or the leads, all is made out again from silver.
+again. That all other leads were seen once more is written while the days are still being matched: it takes as long.
+Whatever else has changed, a day in the middle or the leads, all is made out again from silver.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from etl.utils.state import (
     GOLD_LEADS,
     GOLD_MATCHING,
     LEAD_SPANS,
+    SILVER_LEADS,
     TableLoad,
     current_loads,
     hold_the_run,
@@ -52,6 +54,9 @@ KEYS = {
 MADE_TOGETHER = ((GOLD_CURRENT, GOLD_LEADS), (GOLD_APPOINTMENTS,), (GOLD_HISTORY,))
 """Made out at the same time; leads are made from lead_quality_current."""
 
+CARRIED_ON = {GOLD_LEADS: "last_seen", GOLD_CURRENT: "_partition_date"}
+"""The days that carry_leads_on.sql writes, before it is known what else there is to say of a lead."""
+
 PIECES = range(4)
 """Of the spans, filled at the same time. More of them would read silver more often than they save."""
 _PIECES = sql.Literal(len(PIECES))
@@ -63,7 +68,8 @@ SCRIPTS = (
     "select_spans",
     "create_touched_leads",
     "create_changed_spans",
-    "replace_spans",
+    "take_out_spans",
+    "put_in_spans",
     "create_touched_spans",
     "insert_into_gold_tables",
     "create_lead_lookups",
@@ -143,12 +149,10 @@ def work_to_do(context: RunContext, silver: Mapping[str, TableLoad], leads: Tabl
 def make_out(context: RunContext, work: Work) -> None:
     """Make out aside what the tables shall hold, and what differs from what they hold."""
     if work.before:
-        add_days(context, work.source, work.before)
+        add_days(context.settings, context.run_id, work.source, work.before)
     elif not work.has_spans:
         make_spans(context, work.source)
-    compare = partial(
-        collect_differences, context.settings, context.run_id, work.source, only_touched=bool(work.before)
-    )
+    compare = partial(collect_differences, context.settings, context.run_id, work)
     context.for_each(compare, MADE_TOGETHER, rows=int)
 
 
@@ -204,67 +208,53 @@ def fill_piece(settings: Settings, run_id: str, source: Source, piece: int) -> i
     return rows
 
 
-def add_days(context: RunContext, source: Source, before: Source) -> None:
-    """Add the days that came after all others to the spans, and find out of which leads they say something new."""
-    carry_out(context.settings, context.run_id, "gold/create_touched_leads.sql")
-    context.for_each(partial(add_to_piece, context.settings, context.run_id, source, before), PIECES, rows=int)
-    carry_out(context.settings, context.run_id, "gold/create_touched_spans.sql")
-
-
 @patient()
-def add_to_piece(settings: Settings, run_id: str, source: Source, before: Source, piece: int) -> int:
-    """Returns the rows that have changed: none where the days stand in the spans already."""
-    spans = _piece_table(piece)
-    names = {
-        "spans": table_name(spans),
-        "changed": table_name(f"staging.changed_spans_{piece}"),
-        "matched": table_name(f"staging.matched_spans_{piece}"),
-    }
-    rows = 0
+def add_days(settings: Settings, run_id: str, source: Source, before: Source) -> None:
+    """Add the days that came after all others to the spans, and find out of which leads they say something new.
+
+    In one transaction, so that the leads are known when the spans have the days. Tried again after a commit that was
+    not heard of, it leaves both as they are.
+    """
     with transaction(settings) as db:
-        _begin_work(db, run_id, filling=spans)
-        if _is_filled(db, source, spans):
-            return 0
+        _begin_work(db, run_id, filling=LEAD_SPANS)
+        if all(_is_filled(db, source, _piece_table(piece)) for piece in PIECES):
+            return
+        run_sql(db, "gold/create_touched_leads.sql")
         known = before.last_day
         for load in source.days[len(before.days) :]:
             day = load.day.date
+            run_sql(db, "gold/create_changed_spans.sql", day=sql.Literal(day), day_before=sql.Literal(known))
+            run_sql(db, "gold/take_out_spans.sql")
             run_sql(
                 db,
-                "gold/create_changed_spans.sql",
-                **names,
-                piece=sql.Literal(piece),
-                pieces=_PIECES,
-                day=sql.Literal(day),
-                day_before=sql.Literal(known),
-            )
-            rows += run_sql(
-                db,
                 "gold/insert_into_gold_tables.sql",
-                target=names["matched"],
-                rows=sql.SQL("table {}").format(names["changed"]),
+                target=table_name("staging.matched_spans"),
+                rows=sql.SQL("table staging.changed_spans"),
                 more=OF_SPANS,
             )
-            run_sql(db, "gold/replace_spans.sql", **names)
+            run_sql(db, "gold/put_in_spans.sql")
             known = day
-        _record_piece(db, run_id, source, spans, count_rows(db, spans))
-    return rows
+        run_sql(db, "gold/create_touched_spans.sql")
+        for piece in PIECES:
+            spans = _piece_table(piece)
+            _record_piece(db, run_id, source, spans, count_rows(db, spans))
 
 
 @patient()
-def collect_differences(
-    settings: Settings, run_id: str, source: Source, tables: Sequence[str], *, only_touched: bool
-) -> int:
+def collect_differences(settings: Settings, run_id: str, work: Work, tables: Sequence[str]) -> int:
     """Make out what the tables shall hold, and what differs from what they hold. Returns the rows."""
-    scope = TOUCHED if only_touched else FULL_SCOPE
+    scope = TOUCHED if work.before else FULL_SCOPE
     names = {
-        "spans": table_name("staging.touched_spans" if only_touched else LEAD_SPANS),
+        "spans": table_name("staging.touched_spans" if work.before else LEAD_SPANS),
+        "leads": table_name("staging.touched_leads" if work.before else SILVER_LEADS),
         "current": _aside("wanted", GOLD_CURRENT),
-        "last_day": sql.Literal(source.last_day),
-        "scope": scope,
+        "last_day": sql.Literal(work.source.last_day),
     }
     rows = 0
     with transaction(settings) as db:
         _begin_work(db, run_id, filling=tables[0])
+        if work.before:
+            _expect_few_leads(db)
         for table in tables:
             wanted = _aside("wanted", table)
             content = script_text(f"gold/select_{table.split('.')[1]}.sql", **names)
@@ -279,6 +269,7 @@ def collect_differences(
                 come=_aside("come", table),
                 gone=_aside("gone", table),
                 scope=scope,
+                stays=_stays(table, work),
                 columns=_listed(table_columns(db, wanted.as_string(db))),
                 key=_listed(KEYS[table]),
             )
@@ -287,23 +278,23 @@ def collect_differences(
     return rows
 
 
+def _stays(table: str, work: Work) -> sql.Composable:
+    """For which rows `carry_leads_on` leaves the table as it is. What the others shall hold comes in any case."""
+    if not work.before or table not in CARRIED_ON:
+        return FULL_SCOPE
+    return sql.SQL("{} is distinct from {}").format(
+        sql.Identifier(CARRIED_ON[table]), sql.Literal(work.before.last_day)
+    )
+
+
 # --- putting it right -----------------------------------------------------------------------------
 
 
-def put_right(db: Cursor, run_id: str, work: Work, *, with_days: bool) -> None:
-    """Put right what differs, and write down what the tables hold now.
+def carry_leads_on(db: Cursor, work: Work) -> None:
+    """Write that all leads of the latest snapshot were seen in the new one, too: `put_right` mends what is not so.
 
-    Args:
-        with_days: it is the transaction that publishes days, too, and will lock their table.
+    For the transaction that publishes, as long as it waits for what is made out. Readers are not kept waiting.
     """
-    _prepare(db)
-    is_first = count_rows(db, GOLD_LEADS) == 0
-    if is_first:
-        lock_for_publishing(db, *([GOLD_MATCHING] if with_days else []), *KEYS)
-        run_sql(db, "gold/drop_references_to_leads.sql")
-    for table in reversed(KEYS):
-        names = {"table": table_name(table), "gone": _aside("gone", table), "same_key": _same_key(table, "gone")}
-        run_sql(db, "gold/delete_gone_rows.sql", **names)
     if work.before:
         run_sql(
             db,
@@ -311,6 +302,24 @@ def put_right(db: Cursor, run_id: str, work: Work, *, with_days: bool) -> None:
             last_day=sql.Literal(work.source.last_day),
             day_before=sql.Literal(work.before.last_day),
         )
+
+
+def put_right(db: Cursor, run_id: str, work: Work, *, with_days: bool) -> None:
+    """Put right what differs, and write down what the tables hold now. `carry_leads_on` has gone before.
+
+    Args:
+        with_days: it is the transaction that publishes days, too, and will lock their table.
+    """
+    _prepare(db)
+    if work.before:
+        _expect_few_leads(db)
+    is_first = _is_empty(db, GOLD_LEADS)
+    if is_first:
+        lock_for_publishing(db, *([GOLD_MATCHING] if with_days else []), *KEYS)
+        run_sql(db, "gold/drop_references_to_leads.sql")
+    for table in reversed(KEYS):
+        names = {"table": table_name(table), "gone": _aside("gone", table), "same_key": _same_key(table, "gone")}
+        run_sql(db, "gold/delete_gone_rows.sql", **names)
     for table in KEYS:
         come = _aside("come", table)
         columns = table_columns(db, come.as_string(db))
@@ -340,6 +349,11 @@ def put_right(db: Cursor, run_id: str, work: Work, *, with_days: bool) -> None:
             built_from=work.source.built_from,
             facts={"definition": definition()} | _last_id(db, table),
         )
+
+
+def _is_empty(db: Cursor, table: str) -> bool:
+    db.execute(sql.SQL("select not exists (select from {})").format(table_name(table)))
+    return db.fetchone() == (True,)
 
 
 def _last_id(db: Cursor, table: str) -> dict[str, int]:
@@ -372,6 +386,11 @@ def _prepare(db: Cursor) -> None:
         # It cannot know how few lead numbers have rivals, and would sort all of silver for them.
         "set local enable_mergejoin = off"
     )
+
+
+def _expect_few_leads(db: Cursor) -> None:
+    """Have those of which new days say something new looked up, instead of whole tables read for them."""
+    db.execute("set local random_page_cost = 1.1")
 
 
 def _piece_table(piece: int) -> str:

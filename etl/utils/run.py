@@ -105,6 +105,37 @@ class RunContext:
                     future.cancel()
 
 
+@contextmanager
+def begun_early(work: Callable[[Callable[[], Item]], Result]) -> Iterator[Callable[[Item], Result]]:
+    """A block beside which a transaction begins that needs what the block makes.
+
+    The work is handed a function that waits for it; the block, one that hands it over and waits for the work to end.
+    When the block raises, whoever waits for it is told that the run is ending, and rolls back.
+    """
+    needed: Future[Item] = Future()
+
+    def hand_over(item: Item) -> Result:
+        needed.set_result(item)
+        return begun.result()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="early") as thread:
+        begun = thread.submit(work, needed.result)
+        try:
+            yield hand_over
+        except AbortedError:
+            with cancelled_transactions():
+                _fail(needed)
+                wait([begun])
+            raise
+        finally:
+            _fail(needed)
+
+
+def _fail(needed: Future[Any]) -> None:
+    if not needed.done():
+        needed.set_exception(AbortedError("the run is ending"))
+
+
 @dataclass(frozen=True)
 class StepResult:
     """What a step did, in rows."""

@@ -1,13 +1,9 @@
--- Leads whose rows stayed as they are, from the snapshot of {day_before} to that of {last_day}: they were seen again.
+-- Leads of the snapshot of {day_before}, the latest that gold knows, were seen again in that of {last_day}. Of nearly all that is
+-- so; it is written before it is known of which it is not. collect_differences.sql has the rows of these come, merged afterwards.
 
 update gold.leads
 set last_seen = {last_day}
-where
-    last_seen = {day_before}
-    and not exists (
-        select from staging.touched_leads
-        where touched_leads.lead_uuid = leads.lead_uuid
-    );
+where last_seen = {day_before};
 
 update gold.lead_quality_current
 set
@@ -18,9 +14,4 @@ set
         where _partition_date = {last_day}
         limit 1
     )
-where
-    _partition_date = {day_before}
-    and not exists (
-        select from staging.touched_leads
-        where touched_leads.lead_uuid = lead_quality_current.lead_uuid
-    );
+where _partition_date = {day_before};

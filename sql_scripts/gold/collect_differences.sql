@@ -1,5 +1,5 @@
 -- What {table} and {wanted}, the rows that it shall hold, differ in; of the leads for which {scope}. Made aside, so that putting
--- it right is short.
+-- it right is short. Rows of which it is not so that {stays} are being written to meanwhile.
 
 drop table if exists {come}, {gone};
 
@@ -10,7 +10,7 @@ from {wanted}
 except
 select {columns}
 from {table}
-where {scope};
+where {scope} and {stays};
 
 -- Grain: one key of {table} that is no more.
 create table {gone} as

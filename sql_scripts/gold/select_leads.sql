@@ -1,10 +1,9 @@
--- What gold.leads shall hold, of the leads for which {scope}. Grain: one row per lead_uuid of the backend; NULLs for one that no
+-- What gold.leads shall hold, of the leads in {leads}. Grain: one row per lead_uuid of the backend; NULLs for one that no
 -- snapshot has. {current} has the row of its latest snapshot.
 
 with backend_leads as (
     select distinct lead_uuid
-    from silver.stg_leads_parquet
-    where {scope}
+    from {leads}
 ),
 
 first_days as (

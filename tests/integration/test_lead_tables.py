@@ -17,6 +17,7 @@ from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty
 from etl import step6_insert_into_gold_tables
 from etl.utils import lead_tables
 from etl.utils.run import RunReport
+from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]
@@ -431,30 +432,129 @@ def test_a_run_killed_after_the_spans_were_made_is_completed_by_the_next(
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
-@pytest.mark.parametrize("pieces_done", [1, 3])
-def test_a_run_killed_between_pieces_is_completed_by_the_next(
+@pytest.mark.parametrize("days_done", [0, 1])
+def test_a_run_killed_while_days_are_added_is_completed_by_the_next(
     loaded: dict[str, str],
     bucket: Bucket,
     run_pipeline: Run,
     warehouse: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
-    pieces_done: int,
+    days_done: int,
 ) -> None:
     del loaded
     before = {table: warehouse.fingerprint(table) for table in TABLES}
-    bucket.put_snapshot(6, random_day(random.Random("new")))
-    add_to_piece = lead_tables.add_to_piece
+    chance = random.Random("new")
+    for number in (6, 7):
+        bucket.put_snapshot(number, random_day(chance))
+    run_sql = lead_tables.run_sql
+    done: list[str] = []
 
-    def some_pieces(settings: Settings, run_id: str, source: Any, earlier: Any, piece: int) -> int:
-        return add_to_piece(settings, run_id, source, earlier, piece) if piece < pieces_done else raise_interrupt()
+    def some_days(db: Any, script: str, **names: Any) -> int:
+        if script == "gold/put_in_spans.sql":
+            if len(done) == days_done:
+                raise_interrupt()
+            done.append(script)
+        return run_sql(db, script, **names)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lead_tables, "add_to_piece", some_pieces)
+        patch.setattr(lead_tables, "run_sql", some_days)
         with pytest.raises(KeyboardInterrupt):
             run_pipeline()
     assert {table: warehouse.fingerprint(table) for table in TABLES} == before
     assert run_pipeline().error is None
     assert_tables_are_as_made_out_row_by_row(warehouse)
+
+
+def test_leads_that_a_new_day_has_not_keep_the_day_on_which_they_were_seen_last(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, made_anew: list[str]
+) -> None:
+    """They are carried on to the new day with all others, before it is known that it has not got them."""
+    bucket.put_leads([(uuid, f"p{uuid}", f"e{uuid}") for uuid in "abcd"])
+    rows = {uuid: {"LEADNUMBER": str(n), "email_hash": f"e{uuid}", "phone_hash": ""} for n, uuid in enumerate("abcd")}
+    both = {**rows["b"], "LEADNUMBER": "9", "phone_hash": "pb"}
+    for number, day in enumerate(["abc", "abc", "abc", "ac", "a", "ab", ""], start=1):
+        # of b there are two rows, and the better one goes first
+        twice = [both] if number <= 2 else []
+        bucket.put_snapshot(number, [*(rows[uuid] for uuid in day), *twice, {"LEADNUMBER": "100"}])
+        assert run_pipeline().error is None
+        assert_tables_are_as_made_out_row_by_row(warehouse)
+    assert len(made_anew) == 2, "the first two days; the others are added"
+    assert warehouse.rows("select lead_uuid, last_seen::text from gold.leads order by 1") == [
+        ("a", "2024-10-06"),
+        ("b", "2024-10-06"),
+        ("c", "2024-10-04"),
+        ("d", None),
+    ]
+
+
+def test_readers_go_on_while_leads_are_carried_on_and_see_nothing_of_it(
+    loaded: dict[str, str],
+    bucket: Bucket,
+    run_pipeline: Run,
+    warehouse: Warehouse,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    del loaded
+    before = {table: warehouse.fingerprint(table) for table in TABLES}
+    carry_leads_on = step6_insert_into_gold_tables.carry_leads_on
+    make_out = step6_insert_into_gold_tables.make_out
+    is_carried = threading.Event()
+    seen = []
+
+    def carry_and_tell(db: Any, work: Any) -> None:
+        carry_leads_on(db, work)
+        db.execute("select count(*) from gold.leads where last_seen = '2024-10-06'")
+        assert db.fetchone()[0] > 0
+        is_carried.set()
+
+    def read_and_make_out(*arguments: Any) -> None:
+        assert is_carried.wait(10)
+        connection = psycopg2.connect(**connection_arguments(settings), options="-c lock_timeout=100")
+        with connection, connection.cursor() as reader:
+            for table in TABLES:
+                reader.execute(f"select count(*) from {table}")
+        connection.close()
+        seen.append({table: warehouse.fingerprint(table) for table in TABLES})
+        make_out(*arguments)
+
+    monkeypatch.setattr(step6_insert_into_gold_tables, "carry_leads_on", carry_and_tell)
+    monkeypatch.setattr(step6_insert_into_gold_tables, "make_out", read_and_make_out)
+    bucket.put_snapshot(6, random_day(random.Random("new")))
+    assert run_pipeline().error is None
+    assert seen == [before]
+    assert_tables_are_as_made_out_row_by_row(warehouse)
+
+
+def test_a_fault_while_leads_are_carried_on_leaves_gold_as_it_was(
+    loaded: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del loaded
+    before = {table: warehouse.fingerprint(table) for table in TABLES}
+    bucket.put_snapshot(6, random_day(random.Random("new")))
+    with monkeypatch.context() as patch:
+        patch.setattr(step6_insert_into_gold_tables, "make_out", raise_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline()
+    assert {table: warehouse.fingerprint(table) for table in TABLES} == before
+    assert run_pipeline().error is None
+    assert_tables_are_as_made_out_row_by_row(warehouse)
+
+
+def test_a_warehouse_whose_transactions_see_only_what_was_there_when_they_began(
+    loaded: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, settings: Settings
+) -> None:
+    del loaded
+    isolation = f"alter database {settings.postgres_db} {{}} default_transaction_isolation"
+    warehouse.rows(isolation.format("set") + " = 'repeatable read'")
+    close_connections(settings)
+    try:
+        bucket.put_snapshot(6, random_day(random.Random("new")))
+        assert run_pipeline().error is None
+        assert_tables_are_as_made_out_row_by_row(warehouse)
+    finally:
+        warehouse.rows(isolation.format("reset"))
+        close_connections(settings)
 
 
 def raise_interrupt(*_: object) -> NoReturn:

@@ -20,9 +20,9 @@ from support import connection_arguments, empty_warehouse
 
 from etl.pipeline import STEPS
 from etl.utils.day_tables import table_columns
-from etl.utils.lead_tables import FULL_SCOPE, KEYS, OF_SPANS, PIECES
+from etl.utils.lead_tables import KEYS, OF_SPANS, PIECES
 from etl.utils.run import run_steps
-from etl.utils.state import GOLD_LEADS, LEAD_SPANS
+from etl.utils.state import GOLD_LEADS, LEAD_SPANS, SILVER_LEADS
 from etl.utils.transactions import run_sql, script_text, table_name
 from etl.utils.utils_connection import Settings
 
@@ -94,16 +94,17 @@ def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor)
     assert db.fetchall() == []
 
 
-@pytest.mark.parametrize("script", ["replace_spans", "select_lead_status_history"])
+@pytest.mark.parametrize("script", ["create_changed_spans", "take_out_spans", "select_lead_status_history"])
 def test_rows_without_a_lead_number_are_told_apart_by_their_hashes(db: Cursor, script: str) -> None:
     """By the number alone, each of them is compared with each: quadratic, should the CRM leave it empty."""
-    spans, changed, matched = (table_name(f"staging.{name}") for name in ("spans", "some_spans", "more_spans"))
+    days = {"day": sql.SQL("date '2024-10-01'"), "day_before": sql.SQL("date '2024-09-30'")}
     run_sql(db, "gold/create_spans.sql", pieces=sql.Literal(1))
     run_sql(db, "gold/create_touched_leads.sql")
-    db.execute(sql.SQL("create table {} (like {}); create table {} (like {})").format(changed, spans, matched, spans))
+    run_sql(db, "gold/create_changed_spans.sql", **days)
     db.execute("create table staging.day partition of silver.stg_csv_snapshots for values in ('2024-10-01')")
-    text = script_text(f"gold/{script}.sql", spans=spans, changed=changed, matched=matched).as_string(db)
-    statement = re.sub(r"--.*", "", text).split(";")[0]
+    text = script_text(f"gold/{script}.sql", spans=table_name("staging.spans"), **days).as_string(db)
+    _, query = re.split(r"^(?=with\b)", re.sub(r"--.*", "", text), maxsplit=1, flags=re.MULTILINE)
+    statement = query.split(";")[0]
     db.execute(f"set local enable_nestloop = off; set local enable_mergejoin = off; explain {statement}")
     conditions = [line for (line,) in db.fetchall() if "Hash Cond" in line and "COALESCE" in line]
     assert len(conditions) == 1
@@ -154,7 +155,7 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
         "spans": table_name(LEAD_SPANS),
         "current": table_name("staging.current"),
         "last_day": sql.SQL("{}::date").format(sql.Literal(max(days))),
-        "scope": FULL_SCOPE,
+        "leads": table_name(SILVER_LEADS),
     }
     run_sql(db, "gold/create_lead_lookups.sql")
     pieces = sql.Literal(len(PIECES))

@@ -1,8 +1,9 @@
--- Spans of {changed} rows make way in {spans} for what they are now, {matched}; the leads of both are touched.
+-- Spans of rows in staging.changed_spans make way; their leads are touched. A row that comes again begins with the first day
+-- that ever had it.
 
 with taken_out as (
-    delete from {spans} as spans
-    using {changed} as changed
+    delete from staging.spans
+    using staging.changed_spans as changed
     where
         -- What can be hashed, for the join; NULL equals NULL below.
         coalesce(spans.lead_number, 0) = coalesce(changed.lead_number, 0)
@@ -16,20 +17,25 @@ with taken_out as (
             changed.appt_date, changed.appt_time, changed.set, changed.demo, changed.dispo, changed.job_status,
             changed.location
         )
-    returning spans.lead_uuid
+    returning spans.lead_uuid, spans.first_day, changed.number
+),
+
+touched as (
+    insert into staging.touched_leads (lead_uuid)
+    select distinct lead_uuid
+    from taken_out
+    where lead_uuid is not null
+),
+
+first_days as (
+    select
+        number,
+        min(first_day) as first_day
+    from taken_out
+    group by number
 )
 
-insert into staging.touched_leads (lead_uuid)
-select lead_uuid
-from taken_out
-where lead_uuid is not null
-union
-select lead_uuid
-from {matched}
-where lead_uuid is not null;
-
-insert into {spans}
-select * -- noqa: AM04
-from {matched};
-
-drop table {changed}, {matched};
+update staging.changed_spans
+set first_day = first_days.first_day
+from first_days
+where changed_spans.number = first_days.number and first_days.first_day < changed_spans.first_day;
