@@ -132,7 +132,7 @@ def measure_loads(servers: Servers, settings: Settings, rounds: int) -> tuple[li
 
 
 def measure_rows(servers: Servers, settings: Settings) -> dict[str, tuple[int, int]]:
-    """Rows and bytes of each layer, indexes included."""
+    """Rows and bytes of each layer, indexes included; and of all there is, for each row of silver."""
     found = {}
     for table in LAYERS:
         rows, size = servers.rows(
@@ -141,7 +141,8 @@ def measure_rows(servers: Servers, settings: Settings) -> dict[str, tuple[int, i
             f"from pg_partition_tree('{table}')",
         )[0]
         found[table] = (int(rows), int(size))
-    return found
+    whole = servers.value(settings.postgres_db, "select pg_database_size(current_database())")
+    return found | {"all of the database": (found[LAYERS[1]][0], int(whole))}
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def report(results: Mapping[str, Any]) -> str:
         off = "given" if given else f"{foretold / point.seconds - 1:+.0%}"
         lines.append(f"| {point.workers} | {point.latency} s | {point.seconds:.2f} s | {foretold:.2f} s | {off} |")
     lines += ["", "| table | rows | bytes a row |", "|---|---:|---:|"]
-    lines += [f"| `{table}` | {count:,} | {size / count:,.0f} |" for table, (count, size) in rows.items()]
+    lines += [f"| {table} | {count:,} | {size / count:,.0f} |" for table, (count, size) in rows.items()]
     return "\n".join([*lines, "", *foretold_table(results, per_day)])
 
 
