@@ -2,7 +2,8 @@
 
 A day is three things, one after the other: S3 has to answer (nobody is busy), a core of the worker's host extracts and
 cleans, a core of PostgreSQL takes in what comes of it. A thread of a worker has one day in hand at a time, and takes
-the next one when it is done. `make bench-cluster` holds this against measured points.
+the next one when it is done. Where the scheduler shares the cores of the workers, as on one machine, it takes its part
+of them for each day, while the worker goes on. `make bench-cluster` holds this against measured points.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class Day:
     """Of a core of the worker's host."""
     postgres: float = 0.0
     """Of a core of PostgreSQL."""
+    scheduling: float = 0.0
+    """Of a core of the worker's host, where scheduler and driver are there, too."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,36 @@ class Hosts:
 
 def seconds_for(days: int, day: Day, hosts: Hosts) -> float:
     """How long so many days take: from the first request to the last commit."""
-    stages = (
-        (day.latency, None),
-        (day.extract_and_clean, [0.0] * hosts.worker_cores),
-        (day.postgres, [0.0] * hosts.postgres_cores),
-    )
+    worker_cores, postgres_cores = [0.0] * hosts.worker_cores, [0.0] * hosts.postgres_cores
     order = count()  # who comes first is served first
-    waiting = [(0.0, next(order), 0) for _ in range(min(hosts.workers, days))]
-    begun, now, end = len(waiting), 0.0, 0.0
+    waiting = [(0.0, next(order), "new day") for _ in range(min(hosts.workers, days))]
+    begun, end = len(waiting), 0.0
+
+    def then(moment: float, what: str) -> None:
+        heapq.heappush(waiting, (moment, next(order), what))
+
     while waiting:
-        now, _, stage = heapq.heappop(waiting)
-        if stage == len(stages):
+        now, _, what = heapq.heappop(waiting)
+        if what == "new day":
+            then(now + day.latency, "bytes are there")
+        elif what == "bytes are there":
+            cleaned = _occupy(worker_cores, now, day.extract_and_clean)
+            then(cleaned, "cleaned")
+            then(cleaned, "to be told")
+        elif what == "cleaned":
+            then(_occupy(postgres_cores, now, day.postgres), "done")
+        elif what == "to be told":
+            _occupy(worker_cores, now, day.scheduling)
+        else:
             end = max(end, now)
-            if begun == days:
-                continue
-            begun, stage = begun + 1, 0
-        takes, cores = stages[stage]
-        begins = now if cores is None else max(now, heapq.heappop(cores))
-        if cores is not None:
-            heapq.heappush(cores, begins + takes)
-        heapq.heappush(waiting, (begins + takes, next(order), stage + 1))
+            if begun < days:
+                begun += 1
+                then(now, "new day")
     return end
+
+
+def _occupy(cores: list[float], now: float, seconds: float) -> float:
+    """Take the core that is free first. Returns when it is done."""
+    done = max(now, heapq.heappop(cores)) + seconds
+    heapq.heappush(cores, done)
+    return done

@@ -19,6 +19,8 @@ from benchmarks.simulation import Day, Hosts, seconds_for
         (22, Day(9, 1), Hosts(22, 1), 9 + 22),
         (10, Day(0, 1, 2), Hosts(4, 4, 1), 1 + 10 * 2),  # PostgreSQL is what they wait for
         (10, Day(0, 1, 2), Hosts(10, 10, 10), 3),
+        (22, Day(0, 1, scheduling=0.5), Hosts(1, 2), 22),  # on the core that is idle
+        (22, Day(0, 1, scheduling=0.5), Hosts(1, 1), 22 + 21 * 0.5),
         (1, Day(0.5, 1, 2), Hosts(64, 64, 64), 3.5),
         (0, Day(1, 1, 1), Hosts(4, 4), 0),
     ],
