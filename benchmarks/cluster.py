@@ -140,8 +140,6 @@ def measure_stage(
     settings: Settings, files: Mapping[str, Sequence[SnapshotFile]], rounds: int
 ) -> tuple[list[Point], list[Point]]:
     """Medians by workers of Dask, and by threads of this process."""
-    from etl.utils.cluster import _TaskExecutor
-
     executors: list[tuple[str, int, Callable[[], Any]]] = [
         *(("dask", count, partial(dask_workers, settings, count)) for count in WORKERS),
         ("threads", 2, partial(ThreadPoolExecutor, 2)),
@@ -150,7 +148,7 @@ def measure_stage(
     for _ in range(rounds):  # interleaved, so that all see the same moods of the machine
         for kind, count, start in executors:
             with start() as started:
-                executor = _TaskExecutor(started) if kind == "dask" else started
+                executor = started.get_executor(pure=False) if kind == "dask" else started
                 measure_once(executor, settings, files[SCALE][: 2 * count], 0.0)  # imports, connections
                 for scale, latency in [(scale, latency) for scale, some in LATENCIES.items() for latency in some]:
                     measured = measure_once(executor, settings, files[scale], latency)

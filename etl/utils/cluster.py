@@ -22,16 +22,18 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
-from distributed import Client, Worker, WorkerPlugin
+from distributed import Client, Worker, WorkerPlugin, get_worker
 from distributed import Future as DaskFuture
+from distributed.client import ClosedClientError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from pydantic import SecretStr
 
-from etl.utils.errors import ClusterError, PipelineError, SettingsError
+from etl.utils.errors import ClusterError, LockHeldError, PipelineError, SettingsError
 from etl.utils.patience import patient
-from etl.utils.transactions import close_connections, end_transactions, transaction
+from etl.utils.transactions import allow_transactions, close_connections, end_transactions, transaction
 from etl.utils.utils_connection import PROJECT, Settings, describe_postgres, disown, entrust, settings_of_this_process
 
 log = logging.getLogger(__name__)
@@ -75,24 +77,26 @@ def dask_cluster(settings: Settings, run_id: str) -> Iterator[Cluster]:
     with _connected(settings) as client:
         _check_versions(client)
         _check_code(client)
+        _check_drivers(client, settings)
         try:
             _answer(client.register_plugin, _RunPlugin.of(settings), name=NAME)
             _answer(client.forward_logging, "etl")
             _check_warehouse(client, settings, run_id)
             check_connection_budget(settings, sum(_answer(client.nthreads).values()))
-            with _WorkerWatch(client) as watch:
-                yield Cluster(_TaskExecutor(client), partial(_explained_errors, watch, settings.dask_scheduler_address))
+            tasks = _TaskExecutor(client, describe_postgres(settings), run_id)
+            with _WorkerWatch(client, tasks, settings.dask_scheduler_address) as watch:
+                yield Cluster(tasks, partial(_explained_errors, watch))
         finally:
-            for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, NAME)):
-                if client.status == "running":  # else there is nobody to hear it
-                    with suppress(Exception):
+            with suppress(ClusterError):  # who does not answer has nothing in hand, or is waited for by the books
+                for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, NAME)):
+                    if client.status == "running":
                         _answer(end, of_what)
 
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[Client]:
     address = settings.dask_scheduler_address
-    for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio", "concurrent.futures"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told once, by us
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False, name=NAME)
@@ -130,10 +134,15 @@ def _answer(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
     try:
         return answer.result(SECONDS_TO_ANSWER)
     except TimeoutError:
-        raise ClusterError(
-            f"the scheduler, or one of its workers, does not answer within {SECONDS_TO_ANSWER:.0f} s",
-            hint="see its log, and end or restart it",
-        ) from None
+        fault = f"within {SECONDS_TO_ANSWER:.0f} s"
+    except PipelineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a worker that was lost, say: Dask has many words for it
+        fault = f"as it should: {_first_line(error)}"
+    raise ClusterError(
+        f"the scheduler, or one of its workers, does not answer {fault}",
+        hint="see their logs; where one was lost or started just now, run again",
+    )
 
 
 def _start_workers(address: str | None) -> str:
@@ -154,8 +163,10 @@ class _TaskExecutor(Executor):
     cancelled just when it ends stays unfinished for ever.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, warehouse: str, run_id: str) -> None:
         self._client = client
+        self._run = (digest_of_code(), warehouse, run_id)
+        self._outcomes: WeakSet[Future[Any]] = WeakSet()
 
     def submit(self, work: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         sealed = partial(work, *args, **kwargs)
@@ -163,31 +174,59 @@ class _TaskExecutor(Executor):
         task = self._client.submit(
             _unseal,
             pickle.dumps(sealed),
-            digest_of_code(),
+            *self._run,
             key=f"{sealed.func.__name__}-{uuid.uuid4()}",
             pure=False,
         )
         outcome: Future[Result] = Future()
-        outcome.add_done_callback(lambda outcome: task.cancel() if outcome.cancelled() else None)
+        self._outcomes.add(outcome)
+        outcome.add_done_callback(partial(_cancel_with, task))
         task.add_done_callback(partial(_pass_on, outcome))
         return outcome
 
+    def fail(self, fault: ClusterError) -> None:
+        """Have all that is waited for end with this."""
+        for outcome in list(self._outcomes):
+            with suppress(InvalidStateError):  # it has ended
+                outcome.set_exception(fault)
+
+
+def _cancel_with(task: DaskFuture[Any], outcome: Future[Any]) -> None:
+    if outcome.cancelled():
+        with suppress(Exception):  # a client that is closed has cancelled it already
+            task.cancel()
+
 
 def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
+    client = task.client
     with suppress(InvalidStateError):  # it was cancelled meanwhile
         try:
-            outcome.set_result(task.result())
-        except CancelledError:
-            outcome.cancel()
+            outcome.set_result(task.result(timeout=SECONDS_TO_ANSWER))
         except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
-            outcome.set_exception(error)
+            if isinstance(error, CancelledError) or client.status in ("closing", "closed"):
+                outcome.cancel()
+            else:
+                outcome.set_exception(error)
     task.release()
 
 
-def _unseal(sealed: bytes, digest: str) -> Any:
+def _unseal(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
+    """Carry out a task, on a worker. One that has joined since the run began is looked over first."""
+    me = f"worker {get_worker().address}"
     if digest != digest_of_code():
-        raise ClusterError("a worker that has joined has another version of the pipeline", hint=_UPDATE)
+        raise ClusterError(f"{me} has another version of the pipeline", hint=_UPDATE)
+    with _named(me):
+        _find_the_run(warehouse, run_id)
     return pickle.loads(sealed)()  # noqa: S301 - it comes from the driver, by way of a scheduler that could run anything
+
+
+@contextmanager
+def _named(worker: str) -> Iterator[None]:
+    """Have an error say which worker it is about."""
+    try:
+        yield
+    except PipelineError as fault:
+        raise type(fault)(f"{worker}: {fault.message}", hint=fault.hint, transient=fault.transient) from fault
 
 
 _UPDATE = "update it to the driver's, and start it anew"
@@ -232,20 +271,35 @@ def _check_code(client: Client) -> None:
     Raises:
         ClusterError: naming one that has not.
     """
-    try:
-        digests = {"the scheduler": _answer(client.run_on_scheduler, digest_of_code)}
-    except Exception as error:  # noqa: BLE001 - whatever it is, it has told
-        digests = {"the scheduler": error}
+    digests: dict[str, Any] = {"the scheduler": _answer(client.run_on_scheduler, digest_of_code)}
     workers = _answer(client.run, digest_of_code, on_error="return")
     digests |= {f"worker {address}": digest for address, digest in workers.items()}
     for who, digest in digests.items():
         if isinstance(digest, BaseException):
             raise ClusterError(
-                f"{who} cannot import the pipeline: {_first_line(digest)}",
-                hint="start it in the project's folder, where requirements.txt is installed",
+                f"{who} cannot be asked for its pipeline: {_first_line(digest)}",
+                hint="see its log; it has to be started in the project's folder, where requirements.txt is installed",
             ) from digest
         if digest != digest_of_code():
             raise ClusterError(f"{who} has another version of the pipeline", hint=_UPDATE)
+
+
+def _check_drivers(client: Client, settings: Settings) -> None:
+    """Hold that no other run is at work on these workers: when it ended, it would end the transactions of this one.
+
+    Raises:
+        LockHeldError: there is one.
+    """
+    others = [driver for driver in _answer(client.run_on_scheduler, _drivers) if driver != client.id]
+    if others:
+        raise LockHeldError(
+            f"another run is at work on the cluster of {settings.dask_scheduler_address}",
+            hint="wait for it to end, or give this warehouse a scheduler and workers of its own",
+        )
+
+
+def _drivers(dask_scheduler: Any) -> list[str]:
+    return [client for client in dask_scheduler.clients if NAME in client]
 
 
 def _check_warehouse(client: Client, settings: Settings, run_id: str) -> None:
@@ -256,14 +310,18 @@ def _check_warehouse(client: Client, settings: Settings, run_id: str) -> None:
     """
     seen = _answer(client.run, _find_the_run, describe_postgres(settings), run_id, on_error="return")
     for worker, fault in seen.items():
-        if isinstance(fault, PipelineError):
-            raise type(fault)(f"worker {worker}: {fault.message}", hint=fault.hint) from fault
-        if isinstance(fault, BaseException):
-            raise fault
+        with _named(f"worker {worker}"):
+            if isinstance(fault, PipelineError):
+                raise fault
+            if isinstance(fault, BaseException):
+                raise ClusterError(
+                    f"it cannot be asked for its warehouse: {_first_line(fault)}", hint="see its log, then run again"
+                ) from fault
 
 
+@cache
 def _find_the_run(warehouse: str, run_id: str) -> None:
-    """What a worker makes sure of."""
+    """What a worker makes sure of, once for a run: that it is in the books of its warehouse."""
     settings = settings_of_this_process(warehouse)
     with transaction(settings) as db:
         db.execute("select to_regclass('meta.pipeline_runs') is not null")
@@ -292,7 +350,7 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
         ClusterError: it has not; the message says how many threads there may be.
     """
     with transaction(settings) as db:
-        # Our own do not count: they are the driver's, or wait on workers to be used again.
+        # Of our own those count as free: they are the driver's, or wait on workers to be used again.
         db.execute(
             """
             with others as (
@@ -363,6 +421,7 @@ class _RunPlugin(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
         logging.getLogger("etl").setLevel(self.log_level)
+        allow_transactions()
         if self.entrusted:
             entrust(Settings(**self.entrusted))
 
@@ -382,12 +441,18 @@ def _revealed(value: Any) -> Any:
 
 
 class _WorkerWatch:
-    """Gives up waiting when there is no worker any more: Dask itself would wait for ever."""
+    """Gives up waiting when there is no worker any more, or no answer: Dask itself would wait for ever."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, tasks: _TaskExecutor, address: str | None) -> None:
         self._client = client
+        self._tasks = tasks
+        self._address = address
         self._ended = threading.Event()
-        self.is_deserted = False
+        self.fault = ClusterError(
+            f"the scheduler {address} was lost",
+            hint="start it and its workers again, then run again: nothing is half done",
+        )
+        """Why what is waited for was cancelled."""
 
     def __enter__(self) -> _WorkerWatch:
         threading.Thread(target=self._look, name="watch", daemon=True).start()
@@ -398,27 +463,25 @@ class _WorkerWatch:
 
     def _look(self) -> None:
         seen = time.monotonic()
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
-            with suppress(Exception):  # when the scheduler is gone, all work is cancelled already
-                if self._client.nthreads():
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS) and self._client.status != "closed":
+            fault = ClusterError(f"all workers of {self._address} are gone", hint=_start_workers(self._address))
+            try:
+                if _answer(self._client.nthreads):
                     seen = time.monotonic()
+            except ClusterError as error:
+                fault = error
             if time.monotonic() - seen > SECONDS_TO_WAIT_FOR_WORKERS:
-                self.is_deserted = True
-                self._client.close()  # cancels all that is waited for
+                self.fault = fault
+                self._tasks.fail(fault)
                 return
 
 
 @contextmanager
-def _explained_errors(watch: _WorkerWatch, address: str | None) -> Iterator[None]:
+def _explained_errors(watch: _WorkerWatch) -> Iterator[None]:
     try:
         yield
-    except (CancelledError, CommClosedError):
-        if watch.is_deserted:
-            raise ClusterError(f"all workers of {address} are gone", hint=_start_workers(address)) from None
-        raise ClusterError(
-            f"the scheduler {address} was lost",
-            hint="start it and its workers again, then run again: nothing is half done",
-        ) from None
+    except (CancelledError, CommClosedError, ClosedClientError):
+        raise watch.fault from None
     except KilledWorker as error:
         what = str(error.task).partition("-")[0]
         raise ClusterError(

@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2 import sql
 
 from etl.utils.errors import PostgresError
-from etl.utils.transactions import table_name
+from etl.utils.transactions import require_running, table_name
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -53,6 +53,7 @@ def lock_for_publishing(db: Cursor, *tables: str) -> None:
     deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_READERS
     waits = 0
     while True:
+        require_running()
         try:
             db.execute(lock)
         except psycopg2.errors.LockNotAvailable:

@@ -70,7 +70,8 @@ class RunContext:
     ) -> list[Result]:
         """Do the work for each day or file, in parallel as far as the executor goes.
 
-        A fault cancels what has not begun; what is in hand ends first, or, when the run is aborted, rolls back.
+        A fault cancels what has not begun; what is in hand ends first, or, when the run is aborted, rolls back. On a
+        cluster it rolls back in either case.
 
         Args:
             rows: how many rows a result stands for.

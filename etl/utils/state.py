@@ -240,8 +240,8 @@ def hold_the_run(db: Cursor, run_id: str, *, filling: str) -> None:
     """Keep another run from beginning until this transaction ends: it works on tables that a run has to itself.
 
     Args:
-        filling: the table that it fills. Who tries a second time, because a worker is believed dead, waits until the
-            first transaction has ended.
+        filling: the table that it fills. Who tries a second time, because a worker is believed dead, waits for the
+            first transaction to end: as long as for any lock.
 
     Raises:
         LockHeldError: the run has lost its lock, and another one has begun since.

@@ -71,7 +71,9 @@ class _Pool:
         return connect_postgres(self._settings)
 
     def give_back(self, connection: Connection) -> None:
-        """Keep a connection for later, unless it was lost."""
+        """Keep a connection for later, unless it was lost or the run is ending."""
+        if _closing.is_set():
+            connection.close()
         if not connection.closed:
             self._idle.append(connection)
 
@@ -199,25 +201,33 @@ def cancelled_transactions() -> Iterator[None]:
     """Cancel what this process's transactions are doing, so that they roll back at once; inside, none can begin."""
     _closing.set()
     try:
-        for db in list(_in_hand):
-            with suppress(psycopg2.Error):
-                db.connection.cancel()
+        _cancel_all()
         yield
     finally:
         _closing.clear()
+
+
+def _cancel_all() -> None:
+    for db in list(_in_hand):
+        with suppress(psycopg2.Error):
+            db.connection.cancel()
 
 
 SECONDS_TO_ROLL_BACK = 5.0
 
 
 def end_transactions() -> None:
-    """Have what this process's transactions are doing rolled back, and wait until it is."""
-    if not _in_hand:
-        return
-    with cancelled_transactions():
-        deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
-        while _in_hand and time.monotonic() < deadline:
-            time.sleep(0.01)
+    """Have what this process's transactions are doing rolled back; none begins until they are allowed again."""
+    _closing.set()
+    deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
+    while _in_hand and time.monotonic() < deadline:
+        _cancel_all()
+        time.sleep(0.05)
+
+
+def allow_transactions() -> None:
+    """Take back what `end_transactions` has done."""
+    _closing.clear()
 
 
 def table_name(qualified: str) -> sql.Identifier:

@@ -46,6 +46,9 @@ changed as (
             and coalesce(snapshot.phone_hash, '') = coalesce(latest.phone_hash, '')
             and coalesce(snapshot.city, '') = coalesce(latest.city, '')
             and coalesce(snapshot.zip, '') = coalesce(latest.zip, '')
+            and coalesce(snapshot.appt_date, 'epoch') = coalesce(latest.appt_date, 'epoch')
+            and coalesce(snapshot.dispo, '') = coalesce(latest.dispo, '')
+            and coalesce(snapshot.job_status, '') = coalesce(latest.job_status, '')
             and (
                 snapshot.lead_number, snapshot.email_hash, snapshot.phone_hash, snapshot.city, snapshot.state, snapshot.zip,
                 snapshot.appt_date, snapshot.appt_time, snapshot.set, snapshot.demo, snapshot.dispo, snapshot.job_status,

@@ -9,6 +9,11 @@ with taken_out as (
         coalesce(spans.lead_number, 0) = coalesce(changed.lead_number, 0)
         and coalesce(spans.email_hash, '') = coalesce(changed.email_hash, '')
         and coalesce(spans.phone_hash, '') = coalesce(changed.phone_hash, '')
+        and coalesce(spans.city, '') = coalesce(changed.city, '')
+        and coalesce(spans.zip, '') = coalesce(changed.zip, '')
+        and coalesce(spans.appt_date, 'epoch') = coalesce(changed.appt_date, 'epoch')
+        and coalesce(spans.dispo, '') = coalesce(changed.dispo, '')
+        and coalesce(spans.job_status, '') = coalesce(changed.job_status, '')
         and (
             spans.lead_number, spans.email_hash, spans.phone_hash, spans.city, spans.state, spans.zip, spans.appt_date,
             spans.appt_time, spans.set, spans.demo, spans.dispo, spans.job_status, spans.location

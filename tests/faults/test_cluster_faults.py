@@ -48,6 +48,7 @@ from etl.utils.state import (
     BRONZE_SNAPSHOTS,
     GOLD_APPOINTMENTS,
     GOLD_HISTORY,
+    LEAD_LOOKUPS,
     LEAD_SPANS,
     SILVER_LEADS,
     begin_run,
@@ -255,6 +256,67 @@ def test_the_scheduler_killed_in_mid_day(story: Story, settings: Settings, tmp_p
         assert_one_rerun_mends_everything(story, settings)
 
 
+def test_the_scheduler_killed_while_the_driver_works_alone(story: Story, settings: Settings, tmp_path: Path) -> None:
+    """Between two steps nothing is waited for: the loss is found out when the next day is handed over."""
+    with (
+        dask_cluster(tmp_path, settings) as cluster,
+        started(tmp_path, settings, "--scheduler", cluster.address) as process,
+    ):
+        with held_up(settings, LEAD_LOOKUPS) as let_go:
+            port_of_who_is_held_up(settings, process)
+            cluster.scheduler.kill()
+            time.sleep(cluster_room.SECONDS_TO_CONNECT + 2)  # so long it tries to connect anew
+            let_go()
+        _, said = process.communicate(timeout=90)
+        assert process.returncode == 1, said
+        assert_one_clear_error(said, f"the scheduler {cluster.address} was lost", "run again")
+        assert_gold_is_complete(story, settings)
+        assert_one_rerun_mends_everything(story, settings)
+
+
+def test_a_scheduler_that_does_not_answer_any_more_is_given_up(
+    story: Story, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"SECONDS_TO_WAIT_FOR_WORKERS": 2.0, "SECONDS_BETWEEN_LOOKS": 0.1}.items():
+        monkeypatch.setattr(cluster_room, name, seconds)
+    with dask_cluster(tmp_path, settings) as cluster:
+        reports: list[RunReport] = []
+        on_cluster = settings.model_copy(update={"dask_scheduler_address": cluster.address})
+        runner = threading.Thread(target=lambda: reports.append(run(on_cluster)))
+        with held_up(settings, cleaned_day_table(day(NEW_DAY))) as let_go:
+            runner.start()
+            while not Warehouse(settings).value("select count(*) from pg_locks where not granted"):
+                time.sleep(0.01)
+            monkeypatch.setattr(cluster_room, "SECONDS_TO_ANSWER", 1.0)
+            cluster.scheduler.send_signal(signal.SIGSTOP)
+            runner.join(5)
+            let_go()
+            runner.join(60)
+        cluster.scheduler.send_signal(signal.SIGCONT)
+    (report,) = reports
+    assert report.exit_code == 1
+    assert_clear(report.error, "step 3", "does not answer within 1 s")
+    assert_gold_is_complete(story, settings)
+    assert_one_rerun_mends_everything(story, settings)
+
+
+def test_a_worker_of_another_warehouse_that_joins_in_mid_run(story: Story, settings: Settings, tmp_path: Path) -> None:
+    with (
+        dask_cluster(tmp_path, settings, workers=1) as cluster,
+        started(tmp_path, settings, "--scheduler", cluster.address) as process,
+    ):
+        with held_up(settings, BRONZE_LEADS) as let_go:
+            port_of_who_is_held_up(settings, process)
+            cluster.start_worker(POSTGRES_DB="postgres")
+            cluster.wait_for_workers()
+            let_go()
+        _, said = process.communicate(timeout=90)
+    assert process.returncode == 1, said
+    assert_one_clear_error(said, "worker tcp://", "/postgres, where this run is not in the books", "POSTGRES_DB")
+    assert_gold_is_complete(story, settings)
+    assert_one_rerun_mends_everything(story, settings)
+
+
 @pytest.mark.parametrize("table", drawn("driver", 2, 15))
 def test_the_driver_killed_while_workers_go_on(
     story: Story, settings: Settings, workers: DaskCluster, tmp_path: Path, table: str
@@ -300,6 +362,8 @@ class DoneTwice(ThreadPoolExecutor):
     """Does each piece of work a second time, as Dask does when a worker has not told of the first."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self._thread_name_prefix == "early":  # that is the driver itself
+            return super().submit(work, *args, **kwargs)
         return super().submit(lambda: (work(*args, **kwargs), work(*args, **kwargs))[1])
 
 

@@ -15,10 +15,11 @@ import psycopg2
 import pytest
 from containers import compose, python_command
 from dask_cluster import DaskCluster, dask_cluster
+from distributed import Client
 from servers import free_port, new_certificate
 from support import PROJECT, Bucket, Warehouse, empty_warehouse, environment_of, run_python
 
-from etl.utils.cluster import CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER
+from etl.utils.cluster import CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER, NAME
 from etl.utils.sample_data import ensure_sample
 from etl.utils.utils_connection import Settings
 
@@ -284,7 +285,7 @@ def test_over_tls_workers_need_no_settings_of_their_own(
         tls |= {f"{role}__CERT": certificate, f"{role}__KEY": key}
     tls = {f"DASK_DISTRIBUTED__COMM__TLS__{name}": value for name, value in tls.items()}
     with dask_cluster(tmp_path, None, protocol="tls", **tls) as cluster:
-        done = run("--scheduler", cluster.address, **tls)
+        done = run("--scheduler", cluster.address, "--log-level", "debug", **tls, **PLANTED)
         assert done.returncode == 0, done.stderr + cluster.logs()
         told = done.stdout + done.stderr + cluster.logs()
     assert warehouse.value("select count(*) from gold.lead_quality_matching") > 80
@@ -352,6 +353,7 @@ def test_a_worker_without_the_pipeline(settings: Settings, tmp_path: Path, run: 
         cluster.start_worker(PYTHONPATH="")
         cluster.wait_for_workers()
         error = error_of(run("--scheduler", cluster.address))
+    assert "cannot be asked for its pipeline" in error
     assert "No module named 'etl'" in error
     assert "in the project's folder" in error
 
@@ -380,6 +382,18 @@ def test_a_worker_that_may_not_connect(settings: Settings, tmp_path: Path, run: 
         error = error_of(run("--scheduler", cluster.address))
     assert "worker tcp://127.0.0.1:" in error
     assert "password authentication failed" in error
+
+
+def test_a_cluster_on_which_another_run_is_at_work(
+    cluster: DaskCluster, bucket: Bucket, run: Run, warehouse: Warehouse
+) -> None:
+    put_files(bucket)
+    with Client(cluster.address, name=NAME, set_as_default=False):  # as a driver is known to the scheduler
+        turned_away = run("--scheduler", cluster.address)
+    assert turned_away.returncode == 3, turned_away.stderr
+    assert f"another run is at work on the cluster of {cluster.address}\n  → wait" in turned_away.stderr
+    assert run("--scheduler", cluster.address).returncode == 0
+    assert warehouse.value("select count(*) from meta.pipeline_runs where status = 'complete'") == 1
 
 
 def test_more_threads_than_postgres_has_connections(settings: Settings, tmp_path: Path, run: Run) -> None:

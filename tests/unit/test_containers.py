@@ -170,7 +170,8 @@ def test_workers_see_what_the_driver_sees_and_the_scheduler_no_settings(services
     for key in ("image", "env_file", "environment", "volumes", "build"):
         assert services["worker"][key] == services["python"][key]
     assert services["scheduler"]["image"] == services["python"]["image"]
-    assert services["scheduler"]["volumes"] == services["python"]["volumes"], "the same version of the pipeline"
+    same_version = ["./etl:/workspace/etl:ro", "./sql_scripts:/workspace/sql_scripts:ro"]
+    assert services["scheduler"]["volumes"] == same_version, "and not .env"
     assert not {"env_file", "environment", "ports"} & set(services["scheduler"])
     assert services["worker"]["deploy"] == {"replicas": 2}
 
