@@ -45,6 +45,8 @@ CONNECTIONS_OF_THE_DRIVER = 4
 
 SECONDS_TO_CONNECT = 5
 SECONDS_TO_ANSWER = 30.0
+SECONDS_TO_FETCH_A_RESULT = 150.0
+"""Where its worker has died since, Dask looks for that one for half a minute, and then has the work done again."""
 SECONDS_TO_WAIT_FOR_WORKERS = 60.0
 """For the first one to join, and for another one when all are lost: it takes a worker some seconds to start."""
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -201,10 +203,14 @@ def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
     client = task.client
     with suppress(InvalidStateError):  # it was cancelled meanwhile
         try:
-            outcome.set_result(task.result(timeout=SECONDS_TO_ANSWER))
+            outcome.set_result(task.result(timeout=SECONDS_TO_FETCH_A_RESULT))
         except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
             if isinstance(error, CancelledError) or client.status in ("closing", "closed"):
                 outcome.cancel()
+            elif isinstance(error, TimeoutError):
+                outcome.set_exception(
+                    ClusterError(f"{task.key} is done, and Dask does not tell with what result", hint="run again")
+                )
             else:
                 outcome.set_exception(error)
     task.release()

@@ -127,7 +127,9 @@ def database_with_version_a(story: Story, name: str) -> Iterator[Settings]:
     """A database of its own that holds version A, in front of a bucket that holds version B."""
     create_database(story.settings, name, template=story.template)
     settings = story.settings.model_copy(update={"postgres_db": name})
-    put_version_b(Bucket(settings))
+    bucket = Bucket(settings)
+    bucket.client.create_bucket(Bucket=bucket.name)  # whoever mocks AWS in this process empties the server as well
+    put_version_b(bucket)
     try:
         yield settings
     finally:
