@@ -240,32 +240,27 @@ def test_a_cluster_without_a_worker_left_is_waited_for_and_then_given_up(
 
 @pytest.mark.parametrize("table", drawn("scheduler", 2, 15))
 def test_the_scheduler_killed_in_mid_day(story: Story, settings: Settings, tmp_path: Path, table: str) -> None:
-    with (
-        dask_cluster(tmp_path, settings) as cluster,
-        started(tmp_path, settings, "--scheduler", cluster.address) as process,
-    ):
-        with held_up(settings, table) as let_go:
-            port_of_who_is_held_up(settings, process)
-            cluster.scheduler.kill()
-            time.sleep(dice(table).uniform(0, 0.5))
-            let_go()
-        _, said = process.communicate(timeout=90)
-        assert process.returncode == 1, said
-        assert_one_clear_error(said, f"the scheduler {cluster.address} was lost", "run again")
-        assert_gold_is_complete(story, settings)
-        assert_one_rerun_mends_everything(story, settings)
+    assert_the_loss_of_the_scheduler_is_told(story, settings, tmp_path, table, dice(table).uniform(0, 0.5))
 
 
 def test_the_scheduler_killed_while_the_driver_works_alone(story: Story, settings: Settings, tmp_path: Path) -> None:
     """Between two steps nothing is waited for: the loss is found out when the next day is handed over."""
+    seconds = cluster_room.SECONDS_TO_CONNECT + 2  # so long it tries to connect anew
+    assert_the_loss_of_the_scheduler_is_told(story, settings, tmp_path, LEAD_LOOKUPS, seconds)
+
+
+def assert_the_loss_of_the_scheduler_is_told(
+    story: Story, settings: Settings, folder: Path, table: str, seconds: float
+) -> None:
+    """It is killed while somebody is about to fill this table; he goes on after so many seconds."""
     with (
-        dask_cluster(tmp_path, settings) as cluster,
-        started(tmp_path, settings, "--scheduler", cluster.address) as process,
+        dask_cluster(folder, settings) as cluster,
+        started(folder, settings, "--scheduler", cluster.address) as process,
     ):
-        with held_up(settings, LEAD_LOOKUPS) as let_go:
+        with held_up(settings, table) as let_go:
             port_of_who_is_held_up(settings, process)
             cluster.scheduler.kill()
-            time.sleep(cluster_room.SECONDS_TO_CONNECT + 2)  # so long it tries to connect anew
+            time.sleep(seconds)
             let_go()
         _, said = process.communicate(timeout=90)
         assert process.returncode == 1, said

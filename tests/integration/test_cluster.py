@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -17,7 +17,7 @@ from containers import compose, python_command
 from dask_cluster import DaskCluster, dask_cluster
 from distributed import Client
 from servers import free_port, new_certificate
-from support import PROJECT, Bucket, Warehouse, empty_warehouse, environment_of, run_python
+from support import PROJECT, Bucket, Warehouse, connection_arguments, empty_warehouse, environment_of, run_python
 
 from etl.utils.cluster import CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER, NAME
 from etl.utils.sample_data import ensure_sample
@@ -135,13 +135,13 @@ def test_leads_that_are_refused_are_told_as_on_one_machine(cluster: DaskCluster,
 MEGABYTE = 1_000_000
 
 
-class CountingProxy:
-    """Passes on what it is sent, in both directions, and counts it."""
+class Proxy:
+    """Passes on what it is sent, in both directions, and keeps it."""
 
     def __init__(self, port: int) -> None:
-        self.bytes = 0
+        self.passed = bytearray()
         self._to = port
-        self._counting = threading.Lock()
+        self._keeping = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
@@ -160,8 +160,8 @@ class CountingProxy:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while piece := source.recv(1 << 16):
-                with self._counting:
-                    self.bytes += len(piece)
+                with self._keeping:
+                    self.passed += piece
                 target.sendall(piece)
             target.shutdown(socket.SHUT_WR)
 
@@ -178,7 +178,7 @@ def test_the_drivers_own_traffic_stays_under_a_megabyte(
     s3_port = int(str(settings.aws_endpoint_url_s3).rpartition(":")[2])
     ports = {"PostgreSQL": settings.postgres_port, "S3": s3_port, "scheduler": int(cluster.address.rpartition(":")[2])}
     with ExitStack() as stack:
-        proxies = {name: CountingProxy(port) for name, port in ports.items()}
+        proxies = {name: Proxy(port) for name, port in ports.items()}
         for proxy in proxies.values():
             stack.callback(proxy.close)
         done = run(
@@ -187,7 +187,7 @@ def test_the_drivers_own_traffic_stays_under_a_megabyte(
             DASK_SCHEDULER_ADDRESS=f"tcp://127.0.0.1:{proxies['scheduler'].port}",
         )
         assert done.returncode == 0, done.stderr
-        counted = {name: proxy.bytes for name, proxy in proxies.items()}
+        counted = {name: len(proxy.passed) for name, proxy in proxies.items()}
     record_property("bytes", counted)
     assert all(counted.values()), "all of it goes through the proxies"
     assert sum(counted.values()) < MEGABYTE, counted
@@ -246,32 +246,17 @@ def test_no_secret_goes_to_the_scheduler_or_into_a_log(
 ) -> None:
     put_files(bucket)
     bucket.put("SFTP/data_5.csv", b"not,the,columns\n1,2,3\n")
-    with dask_cluster(tmp_path, settings, **PLANTED) as cluster, spied_on(cluster) as (address, seen):
+    with dask_cluster(tmp_path, settings, **PLANTED) as cluster:
+        spy = Proxy(int(cluster.address.rpartition(":")[2]))
+        address = f"tcp://127.0.0.1:{spy.port}"
         done = run("--allow-partial", "--log-level", "debug", "--scheduler", address, **PLANTED)
+        spy.close()
         assert done.returncode == 2, done.stderr
         told = done.stdout + done.stderr + cluster.logs()
-    assert "stage_snapshot" in seen[0].decode(errors="replace"), "tasks have passed here"
+    assert b"stage_snapshot" in spy.passed, "tasks have passed here"
     for secret in secrets:
         assert secret not in told
-        assert secret.encode() not in seen[0]
-
-
-@contextmanager
-def spied_on(cluster: DaskCluster) -> Iterator[tuple[str, list[bytes]]]:
-    """An address of the scheduler, and all that the driver says and hears there."""
-
-    class Spy(CountingProxy):
-        def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-            with suppress(OSError):
-                while piece := source.recv(1 << 16):
-                    with self._counting:
-                        seen[0] += piece
-                    target.sendall(piece)
-
-    seen = [b""]
-    spy = Spy(int(cluster.address.rpartition(":")[2]))
-    yield f"tcp://127.0.0.1:{spy.port}", seen
-    spy.close()
+        assert secret.encode() not in spy.passed
 
 
 def test_over_tls_workers_need_no_settings_of_their_own(
@@ -323,63 +308,58 @@ def test_dask_that_is_not_installed(settings: Settings, tmp_path: Path) -> None:
     assert "pip install -r requirements-dask.txt" in done.stderr
 
 
-def test_a_worker_of_another_dask(settings: Settings, tmp_path: Path, run: Run) -> None:
+@pytest.fixture
+def error_with(settings: Settings, tmp_path: Path, run: Run) -> Callable[..., str]:
+    """The error of a run on a cluster in which a second worker was started with other arguments or variables."""
+
+    def error_with(*arguments: str, **environment: str) -> str:
+        with dask_cluster(tmp_path, settings, workers=1) as cluster:
+            cluster.start_worker(*arguments, **environment)
+            cluster.wait_for_workers()
+            return error_of(run("--scheduler", cluster.address))
+
+    return error_with
+
+
+def test_a_worker_of_another_dask(tmp_path: Path, error_with: Callable[..., str]) -> None:
     other = tmp_path / "other"
     metadata = other / "dask-2020.1.0.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: dask\nVersion: 2020.1.0\n")
-    with dask_cluster(tmp_path, settings, workers=1) as cluster:
-        cluster.start_worker(PYTHONPATH=f"{other}:{PROJECT}")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
+    error = error_with(PYTHONPATH=f"{other}:{PROJECT}")
     assert "has dask 2020.1.0, and not " in error
     assert "requirements-dask.txt" in error
 
 
-def test_a_worker_of_another_version_of_the_pipeline(settings: Settings, tmp_path: Path, run: Run) -> None:
+def test_a_worker_of_another_version_of_the_pipeline(tmp_path: Path, error_with: Callable[..., str]) -> None:
     other = tmp_path / "other"
     for part in ("etl", "sql_scripts"):
         shutil.copytree(PROJECT / part, other / part)
     with (other / "etl" / "step2_load_to_postgres.py").open("a") as file:
         file.write("# a line more\n")
-    with dask_cluster(tmp_path, settings, workers=1) as cluster:
-        cluster.start_worker(PYTHONPATH=str(other))
-        cluster.wait_for_workers()
-        assert "has another version of the pipeline" in error_of(run("--scheduler", cluster.address))
+    assert "has another version of the pipeline" in error_with(PYTHONPATH=str(other))
 
 
-def test_a_worker_without_the_pipeline(settings: Settings, tmp_path: Path, run: Run) -> None:
-    with dask_cluster(tmp_path, settings, workers=1) as cluster:
-        cluster.start_worker(PYTHONPATH="")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
+def test_a_worker_without_the_pipeline(error_with: Callable[..., str]) -> None:
+    error = error_with(PYTHONPATH="")
     assert "cannot be asked for its pipeline" in error
     assert "No module named 'etl'" in error
     assert "in the project's folder" in error
 
 
-def test_a_worker_without_settings(settings: Settings, tmp_path: Path, run: Run) -> None:
-    with dask_cluster(tmp_path, settings, workers=1) as cluster:
-        cluster.start_worker(POSTGRES_HOST="", S3_BUCKET_NAME="")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
+def test_a_worker_without_settings(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_HOST="", S3_BUCKET_NAME="")
     assert "worker tcp://127.0.0.1:" in error
     assert "settings are missing: POSTGRES_HOST, S3_BUCKET_NAME" in error
 
 
-def test_a_worker_of_another_warehouse(settings: Settings, tmp_path: Path, run: Run) -> None:
-    with dask_cluster(tmp_path, settings, workers=1) as cluster:
-        cluster.start_worker(POSTGRES_DB="postgres")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
+def test_a_worker_of_another_warehouse(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_DB="postgres")
     assert "/postgres, where this run is not in the books" in error
 
 
-def test_a_worker_that_may_not_connect(settings: Settings, tmp_path: Path, run: Run) -> None:
-    with dask_cluster(tmp_path, settings, workers=1) as cluster:
-        cluster.start_worker(POSTGRES_PASSWORD="wrong")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
+def test_a_worker_that_may_not_connect(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_PASSWORD="wrong")
     assert "worker tcp://127.0.0.1:" in error
     assert "password authentication failed" in error
 
@@ -420,25 +400,10 @@ def test_the_connections_of_others_are_not_to_be_had(
     )
     with ExitStack() as stack:
         for _ in range(allowed - needed + 1):
-            stack.enter_context(connection_of(settings))
+            other = psycopg2.connect(**connection_arguments(settings), application_name="somebody else")
+            stack.callback(other.close)
         assert f"has {needed - 1} for them" in error_of(run("--scheduler", cluster.address))
     assert run("--scheduler", cluster.address).returncode == 0
-
-
-@contextmanager
-def connection_of(settings: Settings) -> Iterator[None]:
-    connection = psycopg2.connect(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        user=settings.postgres_user,
-        password=settings.postgres_password.get_secret_value(),
-        dbname=settings.postgres_db,
-        application_name="somebody else",
-    )
-    try:
-        yield
-    finally:
-        connection.close()
 
 
 def test_workers_give_their_connections_back_when_the_run_ends(
