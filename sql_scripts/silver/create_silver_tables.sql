@@ -17,7 +17,8 @@ create table if not exists silver.stg_csv_snapshots (
     job_status varchar(100),
     location varchar(255),
     _extraction_date date,
-    _partition_date date
+    _partition_date date,
+    _row_hash bigint
 ) partition by list (_partition_date);
 
 comment on table silver.stg_csv_snapshots is
@@ -41,6 +42,8 @@ comment on column silver.stg_csv_snapshots.job_status is 'How far the job is tha
 comment on column silver.stg_csv_snapshots.location is 'City and state in one; NULL in early files.';
 comment on column silver.stg_csv_snapshots._extraction_date is 'Day on which the file was read from S3.';
 comment on column silver.stg_csv_snapshots._partition_date is 'Day of the snapshot.';
+comment on column silver.stg_csv_snapshots._row_hash is
+'Content hash of the row, without entry_date and the days: the same lead number and the same hash mean the same content.';
 
 -- Grain: one row per backend lead: the Source of Truth.
 create table if not exists silver.stg_leads_parquet (

@@ -57,6 +57,7 @@ SILVER_SNAPSHOTS = """
     location            character varying(255)
     _extraction_date    date
     _partition_date     date
+    _row_hash           bigint
 """
 
 SILVER_LEADS = """

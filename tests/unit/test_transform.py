@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+from etl.utils.columns import CONTENT_COLUMNS, ROW_HASH_VERSION, SILVER_NAMES
 from etl.utils.frames import TEXT
-from etl.utils.transform import MAX_LENGTH, NULL_WORDS, SILVER_NAMES, USPS_STATES, clean_csv, clean_parquet
+from etl.utils.transform import MAX_LENGTH, NULL_WORDS, USPS_STATES, clean_csv, clean_parquet, row_hash
 
 Cases = dict[str | None, str | None]
 """A value as it is written → what is meant by it."""
@@ -41,6 +42,8 @@ ORDINARY = {
     "_extraction_date": "2024-11-01",
     "_partition_date": "2024-10-06",
 }
+HASH_OF_ORDINARY = -3_742_562_056_342_586_272
+HASH_OF_NULLS = -2_658_414_188_429_102_942
 TEXT_COLUMNS = {
     "email_hash": "email_hash",
     "phone_hash": "phone_hash",
@@ -114,12 +117,34 @@ def test_an_ordinary_row_gets_silver_names_and_iso_texts() -> None:
         },
         dtype=TEXT,
     )
-    assert_frame_equal(clean_csv(bronze({})).rows, expected)
+    assert_frame_equal(clean_csv(bronze({})).rows, expected.assign(_row_hash=HASH_OF_ORDINARY))
+
+
+def test_row_hash_algorithm_is_unchanged() -> None:
+    """Hashes in a warehouse outlive a release: another algorithm needs another ROW_HASH_VERSION."""
+    assert ROW_HASH_VERSION == 1
+    assert clean_csv(bronze({}, dict.fromkeys(ORDINARY))).rows["_row_hash"].tolist() == [
+        HASH_OF_ORDINARY,
+        HASH_OF_NULLS,
+    ]
+
+
+@pytest.mark.parametrize("column", CONTENT_COLUMNS)
+def test_row_hash_tells_null_from_any_text_in_each_column(column: str) -> None:
+    rows = clean_csv(bronze({})).rows
+    values = [pd.NA, "", "None", "<NA>", "nan", "0"]
+    frames = [rows.assign(**{column: pd.Series([value], dtype=TEXT)}) for value in values]
+    assert len({int(row_hash(frame).iloc[0]) for frame in frames}) == len(values)
+
+
+def test_row_hash_ignores_entry_date_and_the_days() -> None:
+    others = {"ENTRYDATE": "2020-01-01", "_extraction_date": "2020-01-01", "_partition_date": "2020-01-01"}
+    assert clean_csv(bronze(others)).rows["_row_hash"].tolist() == [HASH_OF_ORDINARY]
 
 
 def test_a_row_without_any_value_stays_a_row_of_nulls() -> None:
-    clean = clean_csv(bronze(dict.fromkeys(ORDINARY)))
-    assert_frame_equal(clean.rows, pd.DataFrame(pd.NA, index=[0], columns=clean.rows.columns, dtype=TEXT))
+    rows = clean_csv(bronze(dict.fromkeys(ORDINARY))).rows.drop(columns="_row_hash")
+    assert_frame_equal(rows, pd.DataFrame(pd.NA, index=[0], columns=rows.columns, dtype=TEXT))
 
 
 def test_a_frame_without_rows_gives_frames_without_rows() -> None:
