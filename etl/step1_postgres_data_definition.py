@@ -12,6 +12,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
+from etl.utils.columns import CONTENT_COLUMNS
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
 from etl.utils.state import define
@@ -36,6 +37,7 @@ def run(context: RunContext) -> StepResult:
         run_sql(db, "schemas/create_schemas.sql")
         define(db, "bronze/create_bronze_tables.sql")
         define(db, "silver/create_silver_tables.sql")
+        define(db, "silver/create_row_versions.sql", columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS)))
         define(db, "meta/comment_on_meta_tables.sql")
         admit_bi_reader(db, context.settings)
     return StepResult()

@@ -1,43 +1,43 @@
-"""Step 6: silver → gold: match snapshot rows to backend leads, grade them, make out the tables of leads, publish.
+"""Step 6: silver → gold: match row versions to backend leads, grade them, build the tables of leads, publish.
 
-A day is matched when its silver rows or the leads are another load than gold was made from. Days are built aside, in
-parallel, and take their places together in one transaction: a reader sees the old gold or the new, never a mix.
-The tables of leads are put right in the same transaction (see etl/utils/lead_tables.py). What it can write to them
-before the days are there, it writes while they are built; it keeps readers out only at its end, for a moment.
+Row versions are advanced day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as its contents
+are matched. The tables of leads are built from the versions of affected leads. Everything is published together in one
+short transaction: a reader sees the old gold or the new, never a mix.
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
 from etl.utils.day import Day
-from etl.utils.day_tables import create_staged_day, lock_for_publishing, note_changes, publish_day
+from etl.utils.day_tables import create_staged_day, lock_for_publishing, publish_day
 from etl.utils.errors import CheckFailedError
-from etl.utils.lead_tables import KEYS, Work, carry_leads_on, make_out, put_right, work_to_do
 from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult, begun_early, silently
+from etl.utils.run import RunContext, StepResult
 from etl.utils.state import (
     GOLD_MATCHING,
-    LEAD_LOOKUPS,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
     TableLoad,
     current_loads,
+    forget_load,
     gold_day_table,
     hold_the_run,
     record_load,
     require_tables,
+    require_unmodified,
     staged_gold_day_table,
 )
-from etl.utils.transactions import count_rows, digest_of_scripts, run_sql, script_text, table_name, transaction
+from etl.utils.transactions import digest_of_scripts, run_sql, script_text, table_name, transaction
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
+from etl.warehouse import gold_models, row_versions
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -46,128 +46,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Loads = Mapping[str, TableLoad]
+DAY_MODEL = "gold/models/lead_quality_matching.sql"
 
-LOOKUPS = ("staging.lead_keys", "staging.lead_pairs")
-"""The tables in which the days look up their leads."""
-MADE_BY = "gold/create_lead_lookups.sql"
-DAYS_MADE_BY = ("gold/select_day.sql", "gold/insert_into_gold_tables.sql", MADE_BY)
-"""A day that was matched by an earlier version of these is matched again."""
-
-
-@dataclass(frozen=True)
-class DayMatch:
-    """A day of gold, built and not yet published."""
-
-    day: Day
-    rows: int
-    built_from: tuple[int, ...]
-    scenarios: Mapping[str, int]
-
-
-def run(context: RunContext) -> StepResult:
-    # --- which days gold has not, or has from another load ----------------------------------------
-    silver, leads, gold = read_books(context.settings)
-    if leads is None:
-        raise CheckFailedError(
-            f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
-        )
-    pending = [load for load in silver.values() if context.full_refresh or not _is_done(load, leads, gold)]
-
-    # --- match and publish ------------------------------------------------------------------------
-    work = work_to_do(context, silver, leads)
-    if pending or work:
-        make_lookups(context, leads)
-    match = partial(match_day, context.settings, context.run_id, leads)
-    publication = partial(publish, context.settings, context.run_id, work)
-    matched: Sequence[DayMatch] = ()
-    if pending or work:
-        with context.meanwhile(match, pending, rows=lambda day: day.rows) as days, begun_early(publication) as complete:
-            if work:
-                make_out(replace(context, progress=silently), work)  # the days' progress is shown
-            matched = days()
-            complete(matched)
-    _, _, published = read_books(context.settings)
-
-    # --- what came of it --------------------------------------------------------------------------
-    totals = {name: sum(load.facts[name] for load in published.values()) for name in _SCENARIOS}
-    return StepResult(
-        rows_in=sum(load.row_count for load in pending),
-        rows_out=sum(match.rows for match in matched),
-        facts={"days": {"published": len(matched)}, "matched": totals},
-    )
-
-
-@patient()
-def read_books(settings: Settings) -> tuple[Loads, TableLoad | None, Loads]:
-    """The days of silver, the leads, the days of gold."""
-    with transaction(settings) as db:
-        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, made_by=1)
-        require_tables(db, GOLD_MATCHING, made_by=5)
-        leads = current_loads(db, SILVER_LEADS, as_they_stand=True).get(SILVER_LEADS)
-        return current_loads(db, SILVER_SNAPSHOTS, as_they_stand=True), leads, current_loads(db, GOLD_MATCHING)
-
-
-def _is_done(silver: TableLoad, leads: TableLoad, gold: Mapping[str, TableLoad]) -> bool:
-    published = gold.get(gold_day_table(silver.day))
-    return (
-        published is not None
-        and published.built_from == (silver.load_id, leads.load_id)
-        and published.facts.get("definition") == digest_of_scripts(*DAYS_MADE_BY)
-    )
-
-
-@patient()
-def make_lookups(context: RunContext, leads: TableLoad) -> None:
-    """Make the tables in which the days look up their leads, unless they stand there from a run before."""
-    with transaction(context.settings) as db:
-        hold_the_run(db, context.run_id, filling=LEAD_LOOKUPS)
-        definition = digest_of_scripts(MADE_BY)
-        standing = current_loads(db, LEAD_LOOKUPS).values()
-        of_these_leads = [
-            load.table
-            for load in standing
-            if load.built_from == (leads.load_id,) and load.facts.get("definition") == definition
-        ]
-        if set(of_these_leads) == set(LOOKUPS) and not context.full_refresh:
-            return
-        db.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
-        run_sql(db, MADE_BY)
-        for lookup in LOOKUPS:
-            record_load(
-                db,
-                table=lookup,
-                parent=LEAD_LOOKUPS,
-                run_id=context.run_id,
-                row_count=count_rows(db, lookup),
-                built_from=[leads.load_id],
-                facts={"definition": definition},
-            )
-            note_changes(db, lookup)
-
-
-@patient()
-def match_day(settings: Settings, run_id: str, leads: TableLoad, silver: TableLoad) -> DayMatch:
-    """Build one day of gold aside, in one transaction."""
-    day = silver.day
-    staged = staged_gold_day_table(day)
-    with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=staged)
-        db.execute("set local work_mem = '256MB'")  # the lookups stay in memory, a million leads as well
-        create_staged_day(db, GOLD_MATCHING, staged, str(day))
-        rows = run_sql(
-            db,
-            "gold/insert_into_gold_tables.sql",
-            target=table_name(staged),
-            rows=script_text("gold/select_day.sql", partition_date=sql.Literal(day.date)),
-            more=sql.SQL(""),
-        )
-        scenarios = _count_scenarios(db, table_name(staged))
-    log.info("%s matched: %d rows", day, rows)
-    return DayMatch(day, rows, (silver.load_id, leads.load_id), scenarios)
-
-
-_SCENARIOS = {
+SCENARIOS = {
     "both": "email_match and phone_match",
     "email_only": "email_match and not phone_match",
     "phone_only": "phone_match and not email_match",
@@ -175,36 +56,123 @@ _SCENARIOS = {
 }
 
 
-def _count_scenarios(db: Cursor, table: sql.Identifier) -> dict[str, int]:
-    counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in _SCENARIOS.values())
-    db.execute(sql.SQL("select {} from {}").format(counts, table))
-    return dict(zip(_SCENARIOS, db.fetchone() or (), strict=True))
+@dataclass(frozen=True)
+class BuiltDay:
+    """A day of gold.lead_quality_matching, built in schema staging and not yet published."""
+
+    day: Day
+    rows: int
+    silver_load: int
+    scenarios: Mapping[str, int]
+
+
+def run(context: RunContext) -> StepResult:
+    settings, run_id = context.settings, context.run_id
+
+    # --- load inputs ------------------------------------------------------------------------------
+    silver, leads = read_inputs(settings)
+
+    # --- advance row versions; build each day as soon as its contents are matched -----------------
+    pending = prepare(settings, run_id, silver, leads, full_refresh=context.full_refresh)
+    advanced = row_versions.advance(settings, run_id, silver, leads)
+    built = context.for_each(
+        partial(build_day, settings, run_id),
+        (day for day in advanced if day.table in pending),
+        total=len(pending),
+        rows=lambda day: day.rows,
+    )
+
+    # --- build the tables of leads, publish -------------------------------------------------------
+    with_models = gold_models.are_outdated(settings)
+    if with_models:
+        gold_models.build_models(context)
+    publish(settings, run_id, silver, built, with_models=with_models)
+
+    # --- report -----------------------------------------------------------------------------------
+    return StepResult(
+        rows_in=sum(load.row_count for load in silver if load.table in pending),
+        rows_out=sum(day.rows for day in built),
+        facts={"days": {"published": len(built)}, "matched": count_matched(settings)},
+    )
+
+
+@patient()
+def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
+    """The days of silver, in order, and its leads.
+
+    Raises:
+        CheckFailedError: an earlier step has to run first.
+    """
+    with transaction(settings) as db:
+        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, made_by=1)
+        require_tables(db, GOLD_MATCHING, *(model.table for model in gold_models.MODELS), made_by=5)
+        require_unmodified(db, SILVER_SNAPSHOTS, SILVER_LEADS, repaired_by=3)
+        leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
+        if leads is None:
+            raise CheckFailedError(
+                f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
+            )
+        return list(current_loads(db, SILVER_SNAPSHOTS).values()), leads
+
+
+@patient()
+def prepare(
+    settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, *, full_refresh: bool
+) -> set[str]:
+    """Rewind row versions and compare leads, where that is needed. Returns the silver days whose gold is outdated."""
+    with transaction(settings) as db:
+        hold_the_run(db, run_id, filling=GOLD_MATCHING)
+        row_versions.prepare(db, run_id, silver, leads, restart=full_refresh)
+        gold_models.add_leads_of_damaged_tables(db)
+        gold = current_loads(db, GOLD_MATCHING)
+    return {day.table for day in silver if full_refresh or not is_up_to_date(gold.get(gold_day_table(day.day)), day)}
+
+
+def is_up_to_date(gold: TableLoad | None, silver: TableLoad) -> bool:
+    """Whether a day of gold was built from this load of silver, by this version of the code."""
+    return gold is not None and (gold.built_from, gold.code_version) == ((silver.load_id,), code_version())
+
+
+def code_version() -> str:
+    return digest_of_scripts(DAY_MODEL, gold_models.GRADING)
+
+
+@patient()
+def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
+    """Build one day of gold.lead_quality_matching in a staging table, in one transaction."""
+    day = silver.day
+    staging = staged_gold_day_table(day)
+    with transaction(settings) as db:
+        hold_the_run(db, run_id, filling=staging)
+        row_versions.set_for_bulk_work(db)
+        create_staged_day(db, GOLD_MATCHING, staging, str(day))
+        columns = gold_models.GOLD_COLUMN_LIST
+        model = script_text(DAY_MODEL, snapshot=table_name(silver.table), columns=columns)
+        rows = run_sql(db, gold_models.GRADING, target=table_name(staging), columns=columns, rows=model)
+        counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
+        db.execute(sql.SQL("select {} from {}").format(counts, table_name(staging)))
+        scenarios = dict(zip(SCENARIOS, db.fetchone() or (), strict=True))
+    log.info("%s matched: %d rows", day, rows)
+    return BuiltDay(day, rows, silver.load_id, scenarios)
 
 
 @patient()
 def publish(
-    settings: Settings, run_id: str, work: Work | None, made_out: Callable[[], Sequence[DayMatch]]
-) -> Sequence[DayMatch]:
-    """Put the days that were built aside in place of gold's, and the tables of leads right: all in one transaction.
-
-    Args:
-        made_out: waits for the days, and for what is made out aside of the tables of leads.
-    """
-    definition = digest_of_scripts(*DAYS_MADE_BY)
-    if not work or not work.before:
-        made_out()  # nothing can be written before: no transaction is kept open for it
+    settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
+) -> None:
+    """Publish what was built in schema staging, all of gold in one transaction."""
     with transaction(settings) as db:
-        db.execute("set transaction isolation level read committed")  # what is made out meanwhile shall be seen
         hold_the_run(db, run_id, filling=GOLD_MATCHING)
-        if work:
-            carry_leads_on(db, work)
-        matched = made_out()
-        if work:
-            put_right(db, run_id, work, with_days=bool(matched))
-        if matched:
-            # All of gold: who has read one of its tables shall find the others as they were then.
-            lock_for_publishing(db, GOLD_MATCHING, *KEYS)
-        for match in matched:
+        if with_models:
+            gold_models.merge_models(db, run_id, latest_day=str(silver[-1].day) if silver else None)
+        removed = _removed_days(db, silver)
+        if built or removed:
+            # All of gold: a reader of one of its tables finds the others in the same state.
+            lock_for_publishing(db, GOLD_MATCHING, *(model.table for model in gold_models.MODELS))
+        for table in removed:
+            db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
+            forget_load(db, table)
+        for match in built:
             table = gold_day_table(match.day)
             publish_day(db, GOLD_MATCHING, staged_gold_day_table(match.day), table, str(match.day))
             record_load(
@@ -214,11 +182,25 @@ def publish(
                 run_id=run_id,
                 row_count=match.rows,
                 day=match.day,
-                built_from=match.built_from,
-                facts={"definition": definition, **match.scenarios},
+                built_from=[match.silver_load],
+                code_version=code_version(),
+                facts=match.scenarios,
             )
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
-    return matched
+
+
+def _removed_days(db: Cursor, silver: Sequence[TableLoad]) -> list[str]:
+    """Days of gold that silver does not have any more."""
+    published = current_loads(db, GOLD_MATCHING, as_they_stand=True)
+    return sorted(published.keys() - {gold_day_table(load.day) for load in silver})
+
+
+@patient()
+def count_matched(settings: Settings) -> dict[str, int]:
+    """Rows of gold.lead_quality_matching by the way they match, from the ledger."""
+    with transaction(settings) as db:
+        loads = current_loads(db, GOLD_MATCHING).values()
+    return {scenario: sum(load.facts[scenario] for load in loads) for scenario in SCENARIOS}
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Warehouse:
     def staging_tables(self) -> list[str]:
         """What is on its way in staging, or left behind there."""
         tables = self.rows("select tablename from pg_tables where schemaname = 'staging' order by 1")
-        return [name for (name,) in tables if name not in KEPT_IN_STAGING]
+        return [name for (name,) in tables]
 
     def fingerprint(self, table: str) -> str:
         """Equal for equal rows, in whatever order they stand."""
@@ -115,8 +115,6 @@ CONTENT_TABLES = (
 
 GOLD_TABLES = tuple(table for table in CONTENT_TABLES if table.startswith("gold."))
 """They are old together or new together."""
-KEPT_IN_STAGING = ("lead_keys", "lead_pairs", "spans", "spans_0", "spans_1", "spans_2", "spans_3")
-"""What step 6 looks up leads in, and makes their tables from. It stays there from run to run."""
 
 
 class Bucket:

@@ -103,12 +103,19 @@ def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_
     try:
         db.execute(sql.SQL("savepoint taking_place; drop table if exists {published}").format(**names))
     except psycopg2.errors.DependentObjectsStillExist:
-        # By way of the parent: rows in a table that is no partition of it any more would be lost to its readers.
+        db.execute(sql.SQL("rollback to taking_place"))
         db.execute(
-            sql.SQL(
-                "rollback to taking_place; truncate {published}; "
-                "insert into {parent} select * from {staged}; drop table {staged}"
-            ).format(**names)
+            "select from pg_inherits where inhrelid = %s::regclass and inhparent = %s::regclass", (published, parent)
+        )
+        if not db.rowcount:
+            raise PostgresError(
+                f"{published} cannot be replaced: it is not a partition of {parent}, and other objects depend on it",
+                hint="drop what depends on it, or attach it again, then rerun",
+            ) from None
+        db.execute(
+            sql.SQL("truncate {published}; insert into {published} select * from {staged}; drop table {staged}").format(
+                **names
+            )
         )
         return
     db.execute(

@@ -66,26 +66,28 @@ class RunContext:
     """Has faults of the executor itself told as errors of the run."""
 
     def for_each(
-        self, work: Callable[[Item], Result], items: Sequence[Item], *, rows: Callable[[Result], int]
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        rows: Callable[[Result], int],
+        total: int | None = None,
     ) -> list[Result]:
         """Do the work for each day or file, in parallel as far as the executor goes.
 
-        A fault cancels what has not begun; what is in hand ends first, or, when the run is aborted, rolls back. On a
+        An error cancels what has not begun; what is running ends first, or, when the run is aborted, rolls back. On a
         cluster it rolls back in either case.
 
         Args:
+            items: may be lazy: the work for an item begins while the next one is still being computed.
             rows: how many rows a result stands for.
+            total: the number of items, where `items` has no length.
         """
-        with self.meanwhile(work, items, rows=rows) as results:
-            return results()
-
-    @contextmanager
-    def meanwhile(
-        self, work: Callable[[Item], Result], items: Sequence[Item], *, rows: Callable[[Result], int]
-    ) -> Iterator[Callable[[], list[Result]]]:
-        """A block beside which the work is done, as by `for_each`; what it is handed waits for the results."""
         futures: list[Future[Result]] = []
-        with self.progress(len(items)) as advance, self.explained_errors():
+        if total is None:
+            items = list(items)
+            total = len(items)
+        with self.progress(total) as advance, self.explained_errors():
 
             def tell(future: Future[Result]) -> None:
                 if not future.cancelled() and not future.exception():
@@ -95,7 +97,7 @@ class RunContext:
                 for item in items:
                     futures.append(self.executor.submit(work, item))
                     futures[-1].add_done_callback(tell)
-                yield lambda: [future.result() for future in futures]
+                return [future.result() for future in futures]
             except AbortedError:
                 in_hand = [future for future in futures if not future.cancel()]
                 with cancelled_transactions():
@@ -104,37 +106,6 @@ class RunContext:
             finally:
                 for future in futures:
                     future.cancel()
-
-
-@contextmanager
-def begun_early(work: Callable[[Callable[[], Item]], Result]) -> Iterator[Callable[[Item], Result]]:
-    """A block beside which a transaction begins that needs what the block makes.
-
-    The work is handed a function that waits for it; the block, one that hands it over and waits for the work to end.
-    When the block raises, whoever waits for it is told that the run is ending, and rolls back.
-    """
-    needed: Future[Item] = Future()
-
-    def hand_over(item: Item) -> Result:
-        needed.set_result(item)
-        return begun.result()
-
-    with ThreadPoolExecutor(1, thread_name_prefix="early") as thread:
-        begun = thread.submit(work, needed.result)
-        try:
-            yield hand_over
-        except AbortedError:
-            with cancelled_transactions():
-                _fail(needed)
-                wait([begun])
-            raise
-        finally:
-            _fail(needed)
-
-
-def _fail(needed: Future[Any]) -> None:
-    if not needed.done():
-        needed.set_exception(AbortedError("the run is ending"))
 
 
 @dataclass(frozen=True)

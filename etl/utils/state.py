@@ -36,10 +36,8 @@ GOLD_APPOINTMENTS = "gold.appointments"
 GOLD_HISTORY = "gold.lead_status_history"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Stands for the cleaned days that wait to be published."""
-LEAD_LOOKUPS = "staging.leads"
-"""Stands for the tables in which step 6 looks up leads."""
-LEAD_SPANS = "staging.spans"
-"""What step 6 makes the tables of leads from."""
+ROW_VERSIONS = "silver.row_versions"
+VERSION_MATCHES = "silver.version_matches"
 LAYERS = (
     BRONZE_SNAPSHOTS,
     BRONZE_LEADS,
@@ -121,6 +119,26 @@ def require_tables(db: Cursor, *tables: str, made_by: int) -> None:
         raise CheckFailedError(
             f"{', '.join(missing)}: not there yet",
             hint=f"step {made_by} makes it: python main.py --from-step {made_by}",
+        )
+
+
+def require_unmodified(db: Cursor, *parents: str, repaired_by: int) -> None:
+    """Raise when a table of these was dropped or changed outside the pipeline.
+
+    Raises:
+        CheckFailedError: naming the tables, and the step that loads them again.
+    """
+    db.execute(
+        "select table_name from meta.table_loads where parent_table = any(%s) "
+        "and (changed or to_regclass(table_name) is distinct from table_oid) order by 1",
+        (list(parents),),
+    )
+    modified = [name for (name,) in db.fetchall()]
+    if modified:
+        raise CheckFailedError(
+            f"{', '.join(modified[:5])}{' …' * (len(modified) > 5)}: modified or dropped outside the pipeline",
+            hint=f"step {repaired_by} loads it again: python main.py --from-step {repaired_by}. "
+            "To remove a day for good, delete its rows from meta.table_loads, too",
         )
 
 
@@ -264,8 +282,8 @@ def _lock_lost(run_id: str) -> LockHeldError:
 
 
 _OURS_IN_STAGING = (
-    "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+|lead_(keys|pairs)"
-    "|(wanted|come|gone)_(leads|lead_quality_current|appointments|lead_status_history)|touched_(leads|spans))$"
+    "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+"
+    "|leads|lead_quality_current|appointments|lead_status_history|affected_versions)$"
 )
 
 

@@ -180,7 +180,16 @@ LEADS_ARE_THE_BACKENDS = Check(
         not (more.changed or fewer.changed)
         and more.row_count > fewer.row_count
         -- leads that were cleaned again and wait for step 6
-        and (fewer.parent_table <> 'silver.stg_leads_parquet' or fewer.load_id = any(more.built_from))
+        and (
+            fewer.parent_table <> 'silver.stg_leads_parquet'
+            or exists (
+                select from meta.table_loads as matches
+                where
+                    matches.table_name = 'silver.version_matches'
+                    and fewer.load_id = any(matches.built_from)
+                    and matches.load_id = any(more.built_from)
+            )
+        )
     """,
     hint="run again with --full-refresh",
 )
@@ -193,7 +202,9 @@ GOLD_IS_UP_TO_DATE = Check(
     from meta.table_loads as bronze
     left join meta.table_loads as silver on silver.built_from = array[bronze.load_id]
     left join meta.table_loads as gold
-        on silver.load_id = any(gold.built_from) and gold.parent_table = 'gold.lead_quality_matching'
+        on
+            silver.load_id = any(gold.built_from)
+            and gold.parent_table in ('gold.lead_quality_matching', 'silver.version_matches')
     where bronze.parent_table in ('bronze.csv_snapshots', 'bronze.leads_parquet') and gold.table_name is null
     order by bronze.file_number
     """,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,13 @@ from psycopg2 import sql
 from support import connection_arguments, empty_warehouse
 
 from etl.pipeline import STEPS
+from etl.step6_insert_into_gold_tables import DAY_MODEL
 from etl.utils.day_tables import table_columns
-from etl.utils.lead_tables import KEYS, OF_SPANS, PIECES
 from etl.utils.run import run_steps
-from etl.utils.state import GOLD_LEADS, LEAD_SPANS, SILVER_LEADS
+from etl.utils.state import GOLD_LEADS
 from etl.utils.transactions import run_sql, script_text, table_name
 from etl.utils.utils_connection import Settings
+from etl.warehouse import gold_models, row_versions
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -66,7 +67,7 @@ def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
     target = f"gold.{folder.name}"
     if target == MATCHING:
         match(db, days)
-    if target in KEYS:
+    if target in [model.table for model in gold_models.MODELS]:
         fill_tables_of_leads(db, days)
     columns, expected = read(folder / "expected.csv")
     assert rows_of(db, target, columns) == sorted(expected)
@@ -94,24 +95,6 @@ def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor)
     assert db.fetchall() == []
 
 
-@pytest.mark.parametrize("script", ["create_changed_spans", "take_out_spans", "select_lead_status_history"])
-def test_rows_without_a_lead_number_are_told_apart_by_their_hashes(db: Cursor, script: str) -> None:
-    """By the number alone, each of them is compared with each: quadratic, should the CRM leave it empty."""
-    days = {"day": sql.SQL("date '2024-10-01'"), "day_before": sql.SQL("date '2024-09-30'")}
-    run_sql(db, "gold/create_spans.sql", pieces=sql.Literal(1))
-    run_sql(db, "gold/create_touched_leads.sql")
-    run_sql(db, "gold/create_changed_spans.sql", **days)
-    db.execute("create table staging.day partition of silver.stg_csv_snapshots for values in ('2024-10-01')")
-    text = script_text(f"gold/{script}.sql", spans=table_name("staging.spans"), **days).as_string(db)
-    _, query = re.split(r"^(?=with\b)", re.sub(r"--.*", "", text), maxsplit=1, flags=re.MULTILINE)
-    statement = query.split(";")[0]
-    db.execute(f"set local enable_nestloop = off; set local enable_mergejoin = off; explain {statement}")
-    conditions = [line for (line,) in db.fetchall() if "Hash Cond" in line and "COALESCE" in line]
-    assert len(conditions) == 1
-    for column in ("lead_number", "email_hash", "phone_hash"):
-        assert column in conditions[0]
-
-
 def put(db: Cursor, file: Path) -> set[str]:
     """COPY a file's rows into its table. Returns the days that they are of."""
     table = file.stem
@@ -135,44 +118,50 @@ def put(db: Cursor, file: Path) -> set[str]:
     return days
 
 
+def version(db: Cursor, days: set[str]) -> list[str]:
+    """What step 6 does before it builds anything. Returns the days' tables."""
+    db.execute(HASH_ROWS)
+    row_versions.compare_leads(db)
+    tables = [f"staging.given_stg_csv_snapshots_{number}" for number in range(len(days))]
+    for number, day in enumerate(sorted(days)):
+        row_versions.apply_day(db, tables[number], date.fromisoformat(day), number)
+    return tables
+
+
+HASH_ROWS = sql.SQL(
+    "update silver.stg_csv_snapshots set _row_hash = hashtextextended(jsonb_build_array({})::text, 0)"
+).format(row_versions.COLUMNS)
+
+
 def match(db: Cursor, days: set[str]) -> None:
     """What step 6 does with each day."""
-    run_sql(db, "gold/create_lead_lookups.sql")
-    for number, day in enumerate(sorted(days)):
-        gold_day = sql.Identifier("staging", f"matched_{number}")
+    for number, (day, snapshot) in enumerate(zip(sorted(days), version(db, days), strict=True)):
+        target = sql.Identifier("staging", f"matched_{number}")
         db.execute(
             sql.SQL("create table {} partition of {} for values in ({})").format(
-                gold_day, table_name(MATCHING), sql.Literal(day)
+                target, table_name(MATCHING), sql.Literal(day)
             )
         )
-        rows = script_text("gold/select_day.sql", partition_date=sql.Literal(day))
-        run_sql(db, "gold/insert_into_gold_tables.sql", target=gold_day, rows=rows, more=sql.SQL(""))
+        columns = gold_models.GOLD_COLUMN_LIST
+        rows = script_text(DAY_MODEL, snapshot=table_name(snapshot), columns=columns)
+        run_sql(db, gold_models.GRADING, target=target, columns=columns, rows=rows)
 
 
 def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
     """What step 6 does with the tables of leads, when they are empty."""
-    names = {
-        "spans": table_name(LEAD_SPANS),
-        "current": table_name("staging.current"),
-        "last_day": sql.SQL("{}::date").format(sql.Literal(max(days))),
-        "leads": table_name(SILVER_LEADS),
-    }
-    run_sql(db, "gold/create_lead_lookups.sql")
-    pieces = sql.Literal(len(PIECES))
-    run_sql(db, "gold/create_spans.sql", pieces=pieces)
-    for piece in PIECES:
-        of_piece = {"piece": sql.Literal(piece), "pieces": pieces}
-        rows = script_text("gold/select_spans.sql", **of_piece, last_day=names["last_day"])
-        target = table_name(f"{LEAD_SPANS}_{piece}")
-        run_sql(db, "gold/insert_into_gold_tables.sql", target=target, rows=rows, more=OF_SPANS)
-    current = script_text("gold/select_lead_quality_current.sql", **names)
-    db.execute(sql.SQL("create table {} as {}").format(names["current"], current))
-    for table in KEYS:
-        content = script_text(f"gold/select_{table.split('.')[1]}.sql", **names)
-        db.execute(sql.SQL("create table staging.filling as {}").format(content))
-        columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, "staging.filling")))
-        db.execute(sql.SQL("insert into {} ({}) table staging.filling").format(table_name(table), columns))
-        db.execute("drop table staging.filling")
+    version(db, days)
+    row_versions.add_all_leads(db)
+    gold_models.select_affected_versions(db)
+    for models in gold_models.BUILT_TOGETHER:
+        for model in models:
+            gold_models.build(db, model)
+    for model in gold_models.MODELS:
+        columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, model.staging)))
+        db.execute(
+            sql.SQL("insert into {0} ({1}) select {1} from {2}").format(
+                table_name(model.table), columns, table_name(model.staging)
+            )
+        )
 
 
 def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""The tables of leads: what the days of silver and the leads say, however and in whatever order they came."""
+"""The tables of leads in gold follow from the days of silver and the leads, in whatever order these came."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pytest
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
 from etl import step6_insert_into_gold_tables
-from etl.utils import lead_tables
 from etl.utils.run import RunReport
 from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse import gold_models, row_versions
 
 Run = Callable[..., RunReport]
 
@@ -86,7 +86,7 @@ MATCHED_SNAPSHOTS = r"""
         coalesce(lower(btrim(s.email_hash)) = leads.email, false) as email_match,
         coalesce(lower(btrim(s.phone_hash)) = leads.phone, false) as phone_match,
         lead_number, s.email_hash, s.phone_hash, city, state, zip, appt_date, appt_time, set, demo, dispo, job_status,
-        location
+        location, s._row_hash
     from silver.stg_csv_snapshots as s
     inner join leads on lower(btrim(s.email_hash)) = leads.email or lower(btrim(s.phone_hash)) = leads.phone
 """
@@ -110,12 +110,13 @@ class Matched(NamedTuple):
     dispo: str | None
     job_status: str | None
     location: str | None
+    row_hash: int
 
     @property
     def place(self) -> tuple[Any, ...]:
-        """The lower, the better: where it stands among rows of its lead and day."""
-        rest = [(value is None, value) if value is not None else (True,) for value in self[4:]]
-        return (not (self.email_match and self.phone_match), not self.email_match, *rest)
+        """The lower, the better: its rank among the rows of its lead and day."""
+        number = (self.lead_number is None, self.lead_number or 0)
+        return (not (self.email_match and self.phone_match), not self.email_match, number, self.row_hash)
 
     @property
     def status(self) -> tuple[Any, ...]:
@@ -123,7 +124,7 @@ class Matched(NamedTuple):
 
     @property
     def as_in_leads(self) -> tuple[Any, ...]:
-        return (*self[4:11], *self[12:])
+        return (*self[4:11], *self[12:-1])
 
 
 def assert_tables_are_as_made_out_row_by_row(warehouse: Warehouse) -> None:
@@ -214,22 +215,20 @@ def steady_days(chance: random.Random, count: int) -> list[list[dict[str, str]]]
 
 
 @pytest.fixture
-def made_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes whenever all is made out again instead of adding days."""
-    noted = []
-    make_spans = lead_tables.make_spans
+def restarts(warehouse: Warehouse) -> Callable[[], bool]:
+    """Whether row versions were built from nothing since the last call: that gives their table another file."""
+    seen = [None]
 
-    def noting(*arguments: Any) -> None:
-        noted.append("anew")
-        make_spans(*arguments)
+    def has_restarted() -> bool:
+        seen.append(warehouse.value("select pg_relation_filenode('silver.row_versions_open')"))
+        return seen[-1] != seen[-2]
 
-    monkeypatch.setattr(lead_tables, "make_spans", noting)
-    return noted
+    return has_restarted
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_days_that_come_one_by_one_leave_what_all_at_once_do(
-    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, seed: int, made_anew: list[str]
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, seed: int, restarts: Callable[[], bool]
 ) -> None:
     chance = random.Random(f"steady {seed}")
     days = dict(enumerate(steady_days(chance, 8), start=1))
@@ -237,8 +236,8 @@ def test_days_that_come_one_by_one_leave_what_all_at_once_do(
     for number, rows in days.items():
         bucket.put_snapshot(number, rows)
         assert run_pipeline().error is None
+        assert restarts() == (number == 1)
         assert_tables_are_as_made_out_row_by_row(warehouse)
-    assert len(made_anew) == 2, "the first two days; the others are added"
     contents, ids = warehouse.contents(), warehouse.rows(APPOINTMENT_IDS)
     assert run_pipeline(full_refresh=True).error is None
     assert warehouse.contents() == contents
@@ -251,7 +250,7 @@ def test_days_that_come_one_by_one_leave_what_all_at_once_do(
 
 
 def test_several_days_at_once_are_added_to_many(
-    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, made_anew: list[str]
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, restarts: Callable[[], bool]
 ) -> None:
     chance = random.Random("several")
     put_random_leads(bucket, chance)
@@ -259,7 +258,7 @@ def test_several_days_at_once_are_added_to_many(
         bucket.put_snapshot(number, rows)
         if number in (6, 9):
             assert run_pipeline().error is None
-    assert made_anew == ["anew"]
+            assert restarts() == (number == 6)
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
@@ -301,7 +300,7 @@ def test_other_leads_leave_what_a_full_rebuild_does(bucket: Bucket, run_pipeline
 # --- Ids of appointments ----------------------------------------------------------------------------------------------
 
 
-def test_an_appointment_taken_back_goes_and_its_id_is_not_given_again(
+def test_appointment_that_disappears_and_returns_keeps_its_id(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     def snapshot(*appointments: str) -> None:
@@ -322,6 +321,11 @@ def test_an_appointment_taken_back_goes_and_its_id_is_not_given_again(
     assert ids() == {"14 13": 2, "12 00": 4}
     assert run_pipeline(full_refresh=True).error is None
     assert ids() == {"14 13": 2, "12 00": 4}
+    snapshot("12/15/2022", "12/13/2022  1:00PM", "12/16/2022")
+    assert ids() == {"13 13": 1, "15 00": 3, "16 00": 5}
+    warehouse.rows("drop table gold.appointments")
+    assert run_pipeline().error is None
+    assert ids() == {"13 13": 1, "15 00": 3, "16 00": 5}
 
 
 def test_the_user_of_an_appointment_stays(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
@@ -360,15 +364,21 @@ HARM = [
     "drop table gold.leads cascade; truncate gold.lead_quality_current",
     "insert into gold.users (user_id) values (5); update gold.appointments set user_id = 5; "
     "drop table gold.users cascade",
-    "update gold.appointments set status = 'x'; drop table staging.spans_2",
-    "delete from staging.spans; update gold.leads set city = 'Elsewhere'",
-    "drop table staging.spans; update gold.leads set city = 'Elsewhere'",
-    # a warehouse of before there were these tables
-    "drop table gold.leads, gold.lead_quality_current, gold.appointments, gold.lead_status_history, gold.users "
-    "cascade; drop table staging.spans; "
-    "delete from meta.table_loads where parent_table in ('staging.spans', 'gold.leads', 'gold.lead_quality_current', "
-    "'gold.appointments', 'gold.lead_status_history')",
-    "update meta.table_loads set facts = '{}' where parent_table in ('gold.leads', 'staging.spans')",
+    "update gold.appointments set status = 'x'; drop table silver.row_versions_closed",
+    "delete from silver.row_versions; update gold.leads set city = 'Elsewhere'",
+    "update silver.row_versions_open set dispo = 'x'",
+    "drop table silver.row_versions",
+    "truncate silver.versioned_days",
+    "delete from silver.version_matches where email_match; delete from partitions.lead_quality_matching_02",
+    "drop table silver.matched_leads",
+    "drop schema silver cascade",
+    "drop schema staging cascade",
+    # another version of the code has built them
+    "update meta.table_loads set code_version = 'x' where parent_table = 'silver.row_versions'",
+    "update meta.table_loads set code_version = 'x' where parent_table = 'silver.version_matches'",
+    "update meta.table_loads set code_version = 'x' where parent_table = 'gold.lead_status_history'; "
+    "alter table gold.lead_status_history disable trigger all; delete from gold.lead_status_history; "
+    "alter table gold.lead_status_history enable trigger all",
 ]
 
 
@@ -417,58 +427,33 @@ def test_a_new_day_writes_what_it_changes_and_no_more(
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
-def test_a_run_killed_after_the_spans_were_made_is_completed_by_the_next(
-    loaded: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del loaded
-    before = {table: warehouse.fingerprint(table) for table in TABLES}
-    bucket.put_snapshot(6, random_day(random.Random("new")))
-    with monkeypatch.context() as patch:
-        patch.setattr(step6_insert_into_gold_tables, "publish", raise_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run_pipeline()
-    assert {table: warehouse.fingerprint(table) for table in TABLES} == before
-    assert run_pipeline().error is None
-    assert_tables_are_as_made_out_row_by_row(warehouse)
-
-
-@pytest.mark.parametrize("days_done", [0, 1])
-def test_a_run_killed_while_days_are_added_is_completed_by_the_next(
+@pytest.mark.parametrize("step", ["advance_day", "build_group", "publish"])
+def test_run_killed_in_step_6_is_completed_by_the_next(
     loaded: dict[str, str],
     bucket: Bucket,
     run_pipeline: Run,
     warehouse: Warehouse,
     monkeypatch: pytest.MonkeyPatch,
-    days_done: int,
+    step: str,
 ) -> None:
     del loaded
-    before = {table: warehouse.fingerprint(table) for table in TABLES}
-    chance = random.Random("new")
+    before = warehouse.gold()
     for number in (6, 7):
-        bucket.put_snapshot(number, random_day(chance))
-    run_sql = lead_tables.run_sql
-    done: list[str] = []
-
-    def some_days(db: Any, script: str, **names: Any) -> int:
-        if script == "gold/put_in_spans.sql":
-            if len(done) == days_done:
-                raise_interrupt()
-            done.append(script)
-        return run_sql(db, script, **names)
-
+        bucket.put_snapshot(number, random_day(random.Random(f"new {number}")))
+    module = step6_insert_into_gold_tables if step == "publish" else row_versions
+    module = gold_models if step == "build_group" else module
     with monkeypatch.context() as patch:
-        patch.setattr(lead_tables, "run_sql", some_days)
+        patch.setattr(module, step, raise_interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_pipeline()
-    assert {table: warehouse.fingerprint(table) for table in TABLES} == before
+    assert warehouse.gold() == before
     assert run_pipeline().error is None
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
 def test_leads_that_a_new_day_has_not_keep_the_day_on_which_they_were_seen_last(
-    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, made_anew: list[str]
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    """They are carried on to the new day with all others, before it is known that it has not got them."""
     bucket.put_leads([(uuid, f"p{uuid}", f"e{uuid}") for uuid in "abcd"])
     rows = {uuid: {"LEADNUMBER": str(n), "email_hash": f"e{uuid}", "phone_hash": ""} for n, uuid in enumerate("abcd")}
     both = {**rows["b"], "LEADNUMBER": "9", "phone_hash": "pb"}
@@ -478,67 +463,12 @@ def test_leads_that_a_new_day_has_not_keep_the_day_on_which_they_were_seen_last(
         bucket.put_snapshot(number, [*(rows[uuid] for uuid in day), *twice, {"LEADNUMBER": "100"}])
         assert run_pipeline().error is None
         assert_tables_are_as_made_out_row_by_row(warehouse)
-    assert len(made_anew) == 2, "the first two days; the others are added"
     assert warehouse.rows("select lead_uuid, last_seen::text from gold.leads order by 1") == [
         ("a", "2024-10-06"),
         ("b", "2024-10-06"),
         ("c", "2024-10-04"),
         ("d", None),
     ]
-
-
-def test_readers_go_on_while_leads_are_carried_on_and_see_nothing_of_it(
-    loaded: dict[str, str],
-    bucket: Bucket,
-    run_pipeline: Run,
-    warehouse: Warehouse,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    del loaded
-    before = {table: warehouse.fingerprint(table) for table in TABLES}
-    carry_leads_on = step6_insert_into_gold_tables.carry_leads_on
-    make_out = step6_insert_into_gold_tables.make_out
-    is_carried = threading.Event()
-    seen = []
-
-    def carry_and_tell(db: Any, work: Any) -> None:
-        carry_leads_on(db, work)
-        db.execute("select count(*) from gold.leads where last_seen = '2024-10-06'")
-        assert db.fetchone()[0] > 0
-        is_carried.set()
-
-    def read_and_make_out(*arguments: Any) -> None:
-        assert is_carried.wait(10)
-        connection = psycopg2.connect(**connection_arguments(settings), options="-c lock_timeout=100")
-        with connection, connection.cursor() as reader:
-            for table in TABLES:
-                reader.execute(f"select count(*) from {table}")
-        connection.close()
-        seen.append({table: warehouse.fingerprint(table) for table in TABLES})
-        make_out(*arguments)
-
-    monkeypatch.setattr(step6_insert_into_gold_tables, "carry_leads_on", carry_and_tell)
-    monkeypatch.setattr(step6_insert_into_gold_tables, "make_out", read_and_make_out)
-    bucket.put_snapshot(6, random_day(random.Random("new")))
-    assert run_pipeline().error is None
-    assert seen == [before]
-    assert_tables_are_as_made_out_row_by_row(warehouse)
-
-
-def test_a_fault_while_leads_are_carried_on_leaves_gold_as_it_was(
-    loaded: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del loaded
-    before = {table: warehouse.fingerprint(table) for table in TABLES}
-    bucket.put_snapshot(6, random_day(random.Random("new")))
-    with monkeypatch.context() as patch:
-        patch.setattr(step6_insert_into_gold_tables, "make_out", raise_interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run_pipeline()
-    assert {table: warehouse.fingerprint(table) for table in TABLES} == before
-    assert run_pipeline().error is None
-    assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
 def test_a_warehouse_whose_transactions_see_only_what_was_there_when_they_began(
@@ -557,7 +487,7 @@ def test_a_warehouse_whose_transactions_see_only_what_was_there_when_they_began(
         close_connections(settings)
 
 
-def raise_interrupt(*_: object) -> NoReturn:
+def raise_interrupt(*_: object, **__: object) -> NoReturn:
     raise KeyboardInterrupt
 
 

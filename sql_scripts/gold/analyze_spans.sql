@@ -1,3 +1,0 @@
--- Tells the planner what stands in the spans.
-
-analyze staging.spans;

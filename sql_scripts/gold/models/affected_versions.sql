@@ -1,0 +1,47 @@
+-- staging.affected_versions: what the tables of leads are built from.
+-- Grain: one row per affected lead, row version that matches it, and matching leads row.
+
+with affected_leads as (
+    select lead_uuid
+    from meta.affected_leads
+),
+
+matches as (
+    select
+        _row_hash,
+        lead_uuid,
+        email_match,
+        phone_match
+    from silver.version_matches
+),
+
+versions as (
+    select *
+    from silver.row_versions
+),
+
+-- The last snapshot of a version is the one before valid_to; of an open version, the latest of all.
+last_days as (
+    select
+        coalesce(lead(_partition_date) over (order by _partition_date), 'infinity') as valid_to,
+        _partition_date as last_seen,
+        _extraction_date
+    from silver.versioned_days
+)
+
+select
+    lead_uuid,
+    _row_hash,
+    {columns},
+    email_match,
+    phone_match,
+    -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
+    case when email_match and phone_match then 1 when email_match then 2 else 3 end as match_rank,
+    valid_from,
+    versions.valid_to,
+    last_seen,
+    _extraction_date
+from affected_leads
+inner join matches using (lead_uuid)
+inner join versions using (_row_hash)
+inner join last_days on last_days.valid_to = coalesce(versions.valid_to, 'infinity')

@@ -1,0 +1,36 @@
+-- gold.appointments, but for user_id, which no source knows yet.
+-- Grain: one row per affected lead and appointment moment that any snapshot has. unique_key: lead_uuid, appointment_date.
+
+with versions as (
+    select
+        *,
+        appt_date + coalesce(appt_time, '00:00') as appointment_date
+    from staging.affected_versions
+    where appt_date is not null
+),
+
+-- Registered by register_appointments.sql: an appointment keeps its id for ever.
+ids as (
+    select
+        appointment_id,
+        lead_uuid,
+        appointment_date
+    from meta.appointment_ids
+),
+
+latest as (
+    select distinct on (lead_uuid, appointment_date)
+        lead_uuid,
+        appointment_date,
+        dispo as status
+    from versions
+    order by lead_uuid asc, appointment_date asc, last_seen desc, match_rank asc, lead_number asc, _row_hash asc
+)
+
+select
+    appointment_id,
+    lead_uuid,
+    appointment_date,
+    status
+from latest
+inner join ids using (lead_uuid, appointment_date)

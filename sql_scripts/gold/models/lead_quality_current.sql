@@ -1,0 +1,17 @@
+-- gold.lead_quality_current, before insert_into_gold_tables.sql grades it.
+-- Grain: one row per affected lead that any snapshot has. unique_key: lead_uuid.
+
+with versions as (
+    select *
+    from staging.affected_versions
+)
+
+select distinct on (lead_uuid)
+    lead_uuid,
+    {columns},
+    email_match,
+    phone_match,
+    _extraction_date,
+    last_seen as _partition_date
+from versions
+order by lead_uuid asc, last_seen desc, match_rank asc, lead_number asc, _row_hash asc

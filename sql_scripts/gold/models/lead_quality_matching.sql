@@ -1,0 +1,27 @@
+-- A day of gold.lead_quality_matching, before insert_into_gold_tables.sql grades it. {snapshot} is the day's partition of
+-- silver.stg_csv_snapshots.
+-- Grain: one row per snapshot row and lead that it matches; one with NULL lead_uuid when it matches none.
+
+with snapshots as (
+    select *
+    from {snapshot}
+),
+
+matches as (
+    select
+        _row_hash,
+        lead_uuid,
+        email_match,
+        phone_match
+    from silver.version_matches
+)
+
+select
+    lead_uuid,
+    {columns},
+    email_match,
+    phone_match,
+    _extraction_date,
+    _partition_date
+from snapshots
+inner join matches using (_row_hash)

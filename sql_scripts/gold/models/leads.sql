@@ -1,0 +1,34 @@
+-- gold.leads. Grain: one row per affected lead of the backend; NULLs for one that no snapshot has. unique_key: lead_uuid.
+
+with affected_leads as (
+    select lead_uuid
+    from meta.affected_leads
+),
+
+backend_leads as (
+    select distinct lead_uuid
+    from silver.matched_leads
+),
+
+current_rows as (
+    select *
+    from staging.lead_quality_current
+),
+
+first_days as (
+    select
+        lead_uuid,
+        min(valid_from) as first_seen
+    from staging.affected_versions
+    group by lead_uuid
+)
+
+select
+    lead_uuid,
+    {columns},
+    first_seen,
+    _partition_date as last_seen
+from affected_leads
+inner join backend_leads using (lead_uuid)
+left join current_rows using (lead_uuid)
+left join first_days using (lead_uuid)

@@ -1,0 +1,22 @@
+-- Gives an id to each appointment of staging.affected_versions that has none. Ids follow the day on which an appointment was
+-- first seen, then its moment and lead: so days loaded one by one number them as a load of all days does.
+
+insert into meta.appointment_ids (appointment_id, lead_uuid, appointment_date)
+with appointments as (
+    select
+        lead_uuid,
+        appt_date + coalesce(appt_time, '00:00') as appointment_date,
+        min(valid_from) as first_seen
+    from staging.affected_versions
+    where appt_date is not null
+    group by lead_uuid, appointment_date
+)
+
+select
+    (select coalesce(max(appointment_id), 0) from meta.appointment_ids)
+    + row_number() over (order by first_seen, appointment_date, lead_uuid collate "C"), -- noqa: RF02
+    lead_uuid,
+    appointment_date
+from appointments
+left join meta.appointment_ids as known using (lead_uuid, appointment_date)
+where known.appointment_id is null;

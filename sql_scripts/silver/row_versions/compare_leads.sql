@@ -1,0 +1,106 @@
+-- Compares silver.stg_leads_parquet with silver.matched_leads, the leads that version_matches was built from, and takes back
+-- the matches of each content that carries a key of a lead that differs. They are left in new_contents, for
+-- match_contents.sql. Days of gold.lead_quality_matching that have such a content are stale: their ledger entries say so.
+
+-- Grain: one row per leads row that is new, gone or different (then both rows are here).
+create temporary table changed_leads on commit drop as
+with leads as (
+    select
+        lead_uuid,
+        silver.match_key(email_hash) as email_key,
+        silver.match_key(phone_hash) as phone_key
+    from silver.stg_leads_parquet
+),
+
+matched_leads as (
+    select
+        lead_uuid,
+        email_key,
+        phone_key
+    from silver.matched_leads
+),
+
+new_leads as (
+    select * from leads -- noqa: AM04
+    except
+    select * from matched_leads -- noqa: AM04
+),
+
+gone_leads as (
+    select * from matched_leads -- noqa: AM04
+    except
+    select * from leads -- noqa: AM04
+)
+
+select
+    *,
+    true as is_new
+from new_leads
+union all
+select
+    *,
+    false as is_new
+from gone_leads;
+
+delete from silver.matched_leads as matched
+using changed_leads as changed
+where
+    not changed.is_new
+    and matched.lead_uuid = changed.lead_uuid
+    and matched.email_key is not distinct from changed.email_key
+    and matched.phone_key is not distinct from changed.phone_key;
+
+insert into silver.matched_leads (lead_uuid, email_key, phone_key)
+select
+    lead_uuid,
+    email_key,
+    phone_key
+from changed_leads
+where is_new;
+
+analyze changed_leads, silver.matched_leads;
+
+create temporary table new_contents on commit drop as
+select distinct
+    _row_hash,
+    email_hash,
+    phone_hash
+from silver.row_versions
+where
+    silver.match_key(email_hash) in (select email_key from changed_leads)
+    or silver.match_key(phone_hash) in (select phone_key from changed_leads);
+
+analyze new_contents;
+
+create temporary table stale_ranges on commit drop as
+select distinct
+    version.valid_from,
+    version.valid_to
+from silver.row_versions as version
+inner join new_contents using (_row_hash);
+
+update meta.table_loads
+set built_from = array[]::bigint[]
+where
+    parent_table = 'gold.lead_quality_matching'
+    and exists (
+        select
+        from stale_ranges
+        where valid_from <= partition_date and (valid_to > partition_date or valid_to is null)
+    );
+
+with taken_back as (
+    delete from silver.version_matches as known
+    using new_contents
+    where known._row_hash = new_contents._row_hash
+    returning known.lead_uuid
+)
+
+insert into meta.affected_leads (lead_uuid)
+select lead_uuid
+from taken_back
+where lead_uuid is not null
+union
+select lead_uuid
+from changed_leads
+on conflict do nothing;

@@ -1,0 +1,59 @@
+-- Matches the contents in new_contents to leads, into silver.version_matches; the leads are affected.
+--
+-- The rows are those of: contents left join leads on e-mail key or phone key. That literal join is a nested loop over all
+-- leads; here it is two equi-joins.
+
+analyze new_contents;
+
+create temporary table new_matches on commit drop as
+with contents as (
+    select
+        _row_hash,
+        silver.match_key(email_hash) as email_key,
+        silver.match_key(phone_hash) as phone_key
+    from new_contents
+),
+
+matched as (
+    select
+        contents._row_hash,
+        leads.lead_uuid,
+        true as email_match,
+        coalesce(leads.phone_key = contents.phone_key, false) as phone_match
+    from contents
+    inner join silver.matched_leads as leads using (email_key)
+    union all
+    select
+        contents._row_hash,
+        leads.lead_uuid,
+        false as email_match,
+        true as phone_match
+    from contents
+    inner join silver.matched_leads as leads using (phone_key)
+    where leads.email_key is distinct from contents.email_key
+)
+
+select
+    contents._row_hash,
+    matched.lead_uuid,
+    coalesce(matched.email_match, false) as email_match,
+    coalesce(matched.phone_match, false) as phone_match
+from contents
+left join matched using (_row_hash);
+
+insert into silver.version_matches (_row_hash, lead_uuid, email_match, phone_match)
+select
+    _row_hash,
+    lead_uuid,
+    email_match,
+    phone_match
+from new_matches;
+
+insert into meta.affected_leads (lead_uuid)
+select distinct lead_uuid
+from new_matches
+where lead_uuid is not null
+on conflict do nothing;
+
+drop table new_contents, new_matches;
+analyze silver.version_matches (_row_hash, lead_uuid);
