@@ -18,8 +18,9 @@ from psycopg2 import sql
 from etl.utils.day import Day
 from etl.utils.day_tables import lock_for_publishing
 from etl.utils.errors import CheckFailedError, LockHeldError
+from etl.utils.migrations import migrate
 from etl.utils.source import SourceObject
-from etl.utils.transactions import run_sql, script_text
+from etl.utils.transactions import script_text
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -98,6 +99,8 @@ class TableLoad:
     facts: Mapping[str, Any] = field(default_factory=dict)
     changed: bool = False
     """By other hands, since it was loaded: the counts are not its own any more."""
+    code_version: str | None = None
+    """Digest of the code that built the table; None: built before versions were recorded."""
 
     @property
     def day(self) -> Day:
@@ -158,7 +161,7 @@ def current_loads(
         """
         select
             table_name, load_id, built_from, row_count, file_number, partition_date,
-            rejected_count, separator_count, facts, changed
+            rejected_count, separator_count, facts, changed, code_version
         from meta.table_loads
         where
             parent_table = %(parent)s
@@ -187,8 +190,21 @@ def current_loads(
             separator_count=separators,
             facts=facts,
             changed=changed,
+            code_version=code_version,
         )
-        for table, load_id, built_from, row_count, number, day, rejected, separators, facts, changed in db.fetchall()
+        for (
+            table,
+            load_id,
+            built_from,
+            row_count,
+            number,
+            day,
+            rejected,
+            separators,
+            facts,
+            changed,
+            code_version,
+        ) in db.fetchall()
     }
 
 
@@ -204,8 +220,12 @@ def record_load(
     rejected_count: int = 0,
     separator_count: int = 0,
     facts: Mapping[str, Any] | None = None,
+    code_version: str | None = None,
 ) -> None:
     """Write down that this transaction filled a table.
+
+    Args:
+        code_version: digest of the code that built the table.
 
     Raises:
         LockHeldError: the run has lost its lock, and another one has begun since: it must not write any more.
@@ -214,11 +234,12 @@ def record_load(
         """
         insert into meta.table_loads (
             table_name, parent_table, partition_date, file_number, load_id, built_from,
-            table_oid, row_count, rejected_count, separator_count, facts, run_id
+            table_oid, row_count, rejected_count, separator_count, facts, code_version, run_id
         )
         select
             %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s::bigint[],
-            %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(run_id)s
+            %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s,
+            %(code_version)s, %(run_id)s
         from meta.pipeline_runs
         where run_id = %(run_id)s and status = 'running'
         for share
@@ -234,6 +255,7 @@ def record_load(
             rejected_count = excluded.rejected_count,
             separator_count = excluded.separator_count,
             facts = excluded.facts,
+            code_version = excluded.code_version,
             run_id = excluded.run_id,
             loaded_at = clock_timestamp()
         """,
@@ -247,6 +269,7 @@ def record_load(
             "rejected": rejected_count,
             "separators": separator_count,
             "facts": json.dumps(facts or {}),
+            "code_version": code_version,
             "run_id": run_id,
         },
     )
@@ -433,11 +456,14 @@ def record_file(
 
 
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
-    """Open the books, made first where they are not there, and enter a run.
+    """Bring schema `meta` up to date, and enter a run.
 
     Only one run at a time holds the lock: another one that is still called running was killed.
+
+    Raises:
+        CheckFailedError: the warehouse was upgraded by a newer version (see `migrations.migrate`).
     """
-    run_sql(db, "meta/create_meta_tables.sql")
+    migrate(db)
     clear_staging(db)
     db.execute("delete from meta.commit_marks")
     db.execute(

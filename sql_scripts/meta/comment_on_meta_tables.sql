@@ -48,6 +48,8 @@ comment on column meta.table_loads.row_count is 'Rows that were loaded.';
 comment on column meta.table_loads.rejected_count is 'Rows that went to silver.rejected_rows instead.';
 comment on column meta.table_loads.separator_count is 'Separator rows that were dropped.';
 comment on column meta.table_loads.facts is 'What else is known: rows per match scenario, leads that were left out.';
+comment on column meta.table_loads.code_version is
+'Digest of the code that built the table. NULL: built before versions were recorded.';
 comment on column meta.table_loads.run_id is 'Run that loaded it.';
 comment on column meta.table_loads.loaded_at is 'When it was loaded.';
 
@@ -62,3 +64,9 @@ comment on column meta.definitions.script is 'Its name, and the first object tha
 comment on column meta.definitions.digest is 'SHA-256 of its text: another text is carried out again.';
 comment on column meta.definitions.state is
 'Digest of the tables and views that it made, as it left them: when one is gone or another, it is carried out again.';
+
+comment on table meta.migrations is
+'One row per migration of schema meta that was applied to this warehouse: the files of sql_scripts/meta/migrations/.';
+comment on column meta.migrations.number is 'Number of the migration: they are applied in this order.';
+comment on column meta.migrations.name is 'Name of the migration.';
+comment on column meta.migrations.applied_at is 'When it was applied.';

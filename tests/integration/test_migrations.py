@@ -1,0 +1,138 @@
+"""Migrations of schema meta are applied once, in order, all or none; a warehouse of a newer version is refused."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg2
+import pytest
+from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
+
+from etl.pipeline import STEPS
+from etl.utils import day_tables, migrations
+from etl.utils.migrations import known_migrations
+from etl.utils.run import RunReport, run_steps
+from etl.utils.utils_connection import Settings
+
+OLD_RUN = str(uuid.uuid4())
+OLD_META_TABLES = (migrations.MIGRATIONS / "0001_meta_tables.sql").read_text(encoding="utf-8")
+"""What the previous version executed at the beginning of each run."""
+
+
+@pytest.fixture(scope="module")
+def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        yield settings
+
+
+@pytest.fixture
+def warehouse(settings: Settings) -> Warehouse:
+    drop_schemas(settings)
+    return Warehouse(settings)
+
+
+@pytest.fixture
+def old_warehouse(warehouse: Warehouse) -> Warehouse:
+    """A warehouse that the previous version has filled: it has no meta.migrations."""
+    warehouse.rows(OLD_META_TABLES)
+    warehouse.rows(
+        "insert into meta.pipeline_runs (run_id, version, arguments, status) values (%s, '0.1.0', '{}', 'complete')",
+        OLD_RUN,
+    )
+    warehouse.rows(
+        "insert into meta.table_loads (table_name, parent_table, load_id, built_from, table_oid, row_count, run_id) "
+        "values ('silver.stg_leads_parquet', 'silver.stg_leads_parquet', 7, '{3}', 1, 5, %s)",
+        OLD_RUN,
+    )
+    return warehouse
+
+
+@pytest.fixture
+def begin(settings: Settings) -> Callable[[], RunReport]:
+    """A run that only creates schemas and tables."""
+    return lambda: run_steps(settings, STEPS[:1])
+
+
+def applied(warehouse: Warehouse) -> list[str]:
+    return [f"{number:04}_{name}" for number, name in warehouse.rows("select number, name from meta.migrations")]
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    assert [migration.number for migration in known_migrations()] == [*range(1, len(known_migrations()) + 1)]
+
+
+def test_fresh_warehouse_gets_all_migrations(warehouse: Warehouse, begin: Callable[[], RunReport]) -> None:
+    assert begin().error is None
+    assert applied(warehouse) == [str(migration) for migration in known_migrations()]
+    assert warehouse.rows("select code_version from meta.table_loads") == []
+
+
+def test_warehouse_of_the_previous_version_keeps_its_rows(
+    old_warehouse: Warehouse, begin: Callable[[], RunReport]
+) -> None:
+    assert begin().error is None
+    assert applied(old_warehouse) == [str(migration) for migration in known_migrations()]
+    ledger = old_warehouse.rows("select table_name, load_id, built_from, code_version from meta.table_loads")
+    assert ledger == [("silver.stg_leads_parquet", 7, [3], None)]
+    runs = old_warehouse.rows("select run_id::text, status from meta.pipeline_runs order by started_at")
+    assert runs[0] == (OLD_RUN, "complete")
+    assert len(runs) == 2
+
+
+def test_second_run_applies_nothing(warehouse: Warehouse, begin: Callable[[], RunReport]) -> None:
+    assert begin().error is None
+    catalog = (
+        "select relname, xmin::text from pg_class where relnamespace = 'meta'::regnamespace "
+        "union all select name, applied_at::text from meta.migrations order by 1"
+    )
+    before = warehouse.rows(catalog)
+    assert begin().error is None
+    assert warehouse.rows(catalog) == before
+
+
+def test_killed_migration_leaves_nothing_and_the_next_run_applies_all(
+    old_warehouse: Warehouse, begin: Callable[[], RunReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(_message: str, migration: object) -> None:
+        if migration == known_migrations()[-1]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations.log, "info", kill)
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    assert old_warehouse.value("select to_regclass('meta.migrations')") is None
+    columns = old_warehouse.rows(
+        "select column_name from information_schema.columns where table_schema = 'meta' and table_name = 'table_loads'"
+    )
+    assert ("code_version",) not in columns
+    assert begin().error is None
+    assert applied(old_warehouse) == [str(migration) for migration in known_migrations()]
+
+
+def test_warehouse_of_a_newer_version_is_refused_and_left_alone(
+    warehouse: Warehouse, begin: Callable[[], RunReport]
+) -> None:
+    assert begin().error is None
+    warehouse.rows("insert into meta.migrations (number, name) values (9999, 'of_the_future')")
+    report = begin()
+    assert report.exit_code == 1
+    assert report.error is not None
+    assert "upgraded by a newer version" in str(report.error)
+    assert "9999_of_the_future" in str(report.error)
+    assert "run that version" in str(report.error)
+    assert warehouse.value("select count(*) from meta.pipeline_runs") == 1
+
+
+def test_session_that_blocks_a_migration_is_named(
+    old_warehouse: Warehouse, begin: Callable[[], RunReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_READERS", 0.2)
+    with closing(psycopg2.connect(**connection_arguments(old_warehouse.settings))) as reader, reader.cursor() as db:
+        db.execute("select * from meta.table_loads")
+        report = begin()
+        assert f"process {reader.info.backend_pid} of" in str(report.error)
+        reader.rollback()
+    assert begin().error is None
