@@ -31,8 +31,8 @@ from etl.utils.state import (
     gold_day_table,
     hold_the_run,
     record_load,
+    require_loaded,
     require_tables,
-    require_unmodified,
     staged_gold_day_table,
 )
 from etl.utils.transactions import digest_of_scripts, run_sql, script_text, table_name, transaction
@@ -106,13 +106,13 @@ def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
     with transaction(settings) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, made_by=1)
         require_tables(db, GOLD_MATCHING, *(model.table for model in gold_models.MODELS), made_by=5)
-        require_unmodified(db, SILVER_SNAPSHOTS, SILVER_LEADS, repaired_by=3)
-        leads = current_loads(db, SILVER_LEADS).get(SILVER_LEADS)
+        require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by=3)
+        leads = current_loads(db, SILVER_LEADS, as_they_stand=True).get(SILVER_LEADS)
         if leads is None:
             raise CheckFailedError(
                 f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
             )
-        return list(current_loads(db, SILVER_SNAPSHOTS).values()), leads
+        return list(current_loads(db, SILVER_SNAPSHOTS, as_they_stand=True).values()), leads
 
 
 @patient()
@@ -147,7 +147,7 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
         row_versions.set_for_bulk_work(db)
         create_staged_day(db, GOLD_MATCHING, staging, str(day))
         columns = gold_models.GOLD_COLUMN_LIST
-        model = script_text(DAY_MODEL, snapshot=table_name(silver.table), columns=columns)
+        model = script_text(DAY_MODEL, snapshot=row_versions.snapshot_rows(silver), columns=columns)
         rows = run_sql(db, gold_models.GRADING, target=table_name(staging), columns=columns, rows=model)
         counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
         db.execute(sql.SQL("select {} from {}").format(counts, table_name(staging)))

@@ -125,22 +125,22 @@ def require_tables(db: Cursor, *tables: str, made_by: int) -> None:
         )
 
 
-def require_unmodified(db: Cursor, *parents: str, repaired_by: int) -> None:
-    """Raise when a table of these was dropped or changed outside the pipeline.
+def require_loaded(db: Cursor, *parents: str, loaded_by: int) -> None:
+    """Raise when a table that the ledger has was dropped outside the pipeline.
 
     Raises:
         CheckFailedError: naming the tables, and the step that loads them again.
     """
     db.execute(
         "select table_name from meta.table_loads where parent_table = any(%s) "
-        "and (changed or to_regclass(table_name) is distinct from table_oid) order by 1",
+        "and to_regclass(table_name) is distinct from table_oid order by 1",
         (list(parents),),
     )
-    modified = [name for (name,) in db.fetchall()]
-    if modified:
+    dropped = [name for (name,) in db.fetchall()]
+    if dropped:
         raise CheckFailedError(
-            f"{', '.join(modified[:5])}{' …' * (len(modified) > 5)}: modified or dropped outside the pipeline",
-            hint=f"step {repaired_by} loads it again: python main.py --from-step {repaired_by}. "
+            f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped outside the pipeline",
+            hint=f"step {loaded_by} loads it again: python main.py --from-step {loaded_by}. "
             "To remove a day for good, delete its rows from meta.table_loads, too",
         )
 

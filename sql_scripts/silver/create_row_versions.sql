@@ -50,6 +50,8 @@ create table silver.version_matches (
     phone_match boolean not null
 );
 
+create index version_matches_by_content on silver.version_matches (_row_hash);
+
 comment on table silver.version_matches is
 'How the contents of silver.row_versions match backend leads: one row per content and matching lead; one with NULL lead_uuid when '
 'none matches.';

@@ -376,9 +376,7 @@ HARM = [
     # another version of the code has built them
     "update meta.table_loads set code_version = 'x' where parent_table = 'silver.row_versions'",
     "update meta.table_loads set code_version = 'x' where parent_table = 'silver.version_matches'",
-    "update meta.table_loads set code_version = 'x' where parent_table = 'gold.lead_status_history'; "
-    "alter table gold.lead_status_history disable trigger all; delete from gold.lead_status_history; "
-    "alter table gold.lead_status_history enable trigger all",
+    "update meta.table_loads set code_version = 'x' where parent_table = 'gold.lead_status_history'",
 ]
 
 

@@ -118,11 +118,11 @@ def put(db: Cursor, file: Path) -> set[str]:
     return days
 
 
-def version(db: Cursor, days: set[str]) -> list[str]:
+def version(db: Cursor, days: set[str]) -> list[sql.Composable]:
     """What step 6 does before it builds anything. Returns the days' tables."""
     db.execute(HASH_ROWS)
     row_versions.compare_leads(db)
-    tables = [f"staging.given_stg_csv_snapshots_{number}" for number in range(len(days))]
+    tables = [table_name(f"staging.given_stg_csv_snapshots_{number}") for number in range(len(days))]
     for number, day in enumerate(sorted(days)):
         row_versions.apply_day(db, tables[number], date.fromisoformat(day), number)
     return tables
@@ -143,7 +143,7 @@ def match(db: Cursor, days: set[str]) -> None:
             )
         )
         columns = gold_models.GOLD_COLUMN_LIST
-        rows = script_text(DAY_MODEL, snapshot=table_name(snapshot), columns=columns)
+        rows = script_text(DAY_MODEL, snapshot=snapshot, columns=columns)
         run_sql(db, gold_models.GRADING, target=target, columns=columns, rows=rows)
 
 

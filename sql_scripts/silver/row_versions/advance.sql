@@ -41,11 +41,7 @@ from {snapshot}
 where _row_hash in (select opened_hash from day_changes);
 
 insert into silver.versioned_days (_partition_date, _extraction_date, load_id)
-select
-    {day},
-    min(_extraction_date),
-    {load_id}
-from {snapshot};
+values ({day}, (select _extraction_date from {snapshot} as snapshot limit 1), {load_id});
 
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
@@ -56,9 +52,14 @@ on conflict do nothing;
 
 create temporary table new_contents on commit drop as
 select
-    version._row_hash,
-    version.email_hash,
-    version.phone_hash
-from silver.row_versions_open as version
-left join silver.version_matches as known using (_row_hash)
-where version.valid_from = {day} and known._row_hash is null;
+    _row_hash,
+    email_hash,
+    phone_hash
+from silver.row_versions_open
+where
+    _row_hash in (select opened_hash from day_changes)
+    and not exists (
+        select
+        from silver.version_matches
+        where version_matches._row_hash = row_versions_open._row_hash
+    );

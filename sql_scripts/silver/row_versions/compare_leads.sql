@@ -2,61 +2,45 @@
 -- the matches of each content that carries a key of a lead that differs. They are left in new_contents, for
 -- match_contents.sql. Days of gold.lead_quality_matching that have such a content are stale: their ledger entries say so.
 
--- Grain: one row per leads row that is new, gone or different (then both rows are here).
+create temporary table current_leads on commit drop as
+select
+    lead_uuid,
+    silver.match_key(email_hash) as email_key,
+    silver.match_key(phone_hash) as phone_key
+from silver.stg_leads_parquet
+where lead_uuid is not null;
+
+-- Grain: one row per lead_uuid, e-mail key and phone key of which there are more or fewer rows than before.
 create temporary table changed_leads on commit drop as
-with leads as (
-    select
-        lead_uuid,
-        silver.match_key(email_hash) as email_key,
-        silver.match_key(phone_hash) as phone_key
-    from silver.stg_leads_parquet
-),
-
-matched_leads as (
-    select
-        lead_uuid,
-        email_key,
-        phone_key
-    from silver.matched_leads
-),
-
-new_leads as (
-    select * from leads -- noqa: AM04
-    except
-    select * from matched_leads -- noqa: AM04
-),
-
-gone_leads as (
-    select * from matched_leads -- noqa: AM04
-    except
-    select * from leads -- noqa: AM04
+(
+    select * from current_leads -- noqa: AM04
+    except all
+    select * from silver.matched_leads -- noqa: AM04
 )
-
-select
-    *,
-    true as is_new
-from new_leads
-union all
-select
-    *,
-    false as is_new
-from gone_leads;
+union
+(
+    select * from silver.matched_leads -- noqa: AM04
+    except all
+    select * from current_leads -- noqa: AM04
+);
 
 delete from silver.matched_leads as matched
 using changed_leads as changed
 where
-    not changed.is_new
-    and matched.lead_uuid = changed.lead_uuid
+    matched.lead_uuid = changed.lead_uuid
     and matched.email_key is not distinct from changed.email_key
     and matched.phone_key is not distinct from changed.phone_key;
 
 insert into silver.matched_leads (lead_uuid, email_key, phone_key)
 select
     lead_uuid,
-    email_key,
-    phone_key
-from changed_leads
-where is_new;
+    current_leads.email_key,
+    current_leads.phone_key
+from current_leads
+inner join changed_leads as changed using (lead_uuid)
+where
+    current_leads.email_key is not distinct from changed.email_key
+    and current_leads.phone_key is not distinct from changed.phone_key;
 
 analyze changed_leads, silver.matched_leads;
 
