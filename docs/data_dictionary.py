@@ -1,6 +1,6 @@
 """`make dictionary`: docs/data_dictionary.md and img/gold-model.svg, from what the database says of its own tables.
 
-Steps 1 and 5 define everything in an embedded PostgreSQL of its own, which is gone afterwards.
+Steps 1, 4 and 5 define everything in an embedded PostgreSQL of its own, which is gone afterwards.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
     """Define the warehouse anew, and write document and picture."""
     with temporary_postgres() as postgres:
         settings = demo_settings(postgres, "http://127.0.0.1:9")  # S3 is not asked
-        report = run_steps(settings, [STEPS[0], STEPS[4]])
+        report = run_steps(settings, [STEPS[0], STEPS[3], STEPS[4]])
         if report.error:
             raise report.error
         with closing(connect_postgres(settings)) as connection, connection.cursor() as db:

@@ -1,8 +1,8 @@
 """Step 3: bronze → cleaned rows, one day at a time; and the cleaned leads.
 
 A day is cleaned when bronze holds another load of it than silver was made from. Its rows wait in schema staging, one
-table a day, for step 4 to make them the day's partition of silver. Postgres reads their types on the way in: as text
-they would have to be written twice.
+table a day, for step 4 to make them the day's partition of silver. These tables get silver's types before they are
+filled (see sql_scripts/silver/apply_silver_types.sql): typed afterwards, all rows would be written twice.
 
 What knows frames is imported where there is something to clean: a run that finds nothing new does without pandas.
 """
@@ -41,6 +41,7 @@ from etl.utils.state import (
 )
 from etl.utils.transactions import table_name, transaction
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
+from etl.warehouse.silver_types import apply_silver_types
 
 if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
@@ -121,6 +122,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         hold_the_run(db, run_id, filling=table)
         forget_rejected(db, bronze.day, step=3)
         create_staged_day(db, SILVER_SNAPSHOTS, table, str(bronze.day))
+        apply_silver_types(db, table)
         for clean in one_ahead(map(clean_csv, copy_out_pieces(reader, bronze.table))):
             copy_in(db, table, clean.rows, frozen=True)
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
@@ -163,6 +165,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
                 hint="have it delivered again; silver and gold keep the leads that they have",
             )
         empty_table(db, SILVER_LEADS)
+        apply_silver_types(db, SILVER_LEADS)
         rows = copy_in(db, SILVER_LEADS, clean.rows, frozen=True)
         rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS))
         replace_rejected(db, rejected, day=None, step=3, run_id=run_id)

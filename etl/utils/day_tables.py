@@ -73,7 +73,7 @@ def lock_for_publishing(db: Cursor, *tables: str) -> None:
 
 
 def _holders(db: Cursor, tables: Sequence[str]) -> str:
-    """The sessions that have one of the tables open, in words."""
+    """The sessions that have one of the tables, or a partition of one, open, in words."""
     db.execute(
         """
         select format(
@@ -83,10 +83,18 @@ def _holders(db: Cursor, tables: Sequence[str]) -> str:
         from pg_locks
         inner join pg_stat_activity using (pid)
         where
-            locktype = 'relation' and relation = any(%s::text[]::regclass[]) and granted and pid <> pg_backend_pid()
+            locktype = 'relation'
+            and relation in (
+                select unnest(%(tables)s::text[]::regclass[])
+                union all
+                select relid from unnest(%(tables)s::text[]::regclass[]) as parent cross join pg_partition_tree(parent)
+            )
+            and granted
+            and pid <> pg_backend_pid()
+        group by pid, usename, application_name, state, xact_start
         order by xact_start
         """,
-        (list(tables),),
+        {"tables": list(tables)},
     )
     return "; ".join(holder for (holder,) in db.fetchall()) or "a session that has ended since held it"
 

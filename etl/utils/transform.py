@@ -51,7 +51,7 @@ MAX_LENGTH = {
     "job_status": 100,
     "location": 255,
 }
-"""Characters that a column of sql_scripts/silver/create_silver_tables.sql holds; longer values are quarantined."""
+"""Characters that a column holds, as sql_scripts/silver/apply_silver_types.sql declares; longer values are rejected."""
 
 LONG_TEXTS = ("email_hash", "phone_hash", "CITY", "Dispo", "JOB_STATUS", "location")
 """The bronze columns of those."""

@@ -1,22 +1,24 @@
 -- Silver: cleaned and typed. Safe to run again.
+-- Tables are created with text columns: apply_silver_types.sql declares their types, and step 4 applies them. Only the partition
+-- key, whose type cannot be altered, and the hash, which is no text, have theirs from the start.
 
 -- Grain: one row per CRM lead and snapshot day. Its partitions are the daily tables silver.stg_csv_data_01, _02, …
 create table if not exists silver.stg_csv_snapshots (
-    entry_date date,
-    lead_number int,
-    email_hash varchar(255),
-    phone_hash varchar(255),
-    city varchar(100),
-    state char(2),
-    zip varchar(10),
-    appt_date timestamp,
-    appt_time time,
-    set int,
-    demo int,
-    dispo varchar(50),
-    job_status varchar(100),
-    location varchar(255),
-    _extraction_date date,
+    entry_date text,
+    lead_number text,
+    email_hash text,
+    phone_hash text,
+    city text,
+    state text,
+    zip text,
+    appt_date text,
+    appt_time text,
+    set text,
+    demo text,
+    dispo text,
+    job_status text,
+    location text,
+    _extraction_date text,
     _partition_date date,
     _row_hash bigint
 ) partition by list (_partition_date);
@@ -47,10 +49,10 @@ comment on column silver.stg_csv_snapshots._row_hash is
 
 -- Grain: one row per backend lead: the Source of Truth.
 create table if not exists silver.stg_leads_parquet (
-    lead_uuid varchar(255),
-    phone_hash varchar(255),
-    email_hash varchar(255),
-    _extraction_date date
+    lead_uuid text,
+    phone_hash text,
+    email_hash text,
+    _extraction_date text
 );
 
 comment on table silver.stg_leads_parquet is

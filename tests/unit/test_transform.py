@@ -19,7 +19,7 @@ from etl.utils.transform import MAX_LENGTH, NULL_WORDS, USPS_STATES, clean_csv, 
 Cases = dict[str | None, str | None]
 """A value as it is written → what is meant by it."""
 
-SILVER_TABLES = Path(__file__).parents[2] / "sql_scripts/silver/create_silver_tables.sql"
+SILVER_TYPES = Path(__file__).parents[2] / "sql_scripts/silver/apply_silver_types.sql"
 
 BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 BLANKS += "\u2028\u2029\u202f\u205f\u3000"
@@ -166,12 +166,13 @@ def test_missing_bronze_columns_are_all_named() -> None:
         clean_csv(bronze({}).drop(columns=["location", "ZIP"]))
 
 
-def test_the_columns_and_their_lengths_are_those_of_the_silver_table() -> None:
-    _, after_its_name = SILVER_TABLES.read_text(encoding="utf-8").split("silver.stg_csv_snapshots (")
-    snapshots = after_its_name.split("partition by")[0]
-    columns = re.findall(r"^ +(\w+) +([a-z]+)(?:\((\d+)\))?", snapshots, re.MULTILINE)
-    lengths = {name: int(length) for name, kind, length in columns if kind == "varchar"}
-    assert [name for name, _, _ in columns] == list(clean_csv(bronze({})).rows.columns)
+def test_cleaned_columns_and_their_lengths_are_those_of_the_declared_types() -> None:
+    declared = re.findall(
+        r"^ +\('(\w+)', '([a-z]+)(?:\((\d+)\))?'\)", SILVER_TYPES.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    lengths = {name: int(length) for name, kind, length in declared if kind == "varchar"}
+    assert lengths.pop("lead_uuid") == 255, "a column of the leads"
+    assert {name for name, _, _ in declared} - {"lead_uuid"} == set(clean_csv(bronze({})).rows.columns)
     assert lengths.pop("zip") >= 5, "no cleaned ZIP is longer"
     assert lengths == MAX_LENGTH
 

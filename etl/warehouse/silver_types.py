@@ -1,0 +1,108 @@
+"""Silver's column types, as sql_scripts/silver/apply_silver_types.sql declares them, applied to tables.
+
+A table that holds rows is altered in place: all its partitions at once, without loading anything again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg2
+from psycopg2 import sql
+
+from etl.utils.errors import PostgresError
+from etl.utils.transactions import run_sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+log = logging.getLogger(__name__)
+
+DECLARATION = "silver/apply_silver_types.sql"
+
+
+class TypeChange(NamedTuple):
+    """What has to change in a table, for its columns to have their declared types."""
+
+    table: str
+    column_names: Sequence[str]
+    columns: str
+    """For messages: `dispo from character varying(50) to varchar(80)`."""
+    statement: str
+
+
+def pending_type_changes(db: Cursor, tables: Iterable[str]) -> list[TypeChange]:
+    """Return the changes that tables need; none for those that do not exist or have the declared types."""
+    run_sql(db, DECLARATION, tables=sql.Literal(list(tables)))
+    return [TypeChange(*row) for row in db.fetchall()]
+
+
+def apply_silver_types(db: Cursor, table: str) -> None:
+    """Give a table that this transaction has to itself its declared types.
+
+    Raises:
+        PostgresError: see `apply_type_changes`.
+    """
+    apply_type_changes(db, pending_type_changes(db, [table]))
+
+
+def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
+    """Alter tables, which this transaction has locked.
+
+    Raises:
+        PostgresError: an object uses one of the columns, a value does not fit its new type, or the declaration is
+            wrong; the message names table, columns and cause.
+    """
+    for change in changes:
+        _require_no_dependents(db, change)
+        try:
+            db.execute(change.statement)
+        except (psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.ProgrammingError) as error:
+            raise PostgresError(
+                f"{change.table} cannot be altered ({change.columns}): {error.diag.message_primary}",
+                hint=f"nothing was changed: fix the values or the declaration, sql_scripts/{DECLARATION}, and rerun",
+            ) from error
+        if pending := pending_type_changes(db, [change.table]):
+            raise PostgresError(
+                f"{change.table} was altered, but still differs from the declaration: {pending[0].columns}",
+                hint=f"spell the type in sql_scripts/{DECLARATION} as PostgreSQL shows it in psql's \\d",
+            )
+        log.info("%s: types applied: %s", change.table, change.columns)
+
+
+def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
+    """Raise when PostgreSQL would refuse to alter columns because views, or other objects, use them.
+
+    Raises:
+        PostgresError: naming the columns and the objects.
+    """
+    db.execute(
+        """
+        select
+            string_agg(distinct attname, ', '),
+            array_agg(distinct coalesce(
+                case relkind when 'v' then 'view ' when 'm' then 'materialized view ' end || ev_class::regclass::text,
+                pg_describe_object(classid, objid, 0)
+            ))
+        from pg_depend
+        inner join pg_attribute on attrelid = refobjid and attnum = refobjsubid
+        left join pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid
+        left join pg_class on pg_class.oid = ev_class
+        where
+            refclassid = 'pg_class'::regclass
+            and (refobjid = %(table)s::regclass or refobjid in (select relid from pg_partition_tree(%(table)s)))
+            and attname = any(%(columns)s)
+            -- PostgreSQL rebuilds these by itself
+            and classid <> all('{pg_class,pg_constraint,pg_attrdef,pg_statistic_ext}'::regclass[])
+        """,
+        {"table": change.table, "columns": list(change.column_names)},
+    )
+    columns, dependents = db.fetchone() or (None, None)
+    if dependents:
+        raise PostgresError(
+            f"{change.table} cannot be altered ({change.columns}): {columns} is used by {', '.join(dependents)}",
+            hint="nothing was changed: drop what uses the columns, rerun, and create it again; "
+            "select pg_get_viewdef('…') shows the definition of a view",
+        )

@@ -1,0 +1,65 @@
+-- The types of silver's columns: the one place where they are declared. A column has the same type in every table.
+--
+-- Returns the changes that {tables} need: one row per table with columns of another type, none when all types are as declared.
+-- `columns` says what changes; `statement` is the ALTER TABLE, which covers all partitions. Step 3 executes it on tables that
+-- it is about to fill, step 4 on those that hold rows. Tables that do not exist, and declared columns that a table does not
+-- have, are ignored.
+
+with declared (column_name, data_type) as (
+    values
+    ('entry_date', 'date'),
+    ('lead_number', 'int'),
+    ('email_hash', 'varchar(255)'),
+    ('phone_hash', 'varchar(255)'),
+    ('city', 'varchar(100)'),
+    ('state', 'char(2)'),
+    ('zip', 'varchar(10)'),
+    ('appt_date', 'timestamp'),
+    ('appt_time', 'time'),
+    ('set', 'int'),
+    ('demo', 'int'),
+    ('dispo', 'varchar(50)'),
+    ('job_status', 'varchar(100)'),
+    ('location', 'varchar(255)'),
+    ('lead_uuid', 'varchar(255)'),
+    ('_extraction_date', 'date'),
+    ('_partition_date', 'date'), -- the partition key: PostgreSQL does not alter its type
+    ('_row_hash', 'bigint')
+),
+
+compared as (
+    select
+        pg_class.oid as table_oid,
+        pg_attribute.attnum,
+        pg_attribute.attname,
+        declared.data_type,
+        format_type(pg_attribute.atttypid, pg_attribute.atttypmod) as current_type,
+        -- as PostgreSQL spells it: varchar(255) is character varying(255)
+        regexp_replace(declared.data_type, '^[a-z ]+', format_type(declared_type.oid, null)) as full_data_type,
+        -- Assignment refuses a text that is too long, an explicit cast would cut it. All other types need the cast.
+        case
+            when current_type.typcategory = 'S' and declared_type.typcategory = 'S' then ''
+            else
+                format(' using %I::%s', pg_attribute.attname, coalesce(format_type(declared_type.oid, -1), declared.data_type))
+        end as conversion
+    from declared
+    left join pg_type as declared_type on to_regtype(declared.data_type) = declared_type.oid
+    inner join pg_attribute on declared.column_name = pg_attribute.attname and not pg_attribute.attisdropped
+    inner join pg_type as current_type on pg_attribute.atttypid = current_type.oid
+    inner join pg_class on pg_attribute.attrelid = pg_class.oid
+    where pg_class.oid in (select to_regclass(table_name) from unnest({tables}::text[]) as table_name)
+)
+
+select
+    table_oid::regclass::text as table_name,
+    array_agg(attname::text order by attnum) as column_names,
+    string_agg(format('%s from %s to %s', attname, current_type, data_type), ', ' order by attnum) as columns,
+    format(
+        'alter table %s %s',
+        table_oid::regclass,
+        string_agg(format('alter column %I type %s%s', attname, data_type, conversion), ', ' order by attnum)
+    ) as statement
+from compared
+where current_type <> data_type and current_type is distinct from full_data_type
+group by table_oid
+order by table_name
