@@ -1,7 +1,7 @@
 -- Gives an id to each appointment of staging.affected_versions that has none. Ids follow the day on which an appointment was
 -- first seen, then its moment and lead: so days loaded one by one number them as a load of all days does.
 
-insert into meta.appointment_ids (appointment_id, lead_uuid, appointment_date)
+insert into meta.appointment_ids (lead_uuid, appointment_date, appointment_id)
 with appointments as (
     select
         lead_uuid,
@@ -13,10 +13,11 @@ with appointments as (
 )
 
 select
-    (select coalesce(max(appointment_id), 0) from meta.appointment_ids)
-    + row_number() over (order by first_seen, appointment_date, lead_uuid collate "C"), -- noqa: RF02
     lead_uuid,
-    appointment_date
+    appointment_date,
+    (select coalesce(max(given.appointment_id), 0) from meta.appointment_ids as given)
+    + row_number() over (order by appointments.first_seen, appointment_date, lead_uuid collate "C") -- noqa: RF02
+        as appointment_id
 from appointments
 left join meta.appointment_ids as known using (lead_uuid, appointment_date)
 where known.appointment_id is null;

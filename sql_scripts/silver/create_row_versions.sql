@@ -11,7 +11,7 @@ create table silver.row_versions (
     like silver.stg_csv_snapshots including comments,
     valid_from date not null,
     valid_to date
-) partition by list ((valid_to is null));
+) partition by list (valid_to);
 
 alter table silver.row_versions
 drop column entry_date,
@@ -19,8 +19,8 @@ drop column _extraction_date,
 drop column _partition_date,
 alter column _row_hash set not null;
 
-create table silver.row_versions_open partition of silver.row_versions for values in (true);
-create table silver.row_versions_closed partition of silver.row_versions for values in (false);
+create table silver.row_versions_open partition of silver.row_versions for values in (null);
+create table silver.row_versions_closed partition of silver.row_versions default;
 
 comment on table silver.row_versions is
 'Row versions (SCD type 2): one row per content of a snapshot row and uninterrupted range of snapshots that have it. '
@@ -41,8 +41,8 @@ comment on column silver.versioned_days._partition_date is 'Day of the snapshot.
 comment on column silver.versioned_days._extraction_date is 'Day on which the file was read from S3.';
 comment on column silver.versioned_days.load_id is 'Load of the day in silver: meta.table_loads.load_id.';
 
--- Grain: one row per content of silver.row_versions and matching row of silver.matched_leads; one row with NULL lead_uuid
--- when none matches.
+-- Grain: one row per content of silver.row_versions and matching row of silver.matched_leads; one with NULL lead_uuid when none
+-- matches.
 create table silver.version_matches (
     _row_hash bigint not null,
     lead_uuid varchar(255),
@@ -53,8 +53,8 @@ create table silver.version_matches (
 create index version_matches_by_content on silver.version_matches (_row_hash);
 
 comment on table silver.version_matches is
-'How the contents of silver.row_versions match backend leads: one row per content and matching lead; one with NULL lead_uuid when '
-'none matches.';
+'How the contents of silver.row_versions match backend leads: one row per content and matching lead; one with NULL lead_uuid '
+'when none matches.';
 comment on column silver.version_matches._row_hash is 'Content hash: silver.row_versions._row_hash.';
 comment on column silver.version_matches.lead_uuid is 'Id of the lead in the backend; NULL when the content matches none.';
 comment on column silver.version_matches.email_match is 'The e-mail hash is this lead''s. Never NULL.';

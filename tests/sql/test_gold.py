@@ -47,7 +47,7 @@ NEVER_NULL = {MATCHING: GRADED, "gold.lead_quality_current": GRADED | {"_partiti
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
     """A warehouse with all tables and views, and without rows."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        assert run_steps(settings, [STEPS[0], STEPS[4]]).error is None
+        assert run_steps(settings, [STEPS[0], STEPS[3], STEPS[4]]).error is None
         yield settings
 
 

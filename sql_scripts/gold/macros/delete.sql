@@ -5,7 +5,7 @@ using meta.affected_leads as affected
 where
     old.lead_uuid = affected.lead_uuid
     and not exists (
-        select
+        select new.lead_uuid
         from {staging} as new
         where {unique_key}
     );

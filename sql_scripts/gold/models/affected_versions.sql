@@ -23,10 +23,24 @@ versions as (
 -- The last snapshot of a version is the one before valid_to; of an open version, the latest of all.
 last_days as (
     select
-        coalesce(lead(_partition_date) over (order by _partition_date), 'infinity') as valid_to,
         _partition_date as last_seen,
-        _extraction_date
+        _extraction_date,
+        coalesce(lead(_partition_date) over (order by _partition_date), 'infinity') as valid_to
     from silver.versioned_days
+),
+
+matched_versions as (
+    select
+        versions.*,
+        matches.lead_uuid,
+        matches.email_match,
+        matches.phone_match,
+        last_days.last_seen,
+        last_days._extraction_date
+    from affected_leads
+    inner join matches using (lead_uuid)
+    inner join versions using (_row_hash)
+    inner join last_days on coalesce(versions.valid_to, 'infinity') = last_days.valid_to
 )
 
 select
@@ -35,13 +49,10 @@ select
     {columns},
     email_match,
     phone_match,
-    -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
-    case when email_match and phone_match then 1 when email_match then 2 else 3 end as match_rank,
     valid_from,
-    versions.valid_to,
+    valid_to,
     last_seen,
-    _extraction_date
-from affected_leads
-inner join matches using (lead_uuid)
-inner join versions using (_row_hash)
-inner join last_days on last_days.valid_to = coalesce(versions.valid_to, 'infinity')
+    _extraction_date,
+    -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
+    case when email_match and phone_match then 1 when email_match then 2 else 3 end as match_rank
+from matched_versions

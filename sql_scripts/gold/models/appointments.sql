@@ -28,9 +28,9 @@ latest as (
 )
 
 select
-    appointment_id,
+    ids.appointment_id,
     lead_uuid,
     appointment_date,
-    status
+    latest.status
 from latest
 inner join ids using (lead_uuid, appointment_date)

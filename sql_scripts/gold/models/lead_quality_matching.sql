@@ -14,6 +14,16 @@ matches as (
         email_match,
         phone_match
     from silver.version_matches
+),
+
+matched as (
+    select
+        snapshots.*,
+        matches.lead_uuid,
+        matches.email_match,
+        matches.phone_match
+    from snapshots
+    inner join matches using (_row_hash)
 )
 
 select
@@ -23,5 +33,4 @@ select
     phone_match,
     _extraction_date,
     _partition_date
-from snapshots
-inner join matches using (_row_hash)
+from matched

@@ -4,7 +4,7 @@
 
 with versions as (
     select
-        *,
+        affected_versions.*,
         row(dispo, job_status, affected_versions.set, demo, appt_date) as status
     from staging.affected_versions
 ),
@@ -27,8 +27,8 @@ days as (
 
 winners as (
     select distinct on (days.lead_uuid, days.lead_number, days.day)
-        days.day,
-        versions.*
+        versions.*,
+        days.day
     from days
     inner join versions
         on
@@ -37,15 +37,16 @@ winners as (
             and days.lead_number is not distinct from versions.lead_number
             and days.day >= versions.valid_from
             and (days.day < versions.valid_to or versions.valid_to is null)
-    order by days.lead_uuid asc, days.lead_number asc, days.day asc, match_rank asc, _row_hash asc
+    order by days.lead_uuid asc, days.lead_number asc, days.day asc, versions.match_rank asc, versions._row_hash asc
 ),
 
 compared as (
     select
         *,
-        lag(status) over (partition by lead_uuid, lead_number order by day) as status_before,
-        row_number() over (partition by lead_uuid, lead_number order by day) as number
+        row_number() over periods as number,
+        lag(status) over periods as status_before
     from winners
+    window periods as (partition by lead_uuid, lead_number order by day)
 )
 
 select
@@ -57,8 +58,8 @@ select
     demo,
     appt_date,
     day as valid_from,
-    lead(day) over later as valid_to,
-    lead(day) over later is null as is_current
+    lead(day) over periods as valid_to,
+    lead(day) over periods is null as is_current
 from compared
 where number = 1 or status is distinct from status_before
-window later as (partition by lead_uuid, lead_number order by day)
+window periods as (partition by lead_uuid, lead_number order by day)

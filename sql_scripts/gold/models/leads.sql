@@ -21,14 +21,22 @@ first_days as (
         min(valid_from) as first_seen
     from staging.affected_versions
     group by lead_uuid
+),
+
+leads as (
+    select
+        current_rows.*,
+        first_days.first_seen,
+        affected_leads.lead_uuid as backend_lead_uuid
+    from affected_leads
+    inner join backend_leads using (lead_uuid)
+    left join current_rows using (lead_uuid)
+    left join first_days using (lead_uuid)
 )
 
 select
-    lead_uuid,
+    backend_lead_uuid as lead_uuid,
     {columns},
     first_seen,
     _partition_date as last_seen
-from affected_leads
-inner join backend_leads using (lead_uuid)
-left join current_rows using (lead_uuid)
-left join first_days using (lead_uuid)
+from leads

@@ -38,15 +38,15 @@ select distinct on (_row_hash)
     {columns},
     {day}
 from {snapshot}
-where _row_hash in (select opened_hash from day_changes);
+where _row_hash in (select day_changes.opened_hash from day_changes);
 
 insert into silver.versioned_days (_partition_date, _extraction_date, load_id)
-values ({day}, (select _extraction_date from {snapshot} as snapshot limit 1), {load_id});
+values ({day}, (select snapshot._extraction_date from {snapshot} as snapshot limit 1), {load_id});
 
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
 from day_changes
-inner join silver.version_matches as matches on matches._row_hash = coalesce(closed_hash, opened_hash)
+inner join silver.version_matches as matches on matches._row_hash = coalesce(day_changes.closed_hash, day_changes.opened_hash)
 where matches.lead_uuid is not null
 on conflict do nothing;
 
@@ -57,7 +57,7 @@ select
     phone_hash
 from silver.row_versions_open
 where
-    _row_hash in (select opened_hash from day_changes)
+    _row_hash in (select day_changes.opened_hash from day_changes)
     and not exists (
         select
         from silver.version_matches

@@ -51,8 +51,8 @@ select distinct
     phone_hash
 from silver.row_versions
 where
-    silver.match_key(email_hash) in (select email_key from changed_leads)
-    or silver.match_key(phone_hash) in (select phone_key from changed_leads);
+    silver.match_key(email_hash) in (select changed_leads.email_key from changed_leads)
+    or silver.match_key(phone_hash) in (select changed_leads.phone_key from changed_leads);
 
 analyze new_contents;
 

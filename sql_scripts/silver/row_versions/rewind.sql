@@ -9,10 +9,10 @@ from silver.row_versions
 where valid_from >= {day} or valid_to >= {day};
 
 insert into meta.affected_leads (lead_uuid)
-select distinct lead_uuid
+select distinct matches.lead_uuid
 from rewound
-inner join silver.version_matches using (_row_hash)
-where lead_uuid is not null
+inner join silver.version_matches as matches using (_row_hash)
+where matches.lead_uuid is not null
 on conflict do nothing;
 
 delete from silver.row_versions
@@ -37,7 +37,11 @@ where _partition_date >= {day};
 -- Each content that has a match has a version, always.
 delete from silver.version_matches
 where
-    _row_hash in (select _row_hash from rewound where not is_reopened)
+    _row_hash in (
+        select rewound._row_hash
+        from rewound
+        where not rewound.is_reopened
+    )
     and not exists (
         select
         from silver.row_versions
