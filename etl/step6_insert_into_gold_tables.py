@@ -29,13 +29,12 @@ from etl.utils.state import (
     current_loads,
     forget_load,
     gold_day_table,
-    hold_the_run,
     record_load,
     require_loaded,
     require_tables,
     staged_gold_day_table,
 )
-from etl.utils.transactions import digest_of_scripts, run_sql, script_text, table_name, transaction
+from etl.utils.transactions import run_sql, table_name, transaction
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
 from etl.warehouse import gold_models, row_versions
 
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
-
-DAY_MODEL = "gold/models/lead_quality_matching.sql"
 
 SCENARIOS = {
     "both": "email_match and phone_match",
@@ -105,7 +102,7 @@ def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
     """
     with transaction(settings) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, made_by=1)
-        require_tables(db, GOLD_MATCHING, *(model.table for model in gold_models.MODELS), made_by=5)
+        require_tables(db, GOLD_MATCHING, *gold_models.MODELS, made_by=5)
         require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by=3)
         leads = current_loads(db, SILVER_LEADS, as_they_stand=True).get(SILVER_LEADS)
         if leads is None:
@@ -120,35 +117,23 @@ def prepare(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, *, full_refresh: bool
 ) -> set[str]:
     """Rewind row versions and compare leads, where that is needed. Returns the silver days whose gold is outdated."""
-    with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=GOLD_MATCHING)
+    with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         row_versions.prepare(db, run_id, silver, leads, restart=full_refresh)
         gold_models.add_leads_of_damaged_tables(db)
-        gold = current_loads(db, GOLD_MATCHING)
-    return {day.table for day in silver if full_refresh or not is_up_to_date(gold.get(gold_day_table(day.day)), day)}
-
-
-def is_up_to_date(gold: TableLoad | None, silver: TableLoad) -> bool:
-    """Whether a day of gold was built from this load of silver, by this version of the code."""
-    return gold is not None and (gold.built_from, gold.code_version) == ((silver.load_id,), code_version())
-
-
-def code_version() -> str:
-    return digest_of_scripts(DAY_MODEL, gold_models.GRADING)
+        current = {} if full_refresh else current_loads(db, GOLD_MATCHING)
+    version = gold_models.code_version(GOLD_MATCHING)
+    built_from = {load.day: load.built_from for load in current.values() if load.code_version == version}
+    return {load.table for load in silver if built_from.get(load.day) != (load.load_id,)}
 
 
 @patient()
 def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
     """Build one day of gold.lead_quality_matching in a staging table, in one transaction."""
-    day = silver.day
-    staging = staged_gold_day_table(day)
-    with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=staging)
-        row_versions.set_for_bulk_work(db)
+    day, staging = silver.day, staged_gold_day_table(silver.day)
+    with row_versions.bulk_transaction(settings, run_id, filling=staging) as db:
         create_staged_day(db, GOLD_MATCHING, staging, str(day))
-        columns = gold_models.GOLD_COLUMN_LIST
-        model = script_text(DAY_MODEL, snapshot=row_versions.snapshot_rows(silver), columns=columns)
-        rows = run_sql(db, gold_models.GRADING, target=table_name(staging), columns=columns, rows=model)
+        model = gold_models.model_query(GOLD_MATCHING, snapshot=row_versions.snapshot_rows(silver))
+        rows = run_sql(db, gold_models.INSERT_DAY, target=table_name(staging), columns=gold_models.COLUMNS, model=model)
         counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
         db.execute(sql.SQL("select {} from {}").format(counts, table_name(staging)))
         scenarios = dict(zip(SCENARIOS, db.fetchone() or (), strict=True))
@@ -161,14 +146,13 @@ def publish(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
 ) -> None:
     """Publish what was built in schema staging, all of gold in one transaction."""
-    with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=GOLD_MATCHING)
+    with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         if with_models:
             gold_models.merge_models(db, run_id, latest_day=str(silver[-1].day) if silver else None)
         removed = _removed_days(db, silver)
         if built or removed:
             # All of gold: a reader of one of its tables finds the others in the same state.
-            lock_for_publishing(db, GOLD_MATCHING, *(model.table for model in gold_models.MODELS))
+            lock_for_publishing(db, GOLD_MATCHING, *gold_models.MODELS)
         for table in removed:
             db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
             forget_load(db, table)
@@ -183,9 +167,10 @@ def publish(
                 row_count=match.rows,
                 day=match.day,
                 built_from=[match.silver_load],
-                code_version=code_version(),
+                code_version=gold_models.code_version(GOLD_MATCHING),
                 facts=match.scenarios,
             )
+        run_sql(db, "gold/create_references.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 
 

@@ -13,6 +13,7 @@ meta.affected_leads has every lead whose gold rows may have changed since they w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,6 @@ def prepare(db: Cursor, run_id: str, silver: Sequence[TableLoad], leads: TableLo
         silver: the days of silver, in order.
         restart: build everything again, as for a full refresh.
     """
-    set_for_bulk_work(db)
     loads = _current_loads(db)
     restart = restart or len(loads) < len(TABLES)
     if restart:
@@ -98,14 +98,11 @@ def advance_day(settings: Settings, run_id: str, silver: TableLoad, leads: Table
     Raises:
         CheckFailedError: see `apply_day`.
     """
-    with transaction(settings) as db:
+    with bulk_transaction(settings, run_id, filling=ROW_VERSIONS) as db:
         db.execute("select from silver.versioned_days where _partition_date = %s", (silver.day.date,))
-        if db.rowcount:
-            return
-        hold_the_run(db, run_id, filling=ROW_VERSIONS)
-        set_for_bulk_work(db)
-        apply_day(db, snapshot_rows(silver), silver.day.date, silver.load_id)
-        _record(db, run_id, leads)
+        if not db.rowcount:
+            apply_day(db, snapshot_rows(silver), silver.day.date, silver.load_id)
+            _record(db, run_id, leads)
 
 
 def snapshot_rows(silver: TableLoad) -> sql.Composable:
@@ -195,10 +192,14 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
         )
 
 
-def set_for_bulk_work(db: Cursor) -> None:
-    """Settings for statements that read whole tables, until the transaction ends."""
-    db.execute(
-        "set local work_mem = '256MB'; set local jit = off; set local random_page_cost = 1.1; "
-        # A small sample says what the planner has to know, and takes a tenth of the time.
-        "set local default_statistics_target = 10"
-    )
+@contextmanager
+def bulk_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterator[Cursor]:
+    """A transaction for statements that read whole tables, on a table that the run has to itself."""
+    with transaction(settings) as db:
+        hold_the_run(db, run_id, filling=filling)
+        db.execute(
+            "set local work_mem = '256MB'; set local jit = off; set local random_page_cost = 1.1; "
+            # A small sample says what the planner has to know, and takes a tenth of the time.
+            "set local default_statistics_target = 10"
+        )
+        yield db

@@ -425,7 +425,7 @@ def test_a_new_day_writes_what_it_changes_and_no_more(
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
-@pytest.mark.parametrize("step", ["advance_day", "build_group", "publish"])
+@pytest.mark.parametrize("step", ["advance_day", "build_model", "publish"])
 def test_run_killed_in_step_6_is_completed_by_the_next(
     loaded: dict[str, str],
     bucket: Bucket,
@@ -439,7 +439,7 @@ def test_run_killed_in_step_6_is_completed_by_the_next(
     for number in (6, 7):
         bucket.put_snapshot(number, random_day(random.Random(f"new {number}")))
     module = step6_insert_into_gold_tables if step == "publish" else row_versions
-    module = gold_models if step == "build_group" else module
+    module = gold_models if step == "build_model" else module
     with monkeypatch.context() as patch:
         patch.setattr(module, step, raise_interrupt)
         with pytest.raises(KeyboardInterrupt):

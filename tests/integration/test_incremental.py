@@ -14,6 +14,7 @@ from support import HEADER, ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty
 from etl import step6_insert_into_gold_tables
 from etl.utils.run import RunReport
 from etl.utils.utils_connection import Settings
+from etl.warehouse import gold_models
 
 Run = Callable[..., RunReport]
 
@@ -423,7 +424,7 @@ def test_days_that_an_earlier_version_of_the_code_built_are_built_again(
     run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = warehouse.contents()
-    monkeypatch.setattr(step6_insert_into_gold_tables, "code_version", lambda: "another")
+    monkeypatch.setattr(gold_models, "code_version", lambda table: f"another version of {table}")
     assert facts(run_pipeline(), 6)["days"] == {"published": len(DAYS)}
     assert facts(run_pipeline(), 6)["days"] == {"published": 0}
     assert warehouse.contents() == contents

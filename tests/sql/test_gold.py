@@ -19,11 +19,10 @@ from psycopg2 import sql
 from support import connection_arguments, empty_warehouse
 
 from etl.pipeline import STEPS
-from etl.step6_insert_into_gold_tables import DAY_MODEL
 from etl.utils.day_tables import table_columns
 from etl.utils.run import run_steps
 from etl.utils.state import GOLD_LEADS
-from etl.utils.transactions import run_sql, script_text, table_name
+from etl.utils.transactions import run_sql, table_name
 from etl.utils.utils_connection import Settings
 from etl.warehouse import gold_models, row_versions
 
@@ -67,7 +66,7 @@ def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
     target = f"gold.{folder.name}"
     if target == MATCHING:
         match(db, days)
-    if target in [model.table for model in gold_models.MODELS]:
+    if target in gold_models.MODELS:
         fill_tables_of_leads(db, days)
     columns, expected = read(folder / "expected.csv")
     assert rows_of(db, target, columns) == sorted(expected)
@@ -142,25 +141,22 @@ def match(db: Cursor, days: set[str]) -> None:
                 target, table_name(MATCHING), sql.Literal(day)
             )
         )
-        columns = gold_models.GOLD_COLUMN_LIST
-        rows = script_text(DAY_MODEL, snapshot=snapshot, columns=columns)
-        run_sql(db, gold_models.GRADING, target=target, columns=columns, rows=rows)
+        model = gold_models.model_query(MATCHING, snapshot=snapshot)
+        run_sql(db, gold_models.INSERT_DAY, target=target, columns=gold_models.COLUMNS, model=model)
 
 
 def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
     """What step 6 does with the tables of leads, when they are empty."""
     version(db, days)
     row_versions.add_all_leads(db)
-    gold_models.select_affected_versions(db)
-    for models in gold_models.BUILT_TOGETHER:
-        for model in models:
-            gold_models.build(db, model)
-    for model in gold_models.MODELS:
-        columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, model.staging)))
+    gold_models.create_from_model(db, gold_models.AFFECTED_VERSIONS)
+    run_sql(db, "gold/register_appointments.sql")
+    for table in gold_models.MODELS:
+        staging = table.replace("gold.", "staging.")
+        gold_models.create_from_model(db, table)
+        columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, staging)))
         db.execute(
-            sql.SQL("insert into {0} ({1}) select {1} from {2}").format(
-                table_name(model.table), columns, table_name(model.staging)
-            )
+            sql.SQL("insert into {0} ({1}) select {1} from {2}").format(table_name(table), columns, table_name(staging))
         )
 
 

@@ -1,17 +1,13 @@
--- staging.affected_versions: what the tables of leads are built from.
--- Grain: one row per affected lead, row version that matches it, and matching leads row.
+-- staging.affected_versions: the row versions that the other models are built from.
+-- Grain: one row per affected lead, row version that matches it, and matching row of the leads file.
 
 with affected_leads as (
-    select lead_uuid
+    select *
     from meta.affected_leads
 ),
 
 matches as (
-    select
-        _row_hash,
-        lead_uuid,
-        email_match,
-        phone_match
+    select *
     from silver.version_matches
 ),
 
@@ -27,32 +23,18 @@ last_days as (
         _extraction_date,
         coalesce(lead(_partition_date) over (order by _partition_date), 'infinity') as valid_to
     from silver.versioned_days
-),
-
-matched_versions as (
-    select
-        versions.*,
-        matches.lead_uuid,
-        matches.email_match,
-        matches.phone_match,
-        last_days.last_seen,
-        last_days._extraction_date
-    from affected_leads
-    inner join matches using (lead_uuid)
-    inner join versions using (_row_hash)
-    inner join last_days on coalesce(versions.valid_to, 'infinity') = last_days.valid_to
 )
 
-select
-    lead_uuid,
-    _row_hash,
-    {columns},
-    email_match,
-    phone_match,
-    valid_from,
-    valid_to,
-    last_seen,
-    _extraction_date,
+select -- noqa: AM04
+    versions.*,
+    matches.lead_uuid,
+    matches.email_match,
+    matches.phone_match,
+    last_days.last_seen,
+    last_days._extraction_date,
     -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
-    case when email_match and phone_match then 1 when email_match then 2 else 3 end as match_rank
-from matched_versions
+    case when matches.email_match and matches.phone_match then 1 when matches.email_match then 2 else 3 end as match_rank
+from affected_leads
+inner join matches using (lead_uuid)
+inner join versions using (_row_hash)
+inner join last_days on coalesce(versions.valid_to, 'infinity') = last_days.valid_to

@@ -9,20 +9,14 @@ with versions as (
     where appt_date is not null
 ),
 
--- Registered by register_appointments.sql: an appointment keeps its id for ever.
+-- An appointment keeps its id for ever: register_appointments.sql gives it.
 ids as (
-    select
-        appointment_id,
-        lead_uuid,
-        appointment_date
+    select *
     from meta.appointment_ids
 ),
 
 latest as (
-    select distinct on (lead_uuid, appointment_date)
-        lead_uuid,
-        appointment_date,
-        dispo as status
+    select distinct on (lead_uuid, appointment_date) *
     from versions
     order by lead_uuid asc, appointment_date asc, last_seen desc, match_rank asc, lead_number asc, _row_hash asc
 )
@@ -31,6 +25,6 @@ select
     ids.appointment_id,
     lead_uuid,
     appointment_date,
-    latest.status
+    latest.dispo as status
 from latest
 inner join ids using (lead_uuid, appointment_date)

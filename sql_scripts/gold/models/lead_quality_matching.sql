@@ -1,5 +1,4 @@
--- A day of gold.lead_quality_matching, before insert_into_gold_tables.sql grades it. {snapshot} is the day's partition of
--- silver.stg_csv_snapshots.
+-- gold.lead_quality_matching, the rows of one day. {snapshot} is the day's partition of silver.stg_csv_snapshots.
 -- Grain: one row per snapshot row and lead that it matches; one with NULL lead_uuid when it matches none.
 
 with snapshots as (
@@ -8,11 +7,7 @@ with snapshots as (
 ),
 
 matches as (
-    select
-        _row_hash,
-        lead_uuid,
-        email_match,
-        phone_match
+    select *
     from silver.version_matches
 ),
 
@@ -32,5 +27,6 @@ select
     email_match,
     phone_match,
     _extraction_date,
-    _partition_date
+    _partition_date,
+    {grade}
 from matched

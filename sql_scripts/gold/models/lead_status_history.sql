@@ -1,31 +1,26 @@
--- gold.lead_status_history.
--- Grain: one row per affected lead, lead number and period in which its status (dispo, job_status, set, demo, appt_date) stayed
--- the same. A day without the lead number is no change. unique_key: lead_uuid, lead_number, valid_from.
+-- gold.lead_status_history. Grain: one row per affected lead, lead number and period in which its status (dispo, job_status, set,
+-- demo, appt_date) stayed the same. A day without the lead number is no change. unique_key: lead_uuid, lead_number, valid_from.
 
 with versions as (
     select
         affected_versions.*,
+        coalesce(lead_number, 0) as lead_number_key,
         row(dispo, job_status, affected_versions.set, demo, appt_date) as status
     from staging.affected_versions
 ),
 
--- Which version of a lead number wins can change only where one begins or ends.
+-- Which version of a lead number counts can change only where one begins or ends.
 days as (
-    select
+    select distinct
         lead_uuid,
         lead_number,
-        valid_from as day
+        lead_number_key,
+        unnest(array[valid_from, valid_to]) as day
     from versions
-    union
-    select
-        lead_uuid,
-        lead_number,
-        valid_to as day
-    from versions
-    where valid_to is not null
 ),
 
-winners as (
+-- Where several versions compete on a day, the better match counts.
+statuses as (
     select distinct on (days.lead_uuid, days.lead_number, days.day)
         versions.*,
         days.day
@@ -33,10 +28,10 @@ winners as (
     inner join versions
         on
             days.lead_uuid = versions.lead_uuid
-            and coalesce(days.lead_number, 0) = coalesce(versions.lead_number, 0)
+            and days.lead_number_key = versions.lead_number_key
             and days.lead_number is not distinct from versions.lead_number
             and days.day >= versions.valid_from
-            and (days.day < versions.valid_to or versions.valid_to is null)
+            and days.day < coalesce(versions.valid_to, 'infinity')
     order by days.lead_uuid asc, days.lead_number asc, days.day asc, versions.match_rank asc, versions._row_hash asc
 ),
 
@@ -45,7 +40,7 @@ compared as (
         *,
         row_number() over periods as number,
         lag(status) over periods as status_before
-    from winners
+    from statuses
     window periods as (partition by lead_uuid, lead_number order by day)
 )
 

@@ -1,42 +1,33 @@
 -- gold.leads. Grain: one row per affected lead of the backend; NULLs for one that no snapshot has. unique_key: lead_uuid.
 
-with affected_leads as (
-    select lead_uuid
-    from meta.affected_leads
-),
-
-backend_leads as (
+with backend_leads as (
     select distinct lead_uuid
     from silver.matched_leads
+    inner join meta.affected_leads using (lead_uuid)
 ),
 
-current_rows as (
+versions as (
     select *
-    from staging.lead_quality_current
+    from staging.affected_versions
 ),
 
-first_days as (
-    select
-        lead_uuid,
-        min(valid_from) as first_seen
-    from staging.affected_versions
-    group by lead_uuid
+latest as (
+    select distinct on (lead_uuid)
+        *,
+        min(valid_from) over (partition by lead_uuid) as first_seen
+    from versions
+    order by lead_uuid asc, last_seen desc, match_rank asc, lead_number asc, _row_hash asc
 ),
 
 leads as (
-    select
-        current_rows.*,
-        first_days.first_seen,
-        affected_leads.lead_uuid as backend_lead_uuid
-    from affected_leads
-    inner join backend_leads using (lead_uuid)
-    left join current_rows using (lead_uuid)
-    left join first_days using (lead_uuid)
+    select *
+    from backend_leads
+    left join latest using (lead_uuid)
 )
 
 select
-    backend_lead_uuid as lead_uuid,
+    lead_uuid,
     {columns},
     first_seen,
-    _partition_date as last_seen
+    last_seen
 from leads

@@ -34,19 +34,15 @@ matched as (
 )
 
 select
-    contents._row_hash,
+    _row_hash,
     matched.lead_uuid,
     coalesce(matched.email_match, false) as email_match,
     coalesce(matched.phone_match, false) as phone_match
 from contents
 left join matched using (_row_hash);
 
-insert into silver.version_matches (_row_hash, lead_uuid, email_match, phone_match)
-select
-    _row_hash,
-    lead_uuid,
-    email_match,
-    phone_match
+insert into silver.version_matches
+select * -- noqa: AM04
 from new_matches;
 
 insert into meta.affected_leads (lead_uuid)

@@ -1,0 +1,5 @@
+-- The columns that grade a lead: the one place that says what its quality is.
+coalesce(set = 1, false) as appointment_scheduled,
+coalesce(demo = 1, false) as demo_scheduled,
+null::float as conversion_rate,
+case when set = 1 and demo = 1 then 'High Quality' when set = 1 then 'Medium Quality' else 'Low Quality' end as lead_quality_flag
