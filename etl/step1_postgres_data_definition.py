@@ -12,10 +12,11 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from etl.utils.columns import CONTENT_COLUMNS
+from etl.utils.columns import CONTENT_COLUMNS, ROW_HASH
+from etl.utils.day_tables import add_missing_column
 from etl.utils.patience import patient
 from etl.utils.run import RunContext, StepResult
-from etl.utils.state import define
+from etl.utils.state import SILVER_SNAPSHOTS, define
 from etl.utils.transactions import run_sql, transaction
 from etl.utils.utils_connection import connect_postgres
 
@@ -36,6 +37,7 @@ def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
         define(db, "bronze/create_bronze_tables.sql")
+        add_missing_column(db, SILVER_SNAPSHOTS, ROW_HASH, "bigint")
         define(db, "silver/create_silver_tables.sql")
         define(db, "silver/create_row_versions.sql", columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS)))
         define(db, "meta/comment_on_meta_tables.sql")

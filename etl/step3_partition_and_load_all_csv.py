@@ -1,18 +1,21 @@
 """Step 3: bronze → cleaned rows, one day at a time; and the cleaned leads.
 
-A day is cleaned when bronze holds another load of it than silver was made from. Its rows wait in schema staging, one
-table a day, for step 4 to make them the day's partition of silver. These tables get silver's types before they are
-filled (see sql_scripts/silver/apply_silver_types.sql): typed afterwards, all rows would be written twice.
+A day is cleaned when silver was built from another load of bronze, or by another version of the cleaning code. Its rows
+wait in schema staging, one table a day, for step 4 to make them the day's partition of silver. These tables get
+silver's types before they are filled (see sql_scripts/silver/apply_silver_types.sql): typed afterwards, all rows would
+be written twice.
 
 What knows frames is imported where there is something to clean: a run that finds nothing new does without pandas.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
@@ -48,6 +51,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CLEANING_CODE = ("transform.py", "columns.py", "frames.py")
+"""The modules of etl/utils/ that decide what a cleaned row looks like."""
+
 
 @dataclass(frozen=True)
 class DayClean:
@@ -69,6 +75,7 @@ def run(context: RunContext) -> StepResult:
 
     # --- clean: the leads first, because the days can use again what memory they take at once ------
     pending_leads = [leads] if leads and (context.full_refresh or not _is_done(leads, done)) else []
+    _log_outdated([*pending, *pending_leads], done)
     cleaned: list[DayClean] = []
     refused: list[DataRefusedError] = []
     rows_in = sum(load.row_count for load in pending)
@@ -104,10 +111,36 @@ def read_books(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, Tabl
         )
 
 
+@cache
+def cleaning_code_version() -> str:
+    """Return a digest of the source text of `CLEANING_CODE`: read as files, so that nothing imports pandas for it."""
+    folder = Path(__file__).parent / "utils"
+    text = "".join((folder / module).read_text(encoding="utf-8") for module in CLEANING_CODE)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _is_done(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
-    day = bronze.of_day
-    made_from_it = (silver_day_table(day), cleaned_day_table(day)) if day else (SILVER_LEADS,)
-    return any(table in done and done[table].built_from == (bronze.load_id,) for table in made_from_it)
+    """Whether the latest rows that were cleaned from a table of bronze are those that this code would make of it."""
+    cleaned = _latest_cleaned(bronze, done)
+    return (
+        cleaned is not None
+        and cleaned.built_from == (bronze.load_id,)
+        and cleaned.code_version == cleaning_code_version()
+    )
+
+
+def _latest_cleaned(bronze: TableLoad, done: Mapping[str, TableLoad]) -> TableLoad | None:
+    """Return the day that waits for step 4, which is going to replace silver's, or else silver's; or the leads."""
+    if not bronze.of_day:
+        return done.get(SILVER_LEADS)
+    return done.get(cleaned_day_table(bronze.of_day)) or done.get(silver_day_table(bronze.of_day))
+
+
+def _log_outdated(pending: Sequence[TableLoad], done: Mapping[str, TableLoad]) -> None:
+    cleaned = (_latest_cleaned(load, done) for load in pending)
+    outdated = sum(load is not None and load.code_version != cleaning_code_version() for load in cleaned)
+    if outdated:
+        log.info("cleaning code has changed: %d tables of silver are built again from bronze", outdated)
 
 
 @patient()
@@ -140,6 +173,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             separator_count=done.separators,
             day=bronze.day,
             built_from=[bronze.load_id],
+            code_version=cleaning_code_version(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, done.rows, done.rejected, done.separators)
@@ -177,6 +211,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             row_count=rows,
             rejected_count=len(rejected),
             built_from=[bronze.load_id],
+            code_version=cleaning_code_version(),
             facts=clean.report._asdict(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])

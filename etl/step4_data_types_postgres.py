@@ -79,6 +79,7 @@ def publish(settings: Settings, run_id: str) -> list[TableLoad]:
                 separator_count=cleaned.separator_count,
                 day=cleaned.day,
                 built_from=cleaned.built_from,
+                code_version=cleaned.code_version,
             )
         run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("silver: %d days published", len(waiting))

@@ -169,3 +169,21 @@ def table_columns(db: Cursor, table: str) -> list[str]:
         (table,),
     )
     return [name for (name,) in db.fetchall()]
+
+
+def add_missing_column(db: Cursor, table: str, column: str, data_type: str) -> None:
+    """Add a column to a table that a previous version created without it. Its existing rows get NULL.
+
+    Looks first: even `add column if not exists` waits for every reader, and keeps those that come later waiting.
+
+    Raises:
+        PostgresError: see `lock_for_publishing`.
+    """
+    db.execute("select to_regclass(%s) is not null", (table,))
+    if db.fetchone() != (True,) or column in table_columns(db, table):
+        return
+    lock_for_publishing(db, table)
+    db.execute(
+        sql.SQL("alter table {} add column {} {}").format(table_name(table), sql.Identifier(column), sql.SQL(data_type))
+    )
+    log.info("%s: column %s added", table, column)

@@ -12,6 +12,7 @@ import pytest
 from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
 from etl.pipeline import STEPS
+from etl.utils import day_tables
 from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
 
@@ -112,3 +113,47 @@ def test_who_reads_a_view_is_waited_for_and_others_are_not_kept_waiting(
     run.join()
     assert reports[0].error is None
     assert warehouse.value("select count(*) from meta.definitions where digest = 'of another version'") == 0
+
+
+def row_hash_columns(warehouse: Warehouse) -> list[tuple[str, str]]:
+    return warehouse.rows(
+        "select attrelid::regclass::text, format_type(atttypid, atttypmod) from pg_attribute "
+        "where attname = '_row_hash' and attrelid::regclass::text like 'silver.stg_csv%' order by 1"
+    )
+
+
+def test_column_that_the_previous_version_lacked_is_added_and_its_rows_are_null(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    warehouse.rows(
+        "alter table silver.stg_csv_snapshots drop column _row_hash; "
+        "create table silver.stg_csv_data_01 partition of silver.stg_csv_snapshots for values in ('2024-10-01'); "
+        "insert into silver.stg_csv_snapshots (lead_number, _partition_date) values (1, '2024-10-01')"
+    )
+    assert row_hash_columns(warehouse) == []
+    assert define_all(settings).error is None
+    assert row_hash_columns(warehouse) == [("silver.stg_csv_data_01", "bigint"), ("silver.stg_csv_snapshots", "bigint")]
+    assert warehouse.rows("select lead_number::text, _row_hash from silver.stg_csv_data_01") == [("1", None)]
+    before = catalog_rows(warehouse)
+    assert define_all(settings).error is None
+    assert catalog_rows(warehouse) == before
+
+
+def test_session_that_reads_a_table_without_the_column_is_named(
+    settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_READERS", 0.2)
+    warehouse.rows("alter table silver.stg_csv_snapshots drop column _row_hash")
+    with closing(psycopg2.connect(**connection_arguments(settings))) as reader, reader.cursor() as db:
+        db.execute("select * from silver.stg_csv_snapshots")
+        assert f"process {reader.info.backend_pid} of" in str(define_all(settings).error)
+        reader.rollback()
+    assert define_all(settings).error is None
+    assert row_hash_columns(warehouse) == [("silver.stg_csv_snapshots", "bigint")]
+
+
+def test_reader_does_not_delay_a_run_that_adds_no_column(settings: Settings, warehouse: Warehouse) -> None:
+    with closing(psycopg2.connect(**connection_arguments(warehouse.settings))) as reader, reader.cursor() as db:
+        db.execute("select * from silver.stg_csv_snapshots")
+        assert define_all(settings).error is None
+        reader.rollback()

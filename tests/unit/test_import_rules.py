@@ -113,6 +113,15 @@ def test_who_finds_the_warehouse_locked_has_not_waited_for_what_only_the_steps_n
     assert done.stdout.strip() == "[]"
 
 
+def test_what_step_3_compares_is_known_without_pandas() -> None:
+    code = (
+        "import sys; from etl.step3_partition_and_load_all_csv import cleaning_code_version as version; "
+        "print(len(version()), sorted({'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "64 []"
+
+
 def test_no_module_has_per_row_python_or_to_sql() -> None:
     banned = ("iterrows", "itertuples", "to_sql", "applymap", "apply")
     found = [

@@ -25,8 +25,8 @@ last_days as (
     from silver.versioned_days
 )
 
-select -- noqa: AM04
-    versions.*,
+select
+    versions.*, -- noqa: AM04
     matches.lead_uuid,
     matches.email_match,
     matches.phone_match,

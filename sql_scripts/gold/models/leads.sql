@@ -20,7 +20,7 @@ latest as (
 ),
 
 leads as (
-    select *
+    select * -- noqa: RF02
     from backend_leads
     left join latest using (lead_uuid)
 )
