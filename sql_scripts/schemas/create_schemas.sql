@@ -4,7 +4,7 @@ create schema if not exists bronze;
 comment on schema bronze is 'Raw: the rows of the source files as text, each traceable to its file and line.';
 
 create schema if not exists silver;
-comment on schema silver is 'Cleaned and typed: one table a snapshot day, and the backend''s leads.';
+comment on schema silver is 'Cleaned and typed: one table a snapshot day, the row versions of all days, and the backend''s leads.';
 
 create schema if not exists gold;
 comment on schema gold is 'Ready for analysts and BI tools: matched and graded leads.';
@@ -14,5 +14,4 @@ comment on schema partitions is 'Day tables behind bronze.csv_snapshots and gold
 
 create schema if not exists staging;
 comment on schema staging is
-'Tables on their way from one step to the next. After a complete run what step 6 looks up leads in, and makes their tables from, '
-'is left.';
+'Tables on their way from one step to the next: empty after a complete run.';
