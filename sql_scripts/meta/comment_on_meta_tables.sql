@@ -70,3 +70,15 @@ comment on table meta.migrations is
 comment on column meta.migrations.number is 'Number of the migration: they are applied in this order.';
 comment on column meta.migrations.name is 'Name of the migration.';
 comment on column meta.migrations.applied_at is 'When it was applied.';
+
+comment on table meta.appointment_ids is
+'Registry of appointment ids: one row per id ever given. Rows are never deleted: an appointment that returns gets its old id, '
+'and no id is given twice.';
+comment on column meta.appointment_ids.appointment_id is 'The id: gold.appointments.appointment_id.';
+comment on column meta.appointment_ids.lead_uuid is
+'Lead of the appointment; NULL: the id and all lower ones were given by an earlier version, and are not given again.';
+comment on column meta.appointment_ids.appointment_date is 'Day and time of the appointment; NULL as lead_uuid is.';
+
+comment on table meta.affected_leads is
+'One row per lead whose gold rows have to be merged. A publication of gold merges and deletes them; empty after a complete run.';
+comment on column meta.affected_leads.lead_uuid is 'Id of the lead in the backend.';

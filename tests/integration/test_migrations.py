@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -124,6 +125,88 @@ def test_warehouse_of_a_newer_version_is_refused_and_left_alone(
     assert "9999_of_the_future" in str(report.error)
     assert "run that version" in str(report.error)
     assert warehouse.value("select count(*) from meta.pipeline_runs") == 1
+
+
+# --- 0003_row_versions ------------------------------------------------------------------------------------------------
+
+REGISTRY = "select appointment_id, lead_uuid, appointment_date::text from meta.appointment_ids order by 1"
+GOLD_APPOINTMENTS = """
+    create schema gold;
+    create table gold.appointments (
+        appointment_id int primary key,
+        lead_uuid varchar(255) not null,
+        appointment_date timestamp not null,
+        status varchar(50),
+        user_id int,
+        unique (lead_uuid, appointment_date)
+    );
+    insert into gold.appointments values (3, 'u1', '2024-10-05 13:00'), (7, 'u2', '2024-10-06')
+"""
+KNOWN_IDS = [(3, "u1", "2024-10-05 13:00:00"), (7, "u2", "2024-10-06 00:00:00")]
+
+
+def add_load(warehouse: Warehouse, table: str, parent: str, facts: str = "{}") -> None:
+    warehouse.rows(
+        "insert into meta.table_loads "
+        "(table_name, parent_table, load_id, built_from, table_oid, row_count, facts, run_id) "
+        "values (%s, %s, 8, '{}', 1, 5, %s, %s)",
+        table,
+        parent,
+        facts,
+        OLD_RUN,
+    )
+
+
+@pytest.mark.parametrize(
+    ("has_appointments", "last_id", "expected"),
+    [
+        (True, 9, [*KNOWN_IDS, (9, None, None)]),
+        (True, 7, KNOWN_IDS),
+        (True, None, KNOWN_IDS),
+        (False, 9, [(9, None, None)]),
+        (False, None, []),
+    ],
+)
+def test_registry_of_appointment_ids_holds_the_ids_given_before(
+    old_warehouse: Warehouse,
+    begin: Callable[[], RunReport],
+    has_appointments: bool,
+    last_id: int | None,
+    expected: list[tuple[object, ...]],
+) -> None:
+    if has_appointments:
+        old_warehouse.rows(GOLD_APPOINTMENTS)
+    if last_id:
+        add_load(old_warehouse, "gold.appointments", "gold.appointments", json.dumps({"last_id": last_id}))
+    assert begin().error is None
+    assert old_warehouse.rows(REGISTRY) == expected
+    assert old_warehouse.rows("select * from meta.affected_leads") == []
+
+
+def test_tables_that_the_previous_version_kept_in_staging_are_dropped(
+    old_warehouse: Warehouse, begin: Callable[[], RunReport]
+) -> None:
+    old_warehouse.rows(
+        """
+        create schema staging;
+        create table staging.spans (piece int) partition by list (piece);
+        create table staging.spans_0 partition of staging.spans for values in (0);
+        create table staging.lead_keys (key text);
+        create table staging.lead_pairs (key text);
+        create table staging.touched_leads (lead_uuid text);
+        create table staging.stg_csv_data_01 (lead_number int)
+        """
+    )
+    add_load(old_warehouse, "staging.spans_0", "staging.spans")
+    add_load(old_warehouse, "staging.lead_keys", "staging.leads")
+    add_load(old_warehouse, "staging.stg_csv_data_01", "staging.stg_csv_data")
+    assert begin().error is None
+    assert old_warehouse.rows("select tablename from pg_tables where schemaname = 'staging'") == [("stg_csv_data_01",)]
+    loads = old_warehouse.rows("select table_name from meta.table_loads order by 1")
+    assert loads == [("silver.stg_leads_parquet",), ("staging.stg_csv_data_01",)]
+
+
+# --- Locks ------------------------------------------------------------------------------------------------------------
 
 
 def test_session_that_blocks_a_migration_is_named(
