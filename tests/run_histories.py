@@ -1,0 +1,287 @@
+"""Runs histories through the pipeline and judges gold after every run.
+
+The pipeline is known by its public entry alone: settings, `run_steps`, the bucket, and the tables of silver and gold;
+where a day is removed by hand, also by its partitions and the ledger.
+
+    failures = run_histories(settings, bucket, range(500))
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, NamedTuple
+
+import oracle
+import psycopg2
+import pytest
+from histories import FILE_HEADER, History, Kill, Operation, PutDay, PutLeads, RemoveDay, Run, random_history
+from killed_run import KillSwitch, run_and_kill, wait_until_sessions_end
+from oracle import AppointmentIds, Rows, Rules
+from support import Bucket, connection_arguments, drop_schemas
+
+from etl.pipeline import choose_steps
+from etl.utils.run import RunContext, Step, StepResult, run_steps
+from etl.utils.transactions import close_connections
+from etl.utils.utils_connection import Settings
+
+LEAD_TABLES = (oracle.LEADS, oracle.CURRENT, oracle.APPOINTMENTS, oracle.HISTORY)
+WORKERS = 2
+
+
+class Failure(NamedTuple):
+    """A history after which gold is not what it must be."""
+
+    history: History
+    operation: int
+    """The one that fails, from 1; one more than there are for the checks at the end."""
+    check: str
+    details: str
+
+    def __str__(self) -> str:
+        return (
+            f"history {self.history.seed}, operation {self.operation}: {self.check}\n{self.details}\n"
+            f"Operations:\n{self.history}"
+        )
+
+
+class CheckFailedError(Exception):
+    """Gold is not what it must be."""
+
+    def __init__(self, check: str, details: str) -> None:
+        super().__init__(check, details)
+        self.check, self.details = check, details
+
+
+def run_histories(
+    settings: Settings, bucket: Bucket, seeds: Iterable[object], rules: Rules | None = None
+) -> list[Failure]:
+    """Run the random history of each seed in an empty warehouse. Returns those that fail."""
+    rules = rules or Rules()
+    histories = (random_history(seed, with_removed_days=rules.removed_days) for seed in seeds)
+    return [failure for history in histories if (failure := run_history(settings, bucket, history, rules))]
+
+
+def run_history(
+    settings: Settings,
+    bucket: Bucket,
+    history: History,
+    rules: Rules | None = None,
+    kills: Counter[str] | None = None,
+) -> Failure | None:
+    """Run one history from an empty bucket and an empty warehouse. Returns the first check that fails.
+
+    Args:
+        kills: counts how killed runs leave gold.
+    """
+    bucket.clear()
+    drop_schemas(settings)
+    done = 0
+    with _query(settings) as query:
+        player = _Player(settings, bucket, query, rules or Rules(), Counter() if kills is None else kills)
+        try:
+            with clock_ahead(lambda: player.days_ahead):
+                for operation in history.operations:
+                    player.apply(operation)
+                    done += 1
+                player.check_end()
+        except CheckFailedError as error:
+            return Failure(history, done + 1, error.check, error.details)
+        except Exception:  # noqa: BLE001 - a broken pipeline can raise anything
+            close_connections(settings)
+            return Failure(history, done + 1, "exception", traceback.format_exc())
+    return None
+
+
+@contextmanager
+def _query(settings: Settings) -> Iterator[oracle.Query]:
+    """One connection for all queries of a history: each of them is a transaction."""
+    connection = psycopg2.connect(**connection_arguments(settings))
+    connection.autocommit = True
+
+    def query(text: str) -> list[tuple[Any, ...]]:
+        with connection.cursor() as db:
+            db.execute(text)
+            return db.fetchall() if db.description else []
+
+    try:
+        yield query
+    finally:
+        connection.close()
+
+
+@contextmanager
+def clock_ahead(days: Callable[[], int]) -> Iterator[None]:
+    """Set the pipeline's clock ahead by as many days as the function says when the clock is read."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=days())
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, module in list(sys.modules.items()):
+            if name.split(".")[0] == "etl" and getattr(module, "datetime", None) is datetime:
+                patch.setattr(module, "datetime", Clock)
+        yield
+
+
+class _Player:
+    """Carries out operations, and compares gold with the oracle after each run."""
+
+    def __init__(
+        self, settings: Settings, bucket: Bucket, query: oracle.Query, rules: Rules, kills: Counter[str]
+    ) -> None:
+        self.days_ahead = 0
+        self._settings = settings
+        self._bucket = bucket
+        self._query = query
+        self._rules = rules
+        self._kills = kills
+        self._ids = AppointmentIds(rules)
+        self._gold = self._read_gold()
+
+    # --- Operations ---
+
+    def apply(self, operation: Operation) -> None:
+        match operation:
+            case PutDay():
+                self._bucket.put_snapshot(operation.number, operation.rows, FILE_HEADER)
+            case PutLeads():
+                self._bucket.put_leads(operation.rows)
+            case RemoveDay():
+                self._remove_day(operation)
+            case Run():
+                self.days_ahead += operation.days_later
+                if operation.kill:
+                    self._run_and_kill(operation.kill, full_refresh=operation.full_refresh)
+                else:
+                    self._run(full_refresh=operation.full_refresh)
+
+    def _remove_day(self, operation: RemoveDay) -> None:
+        number = operation.number
+        self._bucket.client.delete_object(Bucket=self._bucket.name, Key=f"SFTP/data_{number}.csv")
+        if self._query("select to_regclass('meta.table_loads')") == [(None,)]:
+            return  # every run so far was killed before it created a table
+        day = f"date '{self._settings.partition_start_date + timedelta(days=number - 1)}'"
+        loads = f"partition_date = {day}" + (" and parent_table not like 'gold.%'" if operation.keep_gold_load else "")
+        self._query(f"drop table if exists partitions.csv_snapshots_{number:02}, silver.stg_csv_data_{number:02}")
+        self._query(f"delete from meta.table_loads where {loads}")
+        self._query(f"delete from meta.ingested_files where partition_date = {day}")
+        if self._query("select to_regclass('silver.rejected_rows')") != [(None,)]:
+            self._query(f"delete from silver.rejected_rows where _partition_date = {day}")
+
+    def _run(self, *, full_refresh: bool = False) -> None:
+        error = self._run_steps(full_refresh)
+        if error:
+            raise CheckFailedError("the run fails", error)
+        self._check_gold()
+
+    def _run_steps(self, full_refresh: bool, steps: Sequence[Step] | None = None) -> str | None:
+        report = run_steps(self._settings, steps or choose_steps(), full_refresh=full_refresh, workers=WORKERS)
+        return None if report.exit_code == 0 else str(report.error)
+
+    def _run_and_kill(self, kill: Kill, *, full_refresh: bool) -> None:
+        # Parent and child must not share a connection.
+        close_connections(self._settings)
+        self._bucket.client.close()
+        wait_until_sessions_end(self._query)
+        switch = KillSwitch(kill.when, kill.commit)
+        steps = [_arming(step, switch) if step.number == kill.since_step else step for step in choose_steps()]
+        killed, error = run_and_kill(lambda: self._run_steps(full_refresh, steps), switch)
+        wait_until_sessions_end(self._query)
+        if error:
+            raise CheckFailedError("the run fails", error)
+        if killed and self._read_gold() == self._gold:
+            self._kills["old gold"] += 1
+            return
+        self._kills["new gold" if killed else "not reached"] += 1
+        self._check_gold("after a kill, neither old nor new: " if killed else "")
+
+    # --- Checks ---
+
+    def _check_gold(self, context: str = "") -> None:
+        actual, ids = self._gold = self._read_gold()
+        differing = oracle.differences(actual, oracle.expected_gold(self._query, self._rules))
+        if differing:
+            raise CheckFailedError(f"{context}gold differs from the oracle", _described(differing))
+        violations = self._ids.violations(ids)
+        if violations:
+            raise CheckFailedError(f"{context}appointment ids", "\n".join(violations))
+
+    def _read_gold(self) -> tuple[dict[str, Rows], list[tuple[Any, ...]]]:
+        return oracle.actual_gold(self._query), oracle.appointment_ids(self._query)
+
+    def check_end(self) -> None:
+        """Check what must hold after any history, and leave a warehouse that was loaded in one go."""
+        self._check_rerun()
+        self._check_full_refresh()
+        self._check_fresh_warehouse()
+
+    def _check_rerun(self) -> None:
+        before = {table: self._stamps(table) for table in oracle.COLUMNS}
+        partitions = "select inhrelid from pg_inherits where inhparent = 'gold.lead_quality_matching'::regclass"
+        partitions_before = sorted(self._query(partitions))
+        self._run()
+        written = [table for table in oracle.COLUMNS if self._stamps(table) != before[table]]
+        if sorted(self._query(partitions)) != partitions_before:
+            written.append("partitions")
+        if written:
+            raise CheckFailedError("a rerun writes to gold", ", ".join(written))
+
+    def _check_full_refresh(self) -> None:
+        """Contents and ids stay; rows that stay as they are, are not written."""
+        (contents, ids), stamps = self._gold, {table: dict(self._stamps(table)) for table in LEAD_TABLES}
+        self.days_ahead += len(contents[oracle.LEADS]) % 2
+        self._run(full_refresh=True)
+        self._compare("a full refresh changes", contents)
+        if self._gold[1] != ids:
+            raise CheckFailedError("a full refresh changes", "appointment ids")
+        for table, before in stamps.items():
+            written = [row for row, xmin in self._stamps(table) if before.get(row, xmin) != xmin]
+            if written:
+                raise CheckFailedError("a full refresh writes rows that stay as they are", f"{table}: {written[:5]}")
+
+    def _check_fresh_warehouse(self) -> None:
+        contents, _ = self._gold
+        drop_schemas(self._settings)
+        self._ids = AppointmentIds(self._rules)
+        self._run()
+        self._compare("a warehouse that is loaded in one go differs", contents)
+
+    def _compare(self, check: str, expected: dict[str, Rows]) -> None:
+        differing = oracle.differences(*map(_without_extraction_date, (self._gold[0], expected)))
+        if differing:
+            raise CheckFailedError(check, _described(differing))
+
+    def _stamps(self, table: str) -> list[tuple[Any, ...]]:
+        """Read all rows as text, each with the transaction and the table that hold it."""
+        return sorted(self._query(f"select t::text, concat_ws(' ', xmin, tableoid) from {table} as t"))
+
+
+def _arming(step: Step, switch: KillSwitch) -> Step:
+    def run(context: RunContext) -> StepResult:
+        switch.arm()
+        return step.run(context)
+
+    return replace(step, run=run)
+
+
+def _described(differing: dict[str, str]) -> str:
+    return "\n".join(f"{table}\n{rows}" for table, rows in differing.items())
+
+
+def _without_extraction_date(gold: dict[str, Rows]) -> dict[str, Rows]:
+    """Leave out the column that depends on when a file was loaded."""
+    contents: dict[str, Rows] = {}
+    for table, columns in oracle.COLUMNS.items():
+        kept = [index for index, column in enumerate(columns) if column != "_extraction_date"]
+        contents[table] = Counter()
+        for row, count in gold[table].items():
+            contents[table][tuple(row[index] for index in kept)] += count
+    return contents
