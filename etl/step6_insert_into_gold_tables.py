@@ -175,9 +175,13 @@ def publish(
 
 
 def _removed_days(db: Cursor, silver: Sequence[TableLoad]) -> list[str]:
-    """Days of gold that silver does not have any more."""
-    published = current_loads(db, GOLD_MATCHING, as_they_stand=True)
-    return sorted(published.keys() - {gold_day_table(load.day) for load in silver})
+    """Partitions of gold whose day silver does not have any more."""
+    db.execute(
+        "select relnamespace::regnamespace || '.' || relname from pg_inherits "
+        "inner join pg_class on pg_class.oid = inhrelid where inhparent = %s::regclass",
+        (GOLD_MATCHING,),
+    )
+    return sorted({table for (table,) in db.fetchall()} - {gold_day_table(load.day) for load in silver})
 
 
 @patient()

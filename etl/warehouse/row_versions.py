@@ -25,6 +25,7 @@ from etl.utils.errors import CheckFailedError
 from etl.utils.patience import patient
 from etl.utils.state import (
     GOLD_LEADS,
+    GOLD_MATCHING,
     ROW_VERSIONS,
     SILVER_LEADS,
     VERSION_MATCHES,
@@ -72,14 +73,15 @@ def prepare(db: Cursor, run_id: str, silver: Sequence[TableLoad], leads: TableLo
     restart = restart or len(loads) < len(TABLES)
     if restart:
         add_all_leads(db)
+        db.execute("update meta.table_loads set built_from = '{}' where parent_table = %s", (GOLD_MATCHING,))
         for table in TABLES:
             empty_table(db, table)
-    changed_day = None if restart else _first_difference(db, silver)
-    if changed_day:
-        run_sql(db, "silver/row_versions/rewind.sql", columns=COLUMNS, day=sql.Literal(changed_day))
     has_other_leads = restart or loads["silver.matched_leads"].built_from != (leads.load_id,)
     if has_other_leads:
-        compare_leads(db)
+        compare_leads(db)  # before the rewind, as it must find the contents of all published days
+    changed_day = _first_difference(db, silver)
+    if changed_day:
+        run_sql(db, "silver/row_versions/rewind.sql", columns=COLUMNS, day=sql.Literal(changed_day))
     if changed_day or has_other_leads:
         _record(db, run_id, leads)
 
