@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS_OF_A_THREAD = 2
 """Step 3 reads a day on one connection and writes it on another."""
-CONNECTIONS_OF_THE_DRIVER = 4
-"""The lock of the run, two transactions at once in step 6, and a question after a lost connection."""
+CONNECTIONS_OF_THE_DRIVER = 3
+"""The lock of the run, a transaction, and a question after a lost connection."""
 
 SECONDS_TO_CONNECT = 5
 SECONDS_TO_ANSWER = 30.0

@@ -46,10 +46,7 @@ from etl.utils.state import (
     _FILLING,
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
-    GOLD_APPOINTMENTS,
-    GOLD_HISTORY,
-    LEAD_LOOKUPS,
-    LEAD_SPANS,
+    ROW_VERSIONS,
     SILVER_LEADS,
     begin_run,
     cleaned_day_table,
@@ -59,6 +56,7 @@ from etl.utils.state import (
 )
 from etl.utils.transactions import transaction
 from etl.utils.utils_connection import Settings
+from etl.warehouse.gold_models import MODELS
 
 DATABASE = "on_a_cluster"
 SECONDS_OF_A_DAY = 0.05
@@ -77,9 +75,7 @@ IN_HAND = (
     *(staged_bronze_day_table(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
     *(cleaned_day_table(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
     *(staged_gold_day_table(day(number)) for number in (*DAYS_OF_A, NEW_DAY)),
-    *(f"{LEAD_SPANS}_{piece}" for piece in range(4)),
-    GOLD_APPOINTMENTS,
-    GOLD_HISTORY,
+    *(table.replace("gold.", "staging.") for table in MODELS),
 )
 """What workers fill in the run from A to B: in steps 2, 3 and 6."""
 
@@ -246,7 +242,7 @@ def test_the_scheduler_killed_in_mid_day(story: Story, settings: Settings, tmp_p
 def test_the_scheduler_killed_while_the_driver_works_alone(story: Story, settings: Settings, tmp_path: Path) -> None:
     """Between two steps nothing is waited for: the loss is found out when the next day is handed over."""
     seconds = cluster_room.SECONDS_TO_CONNECT + 2  # so long it tries to connect anew
-    assert_the_loss_of_the_scheduler_is_told(story, settings, tmp_path, LEAD_LOOKUPS, seconds)
+    assert_the_loss_of_the_scheduler_is_told(story, settings, tmp_path, ROW_VERSIONS, seconds)
 
 
 def assert_the_loss_of_the_scheduler_is_told(
