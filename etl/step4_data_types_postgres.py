@@ -39,14 +39,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TYPED_TABLES = (
-    SILVER_SNAPSHOTS,
-    SILVER_LEADS,
-    "silver.row_versions",
-    "silver.version_matches",
-    "silver.matched_leads",
-)
-"""The tables of silver that get the declared types, as far as they exist."""
+TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
+"""The tables of silver that get the declared types."""
+DERIVED_TABLES = ("silver.row_versions", "silver.version_matches", "silver.matched_leads")
+"""Those that step 6 builds from them: they get the declared types as well, as far as they exist."""
 
 
 def run(context: RunContext) -> StepResult:
@@ -92,7 +88,7 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     Raises:
         PostgresError: see `apply_type_changes`; and `lock_for_publishing`.
     """
-    changes = pending_type_changes(db, [*TYPED_TABLES, *(load.table for load in waiting)])
+    changes = pending_type_changes(db, [*TYPED_TABLES, *(load.table for load in waiting), *DERIVED_TABLES])
     if not changes:
         return
     tables = [change.table for change in changes]
@@ -100,7 +96,7 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     if SILVER_SNAPSHOTS in tables:
         for replaced in _replaced_days(db, waiting):
             empty_table(db, replaced)  # this transaction replaces its rows: they need not be converted, nor fit
-    apply_type_changes(db, changes)
+    apply_type_changes(db, changes, derived=DERIVED_TABLES)
 
 
 def _replaced_days(db: Cursor, waiting: Iterable[TableLoad]) -> list[str]:

@@ -189,10 +189,16 @@ def environment_of(settings: Settings) -> dict[str, str]:
     }
 
 
-def run_python(folder: Path, *arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run Python on the project, in a folder without `.env`, knowing nothing but this environment."""
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT)}
-    arguments = tuple(str(PROJECT / name) if name == "main.py" else name for name in arguments)
+def run_python(
+    folder: Path, *arguments: str, environment: Mapping[str, str], project: Path = PROJECT
+) -> subprocess.CompletedProcess[str]:
+    """Run Python on the project, in a folder without `.env`, knowing nothing but this environment.
+
+    Args:
+        project: another checkout, such as one of an earlier version.
+    """
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(project)}
+    arguments = tuple(str(project / name) if name == "main.py" else name for name in arguments)
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,

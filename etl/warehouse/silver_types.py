@@ -6,12 +6,13 @@ A table that holds rows is altered in place: all its partitions at once, without
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
 from psycopg2 import sql
 
+from etl.utils.day_tables import empty_table
 from etl.utils.errors import PostgresError
 from etl.utils.transactions import run_sql
 
@@ -34,7 +35,7 @@ class TypeChange(NamedTuple):
 
 
 def pending_type_changes(db: Cursor, tables: Iterable[str]) -> list[TypeChange]:
-    """Return the changes that tables need; none for those that do not exist or have the declared types."""
+    """Return the changes that tables need, in their order; none for tables that do not exist or are as declared."""
     run_sql(db, DECLARATION, tables=sql.Literal(list(tables)))
     return [TypeChange(*row) for row in db.fetchall()]
 
@@ -48,8 +49,12 @@ def apply_silver_types(db: Cursor, table: str) -> None:
     apply_type_changes(db, pending_type_changes(db, [table]))
 
 
-def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
+def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Collection[str] = ()) -> None:
     """Alter tables, which this transaction has locked.
+
+    Args:
+        derived: tables that a later step builds again from the others. One whose rows do not fit their new types, as
+            they are those of days that have been replaced, is emptied.
 
     Raises:
         PostgresError: an object uses one of the columns, a value does not fit its new type, or the declaration is
@@ -58,7 +63,10 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
     for change in changes:
         _require_no_dependents(db, change)
         try:
-            db.execute(change.statement)
+            if change.table in derived:
+                _alter_or_empty(db, change)
+            else:
+                db.execute(change.statement)
         except (psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.ProgrammingError) as error:
             raise PostgresError(
                 f"{change.table} cannot be altered ({change.columns}): {error.diag.message_primary}",
@@ -70,6 +78,17 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
                 hint=f"spell the type in sql_scripts/{DECLARATION} as PostgreSQL shows it in psql's \\d",
             )
         log.info("%s: types applied: %s", change.table, change.columns)
+
+
+def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
+    db.execute("savepoint before_alter")
+    try:
+        db.execute(change.statement)
+    except psycopg2.DataError as error:
+        db.execute("rollback to savepoint before_alter")
+        log.info("%s is built again: its rows do not fit: %s", change.table, error.diag.message_primary)
+        empty_table(db, change.table)
+        db.execute(change.statement)
 
 
 def _require_no_dependents(db: Cursor, change: TypeChange) -> None:

@@ -1,9 +1,9 @@
 -- The types of silver's columns: the one place where they are declared. A column has the same type in every table.
 --
--- Returns the changes that {tables} need: one row per table with columns of another type, none when all types are as declared.
--- `columns` says what changes; `statement` is the ALTER TABLE, which covers all partitions. Step 3 executes it on tables that
--- it is about to fill, step 4 on those that hold rows. Tables that do not exist, and declared columns that a table does not
--- have, are ignored.
+-- Returns the changes that {tables} need, in this order: one row per table with columns of another type, none when all types are
+-- as declared. `columns` says what changes; `statement` is the ALTER TABLE, which covers all partitions. Step 3 executes it on
+-- tables that it is about to fill, step 4 on those that hold rows. Tables that do not exist, and declared columns that a table
+-- does not have, are ignored.
 
 with declared (column_name, data_type) as (
     values
@@ -29,6 +29,7 @@ with declared (column_name, data_type) as (
 
 compared as (
     select
+        altered.position,
         pg_class.oid as table_oid,
         pg_attribute.attnum,
         pg_attribute.attname,
@@ -47,7 +48,8 @@ compared as (
     inner join pg_attribute on declared.column_name = pg_attribute.attname and not pg_attribute.attisdropped
     inner join pg_type as current_type on pg_attribute.atttypid = current_type.oid
     inner join pg_class on pg_attribute.attrelid = pg_class.oid
-    where pg_class.oid in (select to_regclass(table_name) from unnest({tables}::text[]) as table_name)
+    inner join unnest({tables}::text[]) with ordinality as altered (table_name, position)
+        on pg_class.oid = to_regclass(altered.table_name)
 )
 
 select
@@ -61,5 +63,5 @@ select
     ) as statement
 from compared
 where current_type <> data_type and current_type is distinct from full_data_type
-group by table_oid
-order by table_name
+group by position, table_oid
+order by position

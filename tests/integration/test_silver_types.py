@@ -145,14 +145,40 @@ def test_cleaned_days_that_wait_get_the_changed_type(
     assert types_of(warehouse, "dispo", *ALL_TABLES, "silver.stg_csv_data_03") == {"character varying(80)"}
 
 
-def test_row_versions_get_the_changed_type(warehouse: Warehouse, run: Run, declare: Declare) -> None:
+@pytest.fixture
+def row_versions(warehouse: Warehouse) -> str:
+    """A table that is built from the days of silver, with a version that no day has any more."""
     warehouse.rows(
-        "create table if not exists silver.row_versions (dispo varchar(50), valid_from date, valid_to date) "
-        "partition by list ((valid_to is null))"
+        """
+        create table if not exists silver.row_versions (
+            dispo varchar(50), _row_hash bigint, valid_from date, valid_to date
+        ) partition by list (valid_to);
+        create table if not exists silver.row_versions_closed partition of silver.row_versions default;
+        insert into silver.row_versions (dispo, _row_hash, valid_from, valid_to)
+        values ('longer than before', 1, '2024-09-01', '2024-09-02')
+        """
     )
+    return "silver.row_versions"
+
+
+def test_row_versions_get_the_changed_type(warehouse: Warehouse, run: Run, declare: Declare, row_versions: str) -> None:
+    rows = warehouse.rows(f"select * from {row_versions} order by _row_hash")
     declare("dispo", "varchar(80)")
     assert run(4).error is None
-    assert types_of(warehouse, "dispo", "silver.row_versions") == {"character varying(80)"}
+    assert types_of(warehouse, "dispo", row_versions) == {"character varying(80)"}
+    assert warehouse.rows(f"select * from {row_versions} order by _row_hash") == rows
+
+
+def test_row_versions_that_do_not_fit_are_built_again(
+    warehouse: Warehouse, run: Run, declare: Declare, row_versions: str
+) -> None:
+    contents = warehouse.contents()
+    declare("dispo", "varchar(4)")
+    assert run(4).error is None
+    assert types_of(warehouse, "dispo", *ALL_TABLES, row_versions) == {"character varying(4)"}
+    assert warehouse.rows(f"select * from {row_versions}") == []
+    assert run().error is None
+    assert warehouse.contents() == contents
 
 
 @pytest.mark.parametrize("table", ["silver.stg_csv_snapshots", "silver.stg_csv_data_02"])
