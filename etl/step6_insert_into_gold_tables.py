@@ -148,7 +148,7 @@ def publish(
     """Publish what was built in schema staging, all of gold in one transaction."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         if with_models:
-            gold_models.merge_models(db, run_id, latest_day=str(silver[-1].day) if silver else None)
+            gold_models.merge_models(db, run_id)
         removed = _removed_days(db, silver)
         if built or removed:
             # All of gold: a reader of one of its tables finds the others in the same state.

@@ -106,9 +106,9 @@ def create_from_model(db: Cursor, table: str) -> int:
     return rows
 
 
-def merge_models(db: Cursor, run_id: str, latest_day: str | None) -> None:
+def merge_models(db: Cursor, run_id: str) -> None:
     """Merge what `build_models` has built into gold, in the transaction that publishes it."""
-    _touch_last_seen(db, latest_day)
+    latest_day = _touch_last_seen(db)
     for table in MODELS:
         _run_macro(db, "gold/macros/merge.sql", table)
     for table in reversed(MODELS):
@@ -129,13 +129,16 @@ def merge_models(db: Cursor, run_id: str, latest_day: str | None) -> None:
         )
 
 
-def _touch_last_seen(db: Cursor, latest_day: str | None) -> None:
-    """Write that leads of the latest published snapshot are in the latest one, too, unless they are affected."""
+def _touch_last_seen(db: Cursor) -> str | None:
+    """Write that leads of the latest published snapshot are in the latest one, too. Returns the day of that one."""
+    db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
+    latest_day, extraction_date = db.fetchone() or (None, None)
     db.execute("select facts ->> 'latest_day' from meta.table_loads where table_name = %s", (GOLD_LEADS,))
     (published_day,) = db.fetchone() or (None,)
     if published_day and latest_day:
-        days = {"published_day": sql.Literal(published_day), "latest_day": sql.Literal(latest_day)}
-        run_sql(db, "gold/touch_last_seen.sql", **days)
+        days = {"published_day": published_day, "latest_day": latest_day, "extraction_date": extraction_date}
+        run_sql(db, "gold/touch_last_seen.sql", **{name: sql.Literal(day) for name, day in days.items()})
+    return latest_day
 
 
 def _run_macro(db: Cursor, macro: str, table: str) -> None:

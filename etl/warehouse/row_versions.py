@@ -151,8 +151,7 @@ def add_all_leads(db: Cursor) -> None:
     """Add every lead that gold has or shall have to meta.affected_leads."""
     db.execute(
         sql.SQL(
-            "insert into meta.affected_leads (lead_uuid) select lead_uuid from {} union select lead_uuid from {} "
-            "on conflict do nothing"
+            "insert into meta.affected_leads (lead_uuid) select lead_uuid from {} union all select lead_uuid from {}"
         ).format(table_name(SILVER_LEADS), table_name(GOLD_LEADS))
     )
 
@@ -200,7 +199,9 @@ def bulk_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterat
     with transaction(settings) as db:
         hold_the_run(db, run_id, filling=filling)
         db.execute(
-            "set local work_mem = '256MB'; set local jit = off; set local random_page_cost = 1.1; "
+            "set local work_mem = '256MB'; set local jit = off; "
+            # All joins are hash joins: linear, whatever the planner believes of tables that were just filled.
+            "set local enable_nestloop = off; set local enable_mergejoin = off; "
             # A small sample says what the planner has to know, and takes a tenth of the time.
             "set local default_statistics_target = 10"
         )

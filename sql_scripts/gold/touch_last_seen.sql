@@ -5,15 +5,13 @@ set last_seen = {latest_day}
 where
     last_seen = {published_day}
     and last_seen <> {latest_day}
-    and lead_uuid not in (select lead_uuid from meta.affected_leads);
+    and lead_uuid not in (select affected.lead_uuid from meta.affected_leads as affected);
 
-update gold.lead_quality_current as lead
+update gold.lead_quality_current
 set
-    _partition_date = day._partition_date,
-    _extraction_date = day._extraction_date
-from silver.versioned_days as day
+    _partition_date = {latest_day},
+    _extraction_date = {extraction_date}
 where
-    day._partition_date = {latest_day}
-    and lead._partition_date = {published_day}
-    and (lead._partition_date, lead._extraction_date) is distinct from (day._partition_date, day._extraction_date)
-    and lead.lead_uuid not in (select lead_uuid from meta.affected_leads);
+    _partition_date = {published_day}
+    and (_partition_date, _extraction_date) is distinct from ({latest_day}, {extraction_date})
+    and lead_uuid not in (select affected.lead_uuid from meta.affected_leads as affected);

@@ -4,7 +4,7 @@ create schema if not exists bronze;
 comment on schema bronze is 'Raw: the rows of the source files as text, each traceable to its file and line.';
 
 create schema if not exists silver;
-comment on schema silver is 'Cleaned and typed: one table a snapshot day, the row versions of all days, and the backend''s leads.';
+comment on schema silver is 'Cleaned and typed: a table per snapshot day, the row versions of all days, the backend''s leads.';
 
 create schema if not exists gold;
 comment on schema gold is 'Ready for analysts and BI tools: matched and graded leads.';

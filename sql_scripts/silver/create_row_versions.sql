@@ -50,8 +50,6 @@ create table silver.version_matches (
     phone_match boolean not null
 );
 
-create index version_matches_by_content on silver.version_matches (_row_hash);
-
 comment on table silver.version_matches is
 'How the contents of silver.row_versions match backend leads: one row per content and matching lead; one with NULL lead_uuid '
 'when none matches.';
@@ -66,9 +64,6 @@ create table silver.matched_leads (
     email_key text,
     phone_key text
 );
-
-create index matched_leads_by_email on silver.matched_leads (email_key);
-create index matched_leads_by_phone on silver.matched_leads (phone_key);
 
 comment on table silver.matched_leads is
 'The backend leads that silver.version_matches was built from: one row per row of silver.stg_leads_parquet.';

@@ -2,7 +2,7 @@
 -- Grain: one row per affected lead, row version that matches it, and matching row of the leads file.
 
 with affected_leads as (
-    select *
+    select distinct lead_uuid
     from meta.affected_leads
 ),
 

@@ -3,7 +3,7 @@
 with backend_leads as (
     select distinct lead_uuid
     from silver.matched_leads
-    inner join meta.affected_leads using (lead_uuid)
+    where lead_uuid in (select affected.lead_uuid from meta.affected_leads as affected)
 ),
 
 versions as (
@@ -11,10 +11,16 @@ versions as (
     from staging.affected_versions
 ),
 
+first_days as (
+    select
+        lead_uuid,
+        min(valid_from) as first_seen
+    from versions
+    group by lead_uuid
+),
+
 latest as (
-    select distinct on (lead_uuid)
-        *,
-        min(valid_from) over (partition by lead_uuid) as first_seen
+    select distinct on (lead_uuid) *
     from versions
     order by lead_uuid asc, last_seen desc, match_rank asc, lead_number asc, _row_hash asc
 ),
@@ -23,6 +29,7 @@ leads as (
     select * -- noqa: RF02
     from backend_leads
     left join latest using (lead_uuid)
+    left join first_days using (lead_uuid)
 )
 
 select

@@ -29,9 +29,10 @@ where
     loads.table_name = 'gold.appointments'
     and (loads.facts ->> 'last_id')::int > (select coalesce(max(given.appointment_id), 0) from meta.appointment_ids as given);
 
--- Grain: one row per lead whose gold rows have to be merged. Kept until a publication has merged them.
+-- Grain: one row per lead whose gold rows have to be merged, and change that affects it. Kept until a publication has merged
+-- them. It has no key: adding to it must cost nothing.
 create table meta.affected_leads (
-    lead_uuid varchar(255) primary key
+    lead_uuid varchar(255) not null
 );
 
 -- What the previous version kept in staging from run to run, and what a killed run of it may have left there.

@@ -2,8 +2,8 @@
 -- contents of the day that are not open. {snapshot} is the day's partition of silver.stg_csv_snapshots, {day} its date.
 -- Leaves the opened contents that have no match yet in new_contents, for match_contents.sql.
 
--- Grain: one row per content to close, and per row of the day to open. Two lead numbers under one hash are a collision,
--- which a check in etl/warehouse/row_versions.py reports.
+-- Grain: one row per content to close, and per row of the day to open. One hash with two lead numbers is a collision, which
+-- etl/warehouse/row_versions.py reports.
 create temporary table day_changes on commit drop as
 select
     version._row_hash as closed_hash,
@@ -32,34 +32,38 @@ select
     {day}
 from closed;
 
-insert into silver.row_versions_open (_row_hash, {columns}, valid_from)
-select distinct on (_row_hash)
-    _row_hash,
-    {columns},
-    {day}
-from {snapshot}
-where _row_hash in (select day_changes.opened_hash from day_changes);
+create temporary table new_contents (_row_hash bigint, email_key text, phone_key text) on commit drop;
 
-insert into silver.versioned_days (_partition_date, _extraction_date, load_id)
-values ({day}, (select snapshot._extraction_date from {snapshot} as snapshot limit 1), {load_id});
+with opened as (
+    insert into silver.row_versions_open (_row_hash, {columns}, valid_from)
+    select distinct on (_row_hash)
+        _row_hash,
+        {columns},
+        {day}
+    from {snapshot}
+    where _row_hash in (select day_changes.opened_hash from day_changes)
+    returning *
+)
+
+insert into new_contents (_row_hash, email_key, phone_key)
+select
+    _row_hash,
+    silver.match_key(email_hash) as email_key,
+    silver.match_key(phone_hash) as phone_key
+from opened;
+
+analyze new_contents;
+
+-- A content that was there before, and returns, has its matches.
+delete from new_contents
+using silver.version_matches as matches
+where new_contents._row_hash = matches._row_hash;
 
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
 from day_changes
 inner join silver.version_matches as matches on matches._row_hash = coalesce(day_changes.closed_hash, day_changes.opened_hash)
-where matches.lead_uuid is not null
-on conflict do nothing;
+where matches.lead_uuid is not null;
 
-create temporary table new_contents on commit drop as
-select
-    _row_hash,
-    email_hash,
-    phone_hash
-from silver.row_versions_open
-where
-    _row_hash in (select day_changes.opened_hash from day_changes)
-    and not exists (
-        select
-        from silver.version_matches
-        where version_matches._row_hash = row_versions_open._row_hash
-    );
+insert into silver.versioned_days (_partition_date, _extraction_date, load_id)
+values ({day}, (select snapshot._extraction_date from {snapshot} as snapshot limit 1), {load_id});

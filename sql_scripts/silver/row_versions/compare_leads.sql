@@ -45,14 +45,19 @@ where
 analyze changed_leads, silver.matched_leads;
 
 create temporary table new_contents on commit drop as
-select distinct
-    _row_hash,
-    email_hash,
-    phone_hash
-from silver.row_versions
+with contents as (
+    select distinct
+        _row_hash,
+        silver.match_key(email_hash) as email_key,
+        silver.match_key(phone_hash) as phone_key
+    from silver.row_versions
+)
+
+select *
+from contents
 where
-    silver.match_key(email_hash) in (select changed_leads.email_key from changed_leads)
-    or silver.match_key(phone_hash) in (select changed_leads.phone_key from changed_leads);
+    email_key in (select changed_leads.email_key from changed_leads)
+    or phone_key in (select changed_leads.phone_key from changed_leads);
 
 analyze new_contents;
 
@@ -86,5 +91,4 @@ from taken_back
 where lead_uuid is not null
 union
 select lead_uuid
-from changed_leads
-on conflict do nothing;
+from changed_leads;

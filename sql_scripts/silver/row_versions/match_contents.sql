@@ -6,21 +6,13 @@
 analyze new_contents;
 
 create temporary table new_matches on commit drop as
-with contents as (
-    select
-        _row_hash,
-        silver.match_key(email_hash) as email_key,
-        silver.match_key(phone_hash) as phone_key
-    from new_contents
-),
-
-matched as (
+with matched as (
     select
         contents._row_hash,
         leads.lead_uuid,
         true as email_match,
         coalesce(leads.phone_key = contents.phone_key, false) as phone_match
-    from contents
+    from new_contents as contents
     inner join silver.matched_leads as leads using (email_key)
     union all
     select
@@ -28,9 +20,9 @@ matched as (
         leads.lead_uuid,
         false as email_match,
         true as phone_match
-    from contents
+    from new_contents as contents
     inner join silver.matched_leads as leads using (phone_key)
-    where leads.email_key is distinct from contents.email_key
+    where not coalesce(leads.email_key = contents.email_key, false)
 )
 
 select
@@ -38,7 +30,7 @@ select
     matched.lead_uuid,
     coalesce(matched.email_match, false) as email_match,
     coalesce(matched.phone_match, false) as phone_match
-from contents
+from new_contents
 left join matched using (_row_hash);
 
 insert into silver.version_matches
@@ -48,8 +40,7 @@ from new_matches;
 insert into meta.affected_leads (lead_uuid)
 select distinct lead_uuid
 from new_matches
-where lead_uuid is not null
-on conflict do nothing;
+where lead_uuid is not null;
 
 drop table new_contents, new_matches;
 analyze silver.version_matches (_row_hash, lead_uuid);

@@ -1,19 +1,18 @@
 -- Rewinds silver.row_versions to the state before {day}: as if no snapshot of that day or later had been loaded.
--- Leads that match a version which is deleted or opened again are affected.
+-- Leads that match a version which is deleted or reopened are affected.
 
 create temporary table rewound on commit drop as
-select
-    _row_hash,
-    valid_from < {day} as is_reopened
+select distinct _row_hash
 from silver.row_versions
 where valid_from >= {day} or valid_to >= {day};
+
+analyze rewound;
 
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
 from rewound
 inner join silver.version_matches as matches using (_row_hash)
-where matches.lead_uuid is not null
-on conflict do nothing;
+where matches.lead_uuid is not null;
 
 delete from silver.row_versions
 where valid_from >= {day};
@@ -34,16 +33,16 @@ from reopened;
 delete from silver.versioned_days
 where _partition_date >= {day};
 
--- Each content that has a match has a version, always.
+-- Contents without any version lose their matches: every content that has matches has a version.
+create temporary table orphaned on commit drop as
+select _row_hash
+from rewound
+left join silver.row_versions as version using (_row_hash)
+group by _row_hash
+having count(version.valid_from) = 0;
+
 delete from silver.version_matches
-where
-    _row_hash in (
-        select rewound._row_hash
-        from rewound
-        where not rewound.is_reopened
-    )
-    and not exists (
-        select
-        from silver.row_versions
-        where row_versions._row_hash = version_matches._row_hash
-    );
+using orphaned
+where version_matches._row_hash = orphaned._row_hash;
+
+drop table rewound, orphaned;
