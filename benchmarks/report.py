@@ -138,11 +138,12 @@ TIME_COLUMNS = (
     "CPU share",
     "CPU s, process",
     "CPU s, PostgreSQL",
+    "CPU s, others",
     "peak memory",
 )
 SHARES = (
     "Medians. The shares are of a full refresh in the same round: of its time, and of its CPU seconds, which depend\n"
-    "less on what else runs on the machine."
+    "less on what else runs on the machine. Others are all other processes, the S3 stand-in included."
 )
 COUNT_COLUMNS = ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB")
 
@@ -230,9 +231,9 @@ def _time_cells(found: Mapping[str, Any], run: str) -> list[str] | None:
     every = [done[run]["seconds"] for done in rounds if run in done]
     if not every:
         return None
-    cpu, server_cpu, memory = (
+    cpu, server_cpu, other_cpu, memory = (
         median(done[run][what] for done in rounds if run in done)
-        for what in ("cpu_seconds", "server_cpu_seconds", "peak_memory_bytes")
+        for what in ("cpu_seconds", "server_cpu_seconds", "other_cpu_seconds", "peak_memory_bytes")
     )
     shares = (ratio(rounds, run, FULL_REFRESH, cost) for cost in (_seconds, _all_cpu_seconds))
     return [
@@ -241,6 +242,7 @@ def _time_cells(found: Mapping[str, Any], run: str) -> list[str] | None:
         *("" if share is None else f"{share:.3f}" for share in shares),
         f"{cpu:.2f}",
         f"{server_cpu:.2f}",
+        f"{other_cpu:.2f}",
         f"{memory / 1e6:,.0f} MB",
     ]
 

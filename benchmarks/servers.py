@@ -115,11 +115,14 @@ class Servers:
         """Return user and system time of all processes of the server, including those that have exited."""
         pid = int((self.postgres.data_directory / "postmaster.pid").read_text().splitlines()[0])
         postmaster = psutil.Process(pid)
-        seconds = sum(postmaster.cpu_times()[:4])  # its own, and that of children that have exited
-        for child in postmaster.children():
-            with suppress(psutil.NoSuchProcess):
-                seconds += sum(child.cpu_times()[:2])
-        return seconds
+        while True:
+            own = postmaster.cpu_times()[:4]  # and that of children that have exited
+            seconds = sum(own)
+            for child in postmaster.children():
+                with suppress(psutil.NoSuchProcess):
+                    seconds += sum(child.cpu_times()[:2])
+            if postmaster.cpu_times()[2:4] == own[2:4]:  # else a child exited meanwhile, and was counted nowhere
+                return seconds
 
 
 def is_available(kind: str) -> bool:

@@ -282,6 +282,7 @@ def a_run(seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_seconds": seconds / 2,
         "server_cpu_seconds": seconds / 4,
+        "other_cpu_seconds": seconds / 8,
         "peak_memory_bytes": 123_000_000,
         "step_seconds": {"1 schemas and tables": seconds / 10},
     }
@@ -350,7 +351,7 @@ def test_every_line_of_every_table_has_as_many_cells_as_its_header() -> None:
     }
     text = report.render({"machine": MACHINE, "servers": servers})
     tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
-    assert [{line.count("|") for line in table} for table in tables] == [{5}, {10}, {4}, {10}, {10}, {3}]
+    assert [{line.count("|") for line in table} for table in tables] == [{5}, {11}, {4}, {10}, {11}, {3}]
     assert "| scale 1: new day ÷ full refresh |  | 0.33 |  |" in text, "not measured on one of the servers"
     assert "| scale 1 | full refresh | 1,234,567 | 1,234,567 | 1.2 |" in text
     assert "## Default server: PostgreSQL 15.9" in text
