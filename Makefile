@@ -28,7 +28,7 @@ test: $(VENV)/dev.installed ## Run the tests, on up to four cores
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
 
-bench: $(VENV)/run.installed ## Measure the pipeline, a DuckDB script and the COPY floor (an hour): docs/performance.md
+bench: $(VENV)/run.installed ## Measure the pipeline and its peers on two servers (two hours; options in BENCH): docs/performance.md
 	$(BIN)/python -m benchmarks.bench --write docs/performance.md $(BENCH)
 
 bench-cluster: $(VENV)/dev.installed ## Measure what a Dask cluster gains and costs on this machine (ten minutes): docs/scale.md

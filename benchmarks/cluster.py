@@ -168,8 +168,8 @@ def measure_loads(servers: Servers, settings: Settings, rounds: int) -> tuple[li
         for _ in range(rounds):
             seconds = []
             for arguments in (["--workers", "2"], ["--scheduler", address]):
-                servers.remake_database(settings.postgres_db)
-                servers.settle("postgres")
+                servers.recreate_database(settings.postgres_db)
+                servers.analyze_and_checkpoint("postgres")
                 measured = run_measured([*program, *arguments], settings, servers)
                 seconds.append(measured.seconds)
                 click.echo(f"first load, {arguments[0]}: {measured.seconds:.2f} s")
@@ -281,7 +281,7 @@ def main(rounds: int, folder: Path, write: Path | None) -> None:
     os.chdir(PROJECT)
     with running_servers(folder / "postgres") as servers:
         settings = servers.settings("bench_cluster", f"cluster-{SCALE}")
-        servers.remake_database(settings.postgres_db)
+        servers.recreate_database(settings.postgres_db)
         upload_folder(s3_client(settings), settings.s3_bucket_name, samples[SCALE])
         with file_server(folder) as endpoint:
             there = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})

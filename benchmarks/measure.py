@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 from pydantic import SecretStr
 
 from benchmarks.servers import Servers
@@ -32,6 +33,8 @@ class Measurement:
     """User and system time of the process."""
     server_cpu_seconds: float
     """The same of all processes of PostgreSQL, while it ran."""
+    other_cpu_seconds: float
+    """Of all other processes, the S3 stand-in included. Where it is high, the machine was busy with something else."""
     peak_memory_bytes: int
     wal_bytes: int
     commits: int
@@ -63,7 +66,7 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
         **environment_of(settings),
     }
     cpu_before, wal_before, commits_before = servers.cpu_seconds(), servers.wal_position(), servers.commits(database)
-    started = time.perf_counter()
+    busy_before, started = _busy_seconds(), time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - no shell, and the commands are ours
         command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -72,7 +75,7 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
         assert process.stdout  # noqa: S101 - it is a pipe
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
+        seconds, busy = time.perf_counter() - started, _busy_seconds() - busy_before
         memory.ended.set()
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
@@ -86,14 +89,22 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
             hint="a benchmark only counts when everything in it succeeds",
         )
     servers.wait_until_idle(database)
+    cpu, server_cpu = usage.ru_utime + usage.ru_stime, servers.cpu_seconds() - cpu_before
     return Measurement(
         seconds=seconds,
-        cpu_seconds=usage.ru_utime + usage.ru_stime,
-        server_cpu_seconds=servers.cpu_seconds() - cpu_before,
+        cpu_seconds=cpu,
+        server_cpu_seconds=server_cpu,
+        other_cpu_seconds=max(busy - cpu - server_cpu, 0.0),
         peak_memory_bytes=memory.peak_bytes,
         wal_bytes=servers.wal_position() - wal_before,
         commits=servers.commits(database) - commits_before,
     )
+
+
+def _busy_seconds() -> float:
+    """CPU seconds of all processes of the machine since it started."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system)
 
 
 class _MemoryWatch:

@@ -7,14 +7,34 @@ from statistics import median
 from typing import Any, NamedTuple
 
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
-"""What stands between these two in docs/performance.md is written by `make bench`."""
+"""`make bench` writes what stands between these two in docs/performance.md, and all that stands before them."""
+EMPTY_DOCUMENT = f"{BEGIN}\n{END}\n"
 
 Round = Mapping[str, Mapping[str, Any]]
 """Name of a run → its measurement, of one round."""
 
+FULL_REFRESH, FIRST_LOAD = "full refresh", "first load"
+SHARE_TARGETS: Mapping[str, Mapping[str, float]] = {
+    "unchanged": {"100": 0.01},
+    "new day": {"10": 0.10, "100": 0.10},
+    "grown leads": {"10": 0.15, "100": 0.15},
+    "corrected day": {"10": 0.20, "100": 0.20},
+    "late day": {},
+    "late leads": {},
+}
+"""Case → the share of a full refresh that it may take, by scale."""
+PEER_TITLES = {"duckdb-same-work": "DuckDB, same work", "duckdb": "DuckDB", "duckdb-sql": "DuckDB, SQL"}
+PEER_TARGETS: Mapping[str, Mapping[str, float]] = {"duckdb-same-work": {"10": 1.0, "100": 0.8}}
+FLOOR_TARGETS = {"100": 2.0}
+IMPORTS_TARGETS = {"100": 2.5}
+MEMORY_TARGETS = {"100": 600.0}
+
+OF_PIPELINE = (FIRST_LOAD, FULL_REFRESH, *SHARE_TARGETS)
+"""The runs of the pipeline, in the order of the tables."""
+
 
 class Figure(NamedTuple):
-    """A figure, and what it shall be at most; None where nothing is asked of it."""
+    """A figure, and its upper limit; None where it has no target."""
 
     name: str
     value: float
@@ -27,7 +47,7 @@ class Figure(NamedTuple):
 
 
 def seconds(rounds: Sequence[Round], run: str) -> float | None:
-    """The median time of a run; None when it was not measured."""
+    """Return the median time of a run; None when it was not measured."""
     return middle(rounds, run, "seconds")
 
 
@@ -36,54 +56,69 @@ def middle(rounds: Sequence[Round], run: str, what: str) -> float | None:
     return median(values) if values else None
 
 
-def ratio(rounds: Sequence[Round], run: str, other: str) -> float | None:
-    """The median of the ratios of two runs, each taken within a round: what slows a whole round down cancels out."""
-    pairs = [found[run]["seconds"] / found[other]["seconds"] for found in rounds if run in found and other in found]
+def _seconds(measured: Mapping[str, Any]) -> float:
+    return float(measured["seconds"])
+
+
+def _all_cpu_seconds(measured: Mapping[str, Any]) -> float:
+    """Of the process and of PostgreSQL."""
+    return float(measured["cpu_seconds"] + measured["server_cpu_seconds"])
+
+
+def ratio(
+    rounds: Sequence[Round], run: str, other: str, cost: Callable[[Mapping[str, Any]], float] = _seconds
+) -> float | None:
+    """Return the median of the ratios of two runs, each within a round: what slows a whole round down cancels out."""
+    pairs = [cost(found[run]) / cost(found[other]) for found in rounds if run in found and other in found]
     return median(pairs) if pairs else None
 
 
-def figures(results: Mapping[str, Any]) -> list[Figure]:
-    """What issue and specification ask for, as far as it was measured: ratios first."""
-    scales: Mapping[str, Any] = results["scales"]
+def figures(measured: Mapping[str, Any]) -> list[Figure]:
+    """Return the figures of one server, as far as they were measured: those with targets of the current issue first."""
+    scales: Mapping[str, Any] = measured["scales"]
     rounds = {scale: found["rounds"] for scale, found in scales.items()}
+    one_file = measured.get("one file")
     found: list[Figure] = []
 
     def add(name: str, value: float | None, target: float | None = None, unit: str = "") -> None:
         if value is not None:
             found.append(Figure(name, value, target, unit))
 
-    targets_of_peer = {"1": 1.0, "10": 0.8, "100": 0.4}
-    for peer, title in (("duckdb", "DuckDB"), ("duckdb-sql", "DuckDB, SQL")):
+    for case, targets in SHARE_TARGETS.items():
         for scale in scales:
-            name = f"scale {scale}: full refresh ÷ {title}"
-            add(name, ratio(rounds[scale], "full refresh", peer), targets_of_peer.get(scale))
+            add(f"scale {scale}: {case} ÷ full refresh", ratio(rounds[scale], case, FULL_REFRESH), targets.get(scale))
+    for peer, title in PEER_TITLES.items():
+        for scale in scales:
+            target = PEER_TARGETS.get(peer, {}).get(scale)
+            add(f"scale {scale}: full refresh ÷ {title}", ratio(rounds[scale], FULL_REFRESH, peer), target)
     for scale in scales:
-        target = 2.0 if scale == "100" else None
-        add(f"scale {scale}: full refresh ÷ COPY floor", ratio(rounds[scale], "full refresh", "floor"), target)
+        add(f"scale {scale}: peak memory", peak_megabytes(rounds[scale]), MEMORY_TARGETS.get(scale), "MB")
+    if one_file:
+        add("one file of 5 million rows: peak memory", peak_megabytes(one_file["rounds"]), 2000.0, "MB")
     for scale in scales:
-        target = 2.5 if scale == "100" else None
-        add(f"scale {scale}: unchanged rerun ÷ bare imports", ratio(rounds[scale], "unchanged", "imports"), target)
+        value = ratio(rounds[scale], FULL_REFRESH, "floor")
+        add(f"scale {scale}: full refresh ÷ COPY floor", value, FLOOR_TARGETS.get(scale))
     for scale in scales:
-        target = 1 / 15 if scale == "100" else None
-        add(f"scale {scale}: one new day ÷ full load", ratio(rounds[scale], "new day", "first load"), target)
+        value = ratio(rounds[scale], "unchanged", "imports")
+        add(f"scale {scale}: unchanged ÷ bare imports", value, IMPORTS_TARGETS.get(scale))
     if {"10", "100"} <= scales.keys():
         add("time per row, scale 100 ÷ scale 10", _quotient(_per_row(scales["100"]), _per_row(scales["10"])), 1.15)
     if {"1", "100"} <= scales.keys():
         reruns = (seconds(rounds[scale], "unchanged") for scale in ("100", "1"))
-        add("unchanged rerun, scale 100 ÷ scale 1", _quotient(*reruns), 1.2)
-    one_file = results.get("one file")
+        add("unchanged, scale 100 ÷ scale 1", _quotient(*reruns), 1.2)
     if one_file and "100" in scales:
-        per_row = (_per_row(one_file, "first load"), _per_row(scales["100"], "first load"))
+        per_row = (_per_row(one_file, FIRST_LOAD), _per_row(scales["100"], FIRST_LOAD))
         add("time per row, one file of 5 million rows ÷ scale 100", _quotient(*per_row), 1.3)
-    for scale in scales:
-        target = 600.0 if scale == "100" else None
-        add(f"scale {scale}: peak memory", _megabytes(rounds[scale], "full refresh"), target, "MB")
-    if one_file:
-        add("one file of 5 million rows: peak memory", _megabytes(one_file["rounds"], "first load"), 2000.0, "MB")
     return found
 
 
-def _per_row(measured: Mapping[str, Any], run: str = "full refresh") -> float | None:
+def peak_megabytes(rounds: Sequence[Round]) -> float | None:
+    """Return the largest memory of the pipeline's runs, each of them the median over the rounds."""
+    peaks = [_quotient(middle(rounds, run, "peak_memory_bytes"), 1e6) for run in OF_PIPELINE]
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+def _per_row(measured: Mapping[str, Any], run: str = FULL_REFRESH) -> float | None:
     return _quotient(seconds(measured["rounds"], run), measured["rows"]["bronze.csv_snapshots"])
 
 
@@ -91,56 +126,63 @@ def _quotient(one: float | None, other: float | None) -> float | None:
     return one / other if one is not None and other else None
 
 
-def _megabytes(rounds: Sequence[Round], run: str) -> float | None:
-    return _quotient(middle(rounds, run, "peak_memory_bytes"), 1e6)
-
-
 # --- Markdown ---------------------------------------------------------------------------------------------------------
 
 
+TIME_COLUMNS = (
+    "",
+    "run",
+    "seconds",
+    "from … to",
+    "share",
+    "CPU share",
+    "CPU s, process",
+    "CPU s, PostgreSQL",
+    "CPU s, others",
+    "peak memory",
+)
+SHARES = (
+    "Medians. The shares are of a full refresh in the same round: of its time, and of its CPU seconds, which depend\n"
+    "less on what else runs on the machine. Others are all other processes, the S3 stand-in included."
+)
+COUNT_COLUMNS = ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB")
+
+
 def render(results: Mapping[str, Any]) -> str:
-    """All tables: figures against targets, times, steps, counts."""
-    measured = {f"scale {scale}": found for scale, found in results["scales"].items()}
-    if results.get("one file"):
-        measured["one file"] = results["one file"]
-    parts = [
-        _described(results["machine"]),
-        markdown_table(
-            ("figure", "measured", "target", ""),
-            [
-                (figure.name, _value(figure.value, figure.unit), _target(figure), figure.verdict)
-                for figure in figures(results)
-            ],
-        ),
-        markdown_table(
-            ("", "run", "seconds", "from … to", "CPU s, process", "CPU s, PostgreSQL", "peak memory"),
-            _per_run(measured, _time_cells),
-        ),
-        "Seconds per step of the full refresh:",
-        _steps_table(measured),
-    ]
-    if counts := _per_run(measured, _count_cells):
-        header = ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB")
-        parts += ["Counts, which hardly depend on the machine:", markdown_table(header, counts)]
+    """Return all tables: figures against targets; then times, steps and counts of each server."""
+    parts = [_described(results["machine"]), _figures_table(results["servers"])]
+    for kind, found in results["servers"].items():
+        measured = {f"scale {scale}": at_scale for scale, at_scale in found["scales"].items()}
+        if found.get("one file"):
+            measured["one file"] = found["one file"]
+        parts += [
+            f"## {_server_title(kind, found)}",
+            SHARES,
+            markdown_table(TIME_COLUMNS, _per_run(measured, _time_cells)),
+            "Seconds per step:",
+            *(_steps_table(what, at_scale["rounds"]) for what, at_scale in measured.items()),
+        ]
+        if counts := _per_run(measured, _count_cells):
+            parts += ["Counts, which hardly depend on the machine:", markdown_table(COUNT_COLUMNS, counts)]
     return "\n\n".join(parts)
 
 
-def replace_between_markers(document: str, text: str) -> str:
-    """Put `text` between the markers of a document.
+def replace_head(document: str, introduction: str, text: str) -> str:
+    """Return the document with another introduction, and with `text` between the markers.
 
     Raises:
-        ValueError: the document has not both markers, in order.
+        ValueError: the document does not have both markers, in order.
     """
-    before, begin, rest = document.partition(BEGIN)
+    _, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{BEGIN} and {END} must both stand in the document, in this order")
-    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+        raise ValueError(f"the document must have the markers {BEGIN} and {END}, in this order")
+    return f"{introduction}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose columns are numbers, but for those at the left that have a name in words."""
-    words = [name in ("", "figure", "run", "step") for name in header]
+    """Return a table whose columns are right-aligned, except for those of names."""
+    words = [name in ("", "figure", "run") or name.startswith("step") for name in header]
     lines = [header, ["---" if is_word else "---:" for is_word in words], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -148,8 +190,23 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _described(machine: Mapping[str, Any]) -> str:
     return (
         f"{machine['date']} · {machine['cores']} cores, {machine['memory_gb']} GB · Python {machine['python']}, "
-        f"PostgreSQL {machine['postgres']}, DuckDB {machine['duckdb']} · {machine['rounds']} rounds, medians"
+        f"DuckDB {machine['duckdb']} · copies of {machine['data']} · rounds: {machine['rounds']}, medians"
     )
+
+
+def _server_title(kind: str, found: Mapping[str, Any]) -> str:
+    return f"{kind.capitalize()} server: PostgreSQL {found['postgres']}"
+
+
+def _figures_table(servers: Mapping[str, Any]) -> str:
+    by_server = {kind: {figure.name: figure for figure in figures(found)} for kind, found in servers.items()}
+    rows = []
+    for name in dict.fromkeys(name for found in by_server.values() for name in found):
+        row = [found.get(name) for found in by_server.values()]
+        first = next(figure for figure in row if figure)
+        rows.append([name, _target(first), *(_value_and_verdict(figure) for figure in row)])
+    header = ("figure", "target", *(f"{kind}, {found['postgres']}" for kind, found in servers.items()))
+    return markdown_table(header, rows)
 
 
 def _per_run(
@@ -158,9 +215,15 @@ def _per_run(
     return [
         [what, run, *line]
         for what, found in measured.items()
-        for run in dict.fromkeys(run for done in (*found["rounds"], found.get("counts", {})) for run in done)
+        for run in _runs([*found["rounds"], found.get("counts", {})])
         if (line := cells(found, run))
     ]
+
+
+def _runs(rounds: Sequence[Round]) -> list[str]:
+    """Return the names of all runs: those of the pipeline first."""
+    names = dict.fromkeys(run for found in rounds for run in found)
+    return [*(run for run in OF_PIPELINE if run in names), *(run for run in names if run not in OF_PIPELINE)]
 
 
 def _time_cells(found: Mapping[str, Any], run: str) -> list[str] | None:
@@ -168,15 +231,18 @@ def _time_cells(found: Mapping[str, Any], run: str) -> list[str] | None:
     every = [done[run]["seconds"] for done in rounds if run in done]
     if not every:
         return None
-    cpu, server_cpu, memory = (
+    cpu, server_cpu, other_cpu, memory = (
         median(done[run][what] for done in rounds if run in done)
-        for what in ("cpu_seconds", "server_cpu_seconds", "peak_memory_bytes")
+        for what in ("cpu_seconds", "server_cpu_seconds", "other_cpu_seconds", "peak_memory_bytes")
     )
+    shares = (ratio(rounds, run, FULL_REFRESH, cost) for cost in (_seconds, _all_cpu_seconds))
     return [
         f"{median(every):.2f}",
         f"{min(every):.2f} … {max(every):.2f}",
+        *("" if share is None else f"{share:.3f}" for share in shares),
         f"{cpu:.2f}",
         f"{server_cpu:.2f}",
+        f"{other_cpu:.2f}",
         f"{memory / 1e6:,.0f} MB",
     ]
 
@@ -193,22 +259,26 @@ def _count_cells(found: Mapping[str, Any], run: str) -> list[str] | None:
     ]
 
 
-def _steps_table(measured: Mapping[str, Any]) -> str:
+def _steps_table(what: str, rounds: Sequence[Round]) -> str:
+    """Return a table of one scale: seconds of each step, by run of the pipeline."""
+    runs = [run for run in OF_PIPELINE if any(run in found for found in rounds)]
     by_step: dict[str, dict[str, float]] = {}
-    for what, found in measured.items():
-        run = "first load" if what == "one file" else "full refresh"
-        every = [done[run]["step_seconds"] for done in found["rounds"] if run in done]
-        for step in every[0] if every else ():
-            by_step.setdefault(step, {})[what] = median(steps[step] for steps in every)
+    for run in runs:
+        every = [found[run]["step_seconds"] for found in rounds if run in found]
+        for step in every[0]:
+            by_step.setdefault(step, {})[run] = median(steps[step] for steps in every)
     rows = [
-        [step, *(f"{by_scale[what]:.2f}" if what in by_scale else "" for what in measured)]
-        for step, by_scale in by_step.items()
+        [step, *(f"{by_run[run]:.2f}" if run in by_run else "" for run in runs)] for step, by_run in by_step.items()
     ]
-    return markdown_table(("step", *measured), rows)
+    return markdown_table((f"step, {what}", *runs), rows)
 
 
 def _value(value: float, unit: str) -> str:
-    return f"{value:,.0f} {unit}" if unit else f"{value:.2f}"
+    return f"{value:,.0f} {unit}" if unit else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def _value_and_verdict(figure: Figure | None) -> str:
+    return "" if figure is None else f"{_value(figure.value, figure.unit)} {figure.verdict}".rstrip()
 
 
 def _target(figure: Figure) -> str:

@@ -1,4 +1,7 @@
-"""The servers that are measured against: an embedded PostgreSQL and an S3 stand-in, each in processes of its own."""
+"""The servers that the benchmarks run on: PostgreSQL, embedded or of the distribution, and an S3 stand-in.
+
+Each runs in processes of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,30 +19,35 @@ import psutil
 import psycopg2
 from psycopg2 import sql
 
+from benchmarks.default_postgres import default_postgres, installed_programs
 from etl.utils import embedded
 from etl.utils.demo import demo_settings
 from etl.utils.embedded import EmbeddedPostgres
+from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import Settings
 
 ADMIN = "bench"
-"""A superuser of this cluster: only one may make databases and checkpoints."""
+"""A superuser of the cluster: only superusers may create databases from templates and trigger checkpoints."""
+
+EMBEDDED, DEFAULT = KINDS = ("embedded", "default")
+"""The server of the demo, with its settings; and one of the distribution, with PostgreSQL's default settings."""
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Both servers, up and running."""
+    """PostgreSQL and S3, up and running."""
 
     postgres: EmbeddedPostgres
     s3_endpoint: str
     admin_password: str = field(repr=False)
 
     def settings(self, database: str, bucket: str) -> Settings:
-        """What a program needs to know to work on this database and this bucket."""
+        """Return the settings of a program that works on this database and this bucket."""
         settings = demo_settings(self.postgres, self.s3_endpoint)
         return settings.model_copy(update={"postgres_db": database, "s3_bucket_name": bucket})
 
     def rows(self, database: str, query: sql.Composable | str) -> list[tuple[Any, ...]]:
-        """The result of one statement, executed as superuser and outside of a transaction."""
+        """Return the result of one statement, executed as superuser and outside of a transaction."""
         connection = psycopg2.connect(
             host=self.postgres.host,
             port=self.postgres.port,
@@ -53,21 +61,35 @@ class Servers:
                 db.execute(query)
                 return db.fetchall() if db.description else []
 
-    def value(self, database: str, query: str) -> Any:
+    def value(self, database: str, query: sql.Composable | str) -> Any:
         return self.rows(database, query)[0][0]
 
-    def remake_database(self, database: str) -> None:
+    def recreate_database(self, database: str) -> None:
+        """Create an empty database in place of one that may be there."""
         self.drop_database(database)
-        self.rows(
-            "postgres",
-            sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(self.postgres.user)),
-        )
+        self._admin("create database {} owner {}", database, self.postgres.user)
+
+    def copy_database(self, source: str, target: str) -> None:
+        """Create a database as a copy of another one, in place of one that may be there.
+
+        Files are copied, so tables keep their OIDs and their layout on disk; nobody may be connected to the source.
+        """
+        self.drop_database(target)
+        self._admin("create database {} template {} owner {} strategy file_copy", target, source, self.postgres.user)
+
+    def rename_database(self, database: str, name: str) -> None:
+        """Rename a database, in place of one that may have the name already."""
+        self.drop_database(name)
+        self._admin("alter database {} rename to {}", database, name)
 
     def drop_database(self, database: str) -> None:
-        self.rows("postgres", sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(database)))
+        self._admin("drop database if exists {} with (force)", database)
 
-    def settle(self, database: str) -> None:
-        """Bring the server to rest: what one run leaves for later must not fall into the time of the next."""
+    def _admin(self, statement: str, *names: str) -> None:
+        self.rows("postgres", sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    def analyze_and_checkpoint(self, database: str) -> None:
+        """Do what one run leaves for later, so that it does not slow down the next one."""
         changed = self.rows(
             database, "select schemaname, relname from pg_stat_user_tables where n_mod_since_analyze > 0"
         )
@@ -77,48 +99,80 @@ class Servers:
         self.rows(database, "checkpoint")
 
     def wait_until_idle(self, database: str) -> None:
-        """Wait for the sessions of a program that has ended to end as well."""
-        query = f"select count(*) from pg_stat_activity where datname = '{database}'"  # noqa: S608 - a name of ours
-        while self.value("postgres", query):
+        """Wait until the server has ended the sessions of a program that has exited."""
+        query = sql.SQL("select count(*) from pg_stat_activity where datname = {} and backend_type = 'client backend'")
+        while self.value("postgres", query.format(sql.Literal(database))):
             time.sleep(0.01)
 
     def wal_position(self) -> int:
         return int(self.value("postgres", "select pg_current_wal_insert_lsn() - '0/0'"))
 
     def commits(self, database: str) -> int:
-        query = f"select xact_commit from pg_stat_database where datname = '{database}'"  # noqa: S608
-        return int(self.value("postgres", query))
+        query = sql.SQL("select xact_commit from pg_stat_database where datname = {}")
+        return int(self.value("postgres", query.format(sql.Literal(database))))
 
     def cpu_seconds(self) -> float:
-        """User and system time of all processes of the server, those included that have ended."""
+        """Return user and system time of all processes of the server, including those that have exited."""
         pid = int((self.postgres.data_directory / "postmaster.pid").read_text().splitlines()[0])
         postmaster = psutil.Process(pid)
-        seconds = sum(postmaster.cpu_times()[:4])  # its own, and that of children that have ended
-        for child in postmaster.children():
-            with suppress(psutil.NoSuchProcess):
-                seconds += sum(child.cpu_times()[:2])
-        return seconds
+        while True:
+            own = postmaster.cpu_times()[:4]  # and that of children that have exited
+            seconds = sum(own)
+            for child in postmaster.children():
+                with suppress(psutil.NoSuchProcess):
+                    seconds += sum(child.cpu_times()[:2])
+            if postmaster.cpu_times()[2:4] == own[2:4]:  # else a child exited meanwhile, and was counted nowhere
+                return seconds
+
+
+def is_available(kind: str) -> bool:
+    return kind == EMBEDDED or installed_programs() is not None
 
 
 @contextmanager
-def running_servers(root: Path) -> Iterator[Servers]:
-    """Start both servers, and stop them when the block ends, in whatever way. The cluster in `root` is kept."""
+def running_servers(root: Path, kind: str = EMBEDDED) -> Iterator[Servers]:
+    """Start PostgreSQL and S3, and stop both when the block ends, however it ends.
+
+    The embedded cluster in `root` is kept; the default one is new each time.
+
+    Raises:
+        PipelineError: the distribution has no PostgreSQL, or a server did not start.
+    """
+    start = _embedded_postgres if kind == EMBEDDED else _default_postgres
+    with start(root) as (postgres, password), _s3_process() as endpoint:
+        yield Servers(postgres, endpoint, password)
+
+
+@contextmanager
+def _embedded_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
     password = _prepare_admin(root)
     postgres = embedded.start_postgres(root)
     try:
-        with _s3_process() as endpoint:
-            servers = Servers(postgres, endpoint, password)
-            # It would begin whenever it likes, in the time of whoever is being measured then. `settle` takes its place.
-            servers.rows("postgres", "alter system set autovacuum = off")
-            servers.rows("postgres", "select pg_reload_conf()")
-            yield servers
+        servers = Servers(postgres, "", password)
+        # It would start at any time, during whatever is being measured. `analyze_and_checkpoint` replaces it.
+        servers.rows("postgres", "alter system set autovacuum = off")
+        servers.rows("postgres", "select pg_reload_conf()")
+        yield postgres, password
     finally:
         embedded.stop_postgres(root)
 
 
+@contextmanager
+def _default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
+    programs = installed_programs()
+    if programs is None:
+        raise PipelineError(
+            "the distribution's PostgreSQL is not installed", hint="apt-get install postgresql-15, or --server embedded"
+        )
+    password = secrets.token_urlsafe(32)
+    root.mkdir(parents=True, exist_ok=True)
+    with default_postgres(root, programs, ADMIN, password) as postgres:
+        yield postgres, password
+
+
 def _prepare_admin(root: Path) -> str:
-    """Give the superuser of this cluster a new password, which nothing but this process knows."""
-    embedded.start_postgres(root)  # makes the cluster, where there is none
+    """Give the superuser of the embedded cluster a new password, which only this process knows."""
+    embedded.start_postgres(root)  # creates the cluster if there is none
     embedded.stop_postgres(root)
     password = secrets.token_urlsafe(32)
     embedded._run_single_user(
@@ -137,7 +191,7 @@ def _s3_process() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the bench, which then closes this one's input
+        start_new_session=True,  # Ctrl-C is for the benchmark, which then closes this one's input
     )
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101

@@ -4,10 +4,12 @@ What somebody who knows DuckDB well would write instead of the pipeline: everyth
 and on all cores, and each table goes to PostgreSQL by one binary COPY, into a table created in the same transaction.
 The three layers are written at the same time, since one COPY keeps only one core of the server busy.
 
-With `--gold-in-postgres`, gold is an `insert … select` from silver inside PostgreSQL instead.
+By default gold has only `lead_quality_matching`. With `--all-tables`, the script does the same work as the pipeline: it
+also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (SPEC §8), with their primary and
+foreign keys. With `--gold-in-postgres`, `lead_quality_matching` is an `insert … select` from silver inside PostgreSQL.
 
-It has the rows, the columns and the types of the pipeline, and none of its promises: no lineage but the file's name, no
-quarantine, no partitions, nothing incremental.
+It has the rows, the columns and the types of the pipeline, and none of its guarantees: no lineage but the file name, no
+quarantine, no partitions, nothing incremental. Every run drops the tables and creates them again.
 
 Settings come from the environment, under the names that the pipeline uses. Prints its row counts as JSON.
 """
@@ -107,7 +109,7 @@ where known("lead_UUID") is not null and known(phone_hash) is not null and known
 """
 
 # The rows of the left join on e-mail OR phone, as equi-joins: the OR itself is a nested loop. Read by both databases.
-GOLD_MATCHING = """
+MATCHED_ROWS = """
 with snapshots as not materialized (
     select
         *,
@@ -130,8 +132,9 @@ matched as (
         not exists (select 1 from stg_leads_parquet as leads where email_key = leads.email_hash)
         and not exists (select 1 from stg_leads_parquet as leads where phone_key = leads.phone_hash)
 )
+"""
 
-select
+GOLD_COLUMNS = """
     lead_uuid, lead_number, email_hash, phone_hash, city, state, zip, appt_date, set, demo, dispo, job_status, location,
     matched.set is not distinct from 1 as appointment_scheduled,
     demo is not distinct from 1 as demo_scheduled,
@@ -142,48 +145,176 @@ select
         when matched.set = 1 then 'Medium Quality'
         else 'Low Quality'
     end as lead_quality_flag
-from matched
 """
 
+GOLD_MATCHING = f"{MATCHED_ROWS} select {GOLD_COLUMNS} from matched"  # noqa: S608 - no value comes from outside
+
+# What the tables of leads are made from: the rows of gold, with the time of the appointment.
+GOLD_ROWS = f"create table gold_rows as {MATCHED_ROWS} select {GOLD_COLUMNS}, appt_time from matched"  # noqa: S608
+
+# The row of its latest day; then a match on both hashes before e-mail before phone, then the lowest lead number.
+GOLD_CURRENT = """
+create table lead_quality_current as
+with latest_days as (
+    select lead_uuid, max(_partition_date) as _partition_date
+    from gold_rows
+    where lead_uuid is not null
+    group by lead_uuid
+)
+
+select * exclude (appt_time)
+from gold_rows
+inner join latest_days using (lead_uuid, _partition_date)
+qualify row_number() over (
+    partition by lead_uuid order by email_match and phone_match desc, email_match desc, lead_number
+) = 1
+"""
+
+GOLD_LEADS = """
+create table leads as
+with seen as (
+    select lead_uuid, min(_partition_date) as first_seen, max(_partition_date) as last_seen
+    from gold_rows
+    where lead_uuid is not null
+    group by lead_uuid
+)
+
+select
+    lead_uuid, lead_number, email_hash, phone_hash, city, state, zip, appt_date, set, demo, dispo, job_status, location,
+    first_seen, last_seen
+from (select distinct lead_uuid from stg_leads_parquet) as backend_leads
+left join (
+    select * exclude (_extraction_date, _partition_date) from lead_quality_current
+) as latest using (lead_uuid)
+left join seen using (lead_uuid)
+"""
+
+GOLD_APPOINTMENTS = """
+create table appointments as
+with shown as (
+    select
+        *,
+        cast(appt_date as date) + coalesce(appt_time, time '00:00') as appointment_date,
+        min(_partition_date) over (partition by lead_uuid, appointment_date) as first_day
+    from gold_rows
+    where lead_uuid is not null and appt_date is not null
+),
+
+latest as (
+    select lead_uuid, appointment_date, first_day, dispo as status
+    from shown
+    qualify row_number() over (
+        partition by lead_uuid, appointment_date
+        order by _partition_date desc, email_match and phone_match desc, email_match desc, lead_number
+    ) = 1
+)
+
+select
+    cast(row_number() over (order by first_day, appointment_date, lead_uuid) as int) as appointment_id,
+    lead_uuid, appointment_date, status,
+    cast(null as int) as user_id
+from latest
+"""
+
+# A period begins where the status differs from that of the lead number's day before. A missing day is no change.
+GOLD_HISTORY = """
+create table lead_status_history as
+with daily as (
+    select lead_uuid, lead_number, dispo, job_status, set, demo, appt_date, _partition_date
+    from gold_rows
+    where lead_uuid is not null
+    qualify row_number() over (
+        partition by lead_uuid, lead_number, _partition_date
+        order by email_match and phone_match desc, email_match desc
+    ) = 1
+),
+
+changes as (
+    select *, row(dispo, job_status, daily.set, demo, appt_date) as status
+    from daily
+    window lead_days as (partition by lead_uuid, lead_number order by _partition_date)
+    qualify
+        lag(_partition_date) over lead_days is null
+        or status is distinct from lag(status) over lead_days
+)
+
+select
+    lead_uuid, lead_number, dispo, job_status, set, demo, appt_date,
+    _partition_date as valid_from,
+    lead(_partition_date) over (partition by lead_uuid, lead_number order by _partition_date) as valid_to,
+    valid_to is null as is_current
+from changes
+"""
+
+BRONZE_AND_SILVER = {"bronze": (BRONZE_SNAPSHOTS, BRONZE_LEADS), "silver": (SILVER_SNAPSHOTS, SILVER_LEADS)}
 QUERIES = {
-    "bronze": (BRONZE_SNAPSHOTS, BRONZE_LEADS),
-    "silver": (SILVER_SNAPSHOTS, SILVER_LEADS),
+    **BRONZE_AND_SILVER,
     # A view: the rows go from the join straight into the COPY, which keeps a core busy anyway.
     "gold": (f"create view lead_quality_matching as {GOLD_MATCHING}",),
 }
+QUERIES_OF_ALL_TABLES = {
+    **BRONZE_AND_SILVER,
+    "gold": (GOLD_ROWS, "create view lead_quality_matching as select * exclude (appt_time) from gold_rows"),
+    "leads": (GOLD_CURRENT, GOLD_LEADS, GOLD_APPOINTMENTS, GOLD_HISTORY),
+}
+"""Queries by group of tables. A group is written while the next one is computed."""
 
 # As the pipeline's, but for char(2): there the postgres extension falls back from binary COPY to text, twice as slow.
+LEAD_COLUMNS = """
+    lead_number int, email_hash varchar(255), phone_hash varchar(255), city varchar(100), state varchar(2),
+    zip varchar(10), appt_date timestamp, set int, demo int, dispo varchar(50), job_status varchar(100),
+    location varchar(255)
+"""
+MATCHING_COLUMNS = f"""
+    lead_uuid varchar(255), {LEAD_COLUMNS}, appointment_scheduled boolean, demo_scheduled boolean, email_match boolean,
+    phone_match boolean, _extraction_date date, _partition_date date, conversion_rate float,
+    lead_quality_flag varchar(50)
+"""
 TABLES = {
     "bronze": {
-        "csv_snapshots": """
+        "bronze.csv_snapshots": """
             "ENTRYDATE" text, "LEADNUMBER" text, email_hash text, phone_hash text, "CITY" text, "STATE" text,
             "ZIP" text, "APPT_DATE" text, "Set" text, "Demo" text, "Dispo" text, "JOB_STATUS" text, location text,
             _extraction_date text, _partition_date text, _source_file text
         """,
-        "leads_parquet": '"lead_UUID" text, phone_hash text, email_hash text, _extraction_date text',
+        "bronze.leads_parquet": '"lead_UUID" text, phone_hash text, email_hash text, _extraction_date text',
     },
     "silver": {
-        "stg_csv_snapshots": """
+        "silver.stg_csv_snapshots": """
             entry_date date, lead_number int, email_hash varchar(255), phone_hash varchar(255), city varchar(100),
             state varchar(2), zip varchar(10), appt_date timestamp, appt_time time, set int, demo int,
             dispo varchar(50), job_status varchar(100), location varchar(255), _extraction_date date,
             _partition_date date
         """,
-        "stg_leads_parquet": """
+        "silver.stg_leads_parquet": """
             lead_uuid varchar(255), phone_hash varchar(255), email_hash varchar(255), _extraction_date date
         """,
     },
-    "gold": {
-        "lead_quality_matching": """
-            lead_uuid varchar(255), lead_number int, email_hash varchar(255), phone_hash varchar(255),
-            city varchar(100), state varchar(2), zip varchar(10), appt_date timestamp, set int, demo int,
-            dispo varchar(50), job_status varchar(100), location varchar(255), appointment_scheduled boolean,
-            demo_scheduled boolean, email_match boolean, phone_match boolean, _extraction_date date,
-            _partition_date date, conversion_rate float, lead_quality_flag varchar(50)
+    "gold": {"gold.lead_quality_matching": MATCHING_COLUMNS},
+    "leads": {
+        "gold.leads": f"lead_uuid varchar(255), {LEAD_COLUMNS}, first_seen date, last_seen date",
+        "gold.lead_quality_current": MATCHING_COLUMNS,
+        "gold.appointments": """
+            appointment_id int, lead_uuid varchar(255), appointment_date timestamp, status varchar(50), user_id int
+        """,
+        "gold.lead_status_history": """
+            lead_uuid varchar(255), lead_number int, dispo varchar(50), job_status varchar(100), set int, demo int,
+            appt_date timestamp, valid_from date, valid_to date, is_current boolean
         """,
     },
 }
-"""Columns of the tables in PostgreSQL, by layer. In DuckDB they have the same names, without a schema."""
+"""Columns of the tables in PostgreSQL, by group. In DuckDB they have the same names, without a schema."""
+
+# Created when the rows are there, as one would after any bulk load.
+KEYS = {
+    "leads": (
+        "alter table gold.leads add primary key (lead_uuid)",
+        "alter table gold.lead_quality_current add primary key (lead_uuid)",
+        "alter table gold.appointments add primary key (appointment_id)",
+        "alter table gold.lead_quality_current add foreign key (lead_uuid) references gold.leads",
+        "alter table gold.appointments add foreign key (lead_uuid) references gold.leads",
+    )
+}
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -218,48 +349,52 @@ def _extension_file(name: str) -> Path:
     return folder / f"{name}.duckdb_extension"
 
 
-def write(db: duckdb.DuckDBPyConnection, layer: str) -> dict[str, int]:
-    """Replace a layer's tables in one transaction, and return their row counts.
+def write(db: duckdb.DuckDBPyConnection, group: str) -> dict[str, int]:
+    """Replace a group's tables in one transaction, and return their row counts.
 
     A table that is created in the transaction that fills it needs no write-ahead log under wal_level=minimal.
     """
-    connection = db.cursor()  # of its own: it works beside the other layers'
-    warehouse = f"warehouse_of_{layer}"
+    connection = db.cursor()  # its own connection: groups are written in parallel
+    warehouse = f"warehouse_of_{group}"
     connection.execute(f"attach '' as {warehouse} (type postgres)")  # libpq reads PGHOST and so on
     connection.execute("begin")
-    statements = [f"create schema if not exists {layer}"]
-    for name, columns in TABLES[layer].items():
-        statements += [f"drop table if exists {layer}.{name}", f"create table {layer}.{name} ({columns})"]
-    connection.execute(f"call postgres_execute('{warehouse}', $$ {'; '.join(statements)} $$)")
+    statements = []
+    for table, columns in TABLES[group].items():
+        statements += [f"drop table if exists {table} cascade", f"create table {table} ({columns})"]
+    _execute(connection, warehouse, *statements)
     counts = {}
-    for name in TABLES[layer]:
-        copied = connection.execute(f"insert into {warehouse}.{layer}.{name} from {name}").fetchone()
-        counts[f"{layer}.{name}"] = copied[0] if copied else 0
+    for table in TABLES[group]:
+        copied = connection.execute(f"insert into {warehouse}.{table} from {table.split('.')[1]}").fetchone()
+        counts[table] = copied[0] if copied else 0
+    if keys := KEYS.get(group):
+        _execute(connection, warehouse, *keys)
     connection.execute("commit")
     return counts
 
 
+def _execute(connection: duckdb.DuckDBPyConnection, warehouse: str, *statements: str) -> None:
+    """Have PostgreSQL execute statements."""
+    connection.execute(f"call postgres_execute('{warehouse}', $$ {'; '.join(statements)} $$)")
+
+
 def match_in_postgres(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """Fill gold from silver by a statement that PostgreSQL carries out, and return its row count."""
-    db.execute("attach '' as warehouse (type postgres)")
-    columns = TABLES["gold"]["lead_quality_matching"]
     statements = (
-        "create schema if not exists gold",
         "drop table if exists gold.lead_quality_matching",
-        f"create table gold.lead_quality_matching ({columns})",
+        f"create table gold.lead_quality_matching ({MATCHING_COLUMNS})",
         "set local search_path = silver",
         "set local work_mem = '256MB'",
         "analyze stg_csv_snapshots, stg_leads_parquet",
         f"insert into gold.lead_quality_matching {GOLD_MATCHING}",
     )
     db.execute("begin")
-    db.execute(f"call postgres_execute('warehouse', $$ {'; '.join(statements)} $$)")
+    _execute(db, "warehouse", *statements)
     db.execute("commit")
     counted = db.execute("select count(*) from warehouse.gold.lead_quality_matching").fetchone() or (0,)
     return {"gold.lead_quality_matching": counted[0]}
 
 
-def load(*, gold_in_postgres: bool) -> dict[str, int]:
+def load(*, all_tables: bool, gold_in_postgres: bool) -> dict[str, int]:
     """Read, clean, match and write; return the row counts of all tables."""
     for name in ("HOST", "PORT", "USER", "PASSWORD"):
         os.environ[f"PG{name}"] = os.environ[f"POSTGRES_{name}"]
@@ -272,15 +407,16 @@ def load(*, gold_in_postgres: bool) -> dict[str, int]:
     db.execute(f"set variable leads = {_quoted(leads)}")
     db.execute(f"set variable first_day = cast({_quoted(os.environ['PARTITION_START_DATE'])} as date)")
     db.execute(MACROS)
-    with ThreadPoolExecutor(len(TABLES)) as writers:
-        layers = []
-        for layer, queries in QUERIES.items():
-            if layer == "gold" and gold_in_postgres:
-                continue
+    db.execute("attach '' as warehouse (type postgres)")
+    _execute(db, "warehouse", *(f"create schema if not exists {schema}" for schema in ("bronze", "silver", "gold")))
+    queries_of = QUERIES_OF_ALL_TABLES if all_tables else BRONZE_AND_SILVER if gold_in_postgres else QUERIES
+    with ThreadPoolExecutor(len(queries_of)) as writers:
+        written = []
+        for group, queries in queries_of.items():
             for query in queries:
                 db.execute(query)
-            layers.append(writers.submit(write, db, layer))
-        counts = {table: rows for written in layers for table, rows in written.result().items()}
+            written.append(writers.submit(write, db, group))
+        counts = {table: rows for group in written for table, rows in group.result().items()}
     if gold_in_postgres:
         counts |= match_in_postgres(db)
     _check(db, counts)
@@ -288,7 +424,7 @@ def load(*, gold_in_postgres: bool) -> dict[str, int]:
 
 
 def _check(db: duckdb.DuckDBPyConnection, counts: dict[str, int]) -> None:
-    """Hold that no row got lost on the way.
+    """Raise unless every row that was read was written or dropped on purpose.
 
     Raises:
         SystemExit: naming the counts.
@@ -298,8 +434,13 @@ def _check(db: duckdb.DuckDBPyConnection, counts: dict[str, int]) -> None:
     silver = counts["silver.stg_csv_snapshots"]
     accounted = counts["bronze.csv_snapshots"] == read[0] == silver + dropped[0]
     if not accounted or counts["gold.lead_quality_matching"] < silver:
-        raise SystemExit(f"rows got lost: {read[0]} read, {dropped[0]} dropped, written {counts}")
+        raise SystemExit(f"row counts do not add up: {read[0]} read, {dropped[0]} dropped, written {counts}")
 
 
 if __name__ == "__main__":
-    json.dump(load(gold_in_postgres="--gold-in-postgres" in sys.argv[1:]), sys.stdout)
+    arguments = sys.argv[1:]
+    if unknown := set(arguments) - {"--all-tables", "--gold-in-postgres"}:
+        raise SystemExit(f"unknown arguments: {', '.join(sorted(unknown))}")
+    json.dump(
+        load(all_tables="--all-tables" in arguments, gold_in_postgres="--gold-in-postgres" in arguments), sys.stdout
+    )

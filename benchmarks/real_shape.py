@@ -1,0 +1,456 @@
+"""Benchmark data with the shape of the real files: any number of copies, every day between the known ones filled in.
+
+    python -m benchmarks.real_shape --copies 10 --target .local/bench/data-10
+
+The real files are read in place from `../shared/real` (`SFTP/data_<n>.csv`, `parquet/leads.parquet`). Only some of the
+days are there. A day between two known files takes each row from the earlier or from the later one; each lead number
+switches on a day of its own, chosen by its hash. Without the real files, the project's own sample takes their place.
+
+A copy after the first has its own hashes, lead UUIDs and lead numbers, so copies never match each other. Everything
+is deterministic: the same files and the same number of copies give the same bytes.
+
+What a data set holds, with the names under which each file goes into the bucket:
+
+    base/            the days, and the leads file that goes with them
+    new-day/         the day after: the last file with an average day's new, changed and missing rows
+    grown-leads/     the leads file with 1 % more leads: those of the new day's new rows, and some without any row
+    corrected-day/   the file of day 11 with an average day's changed and missing rows
+    fewer-leads/     the leads file without 1 % of the leads that rows of all days match
+    dataset.json     what it was made from, and the records of each file
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.utils.errors import PipelineError
+from etl.utils.sample_data import ensure_sample
+from etl.utils.utils_connection import PROJECT
+
+REAL_FILES = PROJECT.parent / "shared" / "real"
+
+GENERATOR_VERSION = 1
+"""Increased with every change to the bytes that a given source and number of copies yield."""
+
+CORRECTED_DAY = 11
+GROWTH = 0.01
+"""Share of the leads file that `grown-leads` adds and `fewer-leads` lacks."""
+
+BASE, NEW_DAY, GROWN_LEADS, CORRECTED, FEWER_LEADS = PARTS = (
+    "base",
+    "new-day",
+    "grown-leads",
+    "corrected-day",
+    "fewer-leads",
+)
+LEADS_KEY = "parquet/leads.parquet"
+
+KEY_COLUMNS = ("ENTRYDATE", "LEADNUMBER", "email_hash", "phone_hash")
+"""Every header begins with these."""
+SEPARATOR = "-----"
+STATUS_COLUMNS = ("Appt Date", "Set", "Demo", "Dispo", "Job Status")
+"""What changes about a lead from day to day."""
+
+# What else the real files do on the days that are not at hand (SPEC §3).
+DEMO_AS_WORDS = range(11, 21)
+SET_BROKEN_FROM = 16
+STATE_EMPTY_FROM = 21
+
+COPY_OFFSET = 1_000_000
+"""Added to the lead numbers once for each copy."""
+MAX_COPIES = (2**31 - 1) // COPY_OFFSET
+_HASH = re.compile(r"[0-9a-f]{40}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One day's file: one row per lead number, in the order of the file, without the separator row."""
+
+    number: int
+    header: Sequence[str]
+    has_separator: bool
+    rows: Mapping[str, Row]
+
+    @property
+    def key(self) -> str:
+        return f"SFTP/data_{self.number}.csv"
+
+    @property
+    def records(self) -> int:
+        return len(self.rows) + self.has_separator
+
+
+@dataclass(frozen=True)
+class DailyChange:
+    """How many rows of a snapshot are new, missing and changed, compared with the day before."""
+
+    new: int
+    gone: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on disk."""
+
+    folder: Path
+    source: str
+    copies: int
+    days: int
+    records: Mapping[str, int] = field(default_factory=dict)
+    """Records of each file, by part and key: `base/SFTP/data_1.csv`. Separator rows included."""
+
+    def file(self, part: str, key: str) -> Path:
+        return self.folder / part / key
+
+    def __str__(self) -> str:
+        rows = sum(count for name, count in self.records.items() if name.startswith(f"{BASE}/SFTP/"))
+        leads = self.records[f"{BASE}/{LEADS_KEY}"]
+        return f"{self.folder}: {self.copies} copies of {self.source}, {self.days} days, {rows:,} rows, {leads:,} leads"
+
+
+# --- the days ---------------------------------------------------------------------------------------------------------
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read one day's file.
+
+    Raises:
+        PipelineError: the file does not have the shape that copies rely on.
+    """
+    number = int(path.stem.rpartition("_")[2])
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader)
+        records = [dict(zip(header, cells, strict=True)) for cells in reader]
+    rows = {row["LEADNUMBER"]: row for row in records if row["LEADNUMBER"] != SEPARATOR}
+    separators = sum(row["LEADNUMBER"] == SEPARATOR for row in records)
+    if tuple(header[:4]) != KEY_COLUMNS or len(rows) + separators != len(records) or separators > 1:
+        raise PipelineError(
+            f"{path} has another header, a repeated lead number, or more than one separator row",
+            hint="benchmark data is made from the files described in SPEC §3",
+        )
+    return Snapshot(number, header, bool(separators), rows)
+
+
+def interpolate(earlier: Snapshot, later: Snapshot, number: int) -> Snapshot:
+    """Return a day between two snapshots, in the format of the earlier one.
+
+    Each lead number shows the earlier row until a day of its own, and the later row from then on. Where only one of the
+    files has it, that is the day on which it disappears or appears.
+    """
+    switched = {
+        lead for lead in [*earlier.rows, *later.rows] if _switch_day(lead, earlier.number, later.number) <= number
+    }
+    rows = {}
+    for lead in dict.fromkeys([*earlier.rows, *later.rows]):
+        row = (later if lead in switched else earlier).rows.get(lead)
+        if row is not None:
+            rows[lead] = _formatted(row, earlier.header, number)
+    return Snapshot(number, earlier.header, earlier.has_separator, rows)
+
+
+def _switch_day(lead: str, earlier: int, later: int) -> int:
+    """A day after the earlier one, and the later one at the latest."""
+    return earlier + 1 + _rank("switch", lead) % (later - earlier)
+
+
+def _formatted(row: Row, header: Sequence[str], number: int) -> Row:
+    """Write the row of one day as the file of another day would have it."""
+    city = row.get("CITY", row.get("CityName", ""))
+    location = row.get("location", f"{city} | {row['STATE']}")
+    demo = row["Demo"] in ("1", "True")
+    cells = {
+        **row,
+        "CITY": city,
+        "CityName": city,
+        "location": location,
+        "STATE": "" if number >= STATE_EMPTY_FROM else row["STATE"] or location.rpartition("| ")[2],
+        "Set": "1" if row["Appt Date"] and number < SET_BROKEN_FROM else "0",
+        "Demo": str(demo) if number in DEMO_AS_WORDS else str(int(demo)),
+    }
+    return {column: cells[column] for column in header}
+
+
+def average_change(known: Sequence[Snapshot]) -> DailyChange:
+    """Return what changes from day to day, on average over all known files."""
+    new = gone = changed = 0
+    for earlier, later in pairwise(known):
+        new += len(later.rows.keys() - earlier.rows.keys())
+        gone += len(earlier.rows.keys() - later.rows.keys())
+        for lead in earlier.rows.keys() & later.rows.keys():
+            one, other = earlier.rows[lead], later.rows[lead]
+            # Set and Demo are left out: they are written another way in another format.
+            changed += any(one[column] != other[column] for column in ("Appt Date", "Dispo", "Job Status"))
+    days = known[-1].number - known[0].number
+    return DailyChange(round(new / days), round(gone / days), round(changed / days))
+
+
+def vary(snapshot: Snapshot, change: DailyChange, *, number: int, first_new_lead: int) -> Snapshot:
+    """Return the snapshot with new, missing and changed rows.
+
+    A changed row takes the status of another row. A new row has its own lead number and hashes, and takes the other
+    cells from an existing row.
+    """
+    order = sorted(snapshot.rows, key=lambda lead: (_rank(f"vary {number}", lead), lead))
+    gone = set(order[: change.gone])
+    changed = order[change.gone : change.gone + change.changed]
+    donors = order[change.gone + change.changed :]
+    rows = {lead: row for lead, row in snapshot.rows.items() if lead not in gone}
+    for position, lead in enumerate(changed):
+        row = rows[lead]
+        donor = next(rows[other] for other in donors[position:] if _status(rows[other]) != _status(row))
+        rows[lead] = row | {column: donor[column] for column in STATUS_COLUMNS}
+    for position in range(change.new):
+        lead = str(first_new_lead + position)
+        own = {name: _sha1(f"new {name} {lead}") for name in ("email_hash", "phone_hash")}
+        rows[lead] = rows[donors[position]] | own | {"LEADNUMBER": lead}
+    return replace(snapshot, number=number, rows=rows)
+
+
+def _status(row: Row) -> tuple[str, ...]:
+    return tuple(row[column] for column in STATUS_COLUMNS)
+
+
+def _rank(purpose: str, text: str) -> int:
+    return int.from_bytes(hashlib.sha1(f"{purpose} {text}".encode(), usedforsecurity=False).digest()[:8])
+
+
+def _sha1(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+# --- the leads --------------------------------------------------------------------------------------------------------
+
+
+def new_leads(leads: pa.Table, new_rows: Sequence[Row]) -> pa.Table:
+    """Return 1 % more leads: those of the new rows, and some that no row has."""
+    count = round(len(leads) * GROWTH)
+    hashes = [(row["email_hash"], row["phone_hash"]) for row in new_rows[:count]]
+    hashes += [(_sha1(f"unseen email {n}"), _sha1(f"unseen phone {n}")) for n in range(count - len(hashes))]
+    is_uuid = _UUID.fullmatch(next(filter(None, leads["lead_UUID"].to_pylist())))
+    ids = [_as_uuid(_sha1(f"new lead {n}")) if is_uuid else _sha1(f"new lead {n}") for n in range(count)]
+    return pa.table(
+        {"lead_UUID": ids, "phone_hash": [phone for _, phone in hashes], "email_hash": [email for email, _ in hashes]},
+        schema=leads.schema,
+    )
+
+
+def without_late_leads(leads: pa.Table) -> pa.Table:
+    """Return the leads but for 1 % of them, chosen by their ids."""
+    ids = leads["lead_UUID"].to_pylist()
+    order = sorted(range(len(ids)), key=lambda position: _rank("late", str(ids[position])))
+    return leads.take(sorted(order[round(len(leads) * GROWTH) :]))
+
+
+def _as_uuid(digest: str) -> str:
+    return "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+class CopyIds(dict[str | None, str | None]):
+    """Original hash or UUID → that of one copy. Those of copy 0, and what is neither, stay as they are."""
+
+    def __init__(self, copy: int) -> None:
+        super().__init__()
+        self.copy_number = copy
+
+    def __missing__(self, original: str | None) -> str | None:
+        plain = (original or "").strip().lower()
+        new = original
+        if self.copy_number and _HASH.fullmatch(plain):
+            new = _sha1(f"{self.copy_number}{plain}")
+        elif self.copy_number and _UUID.fullmatch(plain):
+            new = _as_uuid(_sha1(f"{self.copy_number}{plain}"))
+        self[original] = new
+        return new
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """A snapshot, ready to be written many times: ids and lead number of each row, and the text around them."""
+
+    snapshot: Snapshot
+    rows: Sequence[tuple[str, int, str, str, str]]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> _Lines:
+        rest = [column for column in snapshot.header if column not in KEY_COLUMNS]
+        rows = [
+            (_csv_line([row["ENTRYDATE"]]), int(lead), row["email_hash"], row["phone_hash"], tail)
+            for lead, row in snapshot.rows.items()
+            for tail in [_csv_line([row[column] for column in rest])]
+        ]
+        return cls(snapshot, rows)
+
+    def write(self, file: TextIO, copy: int, ids: CopyIds) -> None:
+        if not copy:
+            file.write(_csv_line(self.snapshot.header) + "\n")
+            if self.snapshot.has_separator:
+                file.write(_csv_line([SEPARATOR] * len(self.snapshot.header)) + "\n")
+        offset = copy * COPY_OFFSET
+        lines = [
+            f"{entry_date},{lead + offset},{ids[email]},{ids[phone]},{tail}\n"
+            for entry_date, lead, email, phone, tail in self.rows
+        ]
+        file.write("".join(lines))
+
+
+def _csv_line(cells: Iterable[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+# --- the data set on disk ---------------------------------------------------------------------------------------------
+
+
+def ensure_dataset(folder: Path, copies: int, source: Path = REAL_FILES) -> Dataset:
+    """Return the data set in `folder`; make it first unless it is there, complete and from the same source.
+
+    Raises:
+        PipelineError: the source does not have the shape of the real files.
+        ValueError: there cannot be so many copies.
+    """
+    if not 1 <= copies <= MAX_COPIES:
+        raise ValueError(f"copies must be between 1 and {MAX_COPIES}, not {copies}")
+    folder = folder.resolve()
+    name, source = _source(source, folder.parent)
+    marker = {"generator_version": GENERATOR_VERSION, "source_sizes": _sizes(source), "copies": copies}
+    try:
+        found = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = {}
+    if {key: found.get(key) for key in marker} == marker:
+        return Dataset(folder, **found["dataset"])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.unfinished-", dir=folder.parent) as unfinished:
+        fresh = Path(unfinished) / "fresh"
+        dataset = replace(_write(fresh, source, copies), folder=folder, source=name)
+        about = asdict(dataset)
+        del about["folder"]  # the data set may be moved
+        text = json.dumps(marker | {"dataset": about}, indent=1)
+        (fresh / "dataset.json").write_text(text + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+    return dataset
+
+
+def _source(source: Path, fallback_folder: Path) -> tuple[str, Path]:
+    if (source / LEADS_KEY).exists():
+        return "the real files", source
+    click.echo(f"The real files are not in {source}: the project's own sample takes their place.", err=True)
+    sample = fallback_folder / "sample-1"
+    ensure_sample(sample)
+    return "the sample", sample
+
+
+def _sizes(source: Path) -> dict[str, int]:
+    files = sorted([*source.glob("SFTP/data_*.csv"), source / LEADS_KEY])
+    return {file.relative_to(source).as_posix(): file.stat().st_size for file in files}
+
+
+def snapshots(source: Path) -> tuple[list[Snapshot], DailyChange]:
+    """Return all days, from the first known file to the last one, and what changes on an average day."""
+    known = sorted(map(read_snapshot, source.glob("SFTP/data_*.csv")), key=lambda snapshot: snapshot.number)
+    days = [
+        interpolate(earlier, later, number) if number > earlier.number else earlier
+        for earlier, later in pairwise(known)
+        for number in range(earlier.number, later.number)
+    ]
+    return [*days, known[-1]], average_change(known)
+
+
+def _write(folder: Path, source: Path, copies: int) -> Dataset:
+    days, change = snapshots(source)
+    first_new_lead = 1 + max(int(lead) for day in days for lead in day.rows)
+    if first_new_lead + change.new > COPY_OFFSET:
+        raise PipelineError(f"lead numbers in {source} reach {COPY_OFFSET:,}", hint="increase COPY_OFFSET")
+    new_day = vary(days[-1], change, number=days[-1].number + 1, first_new_lead=first_new_lead)
+    corrected = vary(
+        days[CORRECTED_DAY - days[0].number],
+        replace(change, new=0),
+        number=CORRECTED_DAY,
+        first_new_lead=first_new_lead,
+    )
+    leads = pq.read_table(source / LEADS_KEY, columns=["lead_UUID", "phone_hash", "email_hash"])
+    leads = leads.replace_schema_metadata()
+    new_rows = [row for lead, row in new_day.rows.items() if int(lead) >= first_new_lead]
+    leads_files = {
+        BASE: leads,
+        GROWN_LEADS: pa.concat_tables([leads, new_leads(leads, new_rows)]),
+        FEWER_LEADS: without_late_leads(leads),
+    }
+    files = [(BASE, day) for day in days] + [(NEW_DAY, new_day), (CORRECTED, corrected)]
+    _write_copies(folder, files, leads_files, copies)
+    records = {f"{part}/{day.key}": day.records + (copies - 1) * len(day.rows) for part, day in files}
+    records |= {f"{part}/{LEADS_KEY}": len(table) * copies for part, table in leads_files.items()}
+    return Dataset(folder, "", copies, len(days), records)
+
+
+def _write_copies(
+    folder: Path, files: Sequence[tuple[str, Snapshot]], leads_files: Mapping[str, pa.Table], copies: int
+) -> None:
+    """Write all files side by side, copy after copy, so that the ids of only one copy are in memory."""
+    batches: dict[str, list[pa.RecordBatch]] = {part: [] for part in leads_files}
+    with ExitStack() as opened:
+        targets = []
+        for part, day in files:
+            file = opened.enter_context(_parent_made(folder / part / day.key).open("w", encoding="utf-8", newline=""))
+            targets.append((_Lines.of(day), file))
+        for copy in range(copies):
+            ids = CopyIds(copy)
+            for lines, file in targets:
+                lines.write(file, copy, ids)
+            for part, leads in leads_files.items():
+                changed = {name: [ids[value] for value in leads[name].to_pylist()] for name in leads.column_names}
+                batches[part].append(pa.RecordBatch.from_pydict(changed, schema=leads.schema))
+    for part, leads in leads_files.items():
+        pq.write_table(pa.Table.from_batches(batches[part], leads.schema), _parent_made(folder / part / LEADS_KEY))
+
+
+def _parent_made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+_folder = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--copies", type=click.IntRange(1, MAX_COPIES), default=1, show_default=True, help="How often each lead.")
+@click.option("--target", type=_folder, required=True, help="Folder of the data set; an older one in it is replaced.")
+@click.option("--source", type=_folder, default=REAL_FILES, help="Folder of the real files.  [default: ../shared/real]")
+def main(**options: Any) -> None:
+    """Make benchmark data with the shape of the real files."""
+    try:
+        click.echo(ensure_dataset(options["target"], options["copies"], options["source"]))
+    except PipelineError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
