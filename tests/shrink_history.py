@@ -1,4 +1,4 @@
-"""Shrinks a failing history: fewer operations and fewer rows that still fail the same check."""
+"""Shrinks a failing history: fewer operations and fewer rows that still fail in the same way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shrink(
         if time.monotonic() > deadline:
             return None
         found = run_history(settings, bucket, History(failure.history.seed, tuple(operations)), rules)
-        return found if found and found.check == failure.check else None
+        return found if found and _symptom(found) == _symptom(failure) else None
 
     while True:
         before = failure
@@ -32,6 +32,11 @@ def shrink(
         failure = _with_simpler_operations(failure, failure_of)
         if failure is before or time.monotonic() > deadline:
             return failure
+
+
+def _symptom(failure: Failure) -> tuple[str, list[str]]:
+    """What stays the same while shrinking: the check, and the first table or error that it names."""
+    return failure.check, failure.details.splitlines()[:1]
 
 
 def _without_operations(best: Failure, failure_of: Callable[[list[Operation]], Failure | None]) -> Failure:

@@ -47,7 +47,8 @@ def test_gold_equals_the_oracle_after_every_run(settings: Settings, bucket: Buck
     if failures and os.environ.get("SHRINK"):
         failures.append(shrink(settings, bucket, failures[0]))
         print(failures[-1].history.as_code())  # noqa: T201 - pytest shows it
-    assert not failures, "\n\n".join(map(str, failures))
+    if failures:
+        pytest.fail("\n\n".join(map(str, failures)), pytrace=False)
 
 
 # --- Histories --------------------------------------------------------------------------------------------------------
