@@ -138,7 +138,7 @@ def _touch_last_seen(db: Cursor) -> str | None:
     if published_day and latest_day:
         days = {"published_day": published_day, "latest_day": latest_day, "extraction_date": extraction_date}
         run_sql(db, "gold/touch_last_seen.sql", **{name: sql.Literal(day) for name, day in days.items()})
-    return latest_day
+    return str(latest_day) if latest_day else None
 
 
 def _run_macro(db: Cursor, macro: str, table: str) -> None:

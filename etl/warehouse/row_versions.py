@@ -88,23 +88,34 @@ def prepare(db: Cursor, run_id: str, silver: Sequence[TableLoad], leads: TableLo
 
 def advance(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
     """Advance versions through all days of silver, after `prepare`. Yields each day once its contents are matched."""
-    for day in silver:
-        advance_day(settings, run_id, day, leads)
-        yield day
+    versioned = versioned_days(settings)
+    for load in silver:
+        if load.day.date not in versioned:
+            advance_day(settings, run_id, load, leads)
+        yield load
+
+
+@patient()
+def versioned_days(settings: Settings) -> set[date]:
+    """The days that versions have."""
+    with transaction(settings) as db:
+        db.execute("select _partition_date from silver.versioned_days")
+        return {day for (day,) in db.fetchall()}
 
 
 @patient()
 def advance_day(settings: Settings, run_id: str, silver: TableLoad, leads: TableLoad) -> None:
-    """Advance versions by one day in one transaction; nothing happens when they have it.
+    """Advance versions by one day in one transaction.
 
     Raises:
         CheckFailedError: see `apply_day`.
     """
     with bulk_transaction(settings, run_id, filling=ROW_VERSIONS) as db:
         db.execute("select from silver.versioned_days where _partition_date = %s", (silver.day.date,))
-        if not db.rowcount:
-            apply_day(db, snapshot_rows(silver), silver.day.date, silver.load_id)
-            _record(db, run_id, leads)
+        if db.rowcount:
+            return  # a commit of which nothing was heard
+        apply_day(db, snapshot_rows(silver), silver.day.date, silver.load_id)
+        _record(db, run_id, leads)
 
 
 def snapshot_rows(silver: TableLoad) -> sql.Composable:

@@ -3,7 +3,7 @@
 
 with snapshots as (
     select *
-    from {snapshot}
+    from {snapshot} as snapshot -- noqa: AL05
 ),
 
 matches as (

@@ -40,7 +40,7 @@ with opened as (
         _row_hash,
         {columns},
         {day}
-    from {snapshot}
+    from {snapshot} as snapshot -- noqa: AL05
     where _row_hash in (select day_changes.opened_hash from day_changes)
     returning *
 )
