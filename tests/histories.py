@@ -114,16 +114,16 @@ class History:
 
 
 def random_history(seed: object, *, with_removed_days: bool = True) -> History:
-    """Draw a history: first days and leads, then six to ten changes with runs in between."""
+    """Draw a history: first days and leads, then five to eight changes with runs in between."""
     draw = random.Random(f"history {seed}")
     bucket = _RandomBucket(draw)
     operations: list[Operation] = [bucket.first_leads()]
     operations += [bucket.new_day() for _ in range(draw.randrange(2, 6))]
     draw.shuffle(operations)
     operations += _random_runs(draw)
-    for _ in range(draw.randrange(6, 11)):
+    for _ in range(draw.randrange(5, 9)):
         operations.append(bucket.change())
-        if draw.random() < 0.6:
+        if draw.random() < 0.5:
             operations += _random_runs(draw)
     if not with_removed_days:
         operations = [operation for operation in operations if not isinstance(operation, RemoveDay)]
