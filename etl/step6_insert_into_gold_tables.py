@@ -147,9 +147,11 @@ def publish(
 ) -> None:
     """Publish what was built in schema staging, all of gold in one transaction."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
+        removed = _removed_days(db, silver)
+        if not (with_models or built or removed):
+            return
         if with_models:
             gold_models.merge_models(db, run_id)
-        removed = _removed_days(db, silver)
         if built or removed:
             # All of gold: a reader of one of its tables finds the others in the same state.
             lock_for_publishing(db, GOLD_MATCHING, *gold_models.MODELS)

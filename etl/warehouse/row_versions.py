@@ -142,14 +142,14 @@ def apply_day(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> 
         day=sql.Literal(day),
         load_id=sql.Literal(load_id),
     )
-    db.execute("select opened_hash from day_changes where opened_hash = closed_hash limit 1")
+    db.execute("select opened_hash from staging.day_changes where opened_hash = closed_hash limit 1")
     if collision := db.fetchone():
         raise CheckFailedError(
             f"snapshot of {day}: two lead numbers have the same _row_hash, {collision[0]}",
             hint="hash with another key in etl/utils/transform.py and raise ROW_HASH_VERSION in etl/utils/columns.py",
         )
     run_sql(db, "silver/row_versions/match_contents.sql")
-    db.execute("drop table day_changes")
+    db.execute("drop table staging.day_changes")
 
 
 def compare_leads(db: Cursor) -> None:

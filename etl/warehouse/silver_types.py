@@ -77,7 +77,7 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Co
                 f"{change.table} was altered, but still differs from the declaration: {pending[0].columns}",
                 hint=f"spell the type in sql_scripts/{DECLARATION} as PostgreSQL shows it in psql's \\d",
             )
-        log.info("%s: types applied: %s", change.table, change.columns)
+        log.debug("%s: types applied: %s", change.table, change.columns)
 
 
 def _alter_or_empty(db: Cursor, change: TypeChange) -> None:

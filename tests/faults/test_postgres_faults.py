@@ -154,8 +154,11 @@ OWNS_THE_BOOKS = (
 @pytest.mark.parametrize(
     ("statements", "named"),
     [
-        ((), ("opening the run", "permission denied", "database faults_")),
-        (("grant create on database {database} to {role}",), ("opening the run", "must be owner of schema meta")),
+        ((), ("opening the run", "permission denied", "table commit_marks")),
+        (
+            ("grant create on database {database} to {role}",),
+            ("opening the run", "permission denied", "table commit_marks"),
+        ),
         (OWNS_THE_BOOKS, ("step 1", "must be owner of schema bronze")),
     ],
     ids=["no rights", "rights on the database alone", "owner of the books alone"],

@@ -51,7 +51,7 @@ def test_a_run_that_waits_for_a_reader_ends_when_it_is_asked_to(
         db.execute("select count(*) from gold.lead_quality_matching")  # and the transaction stays open
         with started(tmp_path, settings) as process:
             wait_until_running(process, settings)
-            staged = "select count(*) from pg_tables where schemaname = 'staging' and tablename ~ '^come_'"
+            staged = "select count(*) from pg_tables where schemaname = 'staging' and tablename = 'lead_status_history'"
             while process.poll() is None and not Warehouse(settings).value(staged):
                 time.sleep(0.05)
             time.sleep(1.5)  # until nothing is left to do but to wait for the reader

@@ -81,19 +81,21 @@ MUTATIONS = {
     ),
     "matching does not affect leads": Mutation(
         f"{VERSIONS}/match_contents.sql",
-        "from new_matches\nwhere lead_uuid is not null",
-        "from new_matches\nwhere false",
+        "from staging.new_matches\nwhere lead_uuid is not null",
+        "from staging.new_matches\nwhere false",
     ),
     "changed leads leave days as they are": Mutation(
         f"{VERSIONS}/compare_leads.sql", "set built_from = array[]::bigint[]", "set built_from = built_from"
     ),
     "changed leads are compared without their phone": Mutation(
-        f"{VERSIONS}/compare_leads.sql", "    or phone_key in (select changed_leads.phone_key from changed_leads)", ""
+        f"{VERSIONS}/compare_leads.sql",
+        "    or phone_key in (select changed_leads.phone_key from staging.changed_leads)",
+        "",
     ),
     "leads without rows do not count as changed": Mutation(
         f"{VERSIONS}/compare_leads.sql",
-        "union\nselect lead_uuid\nfrom changed_leads",
-        "union\nselect lead_uuid\nfrom changed_leads where false",
+        "union\nselect lead_uuid\nfrom staging.changed_leads",
+        "union\nselect lead_uuid\nfrom staging.changed_leads where false",
     ),
     "last_seen is not touched": Mutation(
         "gold/touch_last_seen.sql", "set last_seen = {latest_day}", "set last_seen = last_seen"

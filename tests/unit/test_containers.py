@@ -251,7 +251,7 @@ NOT_COPIED = [
 def test_no_secret_and_nothing_that_is_made_anew_gets_into_the_image(copied: Path) -> None:
     present = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
     assert present & set(NOT_COPIED) == set()
-    assert {".env.example", "main.py", "etl/pipeline.py", "sql_scripts/gold/select_day.sql"} <= present
+    assert {".env.example", "main.py", "etl/pipeline.py", "sql_scripts/gold/models/leads.sql"} <= present
 
 
 def test_the_command_of_the_image_works_on_what_was_copied(copied: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
 
 -- Grain: one row per content to close, and per row of the day to open. One hash with two lead numbers is a collision, which
 -- etl/warehouse/row_versions.py reports.
-create temporary table day_changes on commit drop as
+create table staging.day_changes as
 select
     version._row_hash as closed_hash,
     snapshot._row_hash as opened_hash
@@ -15,11 +15,11 @@ where
     or snapshot._row_hash is null
     or snapshot.lead_number is distinct from version.lead_number;
 
-analyze day_changes;
+analyze staging.day_changes;
 
 with closed as (
     delete from silver.row_versions_open as version
-    using day_changes
+    using staging.day_changes
     where version._row_hash = day_changes.closed_hash
     returning version.*
 )
@@ -32,7 +32,7 @@ select
     {day}
 from closed;
 
-create temporary table new_contents (_row_hash bigint, email_key text, phone_key text) on commit drop;
+create table staging.new_contents (_row_hash bigint, email_key text, phone_key text);
 
 with opened as (
     insert into silver.row_versions_open (_row_hash, {columns}, valid_from)
@@ -41,27 +41,27 @@ with opened as (
         {columns},
         {day}
     from {snapshot} as snapshot -- noqa: AL05
-    where _row_hash in (select day_changes.opened_hash from day_changes)
+    where _row_hash in (select day_changes.opened_hash from staging.day_changes)
     returning *
 )
 
-insert into new_contents (_row_hash, email_key, phone_key)
+insert into staging.new_contents (_row_hash, email_key, phone_key)
 select
     _row_hash,
     silver.match_key(email_hash) as email_key,
     silver.match_key(phone_hash) as phone_key
 from opened;
 
-analyze new_contents;
+analyze staging.new_contents;
 
 -- A content that was there before, and returns, has its matches.
-delete from new_contents
+delete from staging.new_contents
 using silver.version_matches as matches
 where new_contents._row_hash = matches._row_hash;
 
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
-from day_changes
+from staging.day_changes
 inner join silver.version_matches as matches on matches._row_hash = coalesce(day_changes.closed_hash, day_changes.opened_hash)
 where matches.lead_uuid is not null;
 

@@ -2,7 +2,7 @@
 -- the matches of each content that carries a key of a lead that differs. They are left in new_contents, for
 -- match_contents.sql. Days of gold.lead_quality_matching that have such a content are stale: their ledger entries say so.
 
-create temporary table current_leads on commit drop as
+create table staging.current_leads as
 select
     lead_uuid,
     silver.match_key(email_hash) as email_key,
@@ -11,9 +11,9 @@ from silver.stg_leads_parquet
 where lead_uuid is not null;
 
 -- Grain: one row per lead_uuid, e-mail key and phone key of which there are more or fewer rows than before.
-create temporary table changed_leads on commit drop as
+create table staging.changed_leads as
 (
-    select * from current_leads -- noqa: AM04
+    select * from staging.current_leads -- noqa: AM04
     except all
     select * from silver.matched_leads -- noqa: AM04
 )
@@ -21,11 +21,11 @@ union
 (
     select * from silver.matched_leads -- noqa: AM04
     except all
-    select * from current_leads -- noqa: AM04
+    select * from staging.current_leads -- noqa: AM04
 );
 
 delete from silver.matched_leads as matched
-using changed_leads as changed
+using staging.changed_leads as changed
 where
     matched.lead_uuid = changed.lead_uuid
     and matched.email_key is not distinct from changed.email_key
@@ -36,15 +36,15 @@ select
     lead_uuid,
     current_leads.email_key,
     current_leads.phone_key
-from current_leads
-inner join changed_leads as changed using (lead_uuid)
+from staging.current_leads
+inner join staging.changed_leads as changed using (lead_uuid)
 where
     current_leads.email_key is not distinct from changed.email_key
     and current_leads.phone_key is not distinct from changed.phone_key;
 
-analyze changed_leads, silver.matched_leads;
+analyze staging.changed_leads, silver.matched_leads;
 
-create temporary table new_contents on commit drop as
+create table staging.new_contents as
 with contents as (
     select distinct
         _row_hash,
@@ -56,17 +56,17 @@ with contents as (
 select *
 from contents
 where
-    email_key in (select changed_leads.email_key from changed_leads)
-    or phone_key in (select changed_leads.phone_key from changed_leads);
+    email_key in (select changed_leads.email_key from staging.changed_leads)
+    or phone_key in (select changed_leads.phone_key from staging.changed_leads);
 
-analyze new_contents;
+analyze staging.new_contents;
 
-create temporary table stale_ranges on commit drop as
+create table staging.stale_ranges as
 select distinct
     version.valid_from,
     version.valid_to
 from silver.row_versions as version
-inner join new_contents using (_row_hash);
+inner join staging.new_contents using (_row_hash);
 
 update meta.table_loads
 set built_from = array[]::bigint[]
@@ -74,13 +74,13 @@ where
     parent_table = 'gold.lead_quality_matching'
     and exists (
         select
-        from stale_ranges
+        from staging.stale_ranges
         where valid_from <= partition_date and (valid_to > partition_date or valid_to is null)
     );
 
 with taken_back as (
     delete from silver.version_matches as known
-    using new_contents
+    using staging.new_contents
     where known._row_hash = new_contents._row_hash
     returning known.lead_uuid
 )
@@ -91,4 +91,6 @@ from taken_back
 where lead_uuid is not null
 union
 select lead_uuid
-from changed_leads;
+from staging.changed_leads;
+
+drop table staging.current_leads, staging.changed_leads, staging.stale_ranges;

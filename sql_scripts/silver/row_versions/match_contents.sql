@@ -3,16 +3,16 @@
 -- The rows are those of: contents left join leads on e-mail key or phone key. That literal join is a nested loop over all
 -- leads; here it is two equi-joins.
 
-analyze new_contents;
+analyze staging.new_contents;
 
-create temporary table new_matches on commit drop as
+create table staging.new_matches as
 with matched as (
     select
         contents._row_hash,
         leads.lead_uuid,
         true as email_match,
         coalesce(leads.phone_key = contents.phone_key, false) as phone_match
-    from new_contents as contents
+    from staging.new_contents as contents
     inner join silver.matched_leads as leads using (email_key)
     union all
     select
@@ -20,7 +20,7 @@ with matched as (
         leads.lead_uuid,
         false as email_match,
         true as phone_match
-    from new_contents as contents
+    from staging.new_contents as contents
     inner join silver.matched_leads as leads using (phone_key)
     where not coalesce(leads.email_key = contents.email_key, false)
 )
@@ -30,17 +30,17 @@ select
     matched.lead_uuid,
     coalesce(matched.email_match, false) as email_match,
     coalesce(matched.phone_match, false) as phone_match
-from new_contents
+from staging.new_contents
 left join matched using (_row_hash);
 
 insert into silver.version_matches
 select * -- noqa: AM04
-from new_matches;
+from staging.new_matches;
 
 insert into meta.affected_leads (lead_uuid)
 select distinct lead_uuid
-from new_matches
+from staging.new_matches
 where lead_uuid is not null;
 
-drop table new_contents, new_matches;
+drop table staging.new_contents, staging.new_matches;
 analyze silver.version_matches (_row_hash, lead_uuid);

@@ -1,16 +1,16 @@
 -- Rewinds silver.row_versions to the state before {day}: as if no snapshot of that day or later had been loaded.
 -- Leads that match a version which is deleted or reopened are affected.
 
-create temporary table rewound on commit drop as
+create table staging.rewound as
 select distinct _row_hash
 from silver.row_versions
 where valid_from >= {day} or valid_to >= {day};
 
-analyze rewound;
+analyze staging.rewound;
 
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
-from rewound
+from staging.rewound
 inner join silver.version_matches as matches using (_row_hash)
 where matches.lead_uuid is not null;
 
@@ -34,15 +34,15 @@ delete from silver.versioned_days
 where _partition_date >= {day};
 
 -- Contents without any version lose their matches: every content that has matches has a version.
-create temporary table orphaned on commit drop as
+create table staging.orphaned as
 select _row_hash
-from rewound
+from staging.rewound
 left join silver.row_versions as version using (_row_hash)
 group by _row_hash
 having count(version.valid_from) = 0;
 
 delete from silver.version_matches
-using orphaned
+using staging.orphaned
 where version_matches._row_hash = orphaned._row_hash;
 
-drop table rewound, orphaned;
+drop table staging.rewound, staging.orphaned;
