@@ -47,5 +47,8 @@ CONTENT_COLUMNS = (
 )
 """What `_row_hash` covers and silver.row_versions keeps: what the CRM says of a lead on a day."""
 
-GOLD_COLUMNS = tuple(name for name in CONTENT_COLUMNS if name != "appt_time")
-"""The content columns that the gold tables show; the time of day of an appointment is in gold.appointments."""
+SILVER_ONLY = ("appt_time",)
+"""Content columns that gold does not have; the time of day of an appointment is in gold.appointments."""
+
+GOLD_COLUMNS = tuple(name for name in CONTENT_COLUMNS if name not in SILVER_ONLY)
+"""The content columns that the gold tables show."""

@@ -1,6 +1,6 @@
 """Gold against a row-by-row oracle, after every run of random histories with kills between any two transactions.
 
-    pytest tests/integration/test_random_histories.py                                   # 6 histories
+    pytest tests/integration/test_random_histories.py                                   # 4 histories
     FAULTS=long pytest -n 2 --dist load tests/integration/test_random_histories.py      # 500 histories, 20 minutes
     HISTORIES=1 FIRST_HISTORY=137 SHRINK=1 pytest tests/integration/test_random_histories.py
 
@@ -30,7 +30,7 @@ from etl.pipeline import choose_steps
 from etl.utils.run import run_steps
 from etl.utils.utils_connection import Settings
 
-COUNT = int(os.environ.get("HISTORIES") or (500 if os.environ.get("FAULTS") == "long" else 6))
+COUNT = int(os.environ.get("HISTORIES") or (500 if os.environ.get("FAULTS") == "long" else 4))
 FIRST = int(os.environ.get("FIRST_HISTORY") or 0)
 
 

@@ -134,11 +134,7 @@ MUTATIONS = {
         "(select 7 * count(*) from meta.appointment_ids)",
     ),
 }
-SHORT = (
-    "rewind keeps matches of contents without versions",
-    "changed leads leave days as they are",
-    "last_seen is not touched",
-)
+SHORT = ("changed leads leave days as they are", "last_seen is not touched", "advance forgets leads of closed versions")
 
 
 @pytest.fixture(scope="module")
