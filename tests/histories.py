@@ -225,7 +225,7 @@ IDENTITY = ("LEADNUMBER", "email_hash", "phone_hash")
 
 
 class _RandomLeads:
-    """Draws versions of the parquet: leads that are new, gone or changed, share hashes, or stand there twice."""
+    """Draws versions of the parquet: leads that are new, gone or changed, share hashes, or are duplicates."""
 
     def __init__(self, draw: random.Random, people: int) -> None:
         self._draw = draw

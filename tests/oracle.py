@@ -263,7 +263,7 @@ class AppointmentIds:
             if number is None or number <= 0:
                 found.append(f"{key} has the id {number}")
             if number in now.values():
-                found.append(f"id {number} stands there twice")
+                found.append(f"id {number} is duplicated")
             if self._id_of.get(key, number) != number:
                 found.append(f"the id of {key} was {self._id_of[key]} and is {number}")
             if self._owner_of.get(number, key) != key:

@@ -137,7 +137,7 @@ def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_
 
 
 def note_changes(db: Cursor, table: str) -> None:
-    """Have the books told of changes by other hands (see meta.note_change in sql_scripts/meta/migrations)."""
+    """Add a trigger that flags external changes in the ledger (meta.note_change in sql_scripts/meta/migrations)."""
     db.execute(
         sql.SQL(
             "create trigger note_change after insert or update or delete or truncate on {} "

@@ -142,7 +142,7 @@ MOMENT = datetime(2022, 12, 13, 13)  # noqa: DTZ001 - as the table has it
     [
         ([("a", MOMENT, 2)], "was 1 and is 2"),
         ([("b", MOMENT, 1)], "belonged to"),
-        ([("a", MOMENT, 1), ("b", MOMENT, 1)], "stands there twice"),
+        ([("a", MOMENT, 1), ("b", MOMENT, 1)], "is duplicated"),
         ([("b", MOMENT, 0)], "has the id 0"),
     ],
 )
