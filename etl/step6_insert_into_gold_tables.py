@@ -1,6 +1,6 @@
 """Step 6: silver → gold: match row versions to backend leads, grade them, build the tables of leads, publish.
 
-Row versions are advanced day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as its contents
+Row versions are brought up to date day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as its contents
 are matched. The tables of leads are built from the versions of affected leads. Everything is published together in one
 short transaction: a reader sees the old gold or the new, never a mix.
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
@@ -69,12 +69,12 @@ def run(context: RunContext) -> StepResult:
     # --- load inputs ------------------------------------------------------------------------------
     silver, leads = read_inputs(settings)
 
-    # --- advance row versions; build each day as soon as its contents are matched -----------------
+    # --- bring row versions up to date; build each day as soon as its contents are matched --------
     pending = prepare(settings, run_id, silver, leads, full_refresh=context.full_refresh)
-    advanced = row_versions.advance(settings, run_id, silver, leads)
+    versioned = row_versions.apply_days(settings, run_id, silver, leads)
     built = context.for_each(
         partial(build_day, settings, run_id),
-        (day for day in advanced if day.table in pending),
+        (day for day in versioned if day.table in pending),
         total=len(pending),
         rows=lambda day: day.rows,
     )
@@ -116,9 +116,9 @@ def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
 def prepare(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, *, full_refresh: bool
 ) -> set[str]:
-    """Rewind row versions and compare leads, where that is needed. Returns the silver days whose gold is outdated."""
+    """Compare leads and empty row versions, where that is needed. Returns the silver days whose gold is outdated."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
-        row_versions.prepare(db, run_id, silver, leads, restart=full_refresh)
+        row_versions.prepare(db, run_id, leads, restart=full_refresh)
         gold_models.add_leads_of_damaged_tables(db)
         current = {} if full_refresh else current_loads(db, GOLD_MATCHING)
     version = gold_models.code_version(GOLD_MATCHING)

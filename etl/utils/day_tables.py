@@ -33,43 +33,55 @@ def create_staged_day(db: Cursor, parent: str, staged: str, partition_value: str
     )
 
 
-SECONDS_TO_WAIT_FOR_READERS = 300.0
+SECONDS_TO_WAIT_FOR_LOCKS = 300.0
+SECONDS_BEFORE_WARNING = 10.0
 READERS_MAY_WAIT_MS = 100
 """Readers that come while we wait for the lock queue up behind us: so no try is longer than this."""
+MAINTENANCE_MAY_WAIT_MS = 5_000
+"""Longer than deadlock_timeout (1 s by default), after which PostgreSQL cancels an autovacuum that is in the way."""
 
 
 def lock_for_publishing(db: Cursor, *tables: str) -> None:
     """Keep readers out of some tables until this transaction ends. They come first: it waits until none is at work.
 
     All locks or none: a reader who has one of the tables open and asks for the next is never in our way, nor we in his.
+    Autovacuum, which would give way to neither of us within the time that readers may wait, is kept out first.
 
     Raises:
         PostgresError: a session that does not end its transaction keeps us out; the message names it.
     """
-    lock = sql.SQL("savepoint knock; set local lock_timeout = {}; lock table {} in access exclusive mode").format(
-        sql.Literal(READERS_MAY_WAIT_MS), sql.SQL(", ").join(map(table_name, tables))
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
+    _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
+    _lock(db, tables, "access exclusive", READERS_MAY_WAIT_MS, deadline)
+    db.execute("set local lock_timeout to default")
+
+
+def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadline: float) -> None:
+    lock = sql.SQL("savepoint before_lock; set local lock_timeout = {}; lock table {} in {} mode").format(
+        sql.Literal(timeout_ms), sql.SQL(", ").join(map(table_name, tables)), sql.SQL(mode)
     )
     named = ", ".join(tables)
-    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_READERS
-    waits = 0
+    warn_at: float | None = time.monotonic() + SECONDS_BEFORE_WARNING
+    pause = 0.0
     while True:
         require_running()
         try:
             db.execute(lock)
         except psycopg2.errors.LockNotAvailable:
-            db.execute("rollback to savepoint knock")
-            if time.monotonic() > deadline:
-                raise PostgresError(
-                    f"{named} cannot be published: {_holders(db, tables)}",
-                    hint="let it end, or end it with pg_terminate_backend(), then run again",
-                ) from None
+            db.execute("rollback to savepoint before_lock")
         else:
-            db.execute("set local lock_timeout to default")
             return
-        waits += 1
-        if waits == 20:
+        now = time.monotonic()
+        if now > deadline:
+            raise PostgresError(
+                f"{named} cannot be published: {_holders(db, tables)}",
+                hint="let it end, or end it with pg_terminate_backend(), then run again",
+            )
+        if warn_at and now > warn_at:
             log.warning("%s waits to be published: %s", named, _holders(db, tables))
-        time.sleep(min(0.05 * waits, 1.0))
+            warn_at = None
+        pause = min(pause + 0.05, 1.0)
+        time.sleep(pause)
 
 
 def _holders(db: Cursor, tables: Sequence[str]) -> str:

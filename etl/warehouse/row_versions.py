@@ -2,9 +2,9 @@
 
 A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. A
 content is known by its hash (`_row_hash`), a version is a content and an uninterrupted range of snapshots. There is one
-operation, advance by a day, and one rule for where to start: at the first day on which the list of (day, silver load)
-that versions were built from differs from silver's. Versions are rewound to that day, then advanced one commit per day:
-new, late, corrected and removed days and a full refresh are all the same. See docs/decisions/0005.
+operation: make the versions of one day say what a snapshot has. Contents that leave the day split or shorten their
+version, contents that come to it extend, join or open one; all others are left alone. New, late, corrected and removed
+days and a full refresh are all the same, one commit per day. See docs/decisions/0005.
 
 After each commit, every content of silver.row_versions has its matches in silver.version_matches, and
 meta.affected_leads has every lead whose gold rows may have changed since they were last published.
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
     from etl.utils.utils_connection import Settings
 
+OPEN_VERSIONS = "silver.row_versions_open"
 TABLES = {
-    "silver.row_versions_open": ROW_VERSIONS,
+    OPEN_VERSIONS: ROW_VERSIONS,
     "silver.row_versions_closed": ROW_VERSIONS,
     "silver.versioned_days": ROW_VERSIONS,
     "silver.version_matches": VERSION_MATCHES,
@@ -52,8 +53,7 @@ TABLES = {
 
 SCRIPTS = (
     "silver/create_row_versions.sql",
-    "silver/row_versions/advance.sql",
-    "silver/row_versions/rewind.sql",
+    "silver/row_versions/apply_day.sql",
     "silver/row_versions/match_contents.sql",
     "silver/row_versions/compare_leads.sql",
 )
@@ -62,11 +62,10 @@ SCRIPTS = (
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS))
 
 
-def prepare(db: Cursor, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, *, restart: bool) -> None:
-    """Bring versions to a state from which they can be advanced, and their matches up to date with the leads.
+def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
+    """Bring matches up to date with the leads, and empty versions that are damaged or of another version of the code.
 
     Args:
-        silver: the days of silver, in order.
         restart: build everything again, as for a full refresh.
     """
     loads = _current_loads(db)
@@ -76,45 +75,44 @@ def prepare(db: Cursor, run_id: str, silver: Sequence[TableLoad], leads: TableLo
         db.execute("update meta.table_loads set built_from = '{}' where parent_table = %s", (GOLD_MATCHING,))
         for table in TABLES:
             empty_table(db, table)
-    has_other_leads = restart or loads["silver.matched_leads"].built_from != (leads.load_id,)
-    if has_other_leads:
-        compare_leads(db)  # before the rewind, as it must find the contents of all published days
-    changed_day = _first_difference(db, silver)
-    if changed_day:
-        run_sql(db, "silver/row_versions/rewind.sql", columns=COLUMNS, day=sql.Literal(changed_day))
-    if changed_day or has_other_leads:
+    if restart or loads["silver.matched_leads"].built_from != (leads.load_id,):
+        compare_leads(db)
         _record(db, run_id, leads)
 
 
-def advance(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
-    """Advance versions through all days of silver, after `prepare`. Yields each day once its contents are matched."""
-    versioned = versioned_days(settings)
+def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
+    """Bring versions up to date with silver, after `prepare`. Yields each day of silver once its contents are matched."""
+    versioned = versioned_loads(settings)
+    for day in sorted(versioned.keys() - {load.day.date for load in silver}):
+        apply_day(settings, run_id, day, None, leads)
     for load in silver:
-        if load.day.date not in versioned:
-            advance_day(settings, run_id, load, leads)
+        if versioned.get(load.day.date) != load.load_id:
+            apply_day(settings, run_id, load.day.date, load, leads)
         yield load
 
 
 @patient()
-def versioned_days(settings: Settings) -> set[date]:
-    """The days that versions have."""
+def versioned_loads(settings: Settings) -> dict[date, int]:
+    """The days that versions have, and the loads of silver that they have them from."""
     with transaction(settings) as db:
-        db.execute("select _partition_date from silver.versioned_days")
-        return {day for (day,) in db.fetchall()}
+        return _versioned_loads(db)
 
 
 @patient()
-def advance_day(settings: Settings, run_id: str, silver: TableLoad, leads: TableLoad) -> None:
-    """Advance versions by one day in one transaction.
+def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | None, leads: TableLoad) -> None:
+    """Bring the versions of a day up to date in one transaction.
+
+    Args:
+        silver: None: silver does not have the day any more.
 
     Raises:
-        CheckFailedError: see `apply_day`.
+        CheckFailedError: see `apply_snapshot`.
     """
     with bulk_transaction(settings, run_id, filling=ROW_VERSIONS) as db:
-        db.execute("select from silver.versioned_days where _partition_date = %s", (silver.day.date,))
-        if db.rowcount:
-            return  # a commit of which nothing was heard
-        apply_day(db, snapshot_rows(silver), silver.day.date, silver.load_id)
+        if silver is None:
+            remove_day(db, day)
+        elif _versioned_loads(db).get(day) != silver.load_id:  # else a commit of which nothing was heard
+            apply_snapshot(db, snapshot_rows(silver), day, silver.load_id)
         _record(db, run_id, leads)
 
 
@@ -128,19 +126,44 @@ def snapshot_rows(silver: TableLoad) -> sql.Composable:
     ).format(columns=COLUMNS, table=table_name(silver.table))
 
 
-def apply_day(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:
-    """Close and open versions as the rows of a snapshot say, and match the contents that are new.
+def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:
+    """Make the versions of a day say what a snapshot has, and match the contents that are new.
 
     Raises:
         CheckFailedError: one hash stands for two lead numbers.
     """
+    _change_day(db, snapshot, day)
+    db.execute(
+        sql.SQL(
+            "insert into silver.versioned_days (_partition_date, _extraction_date, load_id) "
+            "values (%s, (select _extraction_date from {} as snapshot limit 1), %s) on conflict (_partition_date) "
+            "do update set (_extraction_date, load_id) = (excluded._extraction_date, excluded.load_id)"
+        ).format(snapshot),
+        (day, load_id),
+    )
+
+
+def remove_day(db: Cursor, day: date) -> None:
+    """Make versions forget a day: once it has the contents of the day before, they are the same without it."""
+    day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
+    snapshot = sql.SQL("(select * from {0} where valid_from <= {1} and (valid_to > {1} or valid_to is null))").format(
+        table_name(ROW_VERSIONS), sql.Literal(day_before)
+    )
+    _change_day(db, snapshot, day)
+    db.execute("delete from silver.versioned_days where _partition_date = %s", (day,))
+
+
+def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
+    known = _versioned_loads(db)
+    is_latest = all(other < day for other in known)
     run_sql(
         db,
-        "silver/row_versions/advance.sql",
+        "silver/row_versions/apply_day.sql",
         snapshot=snapshot,
+        versions=table_name(OPEN_VERSIONS if is_latest else ROW_VERSIONS),
         columns=COLUMNS,
         day=sql.Literal(day),
-        load_id=sql.Literal(load_id),
+        next_day=sql.SQL("{}::date").format(sql.Literal(min((other for other in known if other > day), default=None))),
     )
     db.execute("select opened_hash from staging.day_changes where opened_hash = closed_hash limit 1")
     if collision := db.fetchone():
@@ -182,13 +205,9 @@ def code_version() -> str:
     return digest_of_scripts(*SCRIPTS)
 
 
-def _first_difference(db: Cursor, silver: Sequence[TableLoad]) -> date | None:
-    """The first day to take back: versions have it, or a day after it, and silver has another load of it, or none."""
+def _versioned_loads(db: Cursor) -> dict[date, int]:
     db.execute("select _partition_date, load_id from silver.versioned_days")
-    versioned = set(db.fetchall())
-    different = {day for day, _ in versioned ^ {(load.day.date, load.load_id) for load in silver}}
-    latest = max((day for day, _ in versioned), default=date.min)
-    return min((day for day in different if day <= latest), default=None)
+    return dict(db.fetchall())
 
 
 def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:

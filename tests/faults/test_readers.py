@@ -77,8 +77,9 @@ def as_read(rows: list[tuple[object, ...]]) -> tuple[object, ...]:
     return tuple(rows)
 
 
-def test_a_reader_who_takes_his_time_delays_the_publication_and_nobody_else(settings: Settings) -> None:
-    """He keeps gold open for two seconds; who reads meanwhile does not queue up behind the run that waits for him."""
+@pytest.mark.parametrize("statement", [ROWS, "lock table gold.leads in share update exclusive mode"])
+def test_slow_session_delays_publication_and_no_reader(settings: Settings, statement: str) -> None:
+    """A query, or maintenance such as VACUUM, keeps gold open for two seconds; readers do not queue behind the run."""
     Bucket(settings).put_snapshot(1, [{}])
     waits: list[float] = []
     is_over = threading.Event()
@@ -95,7 +96,7 @@ def test_a_reader_who_takes_his_time_delays_the_publication_and_nobody_else(sett
         connection.close()
 
     slow = psycopg2.connect(**connection_arguments(settings))
-    slow.cursor().execute(ROWS)  # and the transaction stays open
+    slow.cursor().execute(statement)  # and the transaction stays open
     threading.Timer(2.0, slow.close).start()
     quick = threading.Thread(target=read_quickly)
     quick.start()
@@ -110,7 +111,7 @@ def test_a_reader_who_takes_his_time_delays_the_publication_and_nobody_else(sett
 
 
 def test_a_reader_who_never_ends_is_named(story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_READERS", 0.5)
+    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.5)
     slow = psycopg2.connect(**connection_arguments(settings), application_name="a dashboard")
     slow.cursor().execute(ROWS)
     report = run(settings)

@@ -425,7 +425,7 @@ def test_a_new_day_writes_what_it_changes_and_no_more(
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
-@pytest.mark.parametrize("step", ["advance_day", "build_model", "publish"])
+@pytest.mark.parametrize("step", ["apply_day", "build_model", "publish"])
 def test_run_killed_in_step_6_is_completed_by_the_next(
     loaded: dict[str, str],
     bucket: Bucket,

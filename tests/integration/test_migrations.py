@@ -212,7 +212,7 @@ def test_tables_that_the_previous_version_kept_in_staging_are_dropped(
 def test_session_that_blocks_a_migration_is_named(
     old_warehouse: Warehouse, begin: Callable[[], RunReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_READERS", 0.2)
+    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
     with closing(psycopg2.connect(**connection_arguments(old_warehouse.settings))) as reader, reader.cursor() as db:
         db.execute("select * from meta.table_loads")
         report = begin()

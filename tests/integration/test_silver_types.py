@@ -240,7 +240,7 @@ def test_declaration_that_cannot_be_applied_is_told(
 def test_session_that_reads_silver_is_waited_for_and_named(
     warehouse: Warehouse, run: Run, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_READERS", 0.2)
+    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
     declare("dispo", "varchar(80)")
     with closing(psycopg2.connect(**connection_arguments(warehouse.settings))) as reader, reader.cursor() as db:
         db.execute("select * from silver.stg_csv_data_02")

@@ -123,7 +123,7 @@ def version(db: Cursor, days: set[str]) -> list[sql.Composable]:
     row_versions.compare_leads(db)
     tables = [table_name(f"staging.given_stg_csv_snapshots_{number}") for number in range(len(days))]
     for number, day in enumerate(sorted(days)):
-        row_versions.apply_day(db, tables[number], date.fromisoformat(day), number)
+        row_versions.apply_snapshot(db, tables[number], date.fromisoformat(day), number)
     return tables
 
 

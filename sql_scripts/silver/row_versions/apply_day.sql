@@ -1,0 +1,137 @@
+-- Changes silver.row_versions to say that the contents of {day} are those of {snapshot}. Versions before and after the day
+-- are extended, split or joined: a day can be new, late or corrected. {next_day} is the snapshot day after it, NULL if none;
+-- {versions} is where versions of the day are: the open partition when the day comes after all others.
+-- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
+
+-- Grain: one row per content that leaves the day (closed_hash), and per row of the snapshot whose content comes to it
+-- (opened_hash). Both in one row: a hash with two lead numbers, a collision, which etl/warehouse/row_versions.py reports.
+create table staging.day_changes as
+with versions_of_day as (
+    select
+        _row_hash,
+        lead_number,
+        valid_from
+    from {versions} as version -- noqa: AL05
+    where valid_from <= {day} and (valid_to > {day} or valid_to is null)
+)
+
+select
+    versions_of_day._row_hash as closed_hash,
+    versions_of_day.valid_from as closed_from,
+    snapshot._row_hash as opened_hash
+from {snapshot} as snapshot
+full join versions_of_day using (_row_hash)
+where
+    versions_of_day._row_hash is null
+    or snapshot._row_hash is null
+    or snapshot.lead_number is distinct from versions_of_day.lead_number;
+
+analyze staging.day_changes;
+
+-- Leads with a changed content, and those that this day was or is the last to show: its dates stand in gold.
+insert into meta.affected_leads (lead_uuid)
+select distinct matches.lead_uuid
+from (
+    select coalesce(closed_hash, opened_hash) as _row_hash
+    from staging.day_changes
+    union
+    select _row_hash
+    from silver.row_versions
+    where valid_to = {next_day}
+) as contents
+inner join silver.version_matches as matches using (_row_hash)
+where matches.lead_uuid is not null;
+
+create table staging.new_contents (_row_hash bigint, email_key text, phone_key text);
+
+with removed as (
+    delete from {versions} as version
+    using staging.day_changes
+    where
+        version._row_hash = coalesce(day_changes.closed_hash, day_changes.opened_hash)
+        and (
+            (version.valid_from <= {day} and (version.valid_to >= {day} or version.valid_to is null))
+            or version.valid_from = {next_day}
+        )
+    returning version.*
+),
+
+version_before as (
+    select
+        _row_hash,
+        valid_from
+    from removed
+    where valid_to = {day}
+),
+
+version_after as (
+    select
+        _row_hash,
+        valid_from,
+        valid_to
+    from removed
+    where valid_from = {next_day}
+),
+
+versions as (
+    -- Contents that leave the day: what is left before it, and after it.
+    select
+        _row_hash,
+        {columns},
+        valid_from,
+        {day} as valid_to
+    from removed
+    where valid_from < {day} and (valid_to > {day} or valid_to is null)
+    union all
+    select
+        _row_hash,
+        {columns},
+        {next_day} as valid_from,
+        valid_to
+    from removed
+    where valid_from <= {day} and (valid_to > {next_day} or (valid_to is null and {next_day} is not null))
+    union all
+    -- Contents that come to the day, joined with their versions before it and after it.
+    select distinct on (_row_hash)
+        _row_hash,
+        {columns},
+        coalesce(version_before.valid_from, {day}) as valid_from,
+        case when version_after.valid_from is null then {next_day} else version_after.valid_to end as valid_to
+    from {snapshot} as snapshot -- noqa: AL05
+    left join version_before using (_row_hash)
+    left join version_after using (_row_hash)
+    where _row_hash in (select day_changes.opened_hash from staging.day_changes)
+),
+
+inserted as (
+    insert into silver.row_versions (_row_hash, {columns}, valid_from, valid_to)
+    select * -- noqa: AM04
+    from versions
+    returning *
+)
+
+insert into staging.new_contents (_row_hash, email_key, phone_key)
+select
+    _row_hash,
+    silver.match_key(email_hash) as email_key,
+    silver.match_key(phone_hash) as phone_key
+from inserted;
+
+analyze staging.new_contents;
+
+-- A content that is split, joined, or that returns has its matches.
+delete from staging.new_contents
+using silver.version_matches as matches
+where new_contents._row_hash = matches._row_hash;
+
+-- A content that no day has any more loses its matches: changed leads would leave them as they are.
+delete from silver.version_matches as matches
+using staging.day_changes
+where
+    matches._row_hash = day_changes.closed_hash
+    and day_changes.closed_from = {day}
+    and not exists (
+        select version._row_hash
+        from silver.row_versions as version
+        where version._row_hash = matches._row_hash
+    );
