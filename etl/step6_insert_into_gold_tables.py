@@ -1,8 +1,8 @@
 """Step 6: silver → gold: match row versions to backend leads, grade them, build the tables of leads, publish.
 
-Row versions are brought up to date day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as its contents
-are matched. The tables of leads are built from the versions of affected leads. Everything is published together in one
-short transaction: a reader sees the old gold or the new, never a mix.
+Row versions are brought up to date day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as
+its contents are matched. The tables of leads are built from the versions of affected leads. Everything is published
+together in one short transaction: a reader sees the old gold or the new, never a mix.
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
 """
 

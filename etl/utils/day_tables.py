@@ -28,7 +28,9 @@ def create_staged_day(db: Cursor, parent: str, staged: str, partition_value: str
         sql.SQL(
             "drop table if exists {staged}; create table {staged} (like {parent} including all excluding comments, "
             # says what the partition bound will say, so that attaching need not read the rows again
-            "constraint one_day check (_partition_date is not null and _partition_date = {value}))"
+            "constraint one_day check (_partition_date is not null and _partition_date = {value})) "
+            # publishing would wait for it
+            "with (autovacuum_enabled = off)"
         ).format(staged=table_name(staged), parent=table_name(parent), value=sql.Literal(partition_value))
     )
 
@@ -142,7 +144,7 @@ def publish_day(db: Cursor, parent: str, staged: str, published: str, partition_
         sql.SQL(
             "alter table {staged} set schema {schema}; "
             "alter table {parent} attach partition {published} for values in ({value}); "
-            "alter table {published} drop constraint one_day"
+            "alter table {published} drop constraint one_day, reset (autovacuum_enabled)"
         ).format(**names)
     )
     note_changes(db, published)

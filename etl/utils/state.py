@@ -306,7 +306,7 @@ def _lock_lost(run_id: str) -> LockHeldError:
 
 _OURS_IN_STAGING = (
     "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+"
-    "|leads|lead_quality_current|appointments|lead_status_history|affected_versions)$"
+    "|leads|lead_quality_current|appointments|lead_status_history|affected_leads|affected_versions)$"
 )
 
 

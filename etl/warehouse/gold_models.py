@@ -7,6 +7,7 @@ the same for all leads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,10 @@ MODELS = {
 }
 """Table → unique key. Tables that others refer to come first."""
 
-AFFECTED_VERSIONS = "staging.affected_versions"
+AFFECTED = ("staging.affected_leads", "staging.affected_versions")
+"""What the models are built from."""
+BUILT_IN_PARALLEL = ((GOLD_HISTORY,), (GOLD_CURRENT, GOLD_LEADS, GOLD_APPOINTMENTS))
+"""History takes as long as the others. gold.leads is built from the rows of lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, GOLD_COLUMNS))
@@ -55,10 +59,10 @@ def model_query(table: str, **names: sql.Composable) -> sql.Composable:
 
 
 def code_version(table: str) -> str:
-    """Digest of the SQL that builds a model."""
-    return digest_of_scripts(
-        GRADE, _script(table), INSERT_DAY if table == GOLD_MATCHING else _script(AFFECTED_VERSIONS)
-    )
+    """Digest of the SQL that builds a table: tables of leads, which are built together, have one in common."""
+    if table == GOLD_MATCHING:
+        return digest_of_scripts(GRADE, INSERT_DAY, _script(table))
+    return digest_of_scripts(GRADE, *map(_script, (*AFFECTED, *MODELS)))
 
 
 def add_leads_of_damaged_tables(db: Cursor) -> None:
@@ -78,16 +82,21 @@ def are_outdated(settings: Settings) -> bool:
 def build_models(context: RunContext) -> None:
     """Build the rows of all affected leads in schema staging."""
     select_affected_versions(context.settings, context.run_id)
-    context.for_each(partial(build_model, context.settings, context.run_id), list(MODELS), rows=int)
+    context.for_each(partial(build_tables, context.settings, context.run_id), BUILT_IN_PARALLEL, rows=int)
 
 
 @patient()
 def select_affected_versions(settings: Settings, run_id: str) -> None:
     """Copy the row versions of affected leads to schema staging, and give new appointments their ids."""
-    with bulk_transaction(settings, run_id, filling=AFFECTED_VERSIONS) as db:
-        db.execute("analyze meta.affected_leads")
-        create_from_model(db, AFFECTED_VERSIONS)
+    with bulk_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
+        for table in AFFECTED:
+            create_from_model(db, table)
         run_sql(db, "gold/register_appointments.sql")
+
+
+def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
+    """Build models one after the other. Returns the number of rows."""
+    return sum(build_model(settings, run_id, table) for table in tables)
 
 
 @patient()
@@ -113,7 +122,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
         _run_macro(db, "gold/macros/merge.sql", table)
     for table in reversed(MODELS):
         _run_macro(db, "gold/macros/delete.sql", table)
-    staging = sql.SQL(", ").join(table_name(_staging(table)) for table in (*MODELS, AFFECTED_VERSIONS))
+    staging = sql.SQL(", ").join(table_name(_staging(table)) for table in (*MODELS, *AFFECTED))
     db.execute(sql.SQL("drop table {}; truncate meta.affected_leads").format(staging))
     built_from = current_version_loads(db)
     for table in MODELS:

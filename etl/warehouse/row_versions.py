@@ -81,7 +81,7 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
 
 
 def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
-    """Bring versions up to date with silver, after `prepare`. Yields each day of silver once its contents are matched."""
+    """Bring versions up to date with silver, after `prepare`. Yields each day once its contents are matched."""
     versioned = versioned_loads(settings)
     for day in sorted(versioned.keys() - {load.day.date for load in silver}):
         apply_day(settings, run_id, day, None, leads)

@@ -5,7 +5,7 @@ set last_seen = {latest_day}
 where
     last_seen = {published_day}
     and last_seen <> {latest_day}
-    and lead_uuid not in (select affected.lead_uuid from meta.affected_leads as affected);
+    and lead_uuid not in (select affected.lead_uuid from staging.affected_leads as affected);
 
 update gold.lead_quality_current
 set
@@ -14,4 +14,4 @@ set
 where
     _partition_date = {published_day}
     and (_partition_date, _extraction_date) is distinct from ({latest_day}, {extraction_date})
-    and lead_uuid not in (select affected.lead_uuid from meta.affected_leads as affected);
+    and lead_uuid not in (select affected.lead_uuid from staging.affected_leads as affected);

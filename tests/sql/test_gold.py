@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -149,11 +150,13 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
     """What step 6 does with the tables of leads, when they are empty."""
     version(db, days)
     row_versions.add_all_leads(db)
-    gold_models.create_from_model(db, gold_models.AFFECTED_VERSIONS)
+    for table in gold_models.AFFECTED:
+        gold_models.create_from_model(db, table)
     run_sql(db, "gold/register_appointments.sql")
+    for table in itertools.chain(*gold_models.BUILT_IN_PARALLEL):
+        gold_models.create_from_model(db, table)
     for table in gold_models.MODELS:
         staging = table.replace("gold.", "staging.")
-        gold_models.create_from_model(db, table)
         columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, staging)))
         db.execute(
             sql.SQL("insert into {0} ({1}) select {1} from {2}").format(table_name(table), columns, table_name(staging))

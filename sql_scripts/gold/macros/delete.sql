@@ -1,7 +1,7 @@
 -- Deletes the rows of affected leads from {table} that are not in {staging}.
 
 delete from {table} as old
-using meta.affected_leads as affected
+using staging.affected_leads as affected
 where
     old.lead_uuid = affected.lead_uuid
     and not exists (

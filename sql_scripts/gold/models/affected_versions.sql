@@ -2,8 +2,8 @@
 -- Grain: one row per affected lead, row version that matches it, and matching row of the leads file.
 
 with affected_leads as (
-    select distinct lead_uuid
-    from meta.affected_leads
+    select *
+    from staging.affected_leads
 ),
 
 matches as (

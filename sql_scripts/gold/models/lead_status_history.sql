@@ -3,8 +3,18 @@
 
 with versions as (
     select
-        affected_versions.*,
+        lead_uuid,
+        lead_number,
         coalesce(lead_number, 0) as lead_number_key,
+        valid_from,
+        valid_to,
+        dispo,
+        job_status,
+        affected_versions.set,
+        demo,
+        appt_date,
+        match_rank,
+        _row_hash,
         row(dispo, job_status, affected_versions.set, demo, appt_date) as status
     from staging.affected_versions
 ),

@@ -3,26 +3,20 @@
 with backend_leads as (
     select distinct lead_uuid
     from silver.matched_leads
-    where lead_uuid in (select affected.lead_uuid from meta.affected_leads as affected)
-),
-
-versions as (
-    select *
-    from staging.affected_versions
+    inner join staging.affected_leads using (lead_uuid)
 ),
 
 first_days as (
     select
         lead_uuid,
         min(valid_from) as first_seen
-    from versions
+    from staging.affected_versions
     group by lead_uuid
 ),
 
 latest as (
-    select distinct on (lead_uuid) *
-    from versions
-    order by lead_uuid asc, last_seen desc, match_rank asc, lead_number asc, _row_hash asc
+    select *
+    from staging.lead_quality_current
 ),
 
 leads as (
@@ -36,5 +30,5 @@ select
     lead_uuid,
     {columns},
     first_seen,
-    last_seen
+    _partition_date as last_seen
 from leads

@@ -1,0 +1,4 @@
+-- staging.affected_leads: the leads whose rows are built. Grain: one row per lead.
+
+select distinct lead_uuid
+from meta.affected_leads
