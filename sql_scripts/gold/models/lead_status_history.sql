@@ -5,7 +5,6 @@ with versions as (
     select
         lead_uuid,
         lead_number,
-        coalesce(lead_number, 0) as lead_number_key,
         valid_from,
         valid_to,
         dispo,
@@ -15,6 +14,7 @@ with versions as (
         appt_date,
         match_rank,
         _row_hash,
+        coalesce(lead_number, 0) as lead_number_key,
         row(dispo, job_status, affected_versions.set, demo, appt_date) as status
     from staging.affected_versions
 ),

@@ -94,7 +94,7 @@ versions as (
     -- Contents that come to the day, joined with their versions before it and after it.
     select distinct on (_row_hash)
         _row_hash,
-        {columns},
+        {columns}, -- noqa: RF02
         coalesce(version_before.valid_from, {day}) as valid_from,
         case when version_after.valid_from is null then {next_day} else version_after.valid_to end as valid_to
     from {snapshot} as snapshot -- noqa: AL05
