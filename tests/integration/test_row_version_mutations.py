@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-from run_histories import run_histories
+from histories import History, PutDay, PutLeads, Run
+from run_histories import run_histories, run_history
 from support import Bucket, empty_warehouse
 
 from etl.utils import transactions
@@ -30,44 +31,51 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = {
-    "rewind keeps versions that begin on the day": Mutation(
-        f"{VERSIONS}/rewind.sql",
-        "delete from silver.row_versions\nwhere valid_from >=",
-        "delete from silver.row_versions\nwhere valid_from >",
+    "a content that leaves a day loses the days before": Mutation(
+        f"{VERSIONS}/apply_day.sql",
+        "where valid_from < {day} and (valid_to > {day}",
+        "where false and (valid_to > {day}",
     ),
-    "rewind does not reopen what was closed on the day": Mutation(
-        f"{VERSIONS}/rewind.sql",
-        "row_versions_closed\n    where valid_to >=",
-        "row_versions_closed\n    where valid_to >",
+    "a content that leaves a day loses the days after, as far as they are open": Mutation(
+        f"{VERSIONS}/apply_day.sql", "or (valid_to is null and {next_day} is not null))", "or false)"
     ),
-    "rewind does not reopen": Mutation(
-        f"{VERSIONS}/rewind.sql",
-        "row_versions_closed\n    where valid_to >=",
-        "row_versions_closed\n    where false and valid_to >=",
+    "a content that leaves a day loses the days after, as far as they are closed": Mutation(
+        f"{VERSIONS}/apply_day.sql", "(valid_to > {next_day} or (", "(false or ("
     ),
-    "rewind forgets leads of reopened versions": Mutation(
-        f"{VERSIONS}/rewind.sql", "where valid_from >= {day} or valid_to >= {day}", "where valid_from >= {day}"
+    "a content that leaves a day leaves an empty version": Mutation(
+        f"{VERSIONS}/apply_day.sql", "(valid_to > {next_day} or (", "(valid_to >= {next_day} or ("
     ),
-    "rewind keeps matches of contents without versions": Mutation(
-        f"{VERSIONS}/rewind.sql", "having count(version.valid_from) = 0", "having false"
+    "a content that comes to a day loses the days before": Mutation(
+        f"{VERSIONS}/apply_day.sql", "coalesce(version_before.valid_from, {day})", "{day}"
     ),
-    "advance forgets leads of closed versions": Mutation(
-        f"{VERSIONS}/advance.sql",
-        "coalesce(day_changes.closed_hash, day_changes.opened_hash)",
-        "day_changes.opened_hash",
+    "a content that comes to a day loses the days after": Mutation(
+        f"{VERSIONS}/apply_day.sql",
+        "case when version_after.valid_from is null then {next_day} else version_after.valid_to end",
+        "{next_day}",
     ),
-    "advance forgets leads of contents that return": Mutation(
-        f"{VERSIONS}/advance.sql",
-        "coalesce(day_changes.closed_hash, day_changes.opened_hash)",
-        "day_changes.closed_hash",
+    "a content without days keeps its matches": Mutation(
+        f"{VERSIONS}/apply_day.sql", "and day_changes.closed_from = {day}", "and false"
     ),
-    "advance matches contents that return again": Mutation(
-        f"{VERSIONS}/advance.sql",
+    "leads of contents that leave a day are forgotten": Mutation(
+        f"{VERSIONS}/apply_day.sql",
+        "select coalesce(closed_hash, opened_hash) as _row_hash",
+        "select opened_hash as _row_hash",
+    ),
+    "leads of contents that come to a day are forgotten": Mutation(
+        f"{VERSIONS}/apply_day.sql",
+        "select coalesce(closed_hash, opened_hash) as _row_hash",
+        "select closed_hash as _row_hash",
+    ),
+    "leads seen last on the day are forgotten": Mutation(
+        f"{VERSIONS}/apply_day.sql", "where valid_to = {next_day}", "where false"
+    ),
+    "contents that return are matched again": Mutation(
+        f"{VERSIONS}/apply_day.sql",
         "where new_contents._row_hash = matches._row_hash",
         "where false and matches.email_match",
     ),
-    "advance opens duplicate rows twice": Mutation(
-        f"{VERSIONS}/advance.sql", "select distinct on (_row_hash)", "select"
+    "duplicate rows open two versions": Mutation(
+        f"{VERSIONS}/apply_day.sql", "select distinct on (_row_hash)", "select"
     ),
     "matching by e-mail claims the phone": Mutation(
         f"{VERSIONS}/match_contents.sql",
@@ -134,7 +142,24 @@ MUTATIONS = {
         "(select 7 * count(*) from meta.appointment_ids)",
     ),
 }
-SHORT = ("changed leads leave days as they are", "last_seen is not touched", "advance forgets leads of closed versions")
+SHORT = (
+    "changed leads leave days as they are",
+    "last_seen is not touched",
+    "leads of contents that leave a day are forgotten",
+)
+ROW, OTHER_ROW = {"LEADNUMBER": "1", "email_hash": "e1"}, {"LEADNUMBER": "2", "email_hash": "e2"}
+DIRECTED = {
+    "a content without days keeps its matches": History(
+        "a content returns after the leads have changed",
+        (
+            *(PutLeads((("lead a", "pa", "e1"),), "first"), PutDay(1, (ROW,), "new"), Run()),
+            *(PutDay(1, (OTHER_ROW,), "without the content"), Run()),
+            *(PutLeads((("lead b", "pb", "e1"),), "the e-mail is another lead's"), Run()),
+            *(PutDay(1, (ROW,), "with the content again"), Run()),
+        ),
+    )
+}
+"""Mutations that random histories seldom detect."""
 
 
 @pytest.fixture(scope="module")
@@ -156,4 +181,12 @@ def test_mutation_is_detected(settings: Settings, bucket: Bucket, monkeypatch: p
         return text.replace(mutation.old, mutation.new)
 
     monkeypatch.setattr(transactions, "read_script", read_mutated)
-    assert any(run_histories(settings, bucket, [seed]) for seed in range(HISTORIES_PER_MUTATION))
+    if name in DIRECTED:
+        assert run_history(settings, bucket, DIRECTED[name]) is not None
+    else:
+        assert any(run_histories(settings, bucket, [seed]) for seed in range(HISTORIES_PER_MUTATION))
+
+
+@pytest.mark.parametrize("history", DIRECTED.values(), ids=DIRECTED)
+def test_directed_history_holds_without_mutation(settings: Settings, bucket: Bucket, history: History) -> None:
+    assert run_history(settings, bucket, history) is None
