@@ -14,7 +14,7 @@ demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3
 	$(BIN)/python main.py --demo
 
 demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
-	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.utils.embedded stop; else echo "No demo has run here"; fi
+	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.local.embedded stop; else echo "No demo has run here"; fi
 
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py
@@ -35,10 +35,10 @@ bench-cluster: $(VENV)/dev.installed ## Measure what a Dask cluster gains and co
 	$(BIN)/python -m benchmarks.cluster --write docs/scale.md
 
 dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md and img/gold-model.svg from the database itself
-	$(BIN)/python -m docs.data_dictionary
+	$(BIN)/python -m tools.data_dictionary
 
 graph: $(VENV)/run.installed ## Draw img/graph.png, the trend of new high-quality leads, from the sample data
-	$(BIN)/python -m docs.trend_graph
+	$(BIN)/python -m tools.trend_graph
 
 lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Command line of the HomeBuddy Leads ETL: flags → settings → steps → exit code."""
+"""Command line of HomeBuddy Leads ETL: flags → settings → steps → exit code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from etl.console.command import run_and_report, run_cli
+from etl.console.output import LOG_FORMATS, configure_logging, echo
 from etl.pipeline import STEPS, choose_steps
-from etl.utils.terminal import LOG_FORMATS, configure_logging, ended_well, run_and_report, tell
 from etl.utils.utils_connection import load_settings
 
 STEP_NUMBER = click.IntRange(1, len(STEPS))
@@ -25,54 +26,56 @@ Steps:
 \b
 Exit codes:
   0  complete
-  1  failed: nothing is half done, mend the cause and run again
-  2  data refused: a file breaks its contract; its day and gold keep their last good rows
-  3  another run is at work on this warehouse
+  1  failed: all changes were rolled back; fix the cause and rerun
+  2  data refused: a file violates its contract; its day keeps its last good rows
+  3  another run is active on this warehouse
 """,
 )
-@click.option("--demo", is_flag=True, help="Run on an embedded PostgreSQL and S3 with sample data: needs no account.")
+@click.option("--demo", is_flag=True, help="Use an embedded PostgreSQL and S3 with sample data; needs no account.")
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="With --demo: take the files in DIR/SFTP and DIR/parquet instead of the sample.",
+    help="With --demo: use the files in DIR/SFTP and DIR/parquet instead of sample data.",
     metavar="DIR",
 )
 @click.option(
-    "--from-step", type=STEP_NUMBER, default=1, help="Start at this step; it works from what the tables hold."
+    "--from-step", type=STEP_NUMBER, default=1, help="Start with this step, on the current contents of the tables."
 )
-@click.option("--only-step", type=STEP_NUMBER, help="Run this step alone.")
-@click.option("--full-refresh", is_flag=True, help="Load, clean and match everything again, changed or not.")
+@click.option("--only-step", type=STEP_NUMBER, help="Run only this step.")
+@click.option("--full-refresh", is_flag=True, help="Load, clean and match all data again, changed or not.")
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="When files are refused, publish the good days all the same; exit code 2 stays.",
+    help="If files are refused, publish the other days; the exit code is still 2.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 30), help="Days in hand at once.  [default: one for each core, up to 8]"
+    "--workers",
+    type=click.IntRange(1, 30),
+    help="Number of days processed in parallel.  [default: one per core, up to 8]",
 )
 @click.option(
     "--scheduler",
     metavar="tcp://HOST:PORT",
-    help="Spread the days over the workers of this Dask scheduler.  [default: DASK_SCHEDULER_ADDRESS, if set]",
+    help="Process days on the workers of this Dask scheduler.  [default: DASK_SCHEDULER_ADDRESS, if set]",
 )
 @click.option(
     "--report",
     is_flag=True,
-    help="Run no step: write reports/lead_quality.html, the analysis of gold as it stands, as one page.",
+    help="Run no step; write reports/lead_quality.html, a one-page analysis of gold.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
-    help="How much to tell while working.",
+    help="Lowest level of log messages to print.",
 )
 @click.option(
     "--log-format",
     type=click.Choice(LOG_FORMATS),
     default="text",
     show_default=True,
-    help="json: for orchestrators, one object a line on standard output, and no summary.",
+    help="json: one object per line on standard output, for orchestrators; no summary.",
 )
 def main(
     demo: bool,
@@ -89,40 +92,40 @@ def main(
 ) -> int:
     """Load CRM lead snapshots and backend leads from S3 into PostgreSQL, match them, grade them.
 
-    Settings come from the environment or from .env; .env.example lists them all. Only what is new is loaded: running
-    again is always safe.
+    Settings come from the environment or from .env; .env.example lists them all. Only new and changed files are loaded,
+    so it is always safe to rerun.
     """
     if data and not demo:
-        raise click.UsageError("--data goes with --demo")
+        raise click.UsageError("--data requires --demo")
     if only_step and from_step != 1:
-        raise click.UsageError("--only-step and --from-step exclude each other")
+        raise click.UsageError("--only-step and --from-step cannot be combined")
     if scheduler and (demo or workers):
-        raise click.UsageError("--scheduler goes without --demo and --workers: those are of this machine")
+        raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
     if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers or scheduler):
-        raise click.UsageError("--report runs no step: of the other options it takes --demo alone")
+        raise click.UsageError("--report runs no step: it can only be combined with --demo")
     configure_logging(log_level, log_format)
     if report:
-        from etl.utils.demo import running_demo, settings_or_demo
-        from etl.utils.report import write_report
+        from etl.local.demo import running_demo, settings_or_demo
+        from etl.reporting.report import write_report
 
-        tell(f"The report is in {write_report(running_demo() if demo else settings_or_demo())}", "report_written")
+        echo(f"Report written to {write_report(running_demo() if demo else settings_or_demo())}", "report_written")
         return 0
     steps = choose_steps(from_step, only_step)
     options = {"full_refresh": full_refresh, "allow_partial": allow_partial, "workers": workers}
     if demo:
-        from etl.utils.demo import demo_environment
+        from etl.local.demo import demo_environment
 
         with demo_environment(data) as environment:
             exit_code = run_and_report(environment.settings, steps, **options)
-            tell(environment.how_to_connect(), "how_to_connect")
+            echo(environment.how_to_connect(), "how_to_connect")
             return exit_code
     given = {"dask_scheduler_address": scheduler} if scheduler else {}
     return run_and_report(load_settings(**given), steps, **options)
 
 
 def run_command_line() -> int:
-    """The program: its arguments are those of the process."""
-    return ended_well(lambda: int(main(standalone_mode=False)))
+    """Run the command line with the arguments of the process. Returns the exit code."""
+    return run_cli(lambda: int(main(standalone_mode=False)))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from benchmarks.rounds import (
     template_name,
 )
 from benchmarks.servers import KINDS, Servers, is_available, running_servers
-from etl.utils.embedded import upload_folder
+from etl.local.s3_server import upload_folder
 from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import PROJECT, s3_client
 

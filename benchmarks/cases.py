@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks.real_shape import BASE, CORRECTED, CORRECTED_DAY, FEWER_LEADS, GROWN_LEADS, LEADS_KEY, NEW_DAY, Dataset
-from etl.utils.embedded import upload_folder
+from etl.local.s3_server import upload_folder
 from etl.utils.utils_connection import Settings, s3_client
 
 if TYPE_CHECKING:

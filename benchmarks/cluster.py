@@ -36,12 +36,12 @@ from benchmarks import simulation
 from benchmarks.measure import environment_of, run_measured
 from benchmarks.servers import Servers, running_servers
 from benchmarks.simulation import Hosts, seconds_for
-from etl.step2_load_to_postgres import PIECE_SIZE
+from etl.local.s3_server import upload_folder
+from etl.local.sample_data import ensure_sample
+from etl.step2_load_to_postgres import CHUNK_SIZE
 from etl.utils.day import Day
-from etl.utils.embedded import upload_folder
-from etl.utils.extract import read_snapshot_pieces
-from etl.utils.sample_data import ensure_sample
-from etl.utils.source import SnapshotFile, fetch
+from etl.utils.extract import read_snapshot_chunks
+from etl.utils.s3_source import SnapshotFile, download
 from etl.utils.transform import clean_csv
 from etl.utils.utils_connection import PROJECT, Settings, s3_client
 
@@ -61,8 +61,8 @@ LAYERS = ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality
 def extract_and_clean(settings: Settings, latency: float, file: SnapshotFile) -> int:
     """All that is done to a day but for PostgreSQL. Returns its rows."""
     time.sleep(latency)
-    raw, today = fetch(s3_client(settings), file), datetime.now(UTC).date()
-    return sum(len(clean_csv(piece.rows).rows) for piece in read_snapshot_pieces(raw, file, today, PIECE_SIZE))
+    raw, today = download(s3_client(settings), file), datetime.now(UTC).date()
+    return sum(len(clean_csv(chunk.rows).rows) for chunk in read_snapshot_chunks(raw, file, today, CHUNK_SIZE))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import psutil
 import psycopg2
 from psycopg2 import sql
 
-from etl.utils.embedded import EmbeddedPostgres
+from etl.local.postgres_cluster import EmbeddedPostgres
 from etl.utils.errors import PipelineError
 
 HOST = "127.0.0.1"
@@ -93,7 +93,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
                     db.execute(create_role.format(sql.Identifier(ROLE), sql.Literal(server.password)))
             yield server
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _options(port: int) -> Sequence[str]:
@@ -195,7 +195,7 @@ def _connect_when_ready(
         time.sleep(0.05)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGINT)  # fast shutdown: open connections are closed
     try:
         process.wait(timeout=STOP_TIMEOUT_SECONDS)

@@ -191,9 +191,9 @@ def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]
 
 def _pass_on(source: socket.socket, target: socket.socket, messages: _Messages) -> None:
     with suppress(OSError):
-        while piece := source.recv(1 << 18):
-            target.sendall(piece)
-            messages.read(piece)
+        while chunk := source.recv(1 << 18):
+            target.sendall(chunk)
+            messages.read(chunk)
     with suppress(OSError):
         target.shutdown(socket.SHUT_WR)
 
@@ -209,18 +209,18 @@ class _Messages:
         self._rest = 0  # of the current message's payload
         self._head = b""
 
-    def read(self, piece: bytes) -> None:
-        self.total += len(piece)
+    def read(self, chunk: bytes) -> None:
+        self.total += len(chunk)
         position = 0
-        while position < len(piece):
+        while position < len(chunk):
             if self._rest:
-                step = min(self._rest, len(piece) - position)
+                step = min(self._rest, len(chunk) - position)
                 self._rest -= step
                 position += step
                 continue
             size = 4 if self.untyped else 5
             needed = size - len(self._head)
-            self._head += piece[position : position + needed]
+            self._head += chunk[position : position + needed]
             position += needed
             if len(self._head) < size:
                 return

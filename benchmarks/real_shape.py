@@ -39,8 +39,8 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.local.sample_data import ensure_sample
 from etl.utils.errors import PipelineError
-from etl.utils.sample_data import ensure_sample
 from etl.utils.utils_connection import PROJECT
 
 REAL_FILES = PROJECT.parent / "shared" / "real"
@@ -67,7 +67,7 @@ SEPARATOR = "-----"
 STATUS_COLUMNS = ("Appt Date", "Set", "Demo", "Dispo", "Job Status")
 """What changes about a lead from day to day."""
 
-# What else the real files do on the days that are not at hand (SPEC §3).
+# What else the real files do on the days that are not at hand (specification §3).
 DEMO_AS_WORDS = range(11, 21)
 SET_BROKEN_FROM = 16
 STATE_EMPTY_FROM = 21
@@ -147,7 +147,7 @@ def read_snapshot(path: Path) -> Snapshot:
     if tuple(header[:4]) != KEY_COLUMNS or len(rows) + separators != len(records) or separators > 1:
         raise PipelineError(
             f"{path} has another header, a repeated lead number, or more than one separator row",
-            hint="benchmark data is made from the files described in SPEC §3",
+            hint="benchmark data is made from the files described in specification §3",
         )
     return Snapshot(number, header, bool(separators), rows)
 

@@ -150,7 +150,7 @@ COUNT_COLUMNS = ("", "run", "statements", "commits", "sent MB", "of it COPY", "r
 
 def render(results: Mapping[str, Any]) -> str:
     """Return all tables: figures against targets; then times, steps and counts of each server."""
-    parts = [_described(results["machine"]), _figures_table(results["servers"])]
+    parts = [described(results["machine"]), _figures_table(results["servers"])]
     for kind, found in results["servers"].items():
         measured = {f"scale {scale}": at_scale for scale, at_scale in found["scales"].items()}
         if found.get("one file"):
@@ -187,7 +187,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _described(machine: Mapping[str, Any]) -> str:
+def described(machine: Mapping[str, Any]) -> str:
     return (
         f"{machine['date']} · {machine['cores']} cores, {machine['memory_gb']} GB · Python {machine['python']}, "
         f"DuckDB {machine['duckdb']} · copies of {machine['data']} · rounds: {machine['rounds']}, medians"

@@ -121,17 +121,17 @@ class Round:
 
     def measure(self) -> dict[str, dict[str, Any]]:
         """Return the measurement of each run, by its name."""
-        load_warehouse(self.bench, self.settings, self.bucket, LOADED, measured=self._run)
+        load_warehouse(self.bench, self.settings, self.bucket, LOADED, measured=self.run)
         self.expected = self.bench.row_counts(template_name(LOADED))
         self._measure_full_refresh_and_peers()
         for case in self.bench.cases:
             self._run_case(case)
         if "imports" in self.bench.contestants:
-            self._run("imports", [sys.executable, "-c", "import pandas, sqlalchemy, boto3"], self.settings)
+            self.run("imports", [sys.executable, "-c", "import pandas, sqlalchemy, boto3"], self.settings)
         self.bucket.hold(BASE_OBJECTS)
         return self.runs
 
-    def _run(self, name: str, program: Sequence[str | Path], settings: Settings) -> None:
+    def run(self, name: str, program: Sequence[str | Path], settings: Settings) -> None:
         turn = f"round {self.number}" if self.number else "counting"
         click.echo(f"{self.bench.server} server, scale {self.scale}, {turn}: {name} … ", nl=False)
         measured = self.runs[name] = self.bench.run(program, settings, counted=self.number == 0)
@@ -153,7 +153,7 @@ class Round:
         bench.servers.copy_database(template_name(case.warehouse), WAREHOUSE)
         self.bucket.hold(case.objects)
         days_before = bench.bronze_days(WAREHOUSE)
-        self._run(case.name, pipeline_program(*case.arguments), self.settings)
+        self.run(case.name, pipeline_program(*case.arguments), self.settings)
         loaded_days = len(bench.bronze_days(WAREHOUSE) - days_before)
         if loaded_days != case.loaded_days:
             raise PipelineError(
@@ -169,7 +169,7 @@ class Round:
         settings = self.bench.settings(database_name(name), self.bucket.name)
         self.bucket.hold(BASE_OBJECTS)
         python = self.bench.folder / "peer-venv" / "bin" / "python"
-        self._run(name, [python, PEER, *PEER_ARGUMENTS[name]], settings)
+        self.run(name, [python, PEER, *PEER_ARGUMENTS[name]], settings)
         tables = ALL_TABLES if name == "duckdb-same-work" else SHARED_TABLES
         _check_same_rows(name, self.bench.row_counts(settings.postgres_db, tables), self.expected)
 
@@ -179,7 +179,7 @@ class Round:
         if not rows.exists():
             _prepare_floor(self.bench.settings(template_name(LOADED), self.bucket.name), rows)
         servers.recreate_database(settings.postgres_db)
-        self._run("floor", [sys.executable, "-m", "benchmarks.floor", rows], settings)
+        self.run("floor", [sys.executable, "-m", "benchmarks.floor", rows], settings)
         days = servers.value(settings.postgres_db, "select count(*) from pg_tables where schemaname = 'gold'")
         if days != DAYS:
             raise PipelineError(f"the COPY floor loaded {days} days, expected {DAYS}", hint="see benchmarks/floor.py")

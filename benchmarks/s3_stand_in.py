@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from etl.utils.embedded import s3_server
+from etl.local.s3_server import s3_server
 
 if __name__ == "__main__":
     with s3_server() as endpoint:

@@ -20,9 +20,9 @@ import psycopg2
 from psycopg2 import sql
 
 from benchmarks.default_postgres import default_postgres, installed_programs
-from etl.utils import embedded
-from etl.utils.demo import demo_settings
-from etl.utils.embedded import EmbeddedPostgres
+from etl.local import embedded, postgres_cluster, postgres_server
+from etl.local.demo import demo_settings
+from etl.local.postgres_cluster import EmbeddedPostgres
 from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import Settings
 
@@ -175,8 +175,8 @@ def _prepare_admin(root: Path) -> str:
     embedded.start_postgres(root)  # creates the cluster if there is none
     embedded.stop_postgres(root)
     password = secrets.token_urlsafe(32)
-    embedded._run_single_user(
-        embedded._existing_cluster(root),
+    postgres_server.run_single_user(
+        postgres_cluster.existing_cluster(root),
         # in single-user mode a caught error is an error all the same
         f"do $$ begin if to_regrole('{ADMIN}') is null then create role {ADMIN}; end if; end $$",
         f"alter role {ADMIN} superuser login password '{password}'",
@@ -198,7 +198,9 @@ def _s3_process() -> Iterator[str]:
     try:
         endpoint = process.stdout.readline().strip()
         if not endpoint:
-            raise embedded.EmbeddedError("the S3 stand-in did not start", hint="python -m benchmarks.s3_stand_in")
+            raise postgres_cluster.EmbeddedError(
+                "the S3 stand-in did not start", hint="python -m benchmarks.s3_stand_in"
+            )
         yield endpoint
     finally:
         process.stdin.close()

@@ -1,17 +1,18 @@
-"""The six steps, in order. A step is imported when its turn comes: who finds the warehouse locked leaves at once."""
+"""The six steps, in order. A step is imported when it runs, so that a run that finds the lock held ends at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
 
-from etl.utils.run import RunContext, Step, StepResult
+from etl.engine.context import RunContext, StepResult
+from etl.engine.report import Step
 
 
 def _step(number: int, title: str, module: str) -> Step:
     def run(context: RunContext) -> StepResult:
-        carry_out: Callable[[RunContext], StepResult] = import_module(f"etl.{module}").run
-        return carry_out(context)
+        run_step: Callable[[RunContext], StepResult] = import_module(f"etl.{module}").run
+        return run_step(context)
 
     return Step(number, title, run)
 
@@ -27,13 +28,13 @@ STEPS = (
 
 
 def choose_steps(from_step: int = 1, only_step: int | None = None) -> list[Step]:
-    """All steps, those from `from_step` on, or `only_step` alone."""
+    """Return all steps, those from `from_step` on, or only `only_step`."""
     first, last = (only_step, only_step) if only_step else (from_step, len(STEPS))
     return [step for step in STEPS if first <= step.number <= last]
 
 
 def run_alone(step: int) -> int:
-    """What `python -m etl.step…` does: this step alone, with the settings of the environment."""
-    from etl.utils.terminal import run_from_environment
+    """Run one step with settings from the environment: the command line of `python -m etl.step…`."""
+    from etl.console.command import run_steps_from_environment
 
-    return run_from_environment(choose_steps(only_step=step))
+    return run_steps_from_environment(choose_steps(only_step=step))

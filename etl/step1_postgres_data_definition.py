@@ -1,6 +1,6 @@
-"""Step 1: the schemas, the tables of bronze and silver, and the role that BI tools read gold with.
+"""Step 1: create schemas, the tables of bronze and silver, and the role with which BI tools read gold.
 
-Everything is made only where it is not there yet, or when its definition has changed: a second run changes nothing.
+Objects are created only if they are missing or their definition has changed: a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from etl.utils.columns import CONTENT_COLUMNS, ROW_HASH
-from etl.utils.day_tables import add_missing_column
-from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult
-from etl.utils.state import SILVER_SNAPSHOTS, define
-from etl.utils.transactions import run_sql, transaction
+from etl.engine.context import RunContext, StepResult
+from etl.utils.columns import CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH
+from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import connect_postgres
+from etl.warehouse.definitions import apply_ddl
+from etl.warehouse.partitions import add_missing_columns
+from etl.warehouse.sql_scripts import run_sql
+from etl.warehouse.tables import BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -29,26 +31,30 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BI_READER = "bi_reader"
-"""The role of BI tools: it reads gold and nothing else (see sql_scripts/schemas/admit_bi_reader.sql)."""
+"""The role of BI tools: it can read gold only (see sql_scripts/schemas/admit_bi_reader.sql)."""
 
 
-@patient()
+@retry_transient()
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
-        define(db, "bronze/create_bronze_tables.sql")
-        add_missing_column(db, SILVER_SNAPSHOTS, ROW_HASH, "bigint")
-        define(db, "silver/create_silver_tables.sql")
-        define(db, "silver/create_row_versions.sql", columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS)))
-        define(db, "meta/comment_on_meta_tables.sql")
+        apply_ddl(db, "bronze/create_bronze_tables.sql")
+        add_missing_columns(db, BRONZE_SNAPSHOTS, {column.bronze: ("text", column.comment) for column in CRM_COLUMNS})
+        add_missing_columns(db, SILVER_SNAPSHOTS, {ROW_HASH: ("bigint", "")})
+        apply_ddl(db, "silver/create_silver_tables.sql")
+        add_missing_columns(db, SILVER_SNAPSHOTS, {column.silver: ("text", column.comment) for column in CRM_COLUMNS})
+        apply_ddl(
+            db, "silver/create_row_versions.sql", columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS))
+        )
+        apply_ddl(db, "meta/comment_on_meta_tables.sql")
         admit_bi_reader(db, context.settings)
     return StepResult()
 
 
 def admit_bi_reader(db: Cursor, settings: Settings) -> None:
-    """Make the role that BI tools read gold with, and let it log in when it has a password.
+    """Create the role with which BI tools read gold; allow it to log in if BI_READER_PASSWORD is set.
 
-    The role belongs to the server, not to this database. A pipeline that may not make roles goes on, and says so.
+    The role belongs to the server, not to this database. Without the right to create roles, log that and continue.
     """
     password = settings.bi_reader_password
     name = sql.Identifier(BI_READER)
@@ -58,7 +64,7 @@ def admit_bi_reader(db: Cursor, settings: Settings) -> None:
         if not db.rowcount:
             db.execute(sql.SQL("create role {} nologin").format(name))
         if password and not _can_log_in(settings, password):
-            # The server gets what it would make of the password, so that none stands in its log.
+            # The server receives the SCRAM verifier, so that its log never contains the password.
             verifier = encrypt_password(
                 password.get_secret_value(), BI_READER, scope=db.connection, algorithm="scram-sha-256"
             )
@@ -67,18 +73,18 @@ def admit_bi_reader(db: Cursor, settings: Settings) -> None:
         db.execute("rollback to savepoint bi_reader")
         log.log(
             logging.WARNING if password else logging.INFO,
-            "%s may make no role %s, or not give it a password. One who may: create role %s; alter role %s login; "
-            "\\password %s. Then run again",
+            "role %s may not create role %s or set its password. As a superuser: create role %s; alter role %s login; "
+            "\\password %s; then rerun",
             settings.postgres_user,
             *[BI_READER] * 4,
         )
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_):
-        db.execute("rollback to savepoint bi_reader")  # the run of another database is just doing the same
+        db.execute("rollback to savepoint bi_reader")  # a run on another database is creating the role
     run_sql(db, "schemas/admit_bi_reader.sql")
 
 
 def _can_log_in(settings: Settings, password: SecretStr) -> bool:
-    """Whether the role has this very password already: each change of it would be written anew."""
+    """Whether the role already has this password: setting it again would write a new verifier in every run."""
     reader = settings.model_copy(update={"postgres_user": BI_READER, "postgres_password": password})
     try:
         connect_postgres(reader).close()

@@ -1,10 +1,10 @@
 """Step 2: S3 → bronze, one file at a time.
 
-A file is loaded when bronze has it under another ETag or size, or not at all. Files are staged in parallel; then they
-are judged, for which the day before must be known; then those that are accepted replace their days in one transaction.
+A file is loaded if bronze does not contain it with the same ETag and size. Files are copied to staging tables in
+parallel, then validated, each against the day before; the accepted files replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per lead.
 
-What knows frames is imported where there is something to load: a run that finds nothing new does without pandas.
+Modules that import pandas are imported only if there is something to load: it makes an unchanged run faster.
 """
 
 from __future__ import annotations
@@ -15,126 +15,129 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from etl.utils.ahead import one_ahead
-from etl.utils.day_tables import create_staged_day, empty_table, lock_for_publishing, publish_day
+from etl.engine.context import RunContext, StepResult
 from etl.utils.errors import DataRefusedError, shorten
-from etl.utils.patience import patient
-from etl.utils.quarantine import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
-from etl.utils.run import RunContext, StepResult
-from etl.utils.source import SnapshotFile, SourceObject, discover_snapshots, fetch, find_leads
-from etl.utils.state import (
-    BRONZE_LEADS,
-    BRONZE_SNAPSHOTS,
-    REJECTED_ROWS,
+from etl.utils.prefetch import prefetch
+from etl.utils.retry import retry_transient
+from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download, find_leads
+from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
+from etl.utils.utils_connection import s3_client
+from etl.warehouse.load_ledger import (
     IngestedFile,
     TableLoad,
-    bronze_day_table,
-    clear_staging,
     current_loads,
-    hold_the_run,
+    fence_run,
     ingested_files,
     record_file,
     record_load,
     require_tables,
-    staged_bronze_day_table,
 )
-from etl.utils.transactions import transaction
-from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
-from etl.utils.utils_connection import s3_client
+from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
+from etl.warehouse.rejected_rows import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
+from etl.warehouse.run_history import clear_staging
+from etl.warehouse.tables import (
+    BRONZE_LEADS,
+    BRONZE_SNAPSHOTS,
+    REJECTED_ROWS,
+    bronze_partition,
+    staging_bronze_partition,
+)
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from datetime import date
 
+    from etl.utils.csv_reader import RejectedLine
     from etl.utils.day import Day
-    from etl.utils.extract import RejectedLine, Snapshot
+    from etl.utils.extract import Snapshot
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 
-PIECE_SIZE = 4 << 20
-"""Bytes of a file that are parsed, rendered and sent together: what a file takes of memory beside its own size."""
+CHUNK_SIZE = 4 << 20
+"""Bytes of a file per chunk: bounds the memory of a file to a multiple of it, beside the size of the file."""
 
 
 @dataclass(frozen=True)
-class Books:
-    """What bronze holds."""
+class BronzeState:
+    """The files and tables that bronze contains, from the load ledger."""
 
     files: Mapping[str, IngestedFile]
     tables: Mapping[str, TableLoad]
 
     def has(self, source: SourceObject, table: str) -> bool:
-        """Whether this very version of a source file stands in bronze."""
+        """Whether bronze contains this version of a source file."""
         known = self.files.get(source.key)
         return table in self.tables and known is not None and (known.source, known.table) == (source.version, table)
 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A CSV file in staging, not yet judged."""
+    """A CSV file in its staging table, before or after validation."""
 
     file: SnapshotFile
     records: int = 0
     rows: int = 0
     rejected_lines: int = 0
-    untypable_rows: int = 0
+    invalid_rows: int = 0
     first_fault: str = ""
     refused: DataRefusedError | None = None
 
-    def with_piece(self, piece: Snapshot) -> StagedFile:
-        from etl.utils.transform import count_untypable
+    def with_chunk(self, chunk: Snapshot) -> StagedFile:
+        from etl.utils.transform import count_invalid
 
-        untypable = count_untypable(piece.rows)
-        is_faulty = bool(piece.rejected or untypable)
+        invalid = count_invalid(chunk.rows)
+        is_faulty = bool(chunk.rejected or invalid)
         return replace(
             self,
-            records=self.records + piece.records,
-            rows=self.rows + len(piece.rows),
-            rejected_lines=self.rejected_lines + len(piece.rejected),
-            untypable_rows=self.untypable_rows + untypable,
-            first_fault=self.first_fault or (_first_fault(piece) if is_faulty else ""),
+            records=self.records + chunk.records,
+            rows=self.rows + len(chunk.rows),
+            rejected_lines=self.rejected_lines + len(chunk.rejected),
+            invalid_rows=self.invalid_rows + invalid,
+            first_fault=self.first_fault or (_first_fault(chunk) if is_faulty else ""),
         )
 
 
 def run(context: RunContext) -> StepResult:
-    # --- what is there, and what of it is new -----------------------------------------------------
+    # --- load inputs: which files are new or changed ----------------------------------------------
     settings, run_id = context.settings, context.run_id
     client = s3_client(settings)
     snapshots, unclear, keys = discover_snapshots(client, settings)
     leads = find_leads(client, settings)
-    books = read_books(settings)
-    _check_calendar(books.files, snapshots)
-    pending = [file for file in snapshots if context.full_refresh or not books.has(file, bronze_day_table(file.day))]
+    bronze = read_bronze_state(settings)
+    _check_calendar(bronze.files, snapshots)
+    pending = [file for file in snapshots if context.full_refresh or not bronze.has(file, bronze_partition(file.day))]
 
-    # --- the leads first, because the days can use again what memory they take at once ---------------
+    # --- load the leads first: the days reuse the memory that they take ---------------------------
     leads_rows, refused_leads = 0, []
-    if context.full_refresh or not books.has(leads, BRONZE_LEADS):
+    if context.full_refresh or not bronze.has(leads, BRONZE_LEADS):
         try:
             load = partial(load_leads, settings, run_id, context.extraction_date)
-            (leads_rows,) = context.for_each(load, [leads], rows=int)
+            (leads_rows,) = context.map(load, [leads], rows=int)
         except DataRefusedError as refusal:
             refused_leads.append(refusal)
 
-    # --- the days: stage, judge, publish --------------------------------------------------------------
+    # --- stage, validate and publish the days -----------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
-    staged = context.for_each(stage, pending, rows=lambda file: file.rows)
-    judged = judge(staged, books.tables.values(), settings)
-    accepted = [file for file in judged if file.records and not file.refused]
+    staged = context.map(stage, pending, rows=lambda file: file.rows)
+    validated = validate_files(staged, bronze.tables.values(), settings)
+    accepted = [file for file in validated if file.records and not file.refused]
     if staged:
-        publish(settings, run_id, accepted)
-    refused = [file.refused for file in judged if file.refused] + refused_leads
+        publish_bronze(settings, run_id, accepted)
+    refused = [file.refused for file in validated if file.refused] + refused_leads
 
-    # --- what came of it --------------------------------------------------------------------------
-    for key in sorted(books.files.keys() - keys - {leads.key}):
-        log.warning("s3://%s/%s is gone from S3: its rows are kept", books.files[key].source.bucket, key)
+    # --- report -----------------------------------------------------------------------------------
+    for key in sorted(bronze.files.keys() - keys - {leads.key}):
+        log.warning("s3://%s/%s no longer exists in S3: its rows are kept", bronze.files[key].source.bucket, key)
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
-    new = sum(key not in books.files for key in loaded)
+    new = sum(key not in bronze.files for key in loaded)
     rows = sum(file.rows for file in accepted) + leads_rows
     rejected = sum(file.rejected_lines for file in accepted)
     return StepResult(
         rows_in=rows + rejected,
         rows_out=rows,
         rejected=rejected,
-        facts={
+        metrics={
             "files": {
                 "new": new,
                 "changed": len(loaded) - new,
@@ -146,72 +149,72 @@ def run(context: RunContext) -> StepResult:
     )
 
 
-@patient()
-def read_books(settings: Settings) -> Books:
+@retry_transient()
+def read_bronze_state(settings: Settings) -> BronzeState:
     with transaction(settings) as db:
-        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, REJECTED_ROWS, made_by=1)
+        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, REJECTED_ROWS, created_by_step=1)
         days, leads = (current_loads(db, table, rejects_of_step=2) for table in (BRONZE_SNAPSHOTS, BRONZE_LEADS))
-        return Books(ingested_files(db), days | leads)
+        return BronzeState(ingested_files(db), days | leads)
 
 
-@patient()
+@retry_transient()
 def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> StagedFile:
-    """Load one CSV file into a staging table of its own, in one transaction."""
-    from etl.utils.extract import read_snapshot_pieces
-    from etl.utils.load import copy_in
+    """Load one CSV file into its staging table, in one transaction."""
+    from etl.utils.extract import read_snapshot_chunks
+    from etl.warehouse.bulk_copy import copy_from_frame
 
-    raw = fetch(s3_client(settings), file)
+    raw = download(s3_client(settings), file)
     staged = StagedFile(file)
-    table = staged_bronze_day_table(file.day)
+    table = staging_bronze_partition(file.day)
     try:
         with transaction(settings) as db:
-            hold_the_run(db, run_id, filling=table)
-            create_staged_day(db, BRONZE_SNAPSHOTS, table, str(file.day))
+            fence_run(db, run_id, filling=table)
+            create_staging_partition(db, BRONZE_SNAPSHOTS, table, str(file.day))
             rejected: list[RejectedLine] = []
-            for piece in one_ahead(read_snapshot_pieces(raw, file, extraction_date, PIECE_SIZE)):
-                copy_in(db, table, piece.rows, frozen=True)
-                rejected += piece.rejected
-                staged = staged.with_piece(piece)
+            for chunk in prefetch(read_snapshot_chunks(raw, file, extraction_date, CHUNK_SIZE)):
+                copy_from_frame(db, table, chunk.rows, frozen=True)
+                rejected += chunk.rejected
+                staged = staged.with_chunk(chunk)
             stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
     if staged.records:
         log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines)
     else:
-        log.warning("%s holds no rows: it is skipped, and its day keeps what it has", file)
+        log.warning("%s contains no rows: skipped; its day keeps its rows", file)
     return staged
 
 
-def _first_fault(piece: Snapshot) -> str:
+def _first_fault(chunk: Snapshot) -> str:
     from etl.utils.transform import clean_csv
 
-    if piece.rejected:
-        line = piece.rejected[0]
+    if chunk.rejected:
+        line = chunk.rejected[0]
         return f"line {line.line}: {line.reason}: {shorten(line.text)}"
-    row = clean_csv(piece.rows).rejected.iloc[0]
+    row = clean_csv(chunk.rows).rejected.iloc[0]
     return f"line {row['_source_row']}: {row['reason']}: {shorten(row['raw_row'], 300)}"
 
 
-def judge(staged: Iterable[StagedFile], standing: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
-    """Refuse files that would do harm: too many rejects, or far fewer rows than the day before (SPEC §7)."""
-    rows_by_day: dict[Day, int] = {load.of_day: load.row_count for load in standing if load.of_day}
-    judged = []
+def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
+    """Refuse files with too many rejected rows, or far fewer rows than the day before (specification §7)."""
+    rows_by_day: dict[Day, int] = {load.of_day: load.row_count for load in loads if load.of_day}
+    validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
         refused = file.refused or _too_many_rejects(file, settings) or _too_few_rows(file, rows_by_day, settings)
         if file.records and not refused:
             rows_by_day[file.file.day] = file.rows
-        judged.append(replace(file, refused=refused))
-    return judged
+        validated.append(replace(file, refused=refused))
+    return validated
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
-    rejects = file.rejected_lines + file.untypable_rows
+    rejects = file.rejected_lines + file.invalid_rows
     if rejects <= settings.max_reject_ratio * file.records:
         return None
     return DataRefusedError(
         f"{file.file}: {rejects:,} of its {file.records:,} records cannot be loaded, more than "
         f"{settings.max_reject_ratio:.0%}. The first: {file.first_fault}",
-        hint="have the file delivered again, or raise MAX_REJECT_RATIO for this run to quarantine them",
+        hint="request the file again, or raise MAX_REJECT_RATIO for this run to load its other records",
     )
 
 
@@ -225,19 +228,19 @@ def _too_few_rows(file: StagedFile, rows_by_day: Mapping[Day, int], settings: Se
     return DataRefusedError(
         f"{file.file}: {file.rows:,} rows, down from {rows_by_day[before]:,} on {before}: more than "
         f"{settings.max_row_drop:.0%} less",
-        hint="have the whole file delivered; if it is right, raise MAX_ROW_DROP for this run",
+        hint="request the whole file; if it is correct, raise MAX_ROW_DROP for this run",
     )
 
 
-@patient()
-def publish(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> None:
-    """Put the accepted files in place of their days in bronze: all in one transaction."""
+@retry_transient()
+def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> None:
+    """Replace the days of the accepted files in bronze, all in one transaction."""
     with transaction(settings) as db:
-        lock_for_publishing(db, BRONZE_SNAPSHOTS)
+        acquire_exclusive_lock(db, BRONZE_SNAPSHOTS)
         for staged in accepted:
             file = staged.file
-            table = bronze_day_table(file.day)
-            publish_day(db, BRONZE_SNAPSHOTS, staged_bronze_day_table(file.day), table, str(file.day))
+            table = bronze_partition(file.day)
+            swap_partition(db, BRONZE_SNAPSHOTS, staging_bronze_partition(file.day), table, str(file.day))
             publish_rejected(db, file.day, run_id)
             record_load(
                 db,
@@ -262,22 +265,22 @@ def publish(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> 
         clear_staging(db)
 
 
-@patient()
+@retry_transient()
 def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> int:
-    """Load the leads parquet in place of what bronze had, in one transaction.
+    """Replace the leads in bronze by those of the parquet, in one transaction.
 
     Raises:
         DataRefusedError: see `read_leads`.
     """
     from etl.utils.extract import read_leads
-    from etl.utils.load import copy_in
+    from etl.warehouse.bulk_copy import copy_from_frame
 
-    leads = read_leads(fetch(s3_client(settings), source), source, extraction_date)
+    leads = read_leads(download(s3_client(settings), source), source, extraction_date)
     rejected = rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=BRONZE_LEADS)
+        fence_run(db, run_id, filling=BRONZE_LEADS)
         empty_table(db, BRONZE_LEADS)
-        rows = copy_in(db, BRONZE_LEADS, leads.rows, frozen=True)
+        rows = copy_from_frame(db, BRONZE_LEADS, leads.rows, frozen=True)
         replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
         record_load(
             db,
@@ -303,10 +306,10 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
 
 
 def _check_calendar(known: Mapping[str, IngestedFile], snapshots: list[SnapshotFile]) -> None:
-    """Hold the days that files stand for against the days that they were loaded for.
+    """Raise if files would be loaded for other days than before.
 
     Raises:
-        DataRefusedError: PARTITION_START_DATE has changed, so the tables would mix two calendars.
+        DataRefusedError: PARTITION_START_DATE has changed, so that the tables would mix two calendars.
     """
     for file in snapshots:
         ingested = known.get(file.key)

@@ -1,11 +1,10 @@
 """Step 3: bronze → cleaned rows, one day at a time; and the cleaned leads.
 
-A day is cleaned when silver was built from another load of bronze, or by another version of the cleaning code. Its rows
-wait in schema staging, one table a day, for step 4 to make them the day's partition of silver. These tables get
-silver's types before they are filled (see sql_scripts/silver/apply_silver_types.sql): typed afterwards, all rows would
-be written twice.
+A day is cleaned if silver was built from another load of bronze, or by another version of the cleaning code. Its rows
+are copied to a staging table, which step 4 swaps into silver. The staging table gets silver's types before it is filled
+(see sql_scripts/silver/apply_silver_types.sql), because typing it afterwards would write all rows twice.
 
-What knows frames is imported where there is something to clean: a run that finds nothing new does without pandas.
+Modules that import pandas are imported only if there is something to clean: it makes an unchanged run faster.
 """
 
 from __future__ import annotations
@@ -20,44 +19,40 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from etl.utils.ahead import one_ahead
-from etl.utils.day_tables import create_staged_day, empty_table
+from etl.engine.context import RunContext, StepResult
 from etl.utils.errors import DataRefusedError
-from etl.utils.patience import patient
-from etl.utils.quarantine import add_rejected, forget_rejected, replace_rejected
-from etl.utils.run import RunContext, StepResult
-from etl.utils.state import (
+from etl.utils.prefetch import prefetch
+from etl.utils.retry import retry_transient
+from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
+from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
+from etl.warehouse.partitions import create_staging_partition, empty_table
+from etl.warehouse.rejected_rows import add_rejected, delete_rejected, replace_rejected
+from etl.warehouse.silver_types import apply_silver_types
+from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
     CLEANED_SNAPSHOTS,
     REJECTED_ROWS,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
-    TableLoad,
-    cleaned_day_table,
-    current_loads,
-    hold_the_run,
-    record_load,
-    require_tables,
-    silver_day_table,
-    source_key,
+    cleaned_partition,
+    silver_partition,
 )
-from etl.utils.transactions import table_name, transaction
-from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
-from etl.warehouse.silver_types import apply_silver_types
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 
-CLEANING_CODE = ("transform.py", "columns.py", "frames.py")
+CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
 """The modules of etl/utils/ that decide what a cleaned row looks like."""
 
 
 @dataclass(frozen=True)
 class DayClean:
-    """What became of the bronze rows of one table."""
+    """Row counts of a cleaned table."""
 
     rows: int = 0
     rejected: int = 0
@@ -68,41 +63,41 @@ class DayClean:
 
 
 def run(context: RunContext) -> StepResult:
-    # --- which days silver has not, or has from another load --------------------------------------
-    bronze, done = read_books(context.settings)
+    # --- load inputs: which days are pending ------------------------------------------------------
+    bronze, done = read_current_loads(context.settings)
     leads = bronze.pop(BRONZE_LEADS, None)
-    pending = [load for load in bronze.values() if context.full_refresh or not _is_done(load, done)]
+    pending = [load for load in bronze.values() if context.full_refresh or not is_up_to_date(load, done)]
 
-    # --- clean: the leads first, because the days can use again what memory they take at once ------
-    pending_leads = [leads] if leads and (context.full_refresh or not _is_done(leads, done)) else []
+    # --- clean, the leads first: the days reuse the memory that they take -------------------------
+    pending_leads = [leads] if leads and (context.full_refresh or not is_up_to_date(leads, done)) else []
     _log_outdated([*pending, *pending_leads], done)
     cleaned: list[DayClean] = []
     refused: list[DataRefusedError] = []
     rows_in = sum(load.row_count for load in pending)
     try:
         clean_all = partial(clean_leads, context.settings, context.run_id)
-        cleaned = context.for_each(clean_all, pending_leads, rows=lambda leads: leads.rows)
+        cleaned = context.map(clean_all, pending_leads, rows=lambda leads: leads.rows)
         rows_in += sum(load.row_count for load in pending_leads)
     except DataRefusedError as refusal:
         refused.append(refusal)
     clean = partial(clean_day, context.settings, context.run_id)
-    cleaned += context.for_each(clean, pending, rows=lambda day: day.rows)
+    cleaned += context.map(clean, pending, rows=lambda day: day.rows)
 
-    # --- what came of it --------------------------------------------------------------------------
+    # --- report -----------------------------------------------------------------------------------
     return StepResult(
         rows_in=rows_in,
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum(day.rejected for day in cleaned),
-        facts={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
+        metrics={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
         refused=refused,
     )
 
 
-@patient()
-def read_books(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
-    """What bronze holds, and what has been made from it."""
+@retry_transient()
+def read_current_loads(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
+    """Return the current loads of bronze, and those of the tables that were cleaned from it."""
     with transaction(settings) as db:
-        require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, made_by=1)
+        require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
         return (
             current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
             current_loads(db, SILVER_SNAPSHOTS, rejects_of_step=3)
@@ -119,8 +114,8 @@ def cleaning_code_version() -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _is_done(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
-    """Whether the latest rows that were cleaned from a table of bronze are those that this code would make of it."""
+def is_up_to_date(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
+    """Whether the latest cleaned rows were built from this load of bronze, by this version of the cleaning code."""
     cleaned = _latest_cleaned(bronze, done)
     return (
         cleaned is not None
@@ -130,10 +125,10 @@ def _is_done(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
 
 
 def _latest_cleaned(bronze: TableLoad, done: Mapping[str, TableLoad]) -> TableLoad | None:
-    """Return the day that waits for step 4, which is going to replace silver's, or else silver's; or the leads."""
+    """Return the latest cleaned load: of the leads, of the day that waits for step 4, or else of the day in silver."""
     if not bronze.of_day:
         return done.get(SILVER_LEADS)
-    return done.get(cleaned_day_table(bronze.of_day)) or done.get(silver_day_table(bronze.of_day))
+    return done.get(cleaned_partition(bronze.of_day)) or done.get(silver_partition(bronze.of_day))
 
 
 def _log_outdated(pending: Sequence[TableLoad], done: Mapping[str, TableLoad]) -> None:
@@ -143,26 +138,25 @@ def _log_outdated(pending: Sequence[TableLoad], done: Mapping[str, TableLoad]) -
         log.info("cleaning code has changed: %d tables of silver are built again from bronze", outdated)
 
 
-@patient()
+@retry_transient()
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Clean one day of bronze into its staging table, in one transaction."""
-    from etl.utils.load import copy_in, copy_out_pieces
     from etl.utils.transform import clean_csv
+    from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
-    table = cleaned_day_table(bronze.day)
+    table = cleaned_partition(bronze.day)
     done = DayClean()
     with transaction(settings) as db, transaction(settings) as reader:
-        hold_the_run(db, run_id, filling=table)
-        forget_rejected(db, bronze.day, step=3)
-        create_staged_day(db, SILVER_SNAPSHOTS, table, str(bronze.day))
+        fence_run(db, run_id, filling=table)
+        delete_rejected(db, bronze.day, step=3)
+        create_staging_partition(db, SILVER_SNAPSHOTS, table, str(bronze.day))
         apply_silver_types(db, table)
-        for clean in one_ahead(map(clean_csv, copy_out_pieces(reader, bronze.table))):
-            copy_in(db, table, clean.rows, frozen=True)
+        for clean in prefetch(map(clean_csv, copy_to_frames(reader, bronze.table))):
+            copy_from_frame(db, table, clean.rows, frozen=True)
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
             done += DayClean(len(clean.rows), len(clean.rejected), clean.separators)
-        # Step 6 must know how many rows there are: it would look up each of them in turn. One column is enough for
-        # that, and leaves the rest to autovacuum.
-        db.execute(sql.SQL("analyze {} (_partition_date)").format(table_name(table)))
+        # The planner needs a row count, else step 6 gets bad plans. One column is enough; autovacuum does the rest.
+        db.execute(sql.SQL("analyze {} (_partition_date)").format(quote_identifier(table)))
         record_load(
             db,
             table=table,
@@ -180,27 +174,27 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     return done
 
 
-@patient()
+@retry_transient()
 def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
-    """Clean the leads in place of what silver had, in one transaction.
+    """Replace the leads in silver by cleaned ones, in one transaction.
 
     Raises:
-        DataRefusedError: no lead would be left.
+        DataRefusedError: the file has no row with all ids.
     """
-    from etl.utils.load import copy_in, copy_out
     from etl.utils.transform import clean_parquet
+    from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frame
 
     with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=SILVER_LEADS)
-        clean = clean_parquet(copy_out(db, BRONZE_LEADS))
+        fence_run(db, run_id, filling=SILVER_LEADS)
+        clean = clean_parquet(copy_to_frame(db, BRONZE_LEADS))
         if clean.rows.empty:
             raise DataRefusedError(
                 f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has all three ids",
-                hint="have it delivered again; silver and gold keep the leads that they have",
+                hint="request the file again; silver and gold keep their leads",
             )
         empty_table(db, SILVER_LEADS)
         apply_silver_types(db, SILVER_LEADS)
-        rows = copy_in(db, SILVER_LEADS, clean.rows, frozen=True)
+        rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
         rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS))
         replace_rejected(db, rejected, day=None, step=3, run_id=run_id)
         record_load(
@@ -212,11 +206,11 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             rejected_count=len(rejected),
             built_from=[bronze.load_id],
             code_version=cleaning_code_version(),
-            facts=clean.report._asdict(),
+            metrics=clean.report._asdict(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
-        log.warning("leads left out: %d lack an id, %d stand there twice", *clean.report)
+        log.warning("leads: %d rows without an id and %d duplicates left out", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(rows, len(rejected))
 

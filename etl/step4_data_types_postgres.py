@@ -1,10 +1,9 @@
 """Step 4: cleaned rows → typed silver: apply silver's data types, and publish the days that step 3 has cleaned.
 
 The types are declared in sql_scripts/silver/apply_silver_types.sql and nowhere else. On the first run the tables of
-silver are empty. Later, when a declared type has changed, all existing days are altered in place: no row is loaded
-again, and the load ledger stays valid. A cleaned day becomes the partition of its day of silver.stg_csv_snapshots; all
-days take their places in the same transaction. The parent takes no partition of other types, so the types hold for
-every day, also for days added later.
+silver are empty. Later, if a declared type has changed, all existing days are altered in place: no row is loaded again,
+and the load ledger stays valid. Cleaned days are swapped into silver.stg_csv_snapshots as partitions, all in one
+transaction. PostgreSQL attaches no partition with other types than its parent, so the types hold for later days, too.
 """
 
 from __future__ import annotations
@@ -13,24 +12,14 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from etl.utils.day_tables import empty_table, lock_for_publishing, publish_day
-from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult
-from etl.utils.state import (
-    CLEANED_SNAPSHOTS,
-    SILVER_LEADS,
-    SILVER_SNAPSHOTS,
-    TableLoad,
-    cleaned_day_table,
-    current_loads,
-    forget_load,
-    record_load,
-    require_tables,
-    silver_day_table,
-)
-from etl.utils.transactions import transaction
+from etl.engine.context import RunContext, StepResult
+from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, run_checks
+from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, record_load, require_tables
+from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
 from etl.warehouse.silver_types import apply_type_changes, pending_type_changes
+from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_LEADS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -42,29 +31,29 @@ log = logging.getLogger(__name__)
 TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
 """The tables of silver that get the declared types."""
 DERIVED_TABLES = ("silver.row_versions", "silver.version_matches", "silver.matched_leads")
-"""Those that step 6 builds from them: they get the declared types as well, as far as they exist."""
+"""Tables that step 6 builds from them: they get the declared types, too, if they exist."""
 
 
 def run(context: RunContext) -> StepResult:
-    days = publish(context.settings, context.run_id)
+    days = publish_silver(context.settings, context.run_id)
     rows = sum(load.row_count for load in days)
-    return StepResult(rows_in=rows, rows_out=rows, facts={"days": {"typed": len(days)}})
+    return StepResult(rows_in=rows, rows_out=rows, metrics={"days": {"typed": len(days)}})
 
 
-@patient()
-def publish(settings: Settings, run_id: str) -> list[TableLoad]:
-    """Apply the types, and put the days that wait in place of silver's. Returns these days."""
+@retry_transient()
+def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
+    """Apply the types, and swap cleaned days into silver. Returns these days."""
     with transaction(settings) as db:
-        require_tables(db, SILVER_SNAPSHOTS, made_by=1)
+        require_tables(db, SILVER_SNAPSHOTS, created_by_step=1)
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
         apply_types(db, waiting)
         if not waiting:
             return []
-        lock_for_publishing(db, SILVER_SNAPSHOTS)
+        acquire_exclusive_lock(db, SILVER_SNAPSHOTS)
         for cleaned in waiting:
-            table = silver_day_table(cleaned.day)
-            publish_day(db, SILVER_SNAPSHOTS, cleaned_day_table(cleaned.day), table, str(cleaned.day))
-            forget_load(db, cleaned.table)
+            table = silver_partition(cleaned.day)
+            swap_partition(db, SILVER_SNAPSHOTS, cleaned_partition(cleaned.day), table, str(cleaned.day))
+            delete_load(db, cleaned.table)
             record_load(
                 db,
                 table=table,
@@ -83,25 +72,25 @@ def publish(settings: Settings, run_id: str) -> list[TableLoad]:
 
 
 def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
-    """Alter silver's tables, and the cleaned days that wait, where their types are not the declared ones.
+    """Alter tables of silver, and cleaned days, whose types differ from the declared ones.
 
     Raises:
-        PostgresError: see `apply_type_changes`; and `lock_for_publishing`.
+        PostgresError: see `apply_type_changes`; and `acquire_exclusive_lock`.
     """
     changes = pending_type_changes(db, [*TYPED_TABLES, *(load.table for load in waiting), *DERIVED_TABLES])
     if not changes:
         return
     tables = [change.table for change in changes]
-    lock_for_publishing(db, *tables)
+    acquire_exclusive_lock(db, *tables)
     if SILVER_SNAPSHOTS in tables:
         for replaced in _replaced_days(db, waiting):
-            empty_table(db, replaced)  # this transaction replaces its rows: they need not be converted, nor fit
+            empty_table(db, replaced)  # this transaction replaces its rows, so they need not fit the new types
     apply_type_changes(db, changes, derived=DERIVED_TABLES)
 
 
 def _replaced_days(db: Cursor, waiting: Iterable[TableLoad]) -> list[str]:
-    """Return the partitions of silver in whose place the waiting days are about to be put."""
-    names = [silver_day_table(load.day) for load in waiting]
+    """Return the partitions of silver that the cleaned days will replace."""
+    names = [silver_partition(load.day) for load in waiting]
     db.execute(
         "select name from unnest(%s::text[]) as name "
         "inner join pg_inherits on inhrelid = to_regclass(name) and inhparent = %s::regclass",

@@ -1,16 +1,25 @@
-"""Step 5: the tables and views of gold. Made where they are not there yet, or when their definition has changed.
+"""Step 5: create the tables and views of gold that are missing or whose definition has changed.
 
-Gold can be lost as a whole: its schema comes back here, too, and BI tools may read it again.
+Creates the schema, too, and grants BI tools access to it: a warehouse without gold is repaired by a plain run.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from psycopg2 import sql
 
-from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult
-from etl.utils.state import GOLD_CURRENT, GOLD_MATCHING, define
-from etl.utils.transactions import run_sql, table_name, transaction
+from etl.engine.context import RunContext, StepResult
+from etl.utils.columns import CRM_COLUMNS
+from etl.utils.retry import retry_transient
+from etl.warehouse.definitions import apply_ddl
+from etl.warehouse.partitions import add_missing_columns
+from etl.warehouse.sql_scripts import quote_identifier, run_sql
+from etl.warehouse.tables import GOLD_CURRENT, GOLD_LEADS, GOLD_MATCHING, SILVER_SNAPSHOTS
+from etl.warehouse.transactions import transaction
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 FUNNELS = {
     "gold.conversion_funnel_per_day": (
@@ -32,28 +41,45 @@ FUNNELS = {
         "Disposition: what came of the lead; NULL for leads that have none.",
     ),
 }
-"""View → the column that it counts by, the rows it counts, the question it answers, and what the column is."""
+"""View → its key column, the table that it counts, the comment on the view, the comment on the key column."""
 
 
-@patient()
+@retry_transient()
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
         run_sql(db, "schemas/admit_bi_reader.sql")
-        define(db, "gold/create_gold_tables.sql")
+        apply_ddl(db, "gold/create_gold_tables.sql")
+        add_crm_columns(db)
         run_sql(db, "gold/create_references.sql")
-        define(db, "gold/create_gold_views.sql")
+        apply_ddl(db, "gold/create_gold_views.sql")
         for view, (key, rows, question, of_key) in FUNNELS.items():
-            define(
+            apply_ddl(
                 db,
                 "gold/create_funnel_view.sql",
-                view=table_name(view),
+                view=quote_identifier(view),
                 key=sql.Identifier(key),
-                counted=table_name(rows),
+                counted=quote_identifier(rows),
                 question=sql.Literal(question),
                 of_key=sql.Literal(of_key),
             )
     return StepResult()
+
+
+def add_crm_columns(db: Cursor) -> None:
+    """Add CRM columns to tables of gold that were created without them, with the types of silver."""
+    db.execute(
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = to_regclass(%s)",
+        (SILVER_SNAPSHOTS,),
+    )
+    types = dict(db.fetchall())
+    columns = {
+        column.silver: (types[column.silver], column.comment)
+        for column in CRM_COLUMNS
+        if column.is_in_gold and column.silver in types
+    }
+    for table in (GOLD_MATCHING, GOLD_LEADS, GOLD_CURRENT):
+        add_missing_columns(db, table, columns)
 
 
 if __name__ == "__main__":

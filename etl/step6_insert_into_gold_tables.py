@@ -16,27 +16,24 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from etl.engine.context import RunContext, StepResult
 from etl.utils.day import Day
-from etl.utils.day_tables import create_staged_day, lock_for_publishing, publish_day
 from etl.utils.errors import CheckFailedError
-from etl.utils.patience import patient
-from etl.utils.run import RunContext, StepResult
-from etl.utils.state import (
-    GOLD_MATCHING,
-    SILVER_LEADS,
-    SILVER_SNAPSHOTS,
+from etl.utils.retry import retry_transient
+from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
+from etl.warehouse import gold_models, row_versions
+from etl.warehouse.load_ledger import (
     TableLoad,
     current_loads,
-    forget_load,
-    gold_day_table,
+    delete_load,
     record_load,
     require_loaded,
     require_tables,
-    staged_gold_day_table,
 )
-from etl.utils.transactions import run_sql, table_name, transaction
-from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
-from etl.warehouse import gold_models, row_versions
+from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, swap_partition
+from etl.warehouse.sql_scripts import quote_identifier, run_sql
+from etl.warehouse.tables import GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS, gold_partition, staging_gold_partition
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -72,7 +69,7 @@ def run(context: RunContext) -> StepResult:
     # --- bring row versions up to date; build each day as soon as its contents are matched --------
     pending = prepare(settings, run_id, silver, leads, full_refresh=context.full_refresh)
     versioned = row_versions.apply_days(settings, run_id, silver, leads)
-    built = context.for_each(
+    built = context.map(
         partial(build_day, settings, run_id),
         (day for day in versioned if day.table in pending),
         total=len(pending),
@@ -82,18 +79,19 @@ def run(context: RunContext) -> StepResult:
     # --- build the tables of leads, publish -------------------------------------------------------
     with_models = gold_models.are_outdated(settings)
     if with_models:
-        gold_models.build_models(context)
-    publish(settings, run_id, silver, built, with_models=with_models)
+        gold_models.select_affected_versions(settings, run_id)
+        context.map(partial(gold_models.build_tables, settings, run_id), gold_models.BUILT_IN_PARALLEL, rows=int)
+    publish_gold(settings, run_id, silver, built, with_models=with_models)
 
     # --- report -----------------------------------------------------------------------------------
     return StepResult(
         rows_in=sum(load.row_count for load in silver if load.table in pending),
         rows_out=sum(day.rows for day in built),
-        facts={"days": {"published": len(built)}, "matched": count_matched(settings)},
+        metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
     )
 
 
-@patient()
+@retry_transient()
 def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
     """The days of silver, in order, and its leads.
 
@@ -101,18 +99,18 @@ def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
         CheckFailedError: an earlier step has to run first.
     """
     with transaction(settings) as db:
-        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, made_by=1)
-        require_tables(db, GOLD_MATCHING, *gold_models.MODELS, made_by=5)
-        require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by=3)
-        leads = current_loads(db, SILVER_LEADS, as_they_stand=True).get(SILVER_LEADS)
+        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, created_by_step=1)
+        require_tables(db, GOLD_MATCHING, *gold_models.MODELS, created_by_step=5)
+        require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
+        leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
         if leads is None:
             raise CheckFailedError(
                 f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
             )
-        return list(current_loads(db, SILVER_SNAPSHOTS, as_they_stand=True).values()), leads
+        return list(current_loads(db, SILVER_SNAPSHOTS, include_modified=True).values()), leads
 
 
-@patient()
+@retry_transient()
 def prepare(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, *, full_refresh: bool
 ) -> set[str]:
@@ -126,23 +124,25 @@ def prepare(
     return {load.table for load in silver if built_from.get(load.day) != (load.load_id,)}
 
 
-@patient()
+@retry_transient()
 def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
     """Build one day of gold.lead_quality_matching in a staging table, in one transaction."""
-    day, staging = silver.day, staged_gold_day_table(silver.day)
+    day, staging = silver.day, staging_gold_partition(silver.day)
     with row_versions.bulk_transaction(settings, run_id, filling=staging) as db:
-        create_staged_day(db, GOLD_MATCHING, staging, str(day))
+        create_staging_partition(db, GOLD_MATCHING, staging, str(day))
         model = gold_models.model_query(GOLD_MATCHING, snapshot=row_versions.snapshot_rows(silver))
-        rows = run_sql(db, gold_models.INSERT_DAY, target=table_name(staging), columns=gold_models.COLUMNS, model=model)
+        rows = run_sql(
+            db, gold_models.INSERT_DAY, target=quote_identifier(staging), columns=gold_models.COLUMNS, model=model
+        )
         counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
-        db.execute(sql.SQL("select {} from {}").format(counts, table_name(staging)))
+        db.execute(sql.SQL("select {} from {}").format(counts, quote_identifier(staging)))
         scenarios = dict(zip(SCENARIOS, db.fetchone() or (), strict=True))
     log.info("%s matched: %d rows", day, rows)
     return BuiltDay(day, rows, silver.load_id, scenarios)
 
 
-@patient()
-def publish(
+@retry_transient()
+def publish_gold(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
 ) -> None:
     """Publish what was built in schema staging, all of gold in one transaction."""
@@ -154,13 +154,13 @@ def publish(
             gold_models.merge_models(db, run_id)
         if built or removed:
             # All of gold: a reader of one of its tables finds the others in the same state.
-            lock_for_publishing(db, GOLD_MATCHING, *gold_models.MODELS)
+            acquire_exclusive_lock(db, GOLD_MATCHING, *gold_models.MODELS)
         for table in removed:
-            db.execute(sql.SQL("drop table if exists {}").format(table_name(table)))
-            forget_load(db, table)
+            db.execute(sql.SQL("drop table if exists {}").format(quote_identifier(table)))
+            delete_load(db, table)
         for match in built:
-            table = gold_day_table(match.day)
-            publish_day(db, GOLD_MATCHING, staged_gold_day_table(match.day), table, str(match.day))
+            table = gold_partition(match.day)
+            swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))
             record_load(
                 db,
                 table=table,
@@ -170,7 +170,7 @@ def publish(
                 day=match.day,
                 built_from=[match.silver_load],
                 code_version=gold_models.code_version(GOLD_MATCHING),
-                facts=match.scenarios,
+                metrics=match.scenarios,
             )
         run_sql(db, "gold/create_references.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
@@ -183,15 +183,15 @@ def _removed_days(db: Cursor, silver: Sequence[TableLoad]) -> list[str]:
         "inner join pg_class on pg_class.oid = inhrelid where inhparent = %s::regclass",
         (GOLD_MATCHING,),
     )
-    return sorted({table for (table,) in db.fetchall()} - {gold_day_table(load.day) for load in silver})
+    return sorted({table for (table,) in db.fetchall()} - {gold_partition(load.day) for load in silver})
 
 
-@patient()
+@retry_transient()
 def count_matched(settings: Settings) -> dict[str, int]:
     """Rows of gold.lead_quality_matching by the way they match, from the ledger."""
     with transaction(settings) as db:
         loads = current_loads(db, GOLD_MATCHING).values()
-    return {scenario: sum(load.facts[scenario] for load in loads) for scenario in SCENARIOS}
+    return {scenario: sum(load.metrics[scenario] for load in loads) for scenario in SCENARIOS}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from support import PROJECT, Bucket, Warehouse, empty_warehouse, run_python
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
+from etl.local.demo import demo_settings
+from etl.local.embedded import temporary_postgres
+from etl.local.s3_server import s3_server
 from etl.pipeline import choose_steps
-from etl.utils.demo import demo_settings
-from etl.utils.embedded import s3_server, temporary_postgres
-from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
 
 REAL = PROJECT.parent / "shared" / "real"

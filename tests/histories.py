@@ -177,7 +177,7 @@ class _RandomRows:
     def new(self) -> Row:
         person = self._draw.randrange(self._people)
         row = {name: self._draw.choice(values) for name, values in CELLS.items()}
-        return self._remember(row | {name: self._identity(name, person) for name in IDENTITY})
+        return self.remember(row | {name: self._identity(name, person) for name in IDENTITY})
 
     def changed(self, row: Row) -> Row:
         """Change one or two cells of a row."""
@@ -185,7 +185,7 @@ class _RandomRows:
             person = self._draw.randrange(self._people)
             value = self._draw.choice(CELLS[name]) if name in CELLS else self._identity(name, person)
             row = row | {name: value}
-        return self._remember(row)
+        return self.remember(row)
 
     def steady(self, rows: Sequence[Row]) -> list[Row]:
         """Draw a day after one with these rows: most stay, a few go, change, return, are new or doubled."""
@@ -213,7 +213,7 @@ class _RandomRows:
         value = draw.choice((*[f"{letter}{person}"] * 4, f"{letter}{other}", SHARED_HASH, draw.choice(NO_HASH)))
         return draw.choice((value, value, value, value.upper(), f" {value} "))
 
-    def _remember(self, row: Row) -> Row:
+    def remember(self, row: Row) -> Row:
         self._seen.append(row)
         return row
 

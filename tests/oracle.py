@@ -1,4 +1,4 @@
-"""What gold must hold, derived row by row from silver (SPEC §6 and §8), and how the tables differ from it.
+"""What gold must hold, derived row by row from silver (specification §6 and §8), and how the tables differ from it.
 
 Knows silver and gold, and nothing of how gold is built.
 """

@@ -25,10 +25,12 @@ from killed_run import KillSwitch, run_and_kill, wait_until_sessions_end
 from oracle import AppointmentIds, Rows, Rules
 from support import Bucket, connection_arguments, drop_schemas
 
+from etl.engine.context import RunContext, StepResult
+from etl.engine.report import Step
+from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
-from etl.utils.run import RunContext, Step, StepResult, run_steps
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 LEAD_TABLES = (oracle.LEADS, oracle.CURRENT, oracle.APPOINTMENTS, oracle.HISTORY)
 WORKERS = 2
@@ -161,7 +163,7 @@ class _Player:
                 if operation.kill:
                     self._run_and_kill(operation.kill, full_refresh=operation.full_refresh)
                 else:
-                    self._run(full_refresh=operation.full_refresh)
+                    self.run(full_refresh=operation.full_refresh)
 
     def _remove_day(self, operation: RemoveDay) -> None:
         number = operation.number
@@ -176,7 +178,7 @@ class _Player:
         if self._query("select to_regclass('silver.rejected_rows')") != [(None,)]:
             self._query(f"delete from silver.rejected_rows where _partition_date = {day}")
 
-    def _run(self, *, full_refresh: bool = False) -> None:
+    def run(self, *, full_refresh: bool = False) -> None:
         error = self._run_steps(full_refresh)
         if error:
             raise CheckFailedError("the run fails", error)
@@ -209,7 +211,7 @@ class _Player:
         actual, ids = self._gold = self._read_gold()
         differing = oracle.differences(actual, oracle.expected_gold(self._query, self._rules))
         if differing:
-            raise CheckFailedError(f"{context}gold differs from the oracle", _described(differing))
+            raise CheckFailedError(f"{context}gold differs from the oracle", described(differing))
         violations = self._ids.violations(ids)
         if violations:
             raise CheckFailedError(f"{context}appointment ids", "\n".join(violations))
@@ -227,7 +229,7 @@ class _Player:
         before = {table: self._stamps(table) for table in oracle.COLUMNS}
         partitions = "select inhrelid from pg_inherits where inhparent = 'gold.lead_quality_matching'::regclass"
         partitions_before = sorted(self._query(partitions))
-        self._run()
+        self.run()
         written = [table for table in oracle.COLUMNS if self._stamps(table) != before[table]]
         if sorted(self._query(partitions)) != partitions_before:
             written.append("partitions")
@@ -238,7 +240,7 @@ class _Player:
         """Contents and ids stay; rows that stay as they are, are not written."""
         (contents, ids), stamps = self._gold, {table: dict(self._stamps(table)) for table in LEAD_TABLES}
         self.days_ahead += len(contents[oracle.LEADS]) % 2
-        self._run(full_refresh=True)
+        self.run(full_refresh=True)
         self._compare("a full refresh changes", contents)
         if self._gold[1] != ids:
             raise CheckFailedError("a full refresh changes", "appointment ids")
@@ -251,13 +253,13 @@ class _Player:
         contents, _ = self._gold
         drop_schemas(self._settings)
         self._ids = AppointmentIds(self._rules)
-        self._run()
+        self.run()
         self._compare("a warehouse that is loaded in one go differs", contents)
 
     def _compare(self, check: str, expected: dict[str, Rows]) -> None:
         differing = oracle.differences(*map(_without_extraction_date, (self._gold[0], expected)))
         if differing:
-            raise CheckFailedError(check, _described(differing))
+            raise CheckFailedError(check, described(differing))
 
     def _stamps(self, table: str) -> list[tuple[Any, ...]]:
         """Read all rows as text, each with the transaction and the table that hold it."""
@@ -272,7 +274,7 @@ def _arming(step: Step, switch: KillSwitch) -> Step:
     return replace(step, run=run)
 
 
-def _described(differing: dict[str, str]) -> str:
+def described(differing: dict[str, str]) -> str:
     return "\n".join(f"{table}\n{rows}" for table, rows in differing.items())
 
 

@@ -25,7 +25,7 @@ import pytest
 from psycopg2 import sql
 from pydantic import SecretStr
 
-from etl.utils import embedded
+from etl.local import postgres_cluster
 from etl.utils.utils_connection import Settings
 
 OLDEST_VERSION = 15
@@ -110,14 +110,14 @@ def distribution_server() -> Iterator[Server]:
 @contextmanager
 def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) -> Iterator[Server]:
     """A server such as the postgres image starts: superuser `postgres`, of the same major as the embedded one."""
-    account = embedded._server_account()
+    account = postgres_cluster.server_account()
     name = account.name if account else None
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         if name:
             shutil.chown(folder, name)
             folder.chmod(0o711)
-        programs, arguments = embedded._programs(account), ["--auth-local=trust", *initdb_arguments]
+        programs, arguments = postgres_cluster.server_programs(account), ["--auth-local=trust", *initdb_arguments]
         with running_server(programs, folder, name, "postgres", arguments, options) as server:
             yield server
     finally:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from pydantic import SecretStr
 
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings, s3_client
+from etl.warehouse.transactions import close_connections
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -214,8 +214,8 @@ def read_terminal(end: int) -> str:
     """All that a program writes to a pseudo-terminal, until it has closed the other end; this one is closed, too."""
     seen = b""
     try:
-        while piece := os.read(end, 4096):
-            seen += piece
+        while chunk := os.read(end, 4096):
+            seen += chunk
     except OSError:  # Linux says so when the other end is closed
         pass
     os.close(end)

@@ -5,8 +5,9 @@ and on all cores, and each table goes to PostgreSQL by one binary COPY, into a t
 The three layers are written at the same time, since one COPY keeps only one core of the server busy.
 
 By default gold has only `lead_quality_matching`. With `--all-tables`, the script does the same work as the pipeline: it
-also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (SPEC §8), with their primary and
-foreign keys. With `--gold-in-postgres`, `lead_quality_matching` is an `insert … select` from silver inside PostgreSQL.
+also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (specification, §8), with their
+primary and foreign keys. With `--gold-in-postgres`, `lead_quality_matching` is an `insert … select` from silver inside
+PostgreSQL.
 
 It has the rows, the columns and the types of the pipeline, and none of its guarantees: no lineage but the file name, no
 quarantine, no partitions, nothing incremental. Every run drops the tables and creates them again.

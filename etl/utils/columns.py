@@ -1,54 +1,88 @@
-"""The columns of a CRM snapshot: their names in bronze and silver, and which of them are the content of a row.
+"""The columns of a CRM snapshot, declared once for all layers. To add one, see docs/operations.md, "Add a column".
 
-The types of the silver columns are declared in sql_scripts/silver/apply_silver_types.sql.
+The types of silver's columns are declared in sql_scripts/silver/apply_silver_types.sql.
 """
 
 from __future__ import annotations
 
-SILVER_NAMES = {
-    "ENTRYDATE": "entry_date",
-    "LEADNUMBER": "lead_number",
-    "email_hash": "email_hash",
-    "phone_hash": "phone_hash",
-    "CITY": "city",
-    "STATE": "state",
-    "ZIP": "zip",
-    "APPT_DATE": "appt_date",
-    "Set": "set",
-    "Demo": "demo",
-    "Dispo": "dispo",
-    "JOB_STATUS": "job_status",
-    "location": "location",
+from typing import NamedTuple
+
+
+class CrmColumn(NamedTuple):
+    """A column of the CRM's snapshots."""
+
+    bronze: str
+    """Name in bronze.csv_snapshots and in the header of files."""
+    silver: str
+    """Name in silver and gold."""
+    other_names: tuple[str, ...] = ()
+    """Other names in the header of files."""
+    max_length: int | None = None
+    """For text columns: rows with longer values are rejected."""
+    is_optional: bool = False
+    """Whether a file may lack the column, which is NULL then."""
+    is_content: bool = True
+    """Whether the column is part of `_row_hash` and of row versions."""
+    is_in_gold: bool = True
+    comment: str = ""
+    """Comment on the column in tables that were created without it."""
+
+
+CRM_COLUMNS = (
+    CrmColumn("ENTRYDATE", "entry_date", is_content=False, is_in_gold=False),
+    CrmColumn("LEADNUMBER", "lead_number"),
+    CrmColumn("email_hash", "email_hash", max_length=255),
+    CrmColumn("phone_hash", "phone_hash", max_length=255),
+    CrmColumn("CITY", "city", other_names=("CityName",), max_length=100),
+    CrmColumn("STATE", "state"),
+    CrmColumn("ZIP", "zip"),
+    CrmColumn("APPT_DATE", "appt_date", other_names=("Appt Date",)),
+    CrmColumn("Set", "set"),
+    CrmColumn("Demo", "demo"),
+    CrmColumn("Dispo", "dispo", max_length=50),
+    CrmColumn("JOB_STATUS", "job_status", other_names=("Job Status",), max_length=100),
+    CrmColumn("location", "location", max_length=255, is_optional=True),
+)
+
+APPT_TIME = "appt_time"
+"""The time of day of `APPT_DATE`: a content column of silver; gold has it in gold.appointments."""
+
+BRONZE_NAMES = {name: column.bronze for column in CRM_COLUMNS for name in (column.bronze, *column.other_names)}
+"""Column name in a file's header → column of bronze.csv_snapshots. Other columns go into `_extra`."""
+
+BRONZE_COLUMNS = tuple(column.bronze for column in CRM_COLUMNS)
+OPTIONAL_COLUMNS = frozenset(column.bronze for column in CRM_COLUMNS if column.is_optional)
+
+SILVER_NAMES = {column.bronze: column.silver for column in CRM_COLUMNS} | {
     "_extraction_date": "_extraction_date",
     "_partition_date": "_partition_date",
 }
 """Column of bronze.csv_snapshots → column of silver.stg_csv_snapshots."""
 
+MAX_LENGTH = {column.silver: column.max_length for column in CRM_COLUMNS if column.max_length}
+"""Maximum lengths of text columns, as declared in sql_scripts/silver/apply_silver_types.sql."""
+
 ROW_HASH = "_row_hash"
 """Content hash of a silver row: rows with the same lead number and the same hash have the same content."""
 
 ROW_HASH_VERSION = 1
-"""Raise it when the algorithm of `_row_hash` changes: all days are cleaned again then."""
+"""Increase it when the algorithm of `_row_hash` changes: all days are cleaned again then."""
 
-CONTENT_COLUMNS = (
-    "lead_number",
-    "email_hash",
-    "phone_hash",
-    "city",
-    "state",
-    "zip",
-    "appt_date",
-    "appt_time",
-    "set",
-    "demo",
-    "dispo",
-    "job_status",
-    "location",
+CONTENT_COLUMNS = tuple(
+    name
+    for column in CRM_COLUMNS
+    if column.is_content
+    for name in (column.silver, *([APPT_TIME] if column.bronze == "APPT_DATE" else []))
 )
-"""What `_row_hash` covers and silver.row_versions keeps: what the CRM says of a lead on a day."""
+"""The columns that `_row_hash` covers and silver.row_versions contains: what the CRM says about a lead on a day."""
 
-SILVER_ONLY = ("appt_time",)
-"""Content columns that gold does not have; the time of day of an appointment is in gold.appointments."""
+SILVER_COLUMNS = (
+    *(column.silver for column in CRM_COLUMNS if not column.is_content),
+    *CONTENT_COLUMNS,
+    "_extraction_date",
+    "_partition_date",
+)
+"""The columns of silver.stg_csv_snapshots, but for `_row_hash`."""
 
-GOLD_COLUMNS = tuple(name for name in CONTENT_COLUMNS if name not in SILVER_ONLY)
-"""The content columns that the gold tables show."""
+GOLD_COLUMNS = tuple(column.silver for column in CRM_COLUMNS if column.is_in_gold)
+"""The content columns in gold."""

@@ -15,7 +15,7 @@ class Day:
 
     @classmethod
     def of_file(cls, number: int, partition_start_date: dt.date) -> Day:
-        """File n is the day PARTITION_START_DATE + (n - 1) (SPEC §3).
+        """File n is the day PARTITION_START_DATE + (n - 1) (specification, §3).
 
         Raises:
             OverflowError: no calendar has that day.

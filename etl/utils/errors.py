@@ -1,10 +1,10 @@
-"""The faults that a run can name. Each ends it with one message: what, where, and what to do next."""
+"""Errors of the pipeline. Each has a message, the step where it was raised, and a hint what to do next."""
 
 from collections.abc import Iterable
 
 
 class PipelineError(Exception):
-    """A fault with a known cause. The command line prints it without a traceback and ends with `exit_code`."""
+    """An error with a known cause. The command line prints it without a traceback and exits with `exit_code`."""
 
     exit_code = 1
 
@@ -16,7 +16,7 @@ class PipelineError(Exception):
         self.step = step
         self.hint = hint
         self.transient = transient
-        """Whether the same work may well succeed when it is tried again in a moment (see `patience.patient`)."""
+        """Whether a retry may succeed (see `retry.retry_transient`)."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default would lose the keyword arguments when an error crosses a process boundary.
@@ -35,11 +35,11 @@ def _rebuild(
 
 
 class SettingsError(PipelineError):
-    """The environment lacks a setting or holds one that cannot be meant."""
+    """Configuration error: a setting is missing or invalid."""
 
 
 class PostgresError(PipelineError):
-    """PostgreSQL cannot be reached, or refused what was asked of it."""
+    """PostgreSQL cannot be reached, or reports an error."""
 
 
 class SourceError(PipelineError):
@@ -47,36 +47,36 @@ class SourceError(PipelineError):
 
 
 class ClusterError(PipelineError):
-    """The Dask scheduler or its workers cannot do the work."""
+    """The Dask scheduler or its workers cannot run the pipeline."""
 
 
 class CheckFailedError(PipelineError):
-    """The tables are not what the run promises (SPEC §7)."""
+    """A data check failed, or a precondition of a step is not met."""
 
 
 class DataRefusedError(PipelineError):
-    """A source file breaks its contract and was left out; its day keeps its last good rows."""
+    """A source file violates its contract and was not loaded; its day keeps its last good rows."""
 
     exit_code = 2
 
 
 class LockHeldError(PipelineError):
-    """Another run is at work on this warehouse."""
+    """Another run is active on this warehouse."""
 
     exit_code = 3
 
 
 class AbortedError(PipelineError):
-    """The run was asked to end: Ctrl-C, or SIGTERM."""
+    """The run was aborted by Ctrl-C or SIGTERM."""
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """Show an offending value in a message, cut short and without control characters."""
+    """Return the repr of a value for a message, cut to `limit` characters."""
     text = str(value)
     shown = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
     return repr(shown)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names in a message: as they are, but for those that could not be read or would fill the screen."""
+    """Join names for a message; long and unprintable names are shortened."""
     return ", ".join(name if name.isprintable() and len(name) <= 80 else shorten(name) for name in names)

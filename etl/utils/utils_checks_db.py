@@ -1,7 +1,7 @@
-"""Checks against Postgres while data goes in. One that fails raises inside the transaction it guards: nothing is kept.
+"""Data checks in the warehouse. A failing check raises inside the transaction that it guards, which rolls back.
 
-A check is a promise and a query for what breaks it. They ask the books (schema meta) where they can, so that all of
-them together take milliseconds, however many rows there are.
+A check consists of a description and a query for failing rows. Most queries read the load ledger (schema meta), so that
+all checks together take milliseconds for any number of rows.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAMPLES = 3
-"""So many cases are told in a message."""
+"""Number of failing rows that a message shows."""
 
 
 class Severity(Enum):
-    """What comes of a promise that does not hold."""
+    """What happens when a check fails: the run fails, or a warning is reported."""
 
     FAIL = "fail"
     WARN = "warn"
@@ -32,18 +32,18 @@ class Severity(Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """A promise about the tables."""
+    """A condition that the tables must meet."""
 
     severity: Severity
-    promise: str
-    finds: str
-    """SQL: a row for each case that breaks the promise, told in its column `sample`."""
+    description: str
+    failing_rows_sql: str
+    """SQL query: one row per failing row, described in the column `sample`."""
     hint: str
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A promise that does not hold."""
+class CheckFailure:
+    """A failed check."""
 
     check: Check
     count: int
@@ -51,56 +51,57 @@ class Finding:
 
     def __str__(self) -> str:
         more = "; …" if self.count > len(self.samples) else ""
-        return f"not so in {self.count:,} cases: {self.check.promise}. {'; '.join(self.samples)}{more}"
+        rows = "row" if self.count == 1 else "rows"
+        return f"check failed for {self.count:,} {rows}: {self.check.description}. {'; '.join(self.samples)}{more}"
 
 
-def run_checks(db: Cursor, checks: Iterable[Check]) -> list[Finding]:
-    """Hold the tables to their promises. Returns what was found and is no fault; that is logged, too.
+def run_checks(db: Cursor, checks: Iterable[Check]) -> list[CheckFailure]:
+    """Run checks. Returns the failed checks of severity `warn`, and logs them.
 
     Raises:
-        CheckFailedError: a promise of severity `fail` does not hold; with the number of cases and some of them.
+        CheckFailedError: a check of severity `fail` failed; the message shows the number of failing rows, and some.
     """
-    findings = [finding for check in checks if (finding := _finding(db, check))]
-    failed = [finding for finding in findings if finding.check.severity is Severity.FAIL]
-    for finding in findings:
-        if finding not in failed:
-            log.warning("%s → %s", finding, finding.check.hint)
+    failures = [failure for check in checks if (failure := _check_failure(db, check))]
+    failed = [failure for failure in failures if failure.check.severity is Severity.FAIL]
+    for failure in failures:
+        if failure not in failed:
+            log.warning("%s → %s", failure, failure.check.hint)
     if failed:
         raise CheckFailedError(" · ".join(map(str, failed)), hint=failed[0].check.hint)
-    return findings
+    return failures
 
 
-def _finding(db: Cursor, check: Check) -> Finding | None:
+def _check_failure(db: Cursor, check: Check) -> CheckFailure | None:
     db.execute(
-        f"with found as ({check.finds}) "  # noqa: S608 - no value of anyone's is in it
+        f"with found as ({check.failing_rows_sql}) "  # noqa: S608 - contains no values
         f"select (select count(*) from found), array(select sample::text from found limit {SAMPLES})"
     )
     count, samples = db.fetchone() or (0, [])
-    return Finding(check, count, samples) if count else None
+    return CheckFailure(check, count, samples) if count else None
 
 
 FILES_ARE_ACCOUNTED_FOR = Check(
     Severity.FAIL,
-    "each record of a file is in bronze or rejected",
+    "every record of a file must be in bronze or in silver.rejected_rows",
     """
     select format('%s: %s records, %s rows, %s rejected', s3_key, record_count, bronze_rows, rejected_lines) as sample
     from meta.ingested_files
     where record_count <> bronze_rows + rejected_lines
     """,
-    hint="this is a fault of the pipeline: nothing of the file was kept; report it with the file",
+    hint="this is a bug in the pipeline: the file was not loaded; report it with the file",
 )
 
 LEADS_ARE_ACCOUNTED_FOR = replace(
-    FILES_ARE_ACCOUNTED_FOR, finds=f"{FILES_ARE_ACCOUNTED_FOR.finds} and file_number is null"
+    FILES_ARE_ACCOUNTED_FOR, failing_rows_sql=f"{FILES_ARE_ACCOUNTED_FOR.failing_rows_sql} and file_number is null"
 )
-"""Of the parquet alone: what the books say of other files, this run may be about to mend."""
+"""The same for the parquet alone: entries of other files may be outdated until this run has loaded them."""
 
 DAYS_ARE_RECONCILED = Check(
     Severity.FAIL,
-    "bronze = silver + rejected + separators",
+    "rows of bronze must equal rows of silver + rejected rows + separator rows",
     """
     select format(
-        '%s was loaded with %s rows: %s are clean, %s rejected, %s separators, %s lack an id, %s are doubled',
+        '%s was loaded with %s rows: %s clean, %s rejected, %s separators, %s without an id, %s duplicates',
         bronze.table_name, bronze.row_count,
         made.row_count, made.rejected_count, made.separator_count, without_id, doubled
     ) as sample
@@ -117,12 +118,12 @@ DAYS_ARE_RECONCILED = Check(
         and bronze.row_count
         <> made.row_count + made.rejected_count + made.separator_count + without_id + doubled
     """,
-    hint="rows were changed by other hands: load the day again with --full-refresh",
+    hint="rows were modified outside the pipeline: reload with --full-refresh",
 )
 
 REJECTED_ROWS_ARE_KEPT = Check(
     Severity.FAIL,
-    "what was rejected stands in silver.rejected_rows",
+    "every rejected row must be in silver.rejected_rows",
     """
     select format('%s: %s rejected, %s kept', table_name, rejected_count, kept) as sample
     from meta.table_loads
@@ -146,12 +147,12 @@ REJECTED_ROWS_ARE_KEPT = Check(
             where parent_table = 'staging.stg_csv_data'
         )
     """,
-    hint="rows were deleted by other hands: run again, the day is loaded again",
+    hint="rows were deleted outside the pipeline: rerun, which loads the day again",
 )
 
 GOLD_HAS_EVERY_ROW = Check(
     Severity.FAIL,
-    "each row of silver is in gold",
+    "every row of silver must be in gold.lead_quality_matching",
     """
     select format('%s has %s rows, %s has %s', gold.table_name, gold.row_count, silver.table_name, silver.row_count)
         as sample
@@ -162,12 +163,12 @@ GOLD_HAS_EVERY_ROW = Check(
         and not (gold.changed or silver.changed)
         and gold.row_count < silver.row_count
     """,
-    hint="run again with --full-refresh",
+    hint="rerun with --full-refresh",
 )
 
 LEADS_ARE_THE_BACKENDS = Check(
     Severity.FAIL,
-    "gold has no leads but the backend's, each once",
+    "gold must contain each backend lead at most once, and no other leads",
     """
     select format('%s has %s rows, %s has %s', more.table_name, more.row_count, fewer.table_name, fewer.row_count)
         as sample
@@ -191,12 +192,12 @@ LEADS_ARE_THE_BACKENDS = Check(
             )
         )
     """,
-    hint="run again with --full-refresh",
+    hint="rerun with --full-refresh",
 )
 
 GOLD_IS_UP_TO_DATE = Check(
     Severity.WARN,
-    "gold is made from what bronze holds",
+    "gold should be built from the current rows of bronze",
     """
     select coalesce(bronze.partition_date::text, bronze.table_name) as sample
     from meta.table_loads as bronze
@@ -208,22 +209,22 @@ GOLD_IS_UP_TO_DATE = Check(
     where bronze.parent_table in ('bronze.csv_snapshots', 'bronze.leads_parquet') and gold.table_name is null
     order by bronze.file_number
     """,
-    hint="carry out the steps that wait: python main.py",
+    hint="run the pending steps: python main.py",
 )
 
 ROWS_MATCH_LEADS = Check(
     Severity.WARN,
-    "a tenth of a day's rows at least match a backend lead",
+    "at least a tenth of a day's rows should match a backend lead",
     """
-    select format('%s: %s of %s rows match none', partition_date, facts ->> 'none', row_count) as sample
+    select format('%s: %s of %s rows match no lead', partition_date, facts ->> 'none', row_count) as sample
     from meta.table_loads
     where parent_table = 'gold.lead_quality_matching' and (facts ->> 'none')::bigint > 0.9 * row_count
     order by partition_date
     """,
-    hint="has the hash of e-mails or phones changed on one side?",
+    hint="check whether CRM and backend still hash e-mail addresses and phone numbers alike",
 )
 
-BOOKS = (
+END_OF_RUN_CHECKS = (
     FILES_ARE_ACCOUNTED_FOR,
     DAYS_ARE_RECONCILED,
     REJECTED_ROWS_ARE_KEPT,
@@ -232,13 +233,13 @@ BOOKS = (
     GOLD_IS_UP_TO_DATE,
     ROWS_MATCH_LEADS,
 )
-"""What every run ends with, whatever it has loaded."""
+"""The checks at the end of every run, whatever it has loaded."""
 
 
 def _ids_are_distinct(ids: str) -> Check:
     return Check(
         Severity.WARN,
-        f"each {ids} belongs to one backend lead",
+        f"every {ids} should belong to one backend lead",
         f"""
         select format('%s: %s leads', concat_ws(' ', {ids}), count(*)) as sample
         from silver.stg_leads_parquet
@@ -246,9 +247,9 @@ def _ids_are_distinct(ids: str) -> Check:
         having count(*) > 1
         order by count(*) desc, min(lead_uuid)
         """,  # noqa: S608 - names of columns
-        hint="rows with it match all of these leads; see silver.stg_leads_parquet",
+        hint="rows with such a value match all of its leads; see silver.stg_leads_parquet",
     )
 
 
 LEADS_ARE_DISTINCT = tuple(map(_ids_are_distinct, ("lead_uuid", "email_hash", "phone_hash", "email_hash, phone_hash")))
-"""The Source of Truth promises nothing of its ids: what is shared is reported, and kept."""
+"""The backend does not guarantee distinct ids: shared values are reported, and kept."""

@@ -8,27 +8,18 @@ the same for all leads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
 from etl.utils.columns import GOLD_COLUMNS
-from etl.utils.day_tables import table_columns
-from etl.utils.patience import patient
-from etl.utils.run import RunContext
-from etl.utils.state import (
-    GOLD_APPOINTMENTS,
-    GOLD_CURRENT,
-    GOLD_HISTORY,
-    GOLD_LEADS,
-    GOLD_MATCHING,
-    TableLoad,
-    current_loads,
-    record_load,
-)
-from etl.utils.transactions import count_rows, digest_of_scripts, run_sql, script_text, table_name, transaction
+from etl.utils.retry import retry_transient
+from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
+from etl.warehouse.partitions import table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
+from etl.warehouse.sql_scripts import count_rows, quote_identifier, run_sql, script_text, scripts_digest
+from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -61,8 +52,8 @@ def model_query(table: str, **names: sql.Composable) -> sql.Composable:
 def code_version(table: str) -> str:
     """Digest of the SQL that builds a table: tables of leads, which are built together, have one in common."""
     if table == GOLD_MATCHING:
-        return digest_of_scripts(GRADE, INSERT_DAY, _script(table))
-    return digest_of_scripts(GRADE, *map(_script, (*AFFECTED, *MODELS)))
+        return scripts_digest(GRADE, INSERT_DAY, _script(table))
+    return scripts_digest(GRADE, *map(_script, (*AFFECTED, *MODELS)))
 
 
 def add_leads_of_damaged_tables(db: Cursor) -> None:
@@ -71,7 +62,7 @@ def add_leads_of_damaged_tables(db: Cursor) -> None:
         add_all_leads(db)
 
 
-@patient()
+@retry_transient()
 def are_outdated(settings: Settings) -> bool:
     """Whether one of the tables was built from other versions and matches than there are now."""
     with transaction(settings) as db:
@@ -79,13 +70,7 @@ def are_outdated(settings: Settings) -> bool:
         return built_from != [current_version_loads(db)] * len(MODELS)
 
 
-def build_models(context: RunContext) -> None:
-    """Build the rows of all affected leads in schema staging."""
-    select_affected_versions(context.settings, context.run_id)
-    context.for_each(partial(build_tables, context.settings, context.run_id), BUILT_IN_PARALLEL, rows=int)
-
-
-@patient()
+@retry_transient()
 def select_affected_versions(settings: Settings, run_id: str) -> None:
     """Copy the row versions of affected leads to schema staging, and give new appointments their ids."""
     with bulk_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
@@ -99,7 +84,7 @@ def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
     return sum(build_model(settings, run_id, table) for table in tables)
 
 
-@patient()
+@retry_transient()
 def build_model(settings: Settings, run_id: str, table: str) -> int:
     """Build a model in its staging table, in one transaction. Returns the number of rows."""
     with bulk_transaction(settings, run_id, filling=_staging(table)) as db:
@@ -108,7 +93,7 @@ def build_model(settings: Settings, run_id: str, table: str) -> int:
 
 def create_from_model(db: Cursor, table: str) -> int:
     """Create the staging table of a model. Returns the number of rows."""
-    staging = table_name(_staging(table))
+    staging = quote_identifier(_staging(table))
     db.execute(sql.SQL("drop table if exists {0}; create table {0} as {1}").format(staging, model_query(table)))
     rows: int = db.rowcount
     db.execute(sql.SQL("analyze {}").format(staging))
@@ -116,13 +101,13 @@ def create_from_model(db: Cursor, table: str) -> int:
 
 
 def merge_models(db: Cursor, run_id: str) -> None:
-    """Merge what `build_models` has built into gold, in the transaction that publishes it."""
+    """Merge what `build_tables` has built into gold, in the transaction that publishes it."""
     latest_day = _touch_last_seen(db)
     for table in MODELS:
         _run_macro(db, "gold/macros/merge.sql", table)
     for table in reversed(MODELS):
         _run_macro(db, "gold/macros/delete.sql", table)
-    staging = sql.SQL(", ").join(table_name(_staging(table)) for table in (*MODELS, *AFFECTED))
+    staging = sql.SQL(", ").join(quote_identifier(_staging(table)) for table in (*MODELS, *AFFECTED))
     db.execute(sql.SQL("drop table {}; truncate meta.affected_leads").format(staging))
     built_from = current_version_loads(db)
     for table in MODELS:
@@ -134,7 +119,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
             row_count=count_rows(db, table),
             built_from=built_from,
             code_version=code_version(table),
-            facts={"latest_day": latest_day},
+            metrics={"latest_day": latest_day},
         )
 
 
@@ -159,8 +144,8 @@ def _run_macro(db: Cursor, macro: str, table: str) -> None:
     run_sql(
         db,
         macro,
-        table=table_name(table),
-        staging=table_name(_staging(table)),
+        table=quote_identifier(table),
+        staging=quote_identifier(_staging(table)),
         unique_key=sql.SQL(" and ").join(
             sql.SQL("old.{0} is not distinct from new.{0}" if name == "lead_number" else "old.{0} = new.{0}").format(
                 sql.Identifier(name)

@@ -20,21 +20,13 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from etl.utils.columns import CONTENT_COLUMNS
-from etl.utils.day_tables import empty_table
 from etl.utils.errors import CheckFailedError
-from etl.utils.patience import patient
-from etl.utils.state import (
-    GOLD_LEADS,
-    GOLD_MATCHING,
-    ROW_VERSIONS,
-    SILVER_LEADS,
-    VERSION_MATCHES,
-    TableLoad,
-    current_loads,
-    hold_the_run,
-    record_load,
-)
-from etl.utils.transactions import digest_of_scripts, run_sql, table_name, transaction
+from etl.utils.retry import retry_transient
+from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load
+from etl.warehouse.partitions import empty_table
+from etl.warehouse.sql_scripts import quote_identifier, run_sql, scripts_digest
+from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_VERSIONS, SILVER_LEADS, VERSION_MATCHES
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -91,14 +83,14 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
         yield load
 
 
-@patient()
+@retry_transient()
 def versioned_loads(settings: Settings) -> dict[date, int]:
     """The days that versions have, and the loads of silver that they have them from."""
     with transaction(settings) as db:
         return _versioned_loads(db)
 
 
-@patient()
+@retry_transient()
 def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | None, leads: TableLoad) -> None:
     """Bring the versions of a day up to date in one transaction.
 
@@ -118,12 +110,12 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
 
 def snapshot_rows(silver: TableLoad) -> sql.Composable:
     """The rows of a day of silver. Where they were modified externally, `_row_hash` is out of date: hash them here."""
-    if not silver.changed:
-        return table_name(silver.table)
+    if not silver.modified_externally:
+        return quote_identifier(silver.table)
     return sql.SQL(
         "(select {columns}, _extraction_date, _partition_date, "
         "hashtextextended(jsonb_build_array({columns})::text, 0) as _row_hash from {table})"
-    ).format(columns=COLUMNS, table=table_name(silver.table))
+    ).format(columns=COLUMNS, table=quote_identifier(silver.table))
 
 
 def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:
@@ -147,7 +139,7 @@ def remove_day(db: Cursor, day: date) -> None:
     """Make versions forget a day: once it has the contents of the day before, they are the same without it."""
     day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
     snapshot = sql.SQL("(select * from {0} where valid_from <= {1} and (valid_to > {1} or valid_to is null))").format(
-        table_name(ROW_VERSIONS), sql.Literal(day_before)
+        quote_identifier(ROW_VERSIONS), sql.Literal(day_before)
     )
     _change_day(db, snapshot, day)
     db.execute("delete from silver.versioned_days where _partition_date = %s", (day,))
@@ -160,7 +152,7 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
         db,
         "silver/row_versions/apply_day.sql",
         snapshot=snapshot,
-        versions=table_name(OPEN_VERSIONS if is_latest else ROW_VERSIONS),
+        versions=quote_identifier(OPEN_VERSIONS if is_latest else ROW_VERSIONS),
         columns=COLUMNS,
         day=sql.Literal(day),
         next_day=sql.SQL("{}::date").format(sql.Literal(min((other for other in known if other > day), default=None))),
@@ -186,7 +178,7 @@ def add_all_leads(db: Cursor) -> None:
     db.execute(
         sql.SQL(
             "insert into meta.affected_leads (lead_uuid) select lead_uuid from {} union all select lead_uuid from {}"
-        ).format(table_name(SILVER_LEADS), table_name(GOLD_LEADS))
+        ).format(quote_identifier(SILVER_LEADS), quote_identifier(GOLD_LEADS))
     )
 
 
@@ -202,7 +194,7 @@ def _current_loads(db: Cursor) -> dict[str, TableLoad]:
 
 
 def code_version() -> str:
-    return digest_of_scripts(*SCRIPTS)
+    return scripts_digest(*SCRIPTS)
 
 
 def _versioned_loads(db: Cursor) -> dict[date, int]:
@@ -227,7 +219,7 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
 def bulk_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterator[Cursor]:
     """A transaction for statements that read whole tables, on a table that the run has to itself."""
     with transaction(settings) as db:
-        hold_the_run(db, run_id, filling=filling)
+        fence_run(db, run_id, filling=filling)
         db.execute(
             "set local work_mem = '256MB'; set local jit = off; "
             # All joins are hash joins: linear, whatever the planner believes of tables that were just filled.

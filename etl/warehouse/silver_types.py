@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2
 from psycopg2 import sql
 
-from etl.utils.day_tables import empty_table
 from etl.utils.errors import PostgresError
-from etl.utils.transactions import run_sql
+from etl.warehouse.partitions import empty_table
+from etl.warehouse.sql_scripts import run_sql
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one

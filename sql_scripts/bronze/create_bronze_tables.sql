@@ -1,4 +1,4 @@
--- Bronze: raw rows as text. Safe to run again.
+-- Bronze: raw rows as text. Safe to rerun.
 
 -- Grain: one row per record of a CSV file. All source columns are text, exactly as in the file; an empty cell is NULL.
 create table if not exists bronze.csv_snapshots (
@@ -60,7 +60,7 @@ comment on column bronze.leads_parquet.phone_hash is 'Hash of the lead''s phone 
 comment on column bronze.leads_parquet.email_hash is 'Hash of the lead''s e-mail address.';
 comment on column bronze.leads_parquet._extraction_date is 'Day on which the file was read from S3.';
 
--- Changes by other hands are noticed, and mended by the next run. Each partition has a trigger of its own besides.
+-- Modifications outside the pipeline are recorded, and repaired by the next run. Partitions have triggers of their own.
 create or replace trigger note_change
 after insert or update or delete or truncate on bronze.csv_snapshots
 for each statement execute function meta.note_change();

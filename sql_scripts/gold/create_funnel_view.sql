@@ -1,5 +1,5 @@
 -- {view}: how far leads come, for each {key} of {counted}. The one place that says what an appointment, a demo, a sale and their
--- rates are. Safe to run again.
+-- rates are. Safe to rerun.
 --
 -- A stage counts who came so far or further: who bought had a demo, and who had a demo had an appointment, whatever the CRM's
 -- own flags say. (On the real files 234 rows are sold and 1,067 have a demo without `set`.) So the counts only go down.

@@ -1,4 +1,4 @@
--- Gold: what analysts and BI tools read. Safe to run again.
+-- Gold: what analysts and BI tools read. Safe to rerun.
 
 -- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid when it matches none.
 create table if not exists gold.lead_quality_matching (
@@ -227,7 +227,7 @@ begin
 end
 $$;
 
--- Changes by other hands are noticed, and mended by the next run. Each partition has a trigger of its own besides.
+-- Modifications outside the pipeline are recorded, and repaired by the next run. Partitions have triggers of their own.
 create or replace trigger note_change
 after insert or update or delete or truncate on gold.lead_quality_matching
 for each statement execute function meta.note_change();

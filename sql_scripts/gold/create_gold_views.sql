@@ -1,4 +1,4 @@
--- Views over gold: each answers one question of the analysis. Safe to run again. BI tools rely on names and columns: new ones
+-- Views over gold: each answers one question of the analysis. Safe to rerun. BI tools rely on names and columns: new ones
 -- come last. Leads are counted by lead_uuid, so rows that match no backend lead count as rows only.
 
 -- Grain: one row per scenario, also for one that does not occur.
@@ -64,7 +64,11 @@ begin
     for described in
         select attname, col_description(attrelid, attnum) as description
         from pg_attribute
-        where attrelid = 'gold.lead_quality_matching'::regclass and attnum > 0 and not attisdropped
+        where
+            attrelid = 'gold.lead_quality_matching'::regclass
+            and attname in (select attname from pg_attribute where attrelid = 'gold.unmatched_snapshot_rows'::regclass)
+            and attnum > 0
+            and not attisdropped
     loop
         execute format(
             'comment on column gold.unmatched_snapshot_rows.%I is %L', described.attname, described.description

@@ -1,4 +1,4 @@
--- What in gold refers to what. Safe to run again: it adds what is missing. Apart from the tables, so that it comes back when a
+-- What in gold refers to what. Safe to rerun: it adds what is missing. Apart from the tables, so that it comes back when a
 -- table that others refer to was dropped.
 
 do $$

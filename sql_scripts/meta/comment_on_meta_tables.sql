@@ -1,4 +1,4 @@
--- What the pipeline's own books say, for those who read them. Safe to run again.
+-- What the pipeline's own books say, for those who read them. Safe to rerun.
 
 comment on table meta.pipeline_runs is 'One row per run.';
 comment on column meta.pipeline_runs.run_id is 'Id of the run.';
@@ -12,7 +12,7 @@ comment on column meta.pipeline_runs.version is 'Version of the pipeline.';
 comment on column meta.pipeline_runs.arguments is 'What was asked for: steps, full_refresh, allow_partial.';
 comment on column meta.pipeline_runs.steps is 'Of each step: rows in and out, rejected rows, seconds.';
 comment on column meta.pipeline_runs.rows_per_table is 'Rows that stood in each table at the end.';
-comment on column meta.pipeline_runs.checks is 'Promises about the tables that do not hold, and are no fault.';
+comment on column meta.pipeline_runs.checks is 'Failed data checks of severity warn.';
 comment on column meta.pipeline_runs.message is 'What ended it early.';
 
 comment on table meta.ingested_files is
@@ -43,7 +43,7 @@ comment on column meta.table_loads.file_number is 'Number of the file of that da
 comment on column meta.table_loads.load_id is 'Id of what stands in it now.';
 comment on column meta.table_loads.built_from is 'The loads that it was made from.';
 comment on column meta.table_loads.table_oid is 'By which a table of the same name is known to be another one.';
-comment on column meta.table_loads.changed is 'Changed by other hands since it was loaded.';
+comment on column meta.table_loads.changed is 'Modified outside the pipeline since it was loaded.';
 comment on column meta.table_loads.row_count is 'Rows that were loaded.';
 comment on column meta.table_loads.rejected_count is 'Rows that went to silver.rejected_rows instead.';
 comment on column meta.table_loads.separator_count is 'Separator rows that were dropped.';

@@ -1,4 +1,4 @@
--- What the role bi_reader may do: read gold, also tables and views that come later, and nothing else. Safe to run again; what is
+-- What the role bi_reader may do: read gold, also tables and views that come later, and nothing else. Safe to rerun; what is
 -- granted already is not granted again, because that would write to the catalog at each run. Without the role nothing happens.
 
 do $$

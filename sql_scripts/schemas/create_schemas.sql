@@ -1,4 +1,4 @@
--- The layers of the warehouse, and what the pipeline needs beside them. Safe to run again.
+-- The layers of the warehouse, and what the pipeline needs beside them. Safe to rerun.
 
 create schema if not exists bronze;
 comment on schema bronze is 'Raw: the rows of the source files as text, each traceable to its file and line.';

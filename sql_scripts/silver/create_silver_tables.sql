@@ -1,4 +1,4 @@
--- Silver: cleaned and typed. Safe to run again.
+-- Silver: cleaned and typed. Safe to rerun.
 -- Tables are created with text columns: apply_silver_types.sql declares their types, and step 4 applies them. Only the partition
 -- key, whose type cannot be altered, and the hash, which is no text, have theirs from the start.
 
@@ -87,7 +87,7 @@ comment on column silver.rejected_rows.reason is 'What is wrong with it.';
 comment on column silver.rejected_rows.raw_row is 'The row''s cells by column, or the line''s text under the name line.';
 comment on column silver.rejected_rows.rejected_at is 'When it was rejected.';
 
--- Changes by other hands are noticed, and mended by the next run. Each partition has a trigger of its own besides.
+-- Modifications outside the pipeline are recorded, and repaired by the next run. Partitions have triggers of their own.
 create or replace trigger note_change
 after insert or update or delete or truncate on silver.stg_csv_snapshots
 for each statement execute function meta.note_change();

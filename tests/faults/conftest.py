@@ -12,8 +12,8 @@ import pytest
 import results
 from scenario import LONG, Story, database_with_version_a, tell_story
 
-from etl.utils import embedded
-from etl.utils.demo import demo_settings
+from etl.local import embedded, postgres_cluster, postgres_server
+from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
 _numbers = itertools.count(1)
@@ -42,9 +42,9 @@ def fault_server_root() -> Iterator[Path]:
 def fault_server(fault_server_root: Path) -> Settings:
     embedded.start_postgres(fault_server_root)
     embedded.stop_postgres(fault_server_root)
-    embedded._run_single_user(
-        embedded._existing_cluster(fault_server_root.resolve()),
-        f"alter role {embedded.ROLE} createdb",
+    postgres_server.run_single_user(
+        postgres_cluster.existing_cluster(fault_server_root.resolve()),
+        f"alter role {postgres_cluster.ROLE} createdb",
         # Nobody cuts this machine's power; what the faults of processes can lose does not hang on it.
         "alter system set fsync = off",
         # A worker of it in a test's database would keep that from being dropped.

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from etl.utils import transactions
+from etl.warehouse import transactions
 
 PROJECT = Path(__file__).parents[2]
 
@@ -29,10 +29,10 @@ def main() -> None:
 def kill_beside_commit(when: str, number: int) -> None:
     commit = transactions._commit
     numbers = itertools.count(1)
-    one_at_a_time = threading.Lock()
+    lock = threading.Lock()
 
     def killing_commit(*arguments: Any) -> None:
-        with one_at_a_time:
+        with lock:
             mine = next(numbers) == number
             if mine and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)

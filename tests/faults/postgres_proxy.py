@@ -100,10 +100,10 @@ def _read_typed(source: socket.socket) -> tuple[bytes, bytes]:
 def _read(source: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
-        piece = source.recv(size - len(data))
-        if not piece:
+        chunk = source.recv(size - len(data))
+        if not chunk:
             raise EOFError
-        data += piece
+        data += chunk
     return data
 
 

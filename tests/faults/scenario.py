@@ -17,10 +17,11 @@ from typing import Any
 import psycopg2
 from support import GOLD_TABLES, PROJECT, Bucket, Warehouse, connection_arguments, environment_of
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
-from etl.utils.run import RunReport, run_steps
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 LONG = os.environ.get("FAULTS") == "long"
 """The counts of docs/reliability.md instead of the short ones of `make test`."""

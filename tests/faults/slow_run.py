@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from etl.utils import run
+from etl.engine import runner
 
 PROJECT = Path(__file__).parents[2]
 
@@ -17,13 +17,13 @@ SECONDS = 4.0
 
 
 def main() -> None:
-    begin = run._begin
+    begin = runner._begin
 
     def begin_slowly(*arguments: Any) -> None:
         begin(*arguments)
         time.sleep(SECONDS)
 
-    run._begin = begin_slowly
+    runner._begin = begin_slowly
     sys.argv[:] = ["main.py"]
     runpy.run_path(str(PROJECT / "main.py"), run_name="__main__")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.utils import embedded
+from etl.local import embedded, postgres_cluster, postgres_server
 
 TABLESPACE = "small_disk"
 MEGABYTES = 96
@@ -50,13 +50,13 @@ def tablespace_on_a_small_disk(server_root: Path) -> Iterator[SmallDisk]:
         disk = SmallDisk(stack.enter_context(_mounted(server_root / "small-disk")))
         folder = disk.folder / "tablespace"
         folder.mkdir(mode=0o700)
-        cluster = embedded._existing_cluster(server_root)
+        cluster = postgres_cluster.existing_cluster(server_root)
         if cluster.account:
             os.chown(folder, cluster.account.uid, cluster.account.gid)
         embedded.stop_postgres(server_root)
         stack.callback(_drop, server_root)
-        embedded._run_single_user(
-            cluster, f"create tablespace {TABLESPACE} owner {embedded.ROLE} location '{folder.as_posix()}'"
+        postgres_server.run_single_user(
+            cluster, f"create tablespace {TABLESPACE} owner {postgres_cluster.ROLE} location '{folder.as_posix()}'"
         )
         embedded.start_postgres(server_root)
         yield disk
@@ -64,7 +64,9 @@ def tablespace_on_a_small_disk(server_root: Path) -> Iterator[SmallDisk]:
 
 def _drop(server_root: Path) -> None:
     embedded.stop_postgres(server_root)
-    embedded._run_single_user(embedded._existing_cluster(server_root), f"drop tablespace if exists {TABLESPACE}")
+    postgres_server.run_single_user(
+        postgres_cluster.existing_cluster(server_root), f"drop tablespace if exists {TABLESPACE}"
+    )
     embedded.start_postgres(server_root)
 
 

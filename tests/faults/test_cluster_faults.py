@@ -37,26 +37,26 @@ from scenario import (
 )
 from support import Bucket, Warehouse, connection_arguments
 
+from etl.engine import cluster as cluster_module
+from etl.engine import cluster_checks, dask_executor
+from etl.engine import runner as run_room
+from etl.engine.report import RunReport
 from etl.step3_partition_and_load_all_csv import clean_day
-from etl.utils import cluster as cluster_room
-from etl.utils import run as run_room
 from etl.utils.day import Day
-from etl.utils.run import RunReport
-from etl.utils.state import (
-    _FILLING,
+from etl.utils.utils_connection import Settings
+from etl.warehouse.gold_models import MODELS
+from etl.warehouse.load_ledger import _FILLING, current_loads
+from etl.warehouse.run_history import begin_run
+from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
     ROW_VERSIONS,
     SILVER_LEADS,
-    begin_run,
-    cleaned_day_table,
-    current_loads,
-    staged_bronze_day_table,
-    staged_gold_day_table,
+    cleaned_partition,
+    staging_bronze_partition,
+    staging_gold_partition,
 )
-from etl.utils.transactions import transaction
-from etl.utils.utils_connection import Settings
-from etl.warehouse.gold_models import MODELS
+from etl.warehouse.transactions import transaction
 
 DATABASE = "on_a_cluster"
 SECONDS_OF_A_DAY = 0.05
@@ -72,9 +72,9 @@ def day(number: int) -> Day:
 IN_HAND = (
     BRONZE_LEADS,
     SILVER_LEADS,
-    *(staged_bronze_day_table(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
-    *(cleaned_day_table(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
-    *(staged_gold_day_table(day(number)) for number in (*DAYS_OF_A, NEW_DAY)),
+    *(staging_bronze_partition(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
+    *(cleaned_partition(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
+    *(staging_gold_partition(day(number)) for number in (*DAYS_OF_A, NEW_DAY)),
     *(table.replace("gold.", "staging.") for table in MODELS),
 )
 """What workers fill in the run from A to B: in steps 2, 3 and 6."""
@@ -178,14 +178,14 @@ def test_a_worker_whose_session_is_ended_tries_again(
     story: Story, settings: Settings, workers: DaskCluster, tmp_path: Path
 ) -> None:
     with started(tmp_path, settings, "--scheduler", workers.address) as process:
-        with held_up(settings, staged_gold_day_table(day(NEW_DAY))):
+        with held_up(settings, staging_gold_partition(day(NEW_DAY))):
             port = port_of_who_is_held_up(settings, process)
             Warehouse(settings).rows(
                 "select pg_terminate_backend(pid) from pg_stat_activity where client_port = %s", port
             )
         _, said = process.communicate(timeout=90)
     assert process.returncode == 0, said
-    assert "try 1 failed" in said, "the driver tells what the worker has to say"
+    assert "attempt 1 failed" in said, "the driver tells what the worker has to say"
     assert_as_after_a_clean_run(story, settings)
 
 
@@ -193,7 +193,7 @@ def test_a_day_at_which_workers_die_one_after_the_other_is_named(
     story: Story, settings: Settings, tmp_path: Path
 ) -> None:
     allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
-    table = cleaned_day_table(day(NEW_DAY))
+    table = cleaned_partition(day(NEW_DAY))
     with (
         dask_cluster(tmp_path, settings, workers=3, worker=PLAIN_WORKER, **allowed) as cluster,
         started(tmp_path, settings, "--scheduler", cluster.address) as process,
@@ -211,13 +211,13 @@ def test_a_day_at_which_workers_die_one_after_the_other_is_named(
 def test_a_cluster_without_a_worker_left_is_waited_for_and_then_given_up(
     story: Story, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_room, "SECONDS_TO_WAIT_FOR_WORKERS", 3.0)
-    monkeypatch.setattr(cluster_room, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(dask_executor, "SECONDS_TO_WAIT_FOR_WORKERS", 3.0)
+    monkeypatch.setattr(dask_executor, "SECONDS_BETWEEN_LOOKS", 0.1)
     with dask_cluster(tmp_path, settings, workers=1, worker=PLAIN_WORKER) as cluster:
         reports: list[RunReport] = []
         on_cluster = settings.model_copy(update={"dask_scheduler_address": cluster.address})
         runner = threading.Thread(target=lambda: reports.append(run(on_cluster)))
-        with held_up(settings, cleaned_day_table(day(NEW_DAY))) as let_go:
+        with held_up(settings, cleaned_partition(day(NEW_DAY))) as let_go:
             runner.start()
             while not Warehouse(settings).value("select count(*) from pg_locks where not granted"):
                 time.sleep(0.01)
@@ -241,7 +241,7 @@ def test_the_scheduler_killed_in_mid_day(story: Story, settings: Settings, tmp_p
 
 def test_the_scheduler_killed_while_the_driver_works_alone(story: Story, settings: Settings, tmp_path: Path) -> None:
     """Between two steps nothing is waited for: the loss is found out when the next day is handed over."""
-    seconds = cluster_room.SECONDS_TO_CONNECT + 2  # so long it tries to connect anew
+    seconds = cluster_module.SECONDS_TO_CONNECT + 2  # so long it tries to connect anew
     assert_the_loss_of_the_scheduler_is_told(story, settings, tmp_path, ROW_VERSIONS, seconds)
 
 
@@ -260,7 +260,7 @@ def assert_the_loss_of_the_scheduler_is_told(
             let_go()
         _, said = process.communicate(timeout=90)
         assert process.returncode == 1, said
-        assert_one_clear_error(said, f"the scheduler {cluster.address} was lost", "run again")
+        assert_one_clear_error(said, f"the scheduler {cluster.address} was lost", "rerun")
         assert_gold_is_complete(story, settings)
         assert_one_rerun_mends_everything(story, settings)
 
@@ -269,16 +269,16 @@ def test_a_scheduler_that_does_not_answer_any_more_is_given_up(
     story: Story, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, seconds in {"SECONDS_TO_WAIT_FOR_WORKERS": 2.0, "SECONDS_BETWEEN_LOOKS": 0.1}.items():
-        monkeypatch.setattr(cluster_room, name, seconds)
+        monkeypatch.setattr(dask_executor, name, seconds)
     with dask_cluster(tmp_path, settings) as cluster:
         reports: list[RunReport] = []
         on_cluster = settings.model_copy(update={"dask_scheduler_address": cluster.address})
         runner = threading.Thread(target=lambda: reports.append(run(on_cluster)))
-        with held_up(settings, cleaned_day_table(day(NEW_DAY))) as let_go:
+        with held_up(settings, cleaned_partition(day(NEW_DAY))) as let_go:
             runner.start()
             while not Warehouse(settings).value("select count(*) from pg_locks where not granted"):
                 time.sleep(0.01)
-            monkeypatch.setattr(cluster_room, "SECONDS_TO_ANSWER", 1.0)
+            monkeypatch.setattr(cluster_checks, "SECONDS_TO_ANSWER", 1.0)
             cluster.scheduler.send_signal(signal.SIGSTOP)
             runner.join(5)
             let_go()
@@ -286,7 +286,7 @@ def test_a_scheduler_that_does_not_answer_any_more_is_given_up(
         cluster.scheduler.send_signal(signal.SIGCONT)
     (report,) = reports
     assert report.exit_code == 1
-    assert_clear(report.error, "step 3", "does not answer within 1 s")
+    assert_clear(report.error, "step 3", "did not answer within 1 s")
     assert_gold_is_complete(story, settings)
     assert_one_rerun_mends_everything(story, settings)
 
@@ -303,7 +303,7 @@ def test_a_worker_of_another_warehouse_that_joins_in_mid_run(story: Story, setti
             let_go()
         _, said = process.communicate(timeout=90)
     assert process.returncode == 1, said
-    assert_one_clear_error(said, "worker tcp://", "/postgres, where this run is not in the books", "POSTGRES_DB")
+    assert_one_clear_error(said, "worker tcp://", "/postgres does not contain this run", "POSTGRES_DB")
     assert_gold_is_complete(story, settings)
     assert_one_rerun_mends_everything(story, settings)
 
@@ -331,13 +331,13 @@ def test_a_driver_that_is_asked_to_end_has_the_workers_roll_back(
 ) -> None:
     with (
         started(tmp_path, settings, "--scheduler", workers.address) as process,
-        held_up(settings, staged_gold_day_table(day(NEW_DAY))),
+        held_up(settings, staging_gold_partition(day(NEW_DAY))),
     ):
         port_of_who_is_held_up(settings, process)
         process.send_signal(asked)
         _, said = process.communicate(timeout=30)  # though the day is held up still
         assert process.returncode == 1, said
-        assert_one_clear_error(said, asked.name, "step 6", "run again")
+        assert_one_clear_error(said, asked.name, "step 6", "rerun")
         sessions = "select count(*) from pg_stat_activity where application_name = 'homebuddy-leads-etl'"
         assert Warehouse(settings).value(sessions) == 0
     status = "select status from meta.pipeline_runs order by started_at desc limit 1"
@@ -391,7 +391,7 @@ def test_a_day_that_two_have_in_hand_is_filled_by_one_after_the_other(settings: 
         (bronze,) = (load for load in current_loads(db, BRONZE_SNAPSHOTS).values() if load.day == number)
     done = []
     attempts = [threading.Thread(target=lambda: done.append(clean_day(settings, RUN_ID, bronze))) for _ in range(2)]
-    with held_up(settings, cleaned_day_table(number)) as let_go:
+    with held_up(settings, cleaned_partition(number)) as let_go:
         for attempt in attempts:
             attempt.start()
         while Warehouse(settings).value("select count(*) from pg_locks where not granted") < len(attempts):
@@ -401,7 +401,7 @@ def test_a_day_that_two_have_in_hand_is_filled_by_one_after_the_other(settings: 
             attempt.join(30)
     assert len(done) == 2
     assert done[0] == done[1]
-    table = cleaned_day_table(number)
+    table = cleaned_partition(number)
     assert Warehouse(settings).value(f"select count(*) from {table}") == done[0].rows > 0
     rejected = "select count(*) from silver.rejected_rows where step = 3 and _partition_date = %s"
     assert Warehouse(settings).value(rejected, number.date) == done[0].rejected > 0

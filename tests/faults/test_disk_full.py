@@ -23,9 +23,11 @@ from scenario import (
 from small_disk import TABLESPACE, SmallDisk, tablespace_on_a_small_disk
 from support import Bucket, Warehouse
 
+from etl.engine.context import RunContext, StepResult
+from etl.engine.report import Step
+from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
-from etl.utils.run import RunContext, Step, StepResult, run_steps
-from etl.utils.utils_connection import Settings, describe_postgres
+from etl.utils.utils_connection import Settings
 
 TIMES = 150
 """Rows of a day of version B become this many: more than half a megabyte in each layer."""
@@ -91,9 +93,9 @@ def test_a_full_disk_ends_the_run_at_once_and_room_mends_it(
     report = run_steps(cramped, steps_with_the_disk_filled(disk, step, left))
     assert time.monotonic() - began < SECONDS_TO_GIVE_UP
     assert report.exit_code == 1
-    assert_clear(report.error, f"step {step}, ", describe_postgres(cramped), "No space left", "→ free disk space")
+    assert_clear(report.error, f"step {step}, ", cramped.postgres_address, "No space left", "→ free disk space")
     assert str(report.error).count("\n") == 1, "one fault, one next action"
-    assert "failed, next one in" not in caplog.text, "what does not pass is not tried again"
+    assert "failed, retrying in" not in caplog.text, "what does not pass is not tried again"
     warehouse = Warehouse(cramped)
     assert warehouse.gold() == story.gold_of_a
 

@@ -24,8 +24,8 @@ from scenario import (
 )
 from support import Warehouse
 
-from etl.utils import transactions
 from etl.utils.utils_connection import Settings
+from etl.warehouse import transactions
 
 MOMENTS = times(1, 50)
 SECONDS_OF_A_RUN = 0.6

@@ -8,8 +8,8 @@ from scenario import assert_clear, run
 from servers import OWNER, OWNER_PASSWORD, image_server
 from support import Bucket, Warehouse
 
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 DAYS = 40
 LEFT = 200

@@ -48,15 +48,15 @@ BODY = parquet_of(WHOLE)
 NO_LEADS = {name: pa.array([], pa.string()) for name in WHOLE}
 HALF_IDS = {name: [None, "x"] if name == "phone_hash" else ["x", None] for name in WHOLE}
 REFUSED = {
-    "truncated": (BODY[: len(BODY) // 2], "step 2, ", "is no readable parquet file"),
-    "truncated at its start": (BODY[4:], "step 2, ", "is no readable parquet file"),
+    "truncated": (BODY[: len(BODY) // 2], "step 2, ", "cannot be read as parquet"),
+    "truncated at its start": (BODY[4:], "step 2, ", "cannot be read as parquet"),
     "one byte of data flipped": (BODY[:60] + bytes([BODY[60] ^ 0xFF]) + BODY[61:], "step 2, ", ""),
-    "of no bytes": (b"", "step 2, ", "is no readable parquet file"),
-    "without a row": (parquet_of(NO_LEADS), "step 2, ", "holds no lead"),
+    "of no bytes": (b"", "step 2, ", "cannot be read as parquet"),
+    "without a row": (parquet_of(NO_LEADS), "step 2, ", "has no rows"),
     "numbers": (parquet_of(WHOLE | {"lead_UUID": list(NUMBERS)}), "step 2, ", "column lead_UUID is int64, not text"),
     "bytes": (parquet_of(WHOLE | {"email_hash": [b"e"] * LEADS}), "step 2, ", "column email_hash is binary, not text"),
     "lists": (parquet_of(WHOLE | {"phone_hash": [["p"]] * LEADS}), "step 2, ", "column phone_hash is list"),
-    "a column absent": (parquet_of(without("email_hash")), "step 2, ", "missing: email_hash"),
+    "a column absent": (parquet_of(without("email_hash")), "step 2, ", "missing columns: email_hash"),
     "a column without a value": (
         parquet_of(WHOLE | {"phone_hash": pa.nulls(LEADS, pa.string())}),
         "step 2, ",
@@ -77,7 +77,7 @@ def test_leads_that_cannot_be_read_are_refused_by_name(story: Story, settings: S
     for _ in range(2):
         report = run(settings)
         assert report.exit_code == 2, report.error
-        assert_clear(report.error, step, KEY, fault, "→ have it delivered again")
+        assert_clear(report.error, step, KEY, fault, "→ request the file again")
         assert warehouse.gold() == story.gold_of_a
         assert warehouse.fingerprint("silver.stg_leads_parquet") == story.a["silver.stg_leads_parquet"]
     put_version_b(bucket)
@@ -121,9 +121,9 @@ def test_leads_that_stand_there_twice_are_loaded_once_and_reported(
     assert warehouse.value("select count(*) from bronze.leads_parquet") == 2 * LEADS
     for table in ("silver.stg_leads_parquet", GOLD):
         assert warehouse.fingerprint(table) == story.b[table]
-    assert told(caplog, f"leads left out: 0 lack an id, {LEADS} stand there twice")
-    facts = warehouse.value("select facts from meta.table_loads where table_name = 'silver.stg_leads_parquet'")
-    assert facts == {"missing_id": 0, "duplicates": LEADS}
+    assert told(caplog, f"leads: 0 rows without an id and {LEADS} duplicates left out")
+    metrics = warehouse.value("select facts from meta.table_loads where table_name = 'silver.stg_leads_parquet'")
+    assert metrics == {"missing_id": 0, "duplicates": LEADS}
 
 
 def test_a_uuid_of_two_leads_is_reported_and_neither_is_lost(
@@ -135,7 +135,7 @@ def test_a_uuid_of_two_leads_is_reported_and_neither_is_lost(
     warehouse = Warehouse(settings)
     uuid = "select phone_hash, email_hash from silver.stg_leads_parquet where lead_uuid = 'lead 0' order by 1"
     assert warehouse.rows(uuid) == [("p0", "e0"), ("p1", "e1")]
-    assert told(caplog, "each lead_uuid belongs to one backend lead")
+    assert told(caplog, "every lead_uuid should belong to one backend lead")
 
 
 def told(caplog: pytest.LogCaptureFixture, what: str) -> bool:

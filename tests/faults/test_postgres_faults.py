@@ -25,9 +25,10 @@ from scenario import (
 )
 from support import Warehouse
 
-from etl.utils import embedded, load
-from etl.utils.transactions import close_connections
+from etl.local import embedded, postgres_cluster
 from etl.utils.utils_connection import Settings
+from etl.warehouse import bulk_copy
+from etl.warehouse.transactions import close_connections
 
 # --- connections that the server ends ---------------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ def test_a_backend_terminated_at_a_random_moment(story: Story, settings: Setting
     assert_as_after_a_clean_run(story, settings)
 
 
-# --- connections lost while committing --------------------------------------------------------------------------------
+# --- connections lost during COMMIT --------------------------------------------------------------------------------
 
 COMMITS_SEEN = 24
 """COMMITs that pass in a run, at least: one for each transaction."""
@@ -98,7 +99,7 @@ def test_a_restart_in_mid_copy(
     story: Story, settings: Settings, fault_server_root: Path, monkeypatch: pytest.MonkeyPatch, copy: int
 ) -> None:
     """The server falls as in a crash, when the COPY has begun and its rows have not come."""
-    as_csv, calls = load._as_csv, []
+    as_csv, calls = bulk_copy._as_csv, []
 
     def restart_first(batch: Any) -> Any:
         calls.append(batch)
@@ -106,7 +107,7 @@ def test_a_restart_in_mid_copy(
             restart(fault_server_root, settings.postgres_port)
         return as_csv(batch)
 
-    monkeypatch.setattr(load, "_as_csv", restart_first)
+    monkeypatch.setattr(bulk_copy, "_as_csv", restart_first)
     report = run(settings)
     assert len(calls) > copy
     assert report.error is None, report.error
@@ -114,7 +115,7 @@ def test_a_restart_in_mid_copy(
 
 
 def restart(root: Path, port: int) -> None:
-    cluster = embedded._existing_cluster(root.resolve())
+    cluster = postgres_cluster.existing_cluster(root.resolve())
     stopped = cluster.run("pg_ctl", "stop", "--mode=immediate", "--wait", f"--pgdata={cluster.data}")
     assert stopped.returncode == 0, stopped.stderr
     embedded.start_postgres(root, port=port)

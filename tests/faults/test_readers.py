@@ -11,8 +11,8 @@ import pytest
 from scenario import Story, assert_clear, assert_one_rerun_mends_everything, put_version_b, run, times
 from support import Bucket, Warehouse, connection_arguments
 
-from etl.utils import day_tables
 from etl.utils.utils_connection import Settings
+from etl.warehouse import partitions
 
 READERS = 4
 REFRESHES = times(3, 20)
@@ -111,7 +111,7 @@ def test_slow_session_delays_publication_and_no_reader(settings: Settings, state
 
 
 def test_a_reader_who_never_ends_is_named(story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.5)
+    monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.5)
     slow = psycopg2.connect(**connection_arguments(settings), application_name="a dashboard")
     slow.cursor().execute(ROWS)
     report = run(settings)

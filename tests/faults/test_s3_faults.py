@@ -22,9 +22,9 @@ from scenario import (
 )
 from support import Bucket, Warehouse
 
-from etl.utils.run import RunReport
-from etl.utils.transactions import close_connections
+from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 CSV = f"SFTP/data_{CHANGED_DAY}.csv"
 LEADS = "parquet/leads.parquet"
@@ -147,7 +147,7 @@ def test_an_object_that_changes_between_list_and_get(story: Story, settings: Set
 
     report = run_behind(settings, stub_for(settings, change, "GET", key, times=1))
     assert report.exit_code == 1
-    assert_clear(report.error, "step 2", key, "run again")
+    assert_clear(report.error, "step 2", key, "rerun")
     assert Warehouse(settings).gold() == story.gold_of_a
     assert_days_are_whole(story, settings)
     put_version_b(bucket)

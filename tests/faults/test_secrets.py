@@ -10,8 +10,8 @@ from pydantic import SecretStr
 from scenario import Story, execute, started
 from support import Warehouse
 
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 PASSWORD, KEY_ID, KEY = "planted-pass/word", "PLANTEDKEYID", "planted+secret/key"
 READERS_PASSWORD = "planted-for-readers"

@@ -37,7 +37,7 @@ def test_a_run_that_is_asked_to_end(
         process.send_signal(asked)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 1, said
-    assert_one_clear_error(said, asked.name, "run again")
+    assert_one_clear_error(said, asked.name, "rerun")
     assert re.search(r"error: step \d, ", said), said
     assert warehouse.value("select status from meta.pipeline_runs order by started_at desc limit 1") == "aborted"
     assert_gold_is_complete(story, settings)
@@ -58,6 +58,6 @@ def test_a_run_that_waits_for_a_reader_ends_when_it_is_asked_to(
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=10)
         assert process.returncode == 1, said
-        assert_one_clear_error(said, "SIGTERM", "step 6", "run again")
+        assert_one_clear_error(said, "SIGTERM", "step 6", "rerun")
     assert_gold_is_complete(story, settings)
     assert_one_rerun_mends_everything(story, settings)

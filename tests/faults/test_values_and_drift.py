@@ -8,8 +8,8 @@ import io
 from scenario import GOLD, ROWS, Story, assert_clear, put_version_b, rows_of_day, run
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 DAY = 6
 KEY = f"SFTP/data_{DAY}.csv"
@@ -33,7 +33,7 @@ VALUES = [
     "TRUE",
 ]
 MISSING = {"nan", "None"}
-"""SPEC §5: these are NULL from silver on."""
+"""specification §5: these are NULL from silver on."""
 MEGABYTE = "x" * 1_000_000
 DATES = {
     "02/05/2023": "2023-02-05",

@@ -120,8 +120,8 @@ def rejected(warehouse: Warehouse) -> list[tuple[object, ...]]:
 
 
 UNTYPABLE = [
-    *(("LEADNUMBER", cell, "LEADNUMBER is no 32-bit integer") for cell in NO_NUMBERS),
-    *((column, cell, f"{column} is none of 0, 1") for column in ("Set", "Demo") for cell in NO_FLAGS),
+    *(("LEADNUMBER", cell, "LEADNUMBER is not a 32-bit integer") for cell in NO_NUMBERS),
+    *((column, cell, f"{column} is not one of 0, 1") for column in ("Set", "Demo") for cell in NO_FLAGS),
     *((column, MEGABYTE, f"{SILVER[column]} is longer than") for column in TEXTS),
     ("Appt Date", "nu", "APPT_DATE is 'nu'"),
 ]

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from etl.utils.embedded import running_postgres, stop_postgres
+from etl.local.embedded import running_postgres, stop_postgres
 
 PROJECT = Path(__file__).parents[2]
 

@@ -15,12 +15,12 @@ import tenacity
 from pydantic import SecretStr
 from support import HEADER, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
+from etl.console.command import run_and_report
+from etl.engine.report import Step
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.errors import SettingsError
-from etl.utils.run import Step
-from etl.utils.terminal import run_and_report
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings, load_settings
+from etl.warehouse.transactions import close_connections
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -231,7 +231,9 @@ def test_a_file_with_missing_columns_is_refused_and_changes_nothing(
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name not in ("LEADNUMBER", "Appt Date")])
     ending = run()
-    assert_one_clear_error(ending, f"s3://{bucket.name}/SFTP/data_2.csv", "missing: LEADNUMBER, APPT_DATE", exit_code=2)
+    assert_one_clear_error(
+        ending, f"s3://{bucket.name}/SFTP/data_2.csv", "missing required columns: LEADNUMBER, APPT_DATE", exit_code=2
+    )
     assert warehouse.contents() == before
 
 
@@ -240,7 +242,7 @@ def test_a_process_whose_data_is_refused_ends_with_2(
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name != "STATE"])
     ending = Ending.of(python("main.py", environment=environment_of(settings)))
-    assert_one_clear_error(ending, "SFTP/data_2.csv", "missing: STATE", exit_code=2)
+    assert_one_clear_error(ending, "SFTP/data_2.csv", "missing required columns: STATE", exit_code=2)
     assert warehouse.contents() == before
 
 
@@ -248,7 +250,7 @@ def test_a_refused_file_loads_once_it_is_mended(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(3, [{}], header=[name for name in HEADER if name != "Demo"])
-    assert_one_clear_error(run(), "SFTP/data_3.csv", "missing: Demo", exit_code=2)
+    assert_one_clear_error(run(), "SFTP/data_3.csv", "missing required columns: Demo", exit_code=2)
     assert warehouse.contents() == before
     bucket.put_snapshot(3, [{}])
     assert run().exit_code == 0
@@ -263,7 +265,13 @@ def test_all_refused_files_are_named_in_one_error(
     bucket.put("parquet/leads.parquet", b"no parquet")
     ending = run()
     assert_one_clear_error(
-        ending, "SFTP/data_1.csv", "missing: ZIP", "SFTP/data_2.csv", "missing: Dispo", "leads.parquet", exit_code=2
+        ending,
+        "SFTP/data_1.csv",
+        "missing required columns: ZIP",
+        "SFTP/data_2.csv",
+        "missing required columns: Dispo",
+        "leads.parquet",
+        exit_code=2,
     )
     assert warehouse.contents() == before
 
@@ -273,7 +281,7 @@ def test_a_doubled_column_is_refused_under_either_name_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket, second_city: str
 ) -> None:
     bucket.put_snapshot(1, [{}], header=[*HEADER, second_city])
-    assert_one_clear_error(run(), "SFTP/data_1.csv", "twice: CITY", exit_code=2)
+    assert_one_clear_error(run(), "SFTP/data_1.csv", "duplicate columns: CITY", exit_code=2)
     assert warehouse.contents() == before
 
 
@@ -281,7 +289,7 @@ def test_a_file_without_a_header_is_refused_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_1.csv", b"02/05/2023,1,e1,p1,Boise,ID,83701,,1,0,Data,\n")
-    assert_one_clear_error(run(), "SFTP/data_1.csv", "missing: ENTRYDATE", exit_code=2)
+    assert_one_clear_error(run(), "SFTP/data_1.csv", "missing required columns: ENTRYDATE", exit_code=2)
     assert warehouse.contents() == before
 
 
@@ -297,11 +305,11 @@ WHOLE_PARQUET = parquet_of(lead_UUID=["u"], phone_hash=["p"], email_hash=["e"])
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "no readable parquet"),
-        (b"lead_UUID,phone_hash,email_hash\nu,p,e\n", "no readable parquet"),
-        (WHOLE_PARQUET[: len(WHOLE_PARQUET) // 2], "no readable parquet"),
-        (b"PAR1" + b"\xff" * 200 + WHOLE_PARQUET[-4:], "no readable parquet"),
-        (parquet_of(lead_UUID=["u"], phone_hash=["p"]), "missing: email_hash"),
+        (b"", "cannot be read as parquet"),
+        (b"lead_UUID,phone_hash,email_hash\nu,p,e\n", "cannot be read as parquet"),
+        (WHOLE_PARQUET[: len(WHOLE_PARQUET) // 2], "cannot be read as parquet"),
+        (b"PAR1" + b"\xff" * 200 + WHOLE_PARQUET[-4:], "cannot be read as parquet"),
+        (parquet_of(lead_UUID=["u"], phone_hash=["p"]), "missing columns: email_hash"),
         (parquet_of(lead_UUID=[1], phone_hash=["p"], email_hash=["e"]), "lead_UUID is int64"),
     ],
     ids=["empty", "csv", "cut short", "garbage", "column missing", "numbers"],

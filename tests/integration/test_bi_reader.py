@@ -11,8 +11,9 @@ from psycopg2.errors import InsufficientPrivilege
 from pydantic import SecretStr
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]
@@ -124,7 +125,7 @@ def test_a_role_that_may_make_no_roles_goes_on_without_it(settings: Settings, ca
     try:
         with caplog.at_level(logging.WARNING):
             assert run_steps(limited, STEPS).error is None
-        assert "One who may: create role bi_reader;" in caplog.text
+        assert "As a superuser: create role bi_reader;" in caplog.text
         assert PASSWORD not in caplog.text
         assert owner.value("select count(*) from pg_roles where rolname = 'bi_reader'") == 0
 

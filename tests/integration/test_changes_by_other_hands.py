@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from support import Bucket, Warehouse
 
-from etl.utils.run import RunReport
+from etl.engine.report import RunReport
 
 Run = Callable[..., RunReport]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support import Bucket, Warehouse
 
-from etl.utils.run import RunReport
+from etl.engine.report import RunReport
 
 Run = Callable[..., RunReport]
 LEADS = [("a", "p1", "e1"), ("b", "p2", "e2")]
@@ -21,39 +21,51 @@ def _loaded(bucket: Bucket, run_pipeline: Run) -> None:
         bucket.put_snapshot(number, [*rows, {"LEADNUMBER": "no number"}, {"CITY": "-----"}])
     bucket.put_leads(LEADS)
     report = run_pipeline()
-    assert (report.error, report.findings) == (None, [])
+    assert (report.error, report.warnings) == (None, [])
 
 
 LIES = {
     "bronze and rejected lines are not all of a file's records": (
         "update meta.ingested_files set record_count = 9 where file_number = 2",
-        ("SFTP/data_2.csv: 9 records, 5 rows, 0 rejected", "each record of a file is in bronze or rejected"),
+        (
+            "SFTP/data_2.csv: 9 records, 5 rows, 0 rejected",
+            "every record of a file must be in bronze or in silver.rejected_rows",
+        ),
     ),
     "silver, rejected rows and separators are not all of bronze": (
         "update meta.table_loads set separator_count = 0 where table_name = 'silver.stg_csv_data_01'",
         (
-            "partitions.csv_snapshots_01 was loaded with 5 rows: 3 are clean, 1 rejected, 0 separators",
-            "bronze = silver + rejected + separators",
+            "partitions.csv_snapshots_01 was loaded with 5 rows: 3 clean, 1 rejected, 0 separators",
+            "rows of bronze must equal rows of silver + rejected rows + separator rows",
         ),
     ),
     "leads are lost": (
         "update meta.table_loads set row_count = 1 where table_name = 'silver.stg_leads_parquet'",
-        ("bronze.leads_parquet was loaded with 2 rows: 1 are clean", "bronze = silver + rejected + separators"),
+        (
+            "bronze.leads_parquet was loaded with 2 rows: 1 clean",
+            "rows of bronze must equal rows of silver + rejected rows + separator rows",
+        ),
     ),
     "gold lacks rows": (
         "update meta.table_loads set row_count = 2 where table_name = 'partitions.lead_quality_matching_02'",
         (
             "partitions.lead_quality_matching_02 has 2 rows, silver.stg_csv_data_02 has 3",
-            "each row of silver is in gold",
+            "every row of silver must be in gold.lead_quality_matching",
         ),
     ),
     "gold has leads that the backend has not": (
         "update meta.table_loads set row_count = 3 where table_name = 'gold.leads'",
-        ("gold.leads has 3 rows, silver.stg_leads_parquet has 2", "gold has no leads but the backend's, each once"),
+        (
+            "gold.leads has 3 rows, silver.stg_leads_parquet has 2",
+            "gold must contain each backend lead at most once, and no other leads",
+        ),
     ),
     "more leads are seen than there are": (
         "update meta.table_loads set row_count = 4 where table_name = 'gold.lead_quality_current'",
-        ("gold.lead_quality_current has 4 rows, gold.leads has 2", "gold has no leads but the backend's, each once"),
+        (
+            "gold.lead_quality_current has 4 rows, gold.leads has 2",
+            "gold must contain each backend lead at most once, and no other leads",
+        ),
     ),
 }
 
@@ -67,7 +79,7 @@ def test_a_broken_promise_fails_every_run_that_finds_it(
         report = run_pipeline()
         assert report.exit_code == 1
         message = str(report.error)
-        for part in ("checks at the end: ", "not so in 1 cases: ", "\n  → ", *told):
+        for part in ("checks at the end: ", "check failed for 1 row: ", "\n  → ", *told):
             assert part in message, message
     last = "select status, exit_code from meta.pipeline_runs order by started_at desc limit 1"
     assert warehouse.rows(last) == [("failed", 1)]
@@ -89,11 +101,11 @@ def test_days_that_gold_does_not_have_yet_are_a_warning(
     bucket.put_snapshot(3, [{}, {}, {}])
     report = run_pipeline(only_step=2)
     assert report.error is None
-    (finding,) = report.findings
-    assert (finding.count, finding.samples) == (1, ["2024-10-03"])
+    (failure,) = report.warnings
+    assert (failure.count, failure.samples) == (1, ["2024-10-03"])
     last = "select checks from meta.pipeline_runs order by started_at desc limit 1"
-    assert warehouse.value(last) == [str(finding)]
-    assert run_pipeline().findings == []
+    assert warehouse.value(last) == [str(failure)]
+    assert run_pipeline().warnings == []
     assert warehouse.value(last) == []
 
 
@@ -101,8 +113,8 @@ def test_days_that_match_few_leads_are_a_warning(run_pipeline: Run, bucket: Buck
     bucket.put_snapshot(2, [{"email_hash": f"salted e{row}", "phone_hash": ""} for row in range(4)])
     report = run_pipeline()
     assert report.error is None
-    (finding,) = report.findings
-    assert finding.samples == ["2024-10-02: 4 of 4 rows match none"]
+    (failure,) = report.warnings
+    assert failure.samples == ["2024-10-02: 4 of 4 rows match no lead"]
 
 
 def test_ids_that_leads_share_are_told_with_samples(
@@ -114,10 +126,10 @@ def test_ids_that_leads_share_are_told_with_samples(
         assert run_pipeline().error is None
     said = [record.getMessage() for record in caplog.records]
     for told in (
-        "leads left out: 1 lack an id, 1 stand there twice",
-        "each lead_uuid belongs to one backend lead. b: 2 leads",
-        "each email_hash belongs to one backend lead. e1: 2 leads",
-        "each phone_hash belongs to one backend lead. p1: 2 leads",
-        "each email_hash, phone_hash belongs to one backend lead. e1 p1: 2 leads",
+        "leads: 1 rows without an id and 1 duplicates left out",
+        "every lead_uuid should belong to one backend lead. b: 2 leads",
+        "every email_hash should belong to one backend lead. e1: 2 leads",
+        "every phone_hash should belong to one backend lead. p1: 2 leads",
+        "every email_hash, phone_hash should belong to one backend lead. e1 p1: 2 leads",
     ):
         assert any(told in line for line in said), (told, said)

@@ -19,8 +19,8 @@ from distributed import Client
 from servers import free_port, new_certificate
 from support import PROJECT, Bucket, Warehouse, connection_arguments, empty_warehouse, environment_of, run_python
 
-from etl.utils.cluster import CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER, NAME
-from etl.utils.sample_data import ensure_sample
+from etl.engine.cluster_checks import CLIENT_NAME, CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER
+from etl.local.sample_data import ensure_sample
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., CompletedProcess[str]]
@@ -159,10 +159,10 @@ class Proxy:
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while piece := source.recv(1 << 16):
+            while chunk := source.recv(1 << 16):
                 with self._keeping:
-                    self.passed += piece
-                target.sendall(piece)
+                    self.passed += chunk
+                target.sendall(chunk)
             target.shutdown(socket.SHUT_WR)
 
 
@@ -297,7 +297,7 @@ def test_a_scheduler_that_is_not_there(run: Run, warehouse: Warehouse) -> None:
 
 
 def test_an_address_that_is_none(run: Run) -> None:
-    assert "DASK_SCHEDULER_ADDRESS: a scheduler's address is tcp://host:port" in error_of(run("--scheduler", "host"))
+    assert "DASK_SCHEDULER_ADDRESS: must be tcp://host:port" in error_of(run("--scheduler", "host"))
 
 
 def test_dask_that_is_not_installed(settings: Settings, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_worker_of_another_dask(tmp_path: Path, error_with: Callable[..., str]
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: dask\nVersion: 2020.1.0\n")
     error = error_with(PYTHONPATH=f"{other}:{PROJECT}")
-    assert "has dask 2020.1.0, and not " in error
+    assert "has dask 2020.1.0, the driver " in error
     assert "requirements-dask.txt" in error
 
 
@@ -342,7 +342,7 @@ def test_a_worker_of_another_version_of_the_pipeline(tmp_path: Path, error_with:
 
 def test_a_worker_without_the_pipeline(error_with: Callable[..., str]) -> None:
     error = error_with(PYTHONPATH="")
-    assert "cannot be asked for its pipeline" in error
+    assert "cannot load the pipeline" in error
     assert "No module named 'etl'" in error
     assert "in the project's folder" in error
 
@@ -350,12 +350,12 @@ def test_a_worker_without_the_pipeline(error_with: Callable[..., str]) -> None:
 def test_a_worker_without_settings(error_with: Callable[..., str]) -> None:
     error = error_with(POSTGRES_HOST="", S3_BUCKET_NAME="")
     assert "worker tcp://127.0.0.1:" in error
-    assert "settings are missing: POSTGRES_HOST, S3_BUCKET_NAME" in error
+    assert "missing settings: POSTGRES_HOST, S3_BUCKET_NAME" in error
 
 
 def test_a_worker_of_another_warehouse(error_with: Callable[..., str]) -> None:
     error = error_with(POSTGRES_DB="postgres")
-    assert "/postgres, where this run is not in the books" in error
+    assert "/postgres does not contain this run" in error
 
 
 def test_a_worker_that_may_not_connect(error_with: Callable[..., str]) -> None:
@@ -368,10 +368,10 @@ def test_a_cluster_on_which_another_run_is_at_work(
     cluster: DaskCluster, bucket: Bucket, run: Run, warehouse: Warehouse
 ) -> None:
     put_files(bucket)
-    with Client(cluster.address, name=NAME, set_as_default=False):  # as a driver is known to the scheduler
+    with Client(cluster.address, name=CLIENT_NAME, set_as_default=False):  # as a driver is known to the scheduler
         turned_away = run("--scheduler", cluster.address)
     assert turned_away.returncode == 3, turned_away.stderr
-    assert f"another run is at work on the cluster of {cluster.address}\n  → wait" in turned_away.stderr
+    assert f"another run is active on the cluster of {cluster.address}\n  → wait" in turned_away.stderr
     assert run("--scheduler", cluster.address).returncode == 0
     assert warehouse.value("select count(*) from meta.pipeline_runs where status = 'complete'") == 1
 
@@ -422,7 +422,7 @@ def test_of_dask_nothing_is_imported_without_a_scheduler(settings: Settings, buc
         "try:\n"
         "    runpy.run_path(program, run_name='__main__')\n"
         "finally:\n"
-        "    print('loaded:', sorted({'dask', 'distributed', 'etl.utils.cluster'} & set(sys.modules)))\n"
+        "    print('loaded:', sorted({'dask', 'distributed', 'etl.engine.cluster'} & set(sys.modules)))\n"
     )
     done = run_python(tmp_path, "-c", code, str(PROJECT / "main.py"), environment=environment_of(settings))
     assert done.returncode == 0, done.stderr

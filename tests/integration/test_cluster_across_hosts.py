@@ -20,7 +20,7 @@ from dask_cluster import SCHEDULER, dask_cluster
 from servers import OWNER, OWNER_PASSWORD, free_port, running_server, wait_until
 from support import PROJECT, Warehouse, environment_of
 
-from etl.utils import embedded
+from etl.local import postgres_cluster
 from etl.utils.utils_connection import Settings
 
 NETWORK = "10.213.71"
@@ -103,7 +103,7 @@ def ip(*arguments: str) -> subprocess.CompletedProcess[str]:
 @contextmanager
 def postgres_on(host: Host) -> Iterator[tuple[Settings, Warehouse]]:
     """A warehouse on this host: as the others reach it, and by its socket, which is a file, to look into it."""
-    account = embedded._server_account()
+    account = postgres_cluster.server_account()
     assert account is not None, "this is root, as whom PostgreSQL does not run"
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
@@ -114,7 +114,7 @@ def postgres_on(host: Host) -> Iterator[tuple[Settings, Warehouse]]:
         hba.chmod(0o644)
         as_account = (sys.executable, "-c", AS_ACCOUNT, str(account.uid), str(account.gid))
         with running_server(
-            embedded._programs(account),
+            postgres_cluster.server_programs(account),
             folder,
             account.name,
             "postgres",

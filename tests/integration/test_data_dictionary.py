@@ -6,11 +6,11 @@ from contextlib import closing
 
 from support import empty_warehouse
 
-from docs import er_diagram
-from docs.data_dictionary import DOCUMENT, render
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils.run import run_steps
 from etl.utils.utils_connection import Settings, connect_postgres
+from tools import er_diagram
+from tools.data_dictionary import DOCUMENT, render
 
 
 def test_dictionary_and_diagram_are_up_to_date(postgres_server: Settings, s3_endpoint: str) -> None:

@@ -11,10 +11,11 @@ import psycopg2
 import pytest
 from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils import day_tables
-from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
+from etl.warehouse import partitions
 
 VIEW = "gold.lead_quality_distribution"
 
@@ -142,7 +143,7 @@ def test_column_that_the_previous_version_lacked_is_added_and_its_rows_are_null(
 def test_session_that_reads_a_table_without_the_column_is_named(
     settings: Settings, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
+    monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
     warehouse.rows("alter table silver.stg_csv_snapshots drop column _row_hash")
     with closing(psycopg2.connect(**connection_arguments(settings))) as reader, reader.cursor() as db:
         db.execute("select * from silver.stg_csv_snapshots")

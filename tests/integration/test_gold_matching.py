@@ -1,4 +1,4 @@
-"""gold.lead_quality_matching: row by row the literal `left join … on a or b` of SPEC §6, truthfully graded."""
+"""gold.lead_quality_matching: row by row the literal `left join … on a or b` of specification §6, truthfully graded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support import HEADER, Bucket, Warehouse, empty_warehouse
 
-from etl.utils.run import RunReport
+from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]

@@ -15,10 +15,10 @@ import pytest
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
 from etl import step6_insert_into_gold_tables
-from etl.utils.run import RunReport
-from etl.utils.transactions import close_connections
+from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
 from etl.warehouse import gold_models, row_versions
+from etl.warehouse.transactions import close_connections
 
 Run = Callable[..., RunReport]
 
@@ -425,7 +425,7 @@ def test_a_new_day_writes_what_it_changes_and_no_more(
     assert_tables_are_as_made_out_row_by_row(warehouse)
 
 
-@pytest.mark.parametrize("step", ["apply_day", "build_model", "publish"])
+@pytest.mark.parametrize("step", ["apply_day", "build_model", "publish_gold"])
 def test_run_killed_in_step_6_is_completed_by_the_next(
     loaded: dict[str, str],
     bucket: Bucket,
@@ -438,7 +438,7 @@ def test_run_killed_in_step_6_is_completed_by_the_next(
     before = warehouse.gold()
     for number in (6, 7):
         bucket.put_snapshot(number, random_day(random.Random(f"new {number}")))
-    module = step6_insert_into_gold_tables if step == "publish" else row_versions
+    module = step6_insert_into_gold_tables if step == "publish_gold" else row_versions
     module = gold_models if step == "build_model" else module
     with monkeypatch.context() as patch:
         patch.setattr(module, step, raise_interrupt)

@@ -1,4 +1,4 @@
-"""Only what is new or changed is loaded, exactly once, and nothing is lost on the way (SPEC §7)."""
+"""Only what is new or changed is loaded, exactly once, and nothing is lost on the way (specification §7)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehouse
 
 from etl import step3_partition_and_load_all_csv, step6_insert_into_gold_tables
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
-from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
 from etl.warehouse import gold_models
 
@@ -93,9 +94,9 @@ def rewritten(before: dict[str, int], after: dict[str, int]) -> set[str]:
     return {table for table in before | after if before.get(table) != after.get(table)}
 
 
-def facts(report: RunReport, step: int) -> dict[str, Any]:
+def metrics(report: RunReport, step: int) -> dict[str, Any]:
     (result,) = (done.result for done in report.steps if done.step.number == step)
-    return dict(result.facts)
+    return dict(result.metrics)
 
 
 # --- What changed, and only that --------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def test_an_unchanged_rerun_loads_nothing(run_pipeline: Run, warehouse: Warehous
         report = run_pipeline()
         assert report.error is None
         assert [(done.result.rows_in, done.result.rows_out) for done in report.steps] == [(0, 0)] * 6
-        assert facts(report, 2)["files"]["skipped"] == len(DAYS) + 1
+        assert metrics(report, 2)["files"]["skipped"] == len(DAYS) + 1
         assert rewritten(nodes, file_nodes(warehouse)) == set()
         assert warehouse.contents() == contents
 
@@ -126,7 +127,7 @@ def test_a_changed_file_rewrites_its_own_day_and_no_other(
     bucket.put_snapshot(2, [*rows_of_day(2, city="Reno"), {"LEADNUMBER": "99"}])
     report = run_pipeline()
     assert report.error is None
-    assert facts(report, 2)["files"] == {"new": 0, "changed": 1, "skipped": 3, "refused": 0}
+    assert metrics(report, 2)["files"] == {"new": 0, "changed": 1, "skipped": 3, "refused": 0}
     assert rewritten(nodes, file_nodes(warehouse)) == tables_of(LAYERS, [2])
     for table in ("silver.stg_csv_snapshots", "gold.lead_quality_matching"):
         rows = warehouse.rows(f"select _partition_date::text, city, count(*) from {table} group by 1, 2 order by 1, 2")
@@ -168,7 +169,7 @@ def test_file_23_and_file_400_load_without_a_change(bucket: Bucket, run_pipeline
     bucket.put_snapshot(400, rows_of_day(400))
     report = run_pipeline()
     assert report.error is None
-    assert facts(report, 2)["files"]["new"] == 2
+    assert metrics(report, 2)["files"]["new"] == 2
     assert rewritten(nodes, file_nodes(warehouse)) == tables_of(LAYERS, [23, 400])
     for table, day in (("silver.stg_csv_data_23", "2024-10-23"), ("silver.stg_csv_data_400", "2025-11-04")):
         assert warehouse.rows(f"select distinct _partition_date from {table}") == [(datetime.date.fromisoformat(day),)]
@@ -184,7 +185,7 @@ def test_a_file_gone_from_s3_keeps_its_day(
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_2.csv")
     assert run_pipeline().error is None
     assert rewritten(nodes, file_nodes(warehouse)) == set()
-    assert "SFTP/data_2.csv is gone" in caplog.text
+    assert "SFTP/data_2.csv no longer exists" in caplog.text
     assert run_pipeline(full_refresh=True).error is None
     assert warehouse.contents() == contents
 
@@ -218,7 +219,7 @@ def test_other_cleaning_code_cleans_all_days_again_and_loads_nothing_into_bronze
     change_cleaning_code(monkeypatch)
     report = run_pipeline()
     assert report.error is None
-    assert facts(report, 3)["days"]["cleaned"] == len(DAYS)
+    assert metrics(report, 3)["days"]["cleaned"] == len(DAYS)
     rewritten_tables = rewritten(nodes, file_nodes(warehouse))
     assert rewritten_tables >= tables_of(["silver"], DAYS) | {"silver.stg_leads_parquet"}
     assert not rewritten_tables & (tables_of(["bronze"], DAYS) | {"bronze.leads_parquet"})
@@ -393,7 +394,7 @@ def test_a_file_without_rows_is_skipped_with_a_warning(
     bucket.put("SFTP/data_2.csv", content)
     put_leads(bucket)
     assert run_pipeline().error is None
-    assert [record.levelno for record in caplog.records if "SFTP/data_2.csv holds no rows" in record.message] == [
+    assert [record.levelno for record in caplog.records if "SFTP/data_2.csv contains no rows" in record.message] == [
         logging.WARNING
     ]
     for layer in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
@@ -483,14 +484,14 @@ def test_days_that_an_earlier_version_of_the_code_built_are_built_again(
 ) -> None:
     contents = warehouse.contents()
     monkeypatch.setattr(gold_models, "code_version", lambda table: f"another version of {table}")
-    assert facts(run_pipeline(), 6)["days"] == {"published": len(DAYS)}
-    assert facts(run_pipeline(), 6)["days"] == {"published": 0}
+    assert metrics(run_pipeline(), 6)["days"] == {"published": len(DAYS)}
+    assert metrics(run_pipeline(), 6)["days"] == {"published": 0}
     assert warehouse.contents() == contents
 
 
 def kill_before_publication(run_pipeline: Run, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-        patch.setattr(step6_insert_into_gold_tables, "publish", raise_interrupt)
+        patch.setattr(step6_insert_into_gold_tables, "publish_gold", raise_interrupt)
         run_pipeline(**options)
 
 

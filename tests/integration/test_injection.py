@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils.run import RunReport, run_steps
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 DROP = "drop table canary"
 ATTACKS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support import Bucket, Warehouse, drop_schemas, empty_warehouse
 
-from etl.utils.run import RunReport
+from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]

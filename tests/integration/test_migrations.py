@@ -11,11 +11,12 @@ import psycopg2
 import pytest
 from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils import day_tables, migrations
-from etl.utils.migrations import known_migrations
-from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
+from etl.warehouse import migrations, partitions
+from etl.warehouse.migrations import known_migrations
 
 OLD_RUN = str(uuid.uuid4())
 OLD_META_TABLES = (migrations.MIGRATIONS / "0001_meta_tables.sql").read_text(encoding="utf-8")
@@ -145,14 +146,14 @@ GOLD_APPOINTMENTS = """
 KNOWN_IDS = [(3, "u1", "2024-10-05 13:00:00"), (7, "u2", "2024-10-06 00:00:00")]
 
 
-def add_load(warehouse: Warehouse, table: str, parent: str, facts: str = "{}") -> None:
+def add_load(warehouse: Warehouse, table: str, parent: str, metrics: str = "{}") -> None:
     warehouse.rows(
         "insert into meta.table_loads "
         "(table_name, parent_table, load_id, built_from, table_oid, row_count, facts, run_id) "
         "values (%s, %s, 8, '{}', 1, 5, %s, %s)",
         table,
         parent,
-        facts,
+        metrics,
         OLD_RUN,
     )
 
@@ -212,7 +213,7 @@ def test_tables_that_the_previous_version_kept_in_staging_are_dropped(
 def test_session_that_blocks_a_migration_is_named(
     old_warehouse: Warehouse, begin: Callable[[], RunReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
+    monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
     with closing(psycopg2.connect(**connection_arguments(old_warehouse.settings))) as reader, reader.cursor() as db:
         db.execute("select * from meta.table_loads")
         report = begin()

@@ -1,4 +1,4 @@
-"""The notebooks run top to bottom on what the demo has filled: on the sample, and on the real files."""
+"""The notebooks run top to bottom on the warehouse of the demo: on the sample, and on the real files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_each_question_of_gold_is_answered_on_the_sample(on_sample: dict[str, Sh
     assert ["email_only", "715", "30"] in rows_of(gold["match_scenarios"])
     assert len(rows_of(gold["leads_per_day"])) == 22
     assert "113 leads became high quality" in gold["new_high_quality_leads_per_day"]
-    assert "Of 4,350 leads, 19.7 % came to an appointment" in gold["conversion_funnel"]
+    assert "Of 4,350 leads, 19.7 % had an appointment" in gold["conversion_funnel"]
     assert "The most frequent step is from Appt Set to Confirmed" in gold["status_changes"]
     assert "Suspect: 1 hash" in gold["suspect_hashes"]
 
@@ -95,7 +95,7 @@ def test_silver_is_described_on_the_sample(on_sample: dict[str, Shown]) -> None:
     assert "location from 13 October 2024 on" in silver["null_shares"]
     types = {name: kind for name, kind, *_ in rows_of(silver["distinct_values"])}
     assert types["appt_date"] == "timestamp without time zone"
-    assert "No id and no hash stands in more than one row." in silver["duplicate_keys"]
+    assert "No id or hash occurs in more than one row." in silver["duplicate_keys"]
     assert "No row is rejected." in silver["rejected_rows"]
     changed = {day: (added, missing, moved) for day, added, missing, moved in rows_of(silver["header_drift"])}
     assert changed == {
@@ -121,7 +121,7 @@ def test_silver_has_the_figures_that_were_counted_independently(
     rows = {day: int(count) for day, count, *_ in rows_of(silver["rows_per_day"])}
     assert rows == {day: counts["silver"] for day, counts in expected["partitions"].items()}
     distinct = {name: int(count) for name, _, _, count in rows_of(silver["distinct_values"])}
-    wanted = {name: facts["distinct"] for name, facts in expected["silver_columns"].items()}
+    wanted = {name: metrics["distinct"] for name, metrics in expected["silver_columns"].items()}
     # expected.json compares cities with trailing blanks cut
     assert {name: distinct[name] for name in wanted if name not in ("city", "_partition_date")} == {
         name: count for name, count in wanted.items() if name not in ("city", "_partition_date")

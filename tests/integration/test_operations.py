@@ -27,7 +27,7 @@ from moto.core import set_initial_no_auth_action_count
 from servers import Server, distribution_server, s3_in_another_process
 from support import PROJECT, Warehouse
 
-from etl.utils.source import discover_snapshots, fetch, find_leads
+from etl.utils.s3_source import discover_snapshots, download, find_leads
 from etl.utils.utils_connection import Settings
 
 PAGE = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -248,6 +248,8 @@ def test_the_change_for_a_new_column_applies_and_fills_it(
     warehouse = Warehouse(server.settings(ENV["POSTGRES_USER"], ENV["POSTGRES_PASSWORD"], ENV["POSTGRES_DB"], ""))
     ((agent, rows),) = warehouse.rows(query)
     assert (agent, rows > 3_000) == ("Smith", True)
+    assert warehouse.value("select count(*) > 3000 from gold.lead_quality_matching where agent = 'Smith'")
+    run(".venv/bin/python", "-m", "pytest", "-q", "tests/unit/utils/test_transform.py", "tests/sql")
 
 
 # --- What needs an AWS account, or a scheduler ------------------------------------------------------------------------
@@ -280,8 +282,8 @@ def test_the_policy_lets_the_pipeline_read_and_do_nothing_else(monkeypatch: pyte
                 postgres_user="u", postgres_password="p", postgres_db="d", postgres_host="h", s3_bucket_name=bucket
             )
             (snapshot,) = discover_snapshots(reader, settings).files
-            assert fetch(reader, snapshot) == b"x"
-            assert fetch(reader, find_leads(reader, settings)) == b"x"
+            assert download(reader, snapshot) == b"x"
+            assert download(reader, find_leads(reader, settings)) == b"x"
             for forbidden in (
                 lambda: reader.put_object(Bucket=bucket, Key="SFTP/data_2.csv", Body=b"x"),
                 lambda: reader.delete_object(Bucket=bucket, Key="SFTP/data_1.csv"),
@@ -356,6 +358,8 @@ def test_the_dag_of_airflow_is_python_that_runs_the_pipeline_once_a_day() -> Non
 
 def test_each_exit_code_of_the_command_line_has_its_line() -> None:
     rows = re.findall(r"^\| (\d) \| ([\w ]+)", PAGE.split("## Exit codes")[1], flags=re.MULTILINE)
-    shown = (PROJECT / "README.md").read_text(encoding="utf-8").split("  Exit codes:\n")[1]  # as it is printed
+    shown = (
+        (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8").split("  Exit codes:\n")[1]
+    )  # as it is printed
     codes = re.findall(r"^    (\d)  (\w+)", shown, flags=re.MULTILINE)
     assert [(code, meaning.split()[0]) for code, meaning in rows] == codes

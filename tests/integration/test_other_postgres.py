@@ -25,11 +25,12 @@ from servers import (
 )
 from support import Bucket, Warehouse, environment_of, run_python
 
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
+from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.errors import PostgresError
-from etl.utils.run import run_steps
-from etl.utils.transactions import close_connections
-from etl.utils.utils_connection import Settings, connect_postgres, explained_postgres_errors, s3_client
+from etl.utils.utils_connection import Settings, connect_postgres, s3_client
+from etl.warehouse.transactions import close_connections
 
 ROLE = "loader"
 PASSWORD = "p@ss:w/rd %2F 'quoted' \"twice\" \\ #1"
@@ -228,7 +229,7 @@ def test_verify_full_refuses_an_impostor_at_once(
     settings = over_tcp.model_copy(
         update={"postgres_sslmode": "verify-full", **changes, "postgres_sslrootcert": str(files.get(file, file))}
     )
-    with pytest.raises(PostgresError, match=hint) as refused, explained_postgres_errors(settings):
+    with pytest.raises(PostgresError, match=hint) as refused, translate_postgres_errors(settings):
         connect_postgres(settings)
     assert refused.value.transient is False
     assert PASSWORD not in str(refused.value)

@@ -26,8 +26,8 @@ from run_histories import Failure, clock_ahead, run_histories, run_history
 from shrink_history import shrink
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
+from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
-from etl.utils.run import run_steps
 from etl.utils.utils_connection import Settings
 
 COUNT = int(os.environ.get("HISTORIES") or (500 if os.environ.get("FAULTS") == "long" else 4))

@@ -13,8 +13,8 @@ import pytest
 from browser import chromium
 from support import PROJECT, Bucket, environment_of, run_python
 
-from etl.utils.report import REPORT, write_report
-from etl.utils.run import RunReport
+from etl.engine.report import RunReport
+from etl.reporting.report import REPORT, write_report
 from etl.utils.utils_connection import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def report(demo: Demo) -> Path:
     done = demo.run()
     assert done.returncode == 0, done.stderr
     done = demo.run("--report")
-    assert (done.returncode, done.stdout) == (0, f"The report is in {REPORT}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"Report written to {REPORT}\n"), done.stderr
     return demo.folder / REPORT
 
 
@@ -67,7 +67,7 @@ def test_settings_that_lack_something_are_an_error_also_where_a_demo_runs(report
     del report
     done = run_python(demo.folder, "main.py", "--report", environment={"POSTGRES_HOST": "warehouse.invalid"})
     assert done.returncode == 1
-    assert "settings are missing: POSTGRES_USER" in done.stderr
+    assert "missing settings: POSTGRES_USER" in done.stderr
 
 
 def test_the_report_runs_no_step_and_takes_no_option_of_one(report: Path, demo: Demo) -> None:
@@ -112,7 +112,7 @@ def test_what_the_data_says_is_text_and_no_markup(
 
 
 class Outline(HTMLParser):
-    """The headings and pictures of a page."""
+    """The headings and charts of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -160,9 +160,9 @@ def test_in_a_browser_the_page_is_whole_quiet_and_no_wider_than_the_window(
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
-    pictures = page.evaluate("Array.from(document.images, image => [image.complete, image.naturalWidth > 0])")
-    assert len(pictures) >= 9
-    assert all(complete and has_size for complete, has_size in pictures)
+    charts = page.evaluate("Array.from(document.images, image => [image.complete, image.naturalWidth > 0])")
+    assert len(charts) >= 9
+    assert all(complete and has_size for complete, has_size in charts)
     assert scroll_width(page) <= width
     page.close()
 

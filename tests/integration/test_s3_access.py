@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from support import HEADER, Bucket
 
-from etl.utils.s3_access import check_access, headers, what_is_there
+from etl.reporting.s3_access import check_access, headers, what_is_there
 from etl.utils.utils_connection import Settings, caller_identity
 
 
@@ -21,7 +21,7 @@ def filled(settings: Settings, bucket: Bucket) -> Settings:
 
 def test_where_all_is_well_each_check_says_what_it_found(filled: Settings) -> None:
     access = check_access(filled)
-    assert access.checks.sentence == "All that the pipeline needs of S3 can be done."
+    assert access.checks.sentence == "The pipeline can do everything it needs in S3."
     assert access.checks.rows["ok"].tolist() == ["yes"] * 5
     assert access.checks.rows["what_we_know"].tolist()[1:3] == [
         f"2 files under s3://{filled.s3_bucket_name}/SFTP/data_",
@@ -50,7 +50,7 @@ FAILURES = [
     ({"s3_bucket_name": "no-such-bucket"}, "list the CSV files", "NoSuchBucket", "check S3_BUCKET_NAME"),
     ({"s3_sftp_files_prefix": "elsewhere/"}, "list the CSV files", "no CSV file", "check S3_SFTP_FILES_PREFIX"),
     ({"s3_parquet_file": "gone.parquet"}, "find the parquet", "404", "check S3_PARQUET_FILE"),
-    ({"s3_parquet_file": "SFTP/data_1.csv"}, "read the parquet", "no readable parquet", "have it delivered again"),
+    ({"s3_parquet_file": "SFTP/data_1.csv"}, "read the parquet", "cannot be read as parquet", "request the file again"),
     ({"aws_endpoint_url_s3": "http://127.0.0.1:9"}, "list the CSV files", "Could not connect", "S3 cannot be reached"),
 ]
 
@@ -60,7 +60,7 @@ def test_what_fails_is_told_with_what_to_do_and_the_rest_is_tried_all_the_same(
     filled: Settings, different: dict[str, str], check: str, what_we_know: str, what_to_do: str
 ) -> None:
     access = check_access(filled.model_copy(update=different))
-    assert access.checks.sentence == f"Not all can be done. First mend: {check}."
+    assert access.checks.sentence == f"Some checks failed. Fix this one first: {check}."
     rows = access.checks.rows.set_index("check")
     assert rows.loc[check, "ok"] == "no"
     assert what_we_know in rows.loc[check, "what_we_know"]
@@ -73,7 +73,7 @@ def test_what_fails_is_told_with_what_to_do_and_the_rest_is_tried_all_the_same(
 def test_a_file_that_breaks_its_contract_is_told(filled: Settings, bucket: Bucket) -> None:
     bucket.put("SFTP/data_4.csv", b"a,b\n1,2\n")
     rows = check_access(filled).checks.rows.set_index("check")
-    assert "required columns are missing" in rows.loc["read a CSV file", "what_we_know"]
+    assert "missing required columns" in rows.loc["read a CSV file", "what_we_know"]
 
 
 def test_an_s3_compatible_server_is_named_and_not_asked_who_we_are(filled: Settings) -> None:

@@ -1,4 +1,4 @@
-"""What readers rely on: the names, types, lengths and order of columns (SPEC §4 to §6), and NULL for no value."""
+"""Names, types, lengths and order of columns (specification, §4 to §6), and NULL for missing values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from support import ORDINARY_ROW, Bucket, Warehouse, empty_warehouse
 
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils.run import run_steps
-from etl.utils.transform import MAX_LENGTH
+from etl.utils.columns import MAX_LENGTH
 from etl.utils.utils_connection import Settings
 
 BRONZE_SNAPSHOTS = """

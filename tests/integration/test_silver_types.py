@@ -9,10 +9,11 @@ import psycopg2
 import pytest
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
-from etl.utils import day_tables, transactions
-from etl.utils.run import RunReport, run_steps
 from etl.utils.utils_connection import Settings
+from etl.warehouse import partitions, sql_scripts
 from etl.warehouse.silver_types import DECLARATION
 
 Run = Callable[..., RunReport]
@@ -58,7 +59,7 @@ def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehous
 def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
     """Declare another type for a column: `declare("dispo", "varchar(80)")`."""
     types: dict[str, str] = {}
-    read_script = transactions.read_script
+    read_script = sql_scripts.read_script
 
     def read(script: str) -> str:
         text = read_script(script)
@@ -67,7 +68,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
             text = f"{before}('{column}', '{data_type}'{after[after.index(')', after.index(chr(39))) :]}"
         return text
 
-    monkeypatch.setattr(transactions, "read_script", read)
+    monkeypatch.setattr(sql_scripts, "read_script", read)
     return types.__setitem__
 
 
@@ -240,7 +241,7 @@ def test_declaration_that_cannot_be_applied_is_told(
 def test_session_that_reads_silver_is_waited_for_and_named(
     warehouse: Warehouse, run: Run, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(day_tables, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
+    monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
     declare("dispo", "varchar(80)")
     with closing(psycopg2.connect(**connection_arguments(warehouse.settings))) as reader, reader.cursor() as db:
         db.execute("select * from silver.stg_csv_data_02")

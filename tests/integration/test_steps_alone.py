@@ -9,10 +9,11 @@ import psycopg2
 import pytest
 from support import ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
-from etl.utils.run import RunReport, run_steps
-from etl.utils.transactions import close_connections
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 Run = Callable[..., RunReport]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.testing.compare import compare_images
 
-from docs.trend_graph import PICTURE, draw
-from etl.utils.demo import demo_settings
-from etl.utils.embedded import running_postgres
+from etl.local.demo import demo_settings
+from etl.local.embedded import running_postgres
+from tools.trend_graph import PICTURE, draw
 
 if TYPE_CHECKING:
     from conftest import Demo

@@ -22,9 +22,9 @@ import psycopg2
 import pytest
 from support import PROJECT, Bucket, Warehouse, connection_arguments, drop_schemas, environment_of, run_python
 
-from etl.utils import transactions
-from etl.utils.run import RunReport
+from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
+from etl.warehouse import transactions
 
 Run = Callable[..., RunReport]
 

@@ -19,13 +19,13 @@ import pytest
 from psycopg2 import sql
 from support import connection_arguments, empty_warehouse
 
+from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.utils.day_tables import table_columns
-from etl.utils.run import run_steps
-from etl.utils.state import GOLD_LEADS
-from etl.utils.transactions import run_sql, table_name
 from etl.utils.utils_connection import Settings
 from etl.warehouse import gold_models, row_versions
+from etl.warehouse.partitions import table_columns
+from etl.warehouse.sql_scripts import quote_identifier, run_sql
+from etl.warehouse.tables import GOLD_LEADS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -107,14 +107,16 @@ def put(db: Cursor, file: Path) -> set[str]:
     for number, day in enumerate(sorted(days)):
         db.execute(
             sql.SQL("create table {} partition of {} for values in ({})").format(
-                sql.Identifier("staging", f"given_{table.split('.')[1]}_{number}"), table_name(table), sql.Literal(day)
+                sql.Identifier("staging", f"given_{table.split('.')[1]}_{number}"),
+                quote_identifier(table),
+                sql.Literal(day),
             )
         )
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     text.seek(0)
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    db.copy_expert(sql.SQL("copy {} ({}) from stdin (format csv)").format(table_name(table), names), text)
+    db.copy_expert(sql.SQL("copy {} ({}) from stdin (format csv)").format(quote_identifier(table), names), text)
     return days
 
 
@@ -122,7 +124,7 @@ def version(db: Cursor, days: set[str]) -> list[sql.Composable]:
     """What step 6 does before it builds anything. Returns the days' tables."""
     db.execute(HASH_ROWS)
     row_versions.compare_leads(db)
-    tables = [table_name(f"staging.given_stg_csv_snapshots_{number}") for number in range(len(days))]
+    tables = [quote_identifier(f"staging.given_stg_csv_snapshots_{number}") for number in range(len(days))]
     for number, day in enumerate(sorted(days)):
         row_versions.apply_snapshot(db, tables[number], date.fromisoformat(day), number)
     return tables
@@ -139,7 +141,7 @@ def match(db: Cursor, days: set[str]) -> None:
         target = sql.Identifier("staging", f"matched_{number}")
         db.execute(
             sql.SQL("create table {} partition of {} for values in ({})").format(
-                target, table_name(MATCHING), sql.Literal(day)
+                target, quote_identifier(MATCHING), sql.Literal(day)
             )
         )
         model = gold_models.model_query(MATCHING, snapshot=snapshot)
@@ -159,7 +161,9 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
         staging = table.replace("gold.", "staging.")
         columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, staging)))
         db.execute(
-            sql.SQL("insert into {0} ({1}) select {1} from {2}").format(table_name(table), columns, table_name(staging))
+            sql.SQL("insert into {0} ({1}) select {1} from {2}").format(
+                quote_identifier(table), columns, quote_identifier(staging)
+            )
         )
 
 
@@ -167,7 +171,7 @@ def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]
     """The rows of a table, as COPY writes them, sorted."""
     text = io.StringIO()
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    query = sql.SQL("copy (select {} from {}) to stdout (format csv)").format(names, table_name(table))
+    query = sql.SQL("copy (select {} from {}) to stdout (format csv)").format(names, quote_identifier(table))
     db.copy_expert(query, text)
     return sorted(map(tuple, csv.reader(io.StringIO(text.getvalue()))))
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.er_diagram import PLACES
 from etl.pipeline import STEPS
+from tools.er_diagram import PLACES
 
 PROJECT = Path(__file__).parents[2]
 PICTURE = PROJECT / "img" / "etl-leads-project.svg"

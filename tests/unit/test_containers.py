@@ -17,7 +17,7 @@ from docker.utils import exclude_paths
 from jupyter_server.auth.identity import IdentityProvider
 from support import PROJECT
 
-from etl.utils import embedded
+from etl.local import postgres_server
 from etl.utils.utils_connection import Settings
 
 COMPOSE = PROJECT / "docker-compose.yml"
@@ -122,16 +122,16 @@ def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: dict[str, Any]) -> None:
     server = services["postgres"]
     major = re.fullmatch(r"postgres:(\d+)-\w+", server["image"])[1]
-    assert f"pginstall{major}" in (PROJECT / "etl" / "utils" / "embedded.py").read_text(encoding="utf-8")
+    assert f"pginstall{major}" in (PROJECT / "etl" / "local" / "postgres_cluster.py").read_text(encoding="utf-8")
     program, *options = server["command"]
     assert program == "postgres"
-    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", embedded.SETTINGS, flags=re.MULTILINE))
+    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", postgres_server.SETTINGS, flags=re.MULTILINE))
     for option in options:
         name, value = re.fullmatch(r"--(\w+)=(\w+)", option).groups()
         assert of_embedded[name] == value
     for name in ("wal_level", "max_wal_size", "shared_buffers", "work_mem", "maintenance_work_mem"):
         assert any(option.startswith(f"--{name}=") for option in options)
-    initdb = (PROJECT / "etl" / "utils" / "embedded.py").read_text(encoding="utf-8")
+    initdb = (PROJECT / "etl" / "local" / "postgres_server.py").read_text(encoding="utf-8")
     for argument in server["environment"]["POSTGRES_INITDB_ARGS"].split():
         assert f'"{argument}"' in initdb
 
@@ -243,7 +243,7 @@ NOT_COPIED = [
     ".git/config",
     ".venv/bin/python",
     "data/SFTP/data_1.csv",
-    "etl/utils/__pycache__/demo.pyc",
+    "etl/local/__pycache__/demo.pyc",
     "your_jup_notebooks/.ipynb_checkpoints/gold_EDA.ipynb",
 ]
 
@@ -262,7 +262,7 @@ def test_the_command_of_the_image_works_on_what_was_copied(copied: Path, tmp_pat
         [sys.executable, *arguments], cwd=copied, env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "settings are missing: POSTGRES_USER, POSTGRES_PASSWORD" in done.stderr
+    assert "missing settings: POSTGRES_USER, POSTGRES_PASSWORD" in done.stderr
 
 
 # --- devcontainer.json ------------------------------------------------------------------------------------------------

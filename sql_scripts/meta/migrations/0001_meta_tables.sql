@@ -1,4 +1,4 @@
--- The pipeline's own books. Safe to run again.
+-- The pipeline's own books. Safe to rerun.
 
 create schema if not exists meta;
 comment on schema meta is 'The pipeline''s own books: what was loaded from which file, and when.';

@@ -1,0 +1,98 @@
+"""Run the pipeline from a command line: print summary or error, return the exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from etl.console.output import JsonHandler, Line, configure_logging, is_terminal, json_handler, write_lines
+from etl.console.progress import progress
+from etl.console.summary import metrics_by_subject, summary_lines
+from etl.engine.report import RunReport, Step
+from etl.engine.runner import run_steps
+from etl.engine.shutdown import abortable
+from etl.utils.errors import PipelineError, shorten
+from etl.utils.utils_connection import Settings, load_settings
+
+log = logging.getLogger(__name__)
+
+
+def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) -> int:
+    """Run steps with the options of `run_steps`, print the summary, return the exit code."""
+    report = run_steps(settings, steps, progress=progress, **options)
+    if handler := json_handler():
+        _log_end_of_run(handler, report)
+        return report.exit_code
+    if report.steps:
+        write_lines(summary_lines(report), sys.stdout)
+    if report.error:
+        if report.steps and is_terminal(sys.stderr):
+            sys.stderr.write("\n")  # apart from the summary
+        print_error(report.error)
+    return report.exit_code
+
+
+def run_steps_from_environment(steps: Sequence[Step]) -> int:
+    """Run steps with settings from the environment: the command line of `python -m etl.step…`."""
+    configure_logging("info")
+    return run_cli(lambda: run_and_report(load_settings(), steps))
+
+
+def run_cli(work: Callable[[], int]) -> int:
+    """Call a command line's function and return its exit code; print any error as one message."""
+    try:
+        with abortable():
+            return work()
+    except PipelineError as error:
+        print_error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 1  # click's own 2 would mean that data was refused
+    except Exception as error:  # noqa: BLE001 - the outermost handler
+        print_unexpected(error)
+        return 1
+
+
+def print_unexpected(error: Exception) -> None:
+    """Print an unexpected error. Its traceback appears only with log level debug, because it may contain data."""
+    fault = PipelineError(
+        f"unexpected {type(error).__name__}: {shorten(error, 200)}",
+        hint="this is a bug in the pipeline: rerun with --log-level debug and report the output. "
+        "All unfinished changes were rolled back",
+    )
+    print_error(fault)
+    log.debug("traceback:", exc_info=error)
+
+
+def print_error(error: PipelineError) -> None:
+    """Print an error with its location and hint, without a traceback; text goes to standard error."""
+    if handler := json_handler():
+        handler.echo(error.message, "error", logging.ERROR, error=_error_fields(error))
+    else:
+        write_lines([Line(str(error), "error: ", "bold red")], sys.stderr)
+    log.debug("traceback:", exc_info=error)
+
+
+def _log_end_of_run(handler: JsonHandler, report: RunReport) -> None:
+    handler.echo(
+        f"run {report.status}",
+        "run_ended",
+        logging.ERROR if report.error else logging.INFO,
+        run_id=report.run_id,
+        step=None,
+        status=report.status,
+        exit_code=report.exit_code,
+        seconds=round(report.seconds, 3),
+        counts={**metrics_by_subject(report), "rows_per_table": dict(report.rows_per_table)},
+        findings=[str(warning) for warning in report.warnings],
+        error=_error_fields(report.error) if report.error else None,
+    )
+
+
+def _error_fields(error: PipelineError) -> dict[str, Any]:
+    return {"kind": type(error).__name__, "message": error.message, "where": error.step, "hint": error.hint}

@@ -1,0 +1,147 @@
+"""Log and summary output: wrapped and coloured on a terminal, plain text elsewhere, or JSON lines.
+
+Colour marks warnings and errors, unless NO_COLOR is set. With `--log-format json`, each line on standard output is one
+JSON object: `timestamp level run_id step event message counts seconds`; the last two are null for unfinished work.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as ProgressBar
+
+
+LOG_FORMATS = ("text", "json")
+
+
+def configure_logging(level: str, log_format: str = "text") -> None:
+    """Configure logging: text lines go to standard error, JSON lines to standard output."""
+    handler = JsonHandler() if log_format == "json" else TextHandler()
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    for chatty in ("boto3", "botocore", "urllib3", "s3transfer", "sqlalchemy", "matplotlib"):
+        # Their debug lines contain request signatures and connection arguments.
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class Line(NamedTuple):
+    """A line of output: a label, which may be coloured, and text that wraps beside it."""
+
+    text: str = ""
+    label: str = ""
+    style: str = ""
+
+
+def is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def write_lines(lines: Iterable[Line], stream: TextIO, console: Console | None = None) -> None:
+    """Write lines; on a terminal, wrap and colour them.
+
+    Args:
+        console: the console of a progress bar that is currently displayed.
+    """
+    if not console and not is_terminal(stream):
+        stream.writelines(f"{line.label}{line.text}\n" for line in lines)
+        stream.flush()
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = console or Console(file=stream)
+    for line in lines:
+        text = Text(_wrapped(line, console.width))
+        text.stylize(line.style, 0, len(line.label))
+        console.print(text, soft_wrap=True)
+
+
+def _wrapped(line: Line, width: int) -> str:
+    """Wrap between words, and indent continuation lines to align with the text after the label."""
+    first, *others = f"{line.label}{line.text}".split("\n")
+    indents = [len(line.label), *(len(other) - len(other.lstrip()) + 2 for other in others)]
+    return "\n".join(
+        part
+        if len(part) <= width
+        else textwrap.fill(part, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+        for part, indent in zip((first, *others), indents, strict=True)
+    )
+
+
+_STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+
+
+class TextHandler(logging.Handler):
+    """Writes log lines to standard error. While a progress bar is displayed, lines about single days appear only with
+    log level debug.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: ProgressBar | None = None
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        is_told_by_bar = self.bar and record.levelno < logging.WARNING and logging.getLogger().level > logging.DEBUG
+        if is_told_by_bar or getattr(record, "in_summary", False):
+            return
+        label = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname:<7} "
+        line = Line(self.format(record), label, _STYLES.get(record.levelno, ""))
+        write_lines([line], sys.stderr, self.bar.console if self.bar else None)
+
+
+class JsonHandler(logging.Handler):
+    """Writes each record as a JSON object to standard output, with its run id and step."""
+
+    def __init__(self) -> None:
+        from pythonjsonlogger.json import JsonFormatter
+
+        super().__init__()
+        self.belongs_to: dict[str, Any] = {"run_id": None, "step": None}
+        self.setFormatter(
+            JsonFormatter(
+                "%(levelname)s %(run_id)s %(step)s %(event)s %(message)s %(counts)s %(seconds)s",
+                rename_fields={"levelname": "level"},
+                timestamp=True,
+                json_ensure_ascii=False,
+                reserved_attrs=[*vars(logging.makeLogRecord({})), "message", "asctime", "in_summary"],
+            )
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for name in self.belongs_to:
+            # Steps run one after the other, so a record belongs to the last one started.
+            self.belongs_to[name] = getattr(record, name, self.belongs_to[name])
+            setattr(record, name, self.belongs_to[name])
+        for name, default in (("event", "log"), ("counts", None), ("seconds", None)):
+            setattr(record, name, getattr(record, name, default))
+        record.levelname = record.levelname.lower()
+        sys.stdout.write(f"{self.format(record)}\n")
+        sys.stdout.flush()
+
+    def echo(self, message: str, event: str, level: int = logging.INFO, **fields: Any) -> None:
+        """Write an event, whatever the log level."""
+        record = {"msg": message, "levelno": level, "levelname": logging.getLevelName(level), "event": event}
+        self.handle(logging.makeLogRecord(record | fields))
+
+
+def json_handler() -> JsonHandler | None:
+    """Return the JSON handler; None when output is text."""
+    return next((handler for handler in logging.getLogger().handlers if isinstance(handler, JsonHandler)), None)
+
+
+def echo(message: str, event: str) -> None:
+    """Print a message on standard output, as text or as a JSON event."""
+    if handler := json_handler():
+        handler.echo(message.strip(), event)
+    else:
+        click.echo(message)

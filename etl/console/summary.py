@@ -1,0 +1,64 @@
+"""The summary at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from etl.console.output import Line
+from etl.engine.report import RunReport
+
+
+def summary_lines(report: RunReport) -> Iterator[Line]:
+    """The steps with their row counts, and the row count of each table. Fits a terminal of 80 columns."""
+    for part in (_steps_table(report), _metrics_table(report), _tables_table(report)):
+        yield Line()
+        yield from part
+    for warning in report.warnings:
+        yield Line()
+        yield Line(str(warning), "warning: ", "bold yellow")
+    yield Line()
+    outcome, style = ("complete", "bold green") if report.exit_code == 0 else (report.status, "bold red")
+    yield Line(f" in {report.seconds:.2f} s, run {report.run_id}", outcome, style)
+
+
+def _steps_table(report: RunReport) -> list[Line]:
+    rows = []
+    for done in report.steps:
+        moves_rows = done.step.number not in (1, 5)
+        counts = (done.result.rows_in, done.result.rows_out, done.result.rejected)
+        cells = (f"{count:,}" if moves_rows else "" for count in counts)
+        rows.append((f"{done.step.number}  {done.step.title}", *cells, f"{done.seconds:.2f}"))
+    return _table(("step", "rows in", "rows out", "rejected", "seconds"), rows)
+
+
+def metrics_by_subject(report: RunReport) -> dict[str, dict[str, int]]:
+    metrics: dict[str, dict[str, int]] = {}
+    for done in report.steps:
+        for subject, counts in done.result.metrics.items():
+            metrics.setdefault(subject, {}).update(counts)
+    return metrics
+
+
+def _metrics_table(report: RunReport) -> list[Line]:
+    metrics = metrics_by_subject(report)
+    width = max(map(len, metrics), default=0)
+    return [
+        Line(" · ".join(f"{count:,} {what}" for what, count in counts.items()), f"{subject:<{width}}  ")
+        for subject, counts in metrics.items()
+    ]
+
+
+def _tables_table(report: RunReport) -> list[Line]:
+    return _table(("table", "rows now"), [(name, f"{rows:,}") for name, rows in report.rows_per_table.items()])
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Line]:
+    """Format a table: names aligned left, numbers aligned right."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    head, *lines = (
+        "  ".join(
+            [f"{name:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))]
+        )
+        for name, *cells in (headings, *rows)
+    )
+    return [Line(label=head, style="bold"), *map(Line, lines)]

@@ -1,0 +1,145 @@
+"""Run days on the workers of a Dask cluster instead of threads of this machine.
+
+Steps map functions over days on an executor, and do not know which one. A task consists of a function name, a run and a
+day; the worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over TLS, those of
+the driver. The driver holds the run lock, and publishes what the workers have built.
+
+Imported only if a scheduler address is given (`--scheduler`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from distributed import Client, Worker, WorkerPlugin
+from pydantic import SecretStr
+
+from etl.engine.cluster_checks import (
+    CLIENT_NAME,
+    ask_cluster,
+    check_code,
+    check_connection_budget,
+    check_no_other_driver,
+    check_versions,
+    check_warehouse,
+    first_line,
+)
+from etl.engine.dask_executor import (
+    SECONDS_TO_WAIT_FOR_WORKERS,
+    TaskExecutor,
+    WorkerMonitor,
+    start_workers_hint,
+    translate_dask_errors,
+)
+from etl.utils.errors import ClusterError, PipelineError
+from etl.utils.utils_connection import (
+    Settings,
+    clear_local_settings,
+    local_settings,
+    set_local_settings,
+)
+from etl.warehouse.transactions import allow_transactions, close_connections, end_transactions
+
+SECONDS_TO_CONNECT = 5
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers that are ready for a run."""
+
+    executor: Executor
+    translate_errors: Callable[[], AbstractContextManager[None]]
+    """Raises errors of Dask as a `ClusterError` with a hint."""
+
+
+@contextmanager
+def dask_cluster(settings: Settings, run_id: str) -> Iterator[Cluster]:
+    """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
+
+    When the block ends, running work is rolled back, and the workers close their connections.
+
+    Raises:
+        SettingsError: the settings of a worker are wrong.
+        ClusterError: no scheduler or worker answers, one has another version, or PostgreSQL lacks connections.
+    """
+    with _connected(settings) as client:
+        check_versions(client)
+        check_code(client)
+        check_no_other_driver(client, settings)
+        try:
+            ask_cluster(client.register_plugin, _RunPlugin.of(settings), name=CLIENT_NAME)
+            ask_cluster(client.forward_logging, "etl")
+            check_warehouse(client, settings, run_id)
+            check_connection_budget(settings, sum(ask_cluster(client.nthreads).values()))
+            tasks = TaskExecutor(client, settings.postgres_address, run_id)
+            with WorkerMonitor(client, tasks, settings.dask_scheduler_address) as watch:
+                yield Cluster(tasks, partial(translate_dask_errors, watch))
+        finally:
+            with suppress(ClusterError):  # without an answer there is nothing running, or `fence_run` stops it
+                for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, CLIENT_NAME)):
+                    if client.status == "running":
+                        ask_cluster(end, of_what)
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Client]:
+    address = settings.dask_scheduler_address
+    for name in ("distributed", "distributed.client", "tornado.application", "asyncio", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # errors are reported once, by the pipeline
+    try:
+        client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False, name=CLIENT_NAME)
+    except Exception as error:
+        raise ClusterError(
+            f"no Dask scheduler answers at {address}: {first_line(error)}",
+            hint="start one with `python -m dask scheduler`; without its address the days run on this machine",
+        ) from error
+    try:
+        try:
+            client.wait_for_workers(1, timeout=SECONDS_TO_WAIT_FOR_WORKERS)
+        except TimeoutError:
+            raise ClusterError(f"no worker has joined {address}", hint=start_workers_hint(address)) from None
+        yield client
+    finally:
+        with suppress(Exception):
+            client.close(timeout=SECONDS_TO_CONNECT)
+
+
+class _RunPlugin(WorkerPlugin):
+    """Prepares each worker for a run, also workers that join later, and cleans up at its end."""
+
+    def __init__(self, warehouse: str, log_level: int, entrusted: Mapping[str, Any] | None) -> None:
+        self.warehouse = warehouse
+        self.log_level = log_level
+        self.entrusted = entrusted
+
+    @classmethod
+    def of(cls, settings: Settings) -> _RunPlugin:
+        is_safe = str(settings.dask_scheduler_address).startswith("tls://")
+        return cls(
+            settings.postgres_address,
+            logging.getLogger("etl").getEffectiveLevel(),
+            {name: _revealed(value) for name, value in settings} if is_safe else None,
+        )
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
+        logging.getLogger("etl").setLevel(self.log_level)
+        allow_transactions()
+        if self.entrusted:
+            set_local_settings(Settings(**self.entrusted))
+
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
+        with suppress(PipelineError):  # without settings, the worker has done nothing
+            settings = local_settings(self.warehouse)
+            end_transactions()
+            close_connections(settings)
+        clear_local_settings(self.warehouse)
+
+
+def _revealed(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

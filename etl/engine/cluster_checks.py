@@ -1,0 +1,240 @@
+"""Check versions, settings and connections of a Dask cluster before a run."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, TypeVar
+
+from distributed import Client
+
+from etl.utils.errors import ClusterError, LockHeldError, PipelineError, SettingsError
+from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import (
+    PROJECT,
+    Settings,
+    local_settings,
+)
+from etl.warehouse.transactions import transaction
+
+CONNECTIONS_OF_A_THREAD = 2
+"""Step 3 reads a day on one connection and writes it on another."""
+CONNECTIONS_OF_THE_DRIVER = 3
+"""For the run lock, a transaction, and a query after a lost connection."""
+SECONDS_TO_ANSWER = 30.0
+Result = TypeVar("Result")
+CLIENT_NAME = "homebuddy-leads-etl"
+
+
+def ask_cluster(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Call a method of the Dask client with a timeout: Dask itself would wait forever.
+
+    Raises:
+        ClusterError: there was no answer, or an error.
+    """
+    answer: Future[Result] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(ask(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - it is passed on
+            answer.set_exception(error)
+
+    threading.Thread(target=wait, name="question", daemon=True).start()
+    try:
+        return answer.result(SECONDS_TO_ANSWER)
+    except TimeoutError:
+        fault = f"within {SECONDS_TO_ANSWER:.0f} s"
+    except PipelineError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a worker that was lost, say: Dask has many words for it
+        fault = f"correctly: {first_line(error)}"
+    raise ClusterError(
+        f"the scheduler or one of its workers did not answer {fault}",
+        hint="see their logs; if one was lost or has just started, rerun",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def naming_worker(worker: str) -> Iterator[None]:
+    """Add the worker to the message of pipeline errors."""
+    try:
+        yield
+    except PipelineError as fault:
+        raise type(fault)(f"{worker}: {fault.message}", hint=fault.hint, transient=fault.transient) from fault
+
+
+UPDATE_HINT = "update it to the version of the driver, and restart it"
+
+
+def check_versions(client: Client) -> None:
+    """Raise unless scheduler and workers have the driver's versions of Python and Dask.
+
+    Raises:
+        ClusterError: names each node with another version.
+    """
+    versions: Any = ask_cluster(client.get_versions)
+    ours = _versions_of(versions["client"])
+    others = {"the scheduler": versions["scheduler"]} | {
+        f"worker {address}": theirs for address, theirs in versions["workers"].items()
+    }
+    faults = [
+        f"{who} has {name} {_versions_of(theirs)[name]}, the driver {ours[name]}"
+        for who, theirs in others.items()
+        for name in ours
+        if _versions_of(theirs)[name] != ours[name]
+    ]
+    if faults:
+        raise ClusterError(
+            f"versions differ: {'; '.join(faults)}",
+            hint="install the same requirements-dask.txt with the same Python everywhere, and restart them",
+        )
+
+
+def _versions_of(reported: Any) -> dict[str, str]:
+    packages = reported["packages"]
+    python = ".".join(str(packages["python"]).split(".")[:2])
+    return {"python": python, **{name: str(packages[name]) for name in ("dask", "distributed")}}
+
+
+def check_code(client: Client) -> None:
+    """Raise unless scheduler and workers have the driver's version of the pipeline.
+
+    Raises:
+        ClusterError: names a node with another version.
+    """
+    digests: dict[str, Any] = {"the scheduler": ask_cluster(client.run_on_scheduler, code_digest)}
+    workers = ask_cluster(client.run, code_digest, on_error="return")
+    digests |= {f"worker {address}": digest for address, digest in workers.items()}
+    for who, digest in digests.items():
+        if isinstance(digest, BaseException):
+            raise ClusterError(
+                f"{who} cannot load the pipeline: {first_line(digest)}",
+                hint="see its log; start it in the project's folder, with requirements.txt installed",
+            ) from digest
+        if digest != code_digest():
+            raise ClusterError(f"{who} has another version of the pipeline", hint=UPDATE_HINT)
+
+
+def check_no_other_driver(client: Client, settings: Settings) -> None:
+    """Raise if another run uses these workers: its end would cancel the transactions of this one.
+
+    Raises:
+        LockHeldError: another run is connected to the scheduler.
+    """
+    others = [driver for driver in ask_cluster(client.run_on_scheduler, _drivers) if driver != client.id]
+    if others:
+        raise LockHeldError(
+            f"another run is active on the cluster of {settings.dask_scheduler_address}",
+            hint="wait for it to end, or use a separate scheduler and workers for this warehouse",
+        )
+
+
+def _drivers(dask_scheduler: Any) -> list[str]:
+    return [client for client in dask_scheduler.clients if CLIENT_NAME in client]
+
+
+def check_warehouse(client: Client, settings: Settings, run_id: str) -> None:
+    """Raise unless each worker finds this run in meta.pipeline_runs of its warehouse.
+
+    Raises:
+        PipelineError: names a worker and the problem.
+    """
+    seen = ask_cluster(client.run, check_run_is_known, settings.postgres_address, run_id, on_error="return")
+    for worker, fault in seen.items():
+        with naming_worker(f"worker {worker}"):
+            if isinstance(fault, PipelineError):
+                raise fault
+            if isinstance(fault, BaseException):
+                raise ClusterError(
+                    f"cannot reach its warehouse: {first_line(fault)}", hint="see its log, then rerun"
+                ) from fault
+
+
+@cache
+def check_run_is_known(warehouse: str, run_id: str) -> None:
+    """Raise unless meta.pipeline_runs of the worker's warehouse contains the run. Cached per run."""
+    settings = local_settings(warehouse)
+    with transaction(settings) as db:
+        db.execute("select to_regclass('meta.pipeline_runs') is not null")
+        if db.fetchone() == (True,):
+            db.execute("select from meta.pipeline_runs where run_id = %s", (run_id,))
+            if db.rowcount:
+                return
+    raise SettingsError(
+        f"its warehouse {settings.postgres_address} does not contain this run",
+        hint="set POSTGRES_HOST, POSTGRES_PORT and POSTGRES_DB of the workers to the driver's warehouse",
+    )
+
+
+@cache
+def code_digest() -> str:
+    """Digest of all files in etl/ and sql_scripts/: equal on driver and worker if they have the same version."""
+    files = sorted([*(PROJECT / "etl").rglob("*.py"), *(PROJECT / "sql_scripts").rglob("*.sql")])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+_FREE_CONNECTIONS = """
+with others as (
+    select datname, usename
+    from pg_stat_activity
+    where
+        backend_type = 'client backend'
+        and not (
+            usename = current_user
+            and datname = current_database()
+            and application_name = current_setting('application_name')
+        )
+)
+
+select
+    (
+        select
+            sum(setting::int) filter (where name = 'max_connections')
+            - sum(setting::int) filter (where name <> 'max_connections')
+        from pg_settings
+        where name in ('max_connections', 'superuser_reserved_connections', 'reserved_connections')
+    ) - (select count(*) from others),
+    (
+        select rolconnlimit - (select count(*) from others where usename = current_user)
+        from pg_roles
+        where rolname = current_user and rolconnlimit >= 0
+    ),
+    (
+        select datconnlimit - (select count(*) from others where datname = current_database())
+        from pg_database
+        where datname = current_database() and datconnlimit >= 0
+    )
+    """
+
+
+@retry_transient()
+def check_connection_budget(settings: Settings, threads: int) -> None:
+    """Raise unless PostgreSQL has enough free connections for the threads of all workers and the driver.
+
+    Raises:
+        ClusterError: the message contains the possible number of threads.
+    """
+    with transaction(settings) as db:
+        # Connections of the pipeline count as free: the driver has them, or they are idle in pools of workers.
+        db.execute(_FREE_CONNECTIONS)
+        free, *limits = db.fetchone() or (0, None, None)
+    free = min(limit for limit in (free, *limits) if limit is not None)
+    needed = CONNECTIONS_OF_A_THREAD * threads + CONNECTIONS_OF_THE_DRIVER
+    if needed > free:
+        allowed = max(0, (free - CONNECTIONS_OF_THE_DRIVER) // CONNECTIONS_OF_A_THREAD)
+        raise ClusterError(
+            f"the workers' {threads} threads need {needed} connections, "
+            f"{CONNECTIONS_OF_A_THREAD} each and {CONNECTIONS_OF_THE_DRIVER} for the driver; "
+            f"{settings.postgres_address} has {max(0, free)} for them",
+            hint=f"start fewer workers, or with fewer threads (--nthreads): {allowed} threads in all; "
+            "or raise max_connections, or the connection limit of the role or database",
+        )

@@ -1,0 +1,95 @@
+"""What each step receives, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TypeVar
+
+from etl.utils.errors import AbortedError, DataRefusedError
+from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import cancelled_transactions
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Total number of items → context that yields a function to call with the rows of each finished item."""
+
+
+@contextmanager
+def no_progress(_total: int) -> Iterator[Callable[[int], None]]:
+    """Show no progress: the default for tests and for code that calls steps directly."""
+    yield lambda _rows: None
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What each step receives."""
+
+    settings: Settings
+    executor: Executor
+    run_id: str
+    extraction_date: date
+    full_refresh: bool = False
+    progress: Progress = no_progress
+    """Shows the progress of `map`."""
+    translate_errors: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Turns errors of the executor itself into errors of the pipeline."""
+
+    def map(
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        rows: Callable[[Result], int],
+        total: int | None = None,
+    ) -> list[Result]:
+        """Apply a function to each day or file on the executor, and return the results in order.
+
+        An error cancels work that has not started. Running work ends first; it rolls back when the run is aborted, and
+        on a cluster in any case.
+
+        Args:
+            items: may be lazy: work on an item starts while the next item is still being computed.
+            rows: number of rows of a result, for the progress display.
+            total: number of items, for an iterable without a length.
+        """
+        futures: list[Future[Result]] = []
+        if total is None:
+            items = list(items)
+            total = len(items)
+        with self.progress(total) as advance, self.translate_errors():
+
+            def echo(future: Future[Result]) -> None:
+                if not future.cancelled() and not future.exception():
+                    advance(rows(future.result()))
+
+            try:
+                for item in items:
+                    futures.append(self.executor.submit(work, item))
+                    futures[-1].add_done_callback(echo)
+                return [future.result() for future in futures]
+            except AbortedError:
+                in_hand = [future for future in futures if not future.cancel()]
+                with cancelled_transactions():
+                    wait(in_hand)
+                raise
+            finally:
+                for future in futures:
+                    future.cancel()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did, in rows."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    rejected: int = 0
+    metrics: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Further counts for the summary: `{"files": {"new": 22, "changed": 0}}`."""
+    refused: Sequence[DataRefusedError] = ()
+    """Refused source files, each with its reason."""

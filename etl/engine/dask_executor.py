@@ -1,0 +1,155 @@
+"""An executor that runs work as Dask tasks, and a monitor that fails it when all workers are lost."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from distributed import Client, get_worker
+from distributed import Future as DaskFuture
+from distributed.client import ClosedClientError
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from etl.engine.cluster_checks import UPDATE_HINT, Result, ask_cluster, check_run_is_known, code_digest, naming_worker
+from etl.utils.errors import ClusterError
+
+SECONDS_TO_FETCH_A_RESULT = 150.0
+"""If the worker has died, Dask searches for it for half a minute, and then runs the task again."""
+SECONDS_TO_WAIT_FOR_WORKERS = 60.0
+"""For the first worker to join, and for a new one after all are lost; starting a worker takes some seconds."""
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+def start_workers_hint(address: str | None) -> str:
+    return (
+        f"start some, in the project's folder, with the settings in their environment: python -m dask worker {address}"
+    )
+
+
+class TaskExecutor(Executor):
+    """Runs work as Dask tasks.
+
+    Differs from `Client.get_executor()` in two ways. That one keeps results until it is garbage collected, so that
+    Dask computes results of a lost worker again which the run already has. And there, a task that is cancelled at the
+    moment of its completion never finishes.
+    """
+
+    def __init__(self, client: Client, warehouse: str, run_id: str) -> None:
+        self._client = client
+        self._run = (code_digest(), warehouse, run_id)
+        self._outcomes: WeakSet[Future[Any]] = WeakSet()
+
+    def submit(self, work: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        sealed = partial(work, *args, **kwargs)
+        # Pickled here, because the scheduler would unpickle it, and has no settings.
+        task = self._client.submit(
+            _run_task,
+            pickle.dumps(sealed),
+            *self._run,
+            key=f"{sealed.func.__name__}-{uuid.uuid4()}",
+            pure=False,
+        )
+        outcome: Future[Result] = Future()
+        self._outcomes.add(outcome)
+        outcome.add_done_callback(partial(_cancel_with, task))
+        task.add_done_callback(partial(_pass_on, outcome))
+        return outcome
+
+    def fail(self, fault: ClusterError) -> None:
+        """Make all unfinished tasks fail with an error."""
+        for outcome in list(self._outcomes):
+            with suppress(InvalidStateError):  # it has ended
+                outcome.set_exception(fault)
+
+
+def _cancel_with(task: DaskFuture[Any], outcome: Future[Any]) -> None:
+    if outcome.cancelled():
+        with suppress(Exception):  # a client that is closed has cancelled it already
+            task.cancel()
+
+
+def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
+    client = task.client
+    with suppress(InvalidStateError):  # it was cancelled meanwhile
+        try:
+            outcome.set_result(task.result(timeout=SECONDS_TO_FETCH_A_RESULT))
+        except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+            if isinstance(error, CancelledError) or client.status in ("closing", "closed"):
+                outcome.cancel()
+            elif isinstance(error, TimeoutError):
+                outcome.set_exception(
+                    ClusterError(f"{task.key} is done, and Dask does not tell with what result", hint="rerun")
+                )
+            else:
+                outcome.set_exception(error)
+    task.release()
+
+
+def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
+    """Run a task on a worker. Checks the worker first, which may have joined after the start of the run."""
+    me = f"worker {get_worker().address}"
+    if digest != code_digest():
+        raise ClusterError(f"{me} has another version of the pipeline", hint=UPDATE_HINT)
+    with naming_worker(me):
+        check_run_is_known(warehouse, run_id)
+    return pickle.loads(sealed)()  # noqa: S301 - it comes from the driver, by way of a scheduler that could run anything
+
+
+class WorkerMonitor:
+    """Fails all tasks when no worker is left, or the scheduler does not answer: Dask itself would wait forever."""
+
+    def __init__(self, client: Client, tasks: TaskExecutor, address: str | None) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._address = address
+        self._ended = threading.Event()
+        self.fault = ClusterError(
+            f"the scheduler {address} was lost",
+            hint="start it and its workers again, then rerun: unfinished work was rolled back",
+        )
+        """The reason why tasks were cancelled."""
+
+    def __enter__(self) -> WorkerMonitor:
+        threading.Thread(target=self._look, name="watch", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    def _look(self) -> None:
+        seen = time.monotonic()
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS) and self._client.status != "closed":
+            fault = ClusterError(f"all workers of {self._address} are gone", hint=start_workers_hint(self._address))
+            try:
+                if ask_cluster(self._client.nthreads):
+                    seen = time.monotonic()
+            except ClusterError as error:
+                fault = error
+            if time.monotonic() - seen > SECONDS_TO_WAIT_FOR_WORKERS:
+                self.fault = fault
+                self._tasks.fail(fault)
+                return
+
+
+@contextmanager
+def translate_dask_errors(watch: WorkerMonitor) -> Iterator[None]:
+    try:
+        yield
+    except (CancelledError, CommClosedError, ClosedClientError):
+        raise watch.fault from None
+    except KilledWorker as error:
+        what = str(error.task).partition("-")[0]
+        raise ClusterError(
+            f"{what}: {error.allowed_failures + 1} workers died at it one after the other, "
+            f"the last one was {error.last_worker.address}",
+            hint="see that worker's log: most likely it had too little memory (--memory-limit, fewer --nthreads)",
+        ) from None

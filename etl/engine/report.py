@@ -1,0 +1,55 @@
+"""What a run reports: its steps, their results, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from etl.engine.context import RunContext, StepResult
+from etl.utils.errors import AbortedError, PipelineError
+from etl.utils.utils_checks_db import CheckFailure
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of the six steps: number, title, and the function that runs it."""
+
+    number: int
+    title: str
+    run: Callable[[RunContext], StepResult]
+
+    def __str__(self) -> str:
+        return f"step {self.number}, {self.title}"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A finished step and its duration."""
+
+    step: Step
+    result: StepResult
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended: what the summary shows and meta.pipeline_runs keeps."""
+
+    run_id: str
+    steps: Sequence[StepReport] = ()
+    rows_per_table: Mapping[str, int] = field(default_factory=dict)
+    warnings: Sequence[CheckFailure] = ()
+    """Failed checks of severity `warn`."""
+    seconds: float = 0.0
+    error: PipelineError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete · 1 failed · 2 data refused · 3 another run holds the lock (specification, §7)."""
+        return self.error.exit_code if self.error else 0
+
+    @property
+    def status(self) -> str:
+        if isinstance(self.error, AbortedError):
+            return "aborted"
+        return {0: "complete", 2: "refused"}.get(self.exit_code, "failed")

@@ -1,0 +1,210 @@
+"""Run steps in order, as one run: under the run lock, and recorded in meta.pipeline_runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from etl import __version__
+from etl.engine.context import Progress, RunContext, no_progress
+from etl.engine.report import RunReport, Step, StepReport
+from etl.engine.run_lock import run_lock
+from etl.utils.errors import DataRefusedError, PipelineError, SettingsError
+from etl.utils.retry import retry_transient
+from etl.utils.utils_checks_db import END_OF_RUN_CHECKS, CheckFailure, run_checks
+from etl.utils.utils_connection import Settings
+from etl.warehouse.run_history import begin_run, end_run, rows_per_table
+from etl.warehouse.transactions import transaction
+
+log = logging.getLogger(__name__)
+
+
+def run_steps(
+    settings: Settings,
+    steps: Sequence[Step],
+    *,
+    full_refresh: bool = False,
+    allow_partial: bool = False,
+    workers: int | None = None,
+    progress: Progress = no_progress,
+) -> RunReport:
+    """Run steps in order under the run lock, and record the run in meta.pipeline_runs.
+
+    The first error ends the run and is part of the report. Refused files end the run after their step; with
+    `allow_partial` the other days continue, and the run reports the refusal at its end.
+
+    Args:
+        workers: number of threads on this machine; ignored on a Dask cluster, which uses all of its threads.
+    """
+    started = time.perf_counter()
+    report = RunReport(run_id=str(uuid.uuid4()))
+    log.info("run %s", report.run_id, extra={"event": "run_started", "run_id": report.run_id, "in_summary": True})
+    try:
+        with _during("opening the run"), run_lock(settings):
+            arguments = {
+                "steps": [step.number for step in steps],
+                "full_refresh": full_refresh,
+                "allow_partial": allow_partial,
+            }
+            _begin(settings, report.run_id, arguments)
+            try:
+                with _executor(settings, report.run_id, workers) as (executor, translate_errors):
+                    today = datetime.now(UTC).date()
+                    context = RunContext(
+                        settings, executor, report.run_id, today, full_refresh, progress, translate_errors
+                    )
+                    report = _run_in_order(steps, context, report, allow_partial=allow_partial)
+            except PipelineError as error:
+                report = _closed(settings, replace(report, error=report.error or error), started)
+                raise
+            except Exception as error:
+                fault = PipelineError(f"unexpected {type(error).__name__}")
+                _closed(settings, replace(report, error=fault), started)
+                raise
+            with _during("closing the run"):
+                report = _closed(settings, report, started)
+    except PipelineError as error:
+        report = replace(report, error=report.error or error)
+    return replace(report, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def _executor(
+    settings: Settings, run_id: str, workers: int | None
+) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
+    """Yield the executor that the steps use, and a context that translates its own errors.
+
+    Raises:
+        SettingsError: DASK_SCHEDULER_ADDRESS is set, and Dask cannot be imported.
+        PipelineError: see `cluster.dask_cluster`.
+    """
+    if not settings.dask_scheduler_address:
+        with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
+            yield executor, nullcontext
+        return
+    try:
+        from etl.engine.cluster import dask_cluster
+    except ImportError as error:
+        raise SettingsError(
+            f"the scheduler {settings.dask_scheduler_address} needs Dask, which cannot be imported: {error}",
+            hint="pip install -r requirements-dask.txt; without a scheduler's address the days run on this machine",
+        ) from None
+    with dask_cluster(settings, run_id) as cluster:
+        yield cluster.executor, cluster.translate_errors
+
+
+@contextmanager
+def _during(part: str) -> Iterator[None]:
+    """Add the part of the run to errors that lack one."""
+    try:
+        yield
+    except PipelineError as error:
+        error.step = error.step or part
+        raise
+
+
+def default_workers() -> int:
+    """Number of days processed in parallel: one per core, up to eight."""
+    return min(os.cpu_count() or 1, 8)
+
+
+def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> RunReport:
+    refused: list[DataRefusedError] = []
+    for step in steps:
+        started = time.perf_counter()
+        log.info("%s", step, extra={"event": "step_started", "step": step.number})
+        try:
+            with _during(str(step)):
+                result = step.run(context)
+        except PipelineError as error:
+            return replace(report, error=error)
+        report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
+        _log_end_of_step(report.steps[-1])
+        for refusal in result.refused:
+            refusal.step = str(step)
+            log.error("refused: %s", refusal.message, extra={"event": "file_refused"})
+        refused += result.refused
+        if refused:
+            report = replace(report, error=_refusal(refused))
+            if not allow_partial:
+                return report
+    return _checked(context.settings, report)
+
+
+def _log_end_of_step(done: StepReport) -> None:
+    """Log the result of a step as an event. Text output leaves it out, because the summary contains it."""
+    fields = _as_json(done)
+    counts = {name: value for name, value in fields.items() if name not in ("step", "title", "seconds")}
+    log.info(
+        "%s: %s rows",
+        done.step,
+        done.result.rows_out,
+        extra={"event": "step_ended", "counts": counts, "seconds": fields["seconds"], "in_summary": True},
+    )
+
+
+def _checked(settings: Settings, report: RunReport) -> RunReport:
+    """Run the checks at the end of a run, whatever the run has loaded."""
+    try:
+        with _during("checks at the end"):
+            return replace(report, warnings=_run_checks_at_end(settings))
+    except PipelineError as error:
+        return replace(report, error=report.error or error)
+
+
+@retry_transient()
+def _run_checks_at_end(settings: Settings) -> list[CheckFailure]:
+    with transaction(settings) as db:
+        return run_checks(db, END_OF_RUN_CHECKS)
+
+
+def _refusal(refused: Sequence[DataRefusedError]) -> DataRefusedError:
+    first = refused[0]
+    if len(refused) == 1:
+        return first
+    listed = "".join(f"\n  {number}. {error.message}" for number, error in enumerate(refused, start=1))
+    return DataRefusedError(f"{len(refused)} files were refused:{listed}", step=first.step, hint=first.hint)
+
+
+@retry_transient()
+def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> None:
+    with transaction(settings) as db:
+        begin_run(db, run_id, __version__, arguments)
+
+
+@retry_transient()
+def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
+    """Record the end of the run, and read the row counts of all tables."""
+    with transaction(settings) as db:
+        report = replace(report, rows_per_table=rows_per_table(db), seconds=time.perf_counter() - started)
+        end_run(
+            db,
+            report.run_id,
+            status=report.status,
+            exit_code=report.exit_code,
+            steps=[_as_json(step) for step in report.steps],
+            rows_per_table=report.rows_per_table,
+            warnings=[str(warning) for warning in report.warnings],
+            message=str(report.error) if report.error else None,
+        )
+    return report
+
+
+def _as_json(report: StepReport) -> dict[str, Any]:
+    return {
+        "step": report.step.number,
+        "title": report.step.title,
+        "seconds": round(report.seconds, 3),
+        "rows_in": report.result.rows_in,
+        "rows_out": report.result.rows_out,
+        "rejected": report.result.rejected,
+        **report.result.metrics,
+    }

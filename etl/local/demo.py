@@ -1,0 +1,223 @@
+"""The demo: the pipeline on an embedded PostgreSQL and S3, with sample data or the files of a folder.
+
+    python -m etl.local.demo
+
+uploads the sample to the bucket of the settings, for other servers than the embedded ones: those of docker-compose.yml.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from pydantic import SecretStr
+
+from etl.local.embedded import running_postgres, start_postgres
+from etl.local.postgres_cluster import EmbeddedPostgres
+from etl.local.s3_server import s3_server, upload_folder
+from etl.local.sample_data import ensure_sample
+from etl.utils.error_hints import translate_s3_errors
+from etl.utils.errors import SettingsError
+from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
+from etl.warehouse.sql_scripts import run_sql
+from etl.warehouse.transactions import transaction
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+LOCAL = Path(".local")
+BUCKET = "homebuddy-leads"
+FILLED_FROM = "filled-from"
+"""File in LOCAL that names the folder from which the demo's warehouse was filled."""
+
+
+@dataclass(frozen=True)
+class DemoEnvironment:
+    """The servers of the demo."""
+
+    settings: Settings
+    postgres: EmbeddedPostgres
+
+    def how_to_connect(self) -> str:
+        server = self.postgres
+        return (
+            f"\nPostgreSQL keeps running on {server.host}:{server.port}. Connect to it:"
+            f"\n  {server.psql_command()}"
+            f"\n  BI tools: database {server.database}, user {server.user}, password in {LOCAL}/pgpass"
+            "\n  stop it: make demo-stop"
+        )
+
+
+@contextmanager
+def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
+    """Start PostgreSQL and S3, and upload the files of `data`, or the sample.
+
+    PostgreSQL keeps running afterwards; the S3 server stops at the end of the block.
+    """
+    if data is None:
+        data = LOCAL / "sample"
+        ensure_sample(data)
+    postgres = start_postgres(LOCAL)
+    with s3_server() as endpoint:
+        settings = demo_settings(postgres, endpoint)
+        _empty_other_warehouse(data, settings)
+        upload_folder(s3_client(settings), BUCKET, data)
+        yield DemoEnvironment(settings, postgres)
+
+
+def settings_or_demo() -> Settings:
+    """Return the settings of the environment or of `.env`, or, if they are missing, those of the running demo.
+
+    For notebooks and the report, which only read. They cannot use the demo's S3: see `demo_source`.
+
+    Raises:
+        SettingsError: settings are missing, and no demo is running.
+    """
+    try:
+        return load_settings()
+    except SettingsError:
+        if os.environ.get("POSTGRES_HOST"):
+            raise
+        if running_postgres(_demo_folder()) is None:
+            raise
+        log.info("no settings: reading the warehouse of the demo")
+        return running_demo()
+
+
+def running_demo() -> Settings:
+    """Return the settings of the demo's warehouse; starts its PostgreSQL if it is stopped."""
+    return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
+
+
+NO_ENDPOINT = "http://the-demo-has-ended.invalid"
+"""Placeholder for the demo's S3 server, which stops at the end of its run."""
+
+
+@contextmanager
+def demo_source(settings: Settings) -> Iterator[Settings]:
+    """Yield settings with a working S3: for the demo, start its server again, with the same files."""
+    if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
+        yield settings
+        return
+    data = Path((_demo_folder() / FILLED_FROM).read_text(encoding="utf-8"))
+    with s3_server() as endpoint:
+        settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
+        upload_folder(s3_client(settings), BUCKET, data)
+        yield settings
+
+
+def _demo_folder() -> Path:
+    """Return the folder of the demo: in the working directory, or in the project."""
+    return LOCAL if (LOCAL / FILLED_FROM).exists() else PROJECT / LOCAL
+
+
+def _empty_other_warehouse(data: Path, settings: Settings) -> None:
+    """Empty the demo's warehouse if it was filled from another folder, so that days of two sources do not mix."""
+    marker = LOCAL / FILLED_FROM
+    before = marker.read_text(encoding="utf-8") if marker.exists() else ""
+    now = str(data.resolve())
+    if before not in ("", now):
+        log.warning("the demo's warehouse contained data of %s: emptied for data of %s", before, now)
+        with transaction(settings) as db:
+            run_sql(db, "schemas/drop_schemas.sql")
+    marker.write_text(now, encoding="utf-8")
+
+
+def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
+    """Return settings that set every variable, so that the environment does not affect the demo."""
+    return Settings(
+        postgres_user=postgres.user,
+        postgres_password=SecretStr(postgres.password),
+        postgres_db=postgres.database,
+        postgres_host=postgres.host,
+        postgres_port=postgres.port,
+        postgres_sslmode=None,
+        postgres_sslrootcert=None,
+        bi_reader_password=None,
+        s3_access_key_id=SecretStr("demo"),
+        s3_secret_access_key=SecretStr("demo"),
+        s3_region="us-east-1",
+        s3_iam_role_arn=None,
+        s3_iam_user_arn=None,
+        aws_endpoint_url_s3=s3_endpoint,
+        s3_bucket_name=BUCKET,
+        s3_sftp_bucket=None,
+        s3_parquet_bucket=None,
+        s3_sftp_files_prefix="SFTP/data_",
+        s3_parquet_file="parquet/leads.parquet",
+        **{
+            name: Settings.model_fields[name].default
+            for name in ("partition_start_date", "max_reject_ratio", "max_row_drop", "dask_scheduler_address")
+        },
+    )
+
+
+def upload_sample(settings: Settings) -> int:
+    """Upload the sample to the bucket, which is created if missing. Returns the number of files.
+
+    Never overwrites real data: bucket and warehouse must be empty, or contain the sample.
+
+    Raises:
+        SettingsError: the bucket contains other objects, or the warehouse files of another bucket.
+    """
+    data = LOCAL / "sample"
+    ensure_sample(data)
+    client, bucket = s3_client(settings), settings.s3_bucket_name
+    sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in data.rglob("*.*") if file.is_file()}
+    others = [key for key, size in _objects_in(client, bucket).items() if sizes.get(key) != size]
+    if others:
+        raise SettingsError(
+            f"bucket {bucket} contains objects that are not part of the sample, such as {others[0]}",
+            hint="set S3_BUCKET_NAME to a bucket that is empty or does not exist",
+        )
+    filled_from = _other_loaded_bucket(settings)
+    if filled_from:
+        raise SettingsError(
+            f"database {settings.postgres_db} contains the files of bucket {filled_from}",
+            hint=f"set POSTGRES_DB to another database for the sample, or S3_BUCKET_NAME to {filled_from}",
+        )
+    with translate_s3_errors(f"writing to s3://{bucket}"):
+        return upload_folder(client, bucket, data)
+
+
+def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
+    with translate_s3_errors(f"s3://{bucket}"):
+        try:
+            listed = client.list_objects_v2(Bucket=bucket)  # the first thousand are enough
+        except client.exceptions.NoSuchBucket:
+            return {}
+    return {found["Key"]: found["Size"] for found in listed.get("Contents", [])}
+
+
+def _other_loaded_bucket(settings: Settings) -> str | None:
+    with transaction(settings) as db:
+        db.execute("select to_regclass('meta.ingested_files') is not null")
+        if db.fetchone() != (True,):
+            return None
+        db.execute("select min(bucket) from meta.ingested_files where bucket <> %s", (settings.s3_bucket_name,))
+        found = db.fetchone()
+        return found[0] if found else None
+
+
+def main() -> int:
+    """Upload the sample with the settings of the environment. Returns the exit code."""
+    settings = load_settings()
+    count = upload_sample(settings)
+    click.echo(f"{count} files of the sample uploaded to s3://{settings.s3_bucket_name}")
+    return 0
+
+
+if __name__ == "__main__":
+    from etl.console.command import run_cli
+    from etl.console.output import configure_logging
+
+    configure_logging("info")
+    raise SystemExit(run_cli(main))

@@ -1,0 +1,109 @@
+"""An S3 server inside this process, for the demo and for tests."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.local.postgres_cluster import HOST, EmbeddedError
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.literals import BucketLocationConstraintType
+
+log = logging.getLogger(__name__)
+
+
+_open_s3_servers: set[str] = set()
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """An S3 server inside this process, for as long as the context is open. Yields its endpoint URL.
+
+    It takes any credentials and keeps everything in memory. Servers open at the same time share their buckets; when the
+    last one closes, all is forgotten.
+    """
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)  # 0: any free port
+    with _quiet_requests():
+        server.start()
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        _open_s3_servers.add(endpoint)
+        try:
+            yield endpoint
+        finally:
+            _open_s3_servers.discard(endpoint)
+            if not _open_s3_servers:
+                _forget_objects(host, port)
+            server.stop()
+
+
+@contextmanager
+def _quiet_requests() -> Iterator[None]:
+    """Keep the line that werkzeug logs for every request out of the run's log."""
+    logger = logging.getLogger("werkzeug")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _forget_objects(host: str, port: int) -> None:
+    # moto keeps its state per process, not per server. Plain http.client heeds no proxy settings.
+    from http.client import HTTPConnection
+
+    connection = HTTPConnection(host, port, timeout=10)
+    try:
+        connection.request("POST", "/moto-api/reset")
+        connection.getresponse().read()
+    except OSError as error:
+        log.debug("S3 server at %s:%d kept its objects: %s", host, port, error)
+    finally:
+        connection.close()
+
+
+def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
+    """Upload `data/SFTP/*.csv` and `data/parquet/*.parquet` under the same names, and return how many they were.
+
+    Raises:
+        EmbeddedError: the folder has no such file.
+    """
+    files = sorted(data.glob("SFTP/*.csv")) + sorted(data.glob("parquet/*.parquet"))
+    if not files:
+        raise EmbeddedError(
+            f"{data} has neither SFTP/*.csv nor parquet/*.parquet",
+            hint="point --data at the folder that holds SFTP/ and parquet/, or leave it out to use the sample",
+        )
+    _make_bucket(client, bucket)
+    for file in files:
+        with file.open("rb") as body:
+            client.put_object(Bucket=bucket, Key=file.relative_to(data).as_posix(), Body=body)
+    log.info("%d files of %s uploaded to s3://%s", len(files), data, bucket)
+    return len(files)
+
+
+def _make_bucket(client: S3Client, bucket: str) -> None:
+    from typing import cast
+
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+        return
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in ("404", "NoSuchBucket"):
+            raise
+    region = client.meta.region_name
+    if region in (None, "us-east-1", "aws-global"):  # S3 refuses its default region as a constraint
+        client.create_bucket(Bucket=bucket)
+    else:
+        constraint = cast("BucketLocationConstraintType", region)
+        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": constraint})

@@ -1,0 +1,122 @@
+"""The files of a sample: a population as the CRM and the backend export it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from etl.local.sample_population import EARLIEST_DAY, IntArray, Population
+from etl.local.sample_shape import (
+    DAYS_PER_JOB_STEP,
+    DUPLICATE_ROWS,
+    GAP_DAYS,
+    JOB_LADDERS,
+    LAYOUTS,
+    OUTCOME_GROUPS,
+    PADDED_ROWS,
+    SEPARATOR,
+    SOLD,
+    UPPER_CASE_ROWS,
+    Layout,
+)
+
+CSV_FOLDER = "SFTP"
+PARQUET_FOLDER = "parquet"
+PARQUET_NAME = "leads.parquet"
+
+
+def write_snapshots(population: Population, days: int, folder: Path) -> int:
+    """Write the files of days 1 … `days`, one after the other, and return how many rows they have."""
+    folder.mkdir()
+    rows = 0
+    for day in range(1, days + 1):
+        layout = [layout for layout in LAYOUTS if layout.first_file <= day][-1]
+        columns = _snapshot(population, day, layout)
+        header = layout.header.split(",")
+        table = pa.table([columns[name] for name in header], names=header)
+        with (folder / f"data_{day}.csv").open("wb") as file:
+            file.write(f"{layout.header}\n".encode())
+            if layout.separator:
+                file.write(f"{','.join([SEPARATOR] * len(header))}\n".encode())
+            pacsv.write_csv(table, file, pacsv.WriteOptions(include_header=False, quoting_style="none"))
+        rows += table.num_rows + layout.separator
+    return rows
+
+
+def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.Array]:
+    """All columns that a file can have, as of this day, by their names in the header."""
+    present = (population.arrival_day <= day) & (day < population.departure_day)
+    present &= (day < population.gap_day) | (population.gap_day + GAP_DAYS <= day)
+    rows = population.order[present[population.order]]
+    words = population.vocabulary
+    place = population.place[rows]
+    city = words.cities.take(place)
+    state = words.states.take(place) if layout.state_given else pa.nulls(len(rows), pa.string())
+    return {
+        "ENTRYDATE": words.dates.take(population.entry_day[rows] - EARLIEST_DAY),
+        "LEADNUMBER": pa.array(population.lead_number[rows]),
+        "email_hash": population.email_hash.take(rows),
+        "phone_hash": population.phone_hash.take(rows),
+        "CITY": city,
+        "CityName": city,
+        "STATE": state,
+        "ZIP": words.zips.take(population.zip[rows]),
+        "location": words.locations.take(place),
+        **_statuses(population, rows, day, layout),
+    }
+
+
+def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
+    """The columns that change from day to day."""
+    words, fates = population.vocabulary, population.fates
+    outcomes = [(dispo, group) for group in OUTCOME_GROUPS for dispo in group.dispos]
+    flags = [(group.booked, group.set, group.demo, dispo == SOLD) for dispo, group in outcomes]
+    booked, final_set, final_demo, final_sale = np.array(flags, dtype=bool).T
+    outcome = fates.outcome[rows]
+    decided = fates.outcome_day[rows] <= day
+    pending = booked[outcome] & (fates.booking_day[rows] <= day) & ~decided
+    demo = decided & final_demo[outcome]
+    is_set = pending | (decided & final_set[outcome])
+
+    untouched, appointment_set, confirmed = range(len(outcomes), len(outcomes) + 3)
+    not_decided = np.where(fates.outcome_day[rows] - 1 <= day, confirmed, appointment_set)
+    dispo = np.where(decided, outcome, np.where(pending, not_decided, untouched))
+    appointment = np.where(fates.move_day[rows] <= day, fates.appointment[rows], fates.first_appointment[rows])
+
+    sold = decided & final_sale[outcome]
+    steps = np.array([len(ladder.steps) for ladder in JOB_LADDERS])
+    ladder = fates.ladder[rows]
+    step = np.minimum((day - fates.outcome_day[rows]) // DAYS_PER_JOB_STEP, steps[ladder] - 1)
+    job_status = (np.cumsum(steps) - steps)[ladder] + step
+    return {
+        "Set": pa.array(["0", "1"]).take((is_set & ~(demo & fates.walk_in[rows])).astype(np.int8)),
+        "Demo": pa.array(layout.demo_words).take(demo.astype(np.int8)),
+        "Dispo": words.dispos.take(dispo),
+        "Appt Date": words.appointments.take(pa.array(appointment, mask=~is_set)),
+        "Job Status": words.job_statuses.take(pa.array(job_status, mask=~sold)),
+    }
+
+
+def write_leads(leads: pa.Table, folder: Path) -> int:
+    """Write the backend's leads, with something for the cleaning to do, and return how many remain after it."""
+    folder.mkdir()
+    count = len(leads)
+    every = np.arange(1, 1 + max(DUPLICATE_ROWS, UPPER_CASE_ROWS, PADDED_ROWS)) * count // 8
+    without_id = leads.slice(0, 1).set_column(0, "lead_UUID", pa.nulls(1, pa.string()))
+    table = pa.concat_tables([leads, leads.take(every[:DUPLICATE_ROWS]), without_id])
+
+    # The last of the duplicates is in upper case: cleaning must come before the search for duplicates.
+    upper_case = np.isin(np.arange(len(table)), [*(every + 1)[: UPPER_CASE_ROWS - 1], count + DUPLICATE_ROWS - 1])
+    padded = np.isin(np.arange(len(table)), (every + 2)[:PADDED_ROWS])
+    email_hash, phone_hash = table["email_hash"], table["phone_hash"]
+    email_hash = pc.if_else(upper_case, pc.utf8_upper(email_hash), email_hash)
+    email_hash = pc.if_else(padded, pc.binary_join_element_wise(" ", email_hash, " ", ""), email_hash)
+    phone_hash = pc.if_else(padded, pc.binary_join_element_wise("  ", phone_hash, ""), phone_hash)
+    columns = {"lead_UUID": table["lead_UUID"], "phone_hash": phone_hash, "email_hash": email_hash}
+    pq.write_table(pa.table(columns), folder / PARQUET_NAME)
+    return count

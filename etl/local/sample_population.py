@@ -1,0 +1,344 @@
+"""The population of a sample: who the leads are, when they arrive and leave, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from etl.local.sample_shape import (
+    APPOINTMENT_TIMES,
+    ARRIVALS_PER_DAY,
+    BACKEND_LEADS,
+    BOOKED,
+    CITY_FORMS,
+    CONFIRMED,
+    DEFAULT_DAYS,
+    FIRST_LEAD_NUMBER,
+    FIRST_SNAPSHOT,
+    GAP_DAYS,
+    GAP_SHARE,
+    GAP_WITHIN_DAYS,
+    JOB_LADDERS,
+    LARGEST_NUMBER_STEP,
+    LEAD_KINDS,
+    LEAD_NUMBERS,
+    LEADS_PER_DAY,
+    LEAVING_EARLY_SHARE,
+    LONGEST_DELAY,
+    MOVED_SHARE,
+    NO_VALUE_HASH,
+    ODD_PLACES,
+    OUTCOME_GROUPS,
+    SETTLED_LEADS_PER_DAY,
+    UNTOUCHED,
+    WALK_IN_SHARE,
+    WINDOW_DAYS,
+    HashSource,
+    cities,
+)
+
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+ByteArray = npt.NDArray[np.uint8]
+DRAWS = (
+    "number", "order", "entry", "leaving early", "leaving", "gap", "gap day", "city", "form", "zip",
+    "earlier lead", "other earlier lead", "outcome", "delay", "walk in", "moved", "move", "hour", "ladder",
+)  # fmt: skip
+"""The random numbers in [0, 1) that every lead number gets, besides its ids."""
+EMAIL_BYTES, PHONE_BYTES, UUID_BYTES = slice(0, 20), slice(20, 40), slice(40, 56)
+ID_WORDS = 7  # of 64 bits: two SHA-1 digests and a UUID
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of a group of leads: named ones in [0, 1), and the bytes of their ids."""
+
+    uniform: dict[str, npt.NDArray[np.float64]]
+    ids: ByteArray
+
+    def below(self, name: str, limit: int | IntArray) -> IntArray:
+        """Whole numbers from 0 to `limit` - 1."""
+        numbers: IntArray = (self.uniform[name] * limit).astype(np.int64)
+        return numbers
+
+    def weighted(self, name: str, weights: Sequence[int]) -> IntArray:
+        """Positions in `weights`, each as often as its weight says."""
+        positions: IntArray = np.searchsorted(np.cumsum(weights), self.below(name, sum(weights)), side="right")
+        return positions
+
+    def happens(self, name: str, share: float) -> BoolArray:
+        chosen: BoolArray = self.uniform[name] < share
+        return chosen
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What becomes of each lead number: its outcome, and the days on which its status changes."""
+
+    outcome: IntArray
+    booking_day: IntArray
+    move_day: IntArray
+    outcome_day: IntArray
+    first_appointment: IntArray
+    appointment: IntArray
+    walk_in: BoolArray
+    ladder: IntArray
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The texts that the population's codes stand for."""
+
+    dates: pa.StringArray
+    appointments: pa.StringArray
+    dispos: pa.StringArray
+    job_statuses: pa.StringArray
+    cities: pa.StringArray
+    states: pa.StringArray
+    locations: pa.StringArray
+    zips: pa.StringArray
+
+
+@dataclass(frozen=True)
+class Population:
+    """All lead numbers of all days, one array element each, in order of arrival; and the backend's leads, clean.
+
+    `order` is the order of the rows in the files. A lead number is in the snapshots from its arrival to the day before
+    its departure, but for `GAP_DAYS` from `gap_day` on.
+    """
+
+    lead_number: IntArray
+    arrival_day: IntArray
+    departure_day: IntArray
+    gap_day: IntArray
+    order: IntArray
+    entry_day: IntArray
+    place: IntArray
+    zip: IntArray
+    fates: Fates
+    email_hash: pa.StringArray
+    phone_hash: pa.StringArray
+    leads: pa.Table
+    vocabulary: Vocabulary
+
+
+def _draw(seed: int, group: int, count: int) -> Draw:
+    """Draw for one group of leads. Each group has its own stream, so that a longer sample only adds groups."""
+    generator = np.random.PCG64(np.random.SeedSequence((seed, group)))
+    words = generator.random_raw(count * (len(DRAWS) + ID_WORDS)).reshape(count, len(DRAWS) + ID_WORDS)
+    fractions = (words[:, : len(DRAWS)] >> np.uint64(11)) * 2.0**-53
+    ids = np.ascontiguousarray(words[:, len(DRAWS) :], dtype="<u8").view(np.uint8)
+    return Draw(dict(zip(DRAWS, fractions.T, strict=True)), ids)
+
+
+def _draw_arrivals(seed: int, arrivals: IntArray) -> Draw:
+    """Draw for the lead numbers of each day, day after day."""
+    draws = [_draw(seed, day, int(count)) for day, count in enumerate(arrivals, 1)]
+    uniform = {name: np.concatenate([draw.uniform[name] for draw in draws]) for name in DRAWS}
+    return Draw(uniform, np.concatenate([draw.ids for draw in draws]))
+
+
+def draw_population(scale: float, horizon: int, seed: int) -> Population:
+    """Draw everybody who is in a snapshot on one of the days 1 … `horizon`, and the backend's leads."""
+    arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *_repeated(ARRIVALS_PER_DAY, horizon - 1)]), scale)
+    arrivals = np.diff(arrived, prepend=0)
+    draw = _draw_arrivals(seed, arrivals)
+    arrival_day = np.repeat(np.arange(1, horizon + 1), arrivals)
+    entry_day = _entry_days(draw, arrival_day, int(arrivals[0]))
+    place, zip_code = _places(draw)
+    email_hash, phone_hash, leads = _identities(draw, arrival_day, scale, seed)
+    return Population(
+        lead_number=FIRST_LEAD_NUMBER + np.cumsum(1 + draw.below("number", LARGEST_NUMBER_STEP)),
+        arrival_day=arrival_day,
+        departure_day=_departure_days(draw, arrival_day, arrived, scale),
+        gap_day=_gap_days(draw, arrival_day),
+        order=np.argsort(draw.uniform["order"], kind="stable"),
+        entry_day=entry_day,
+        place=place,
+        zip=zip_code,
+        fates=_fates(draw, entry_day),
+        email_hash=email_hash,
+        phone_hash=phone_hash,
+        leads=leads,
+        vocabulary=_vocabulary(horizon),
+    )
+
+
+def _scaled(totals: IntArray, scale: float) -> IntArray:
+    """Running totals at this scale. Scaling them, not the counts, keeps them right to within a half."""
+    rounded: IntArray = np.rint(totals * scale).astype(np.int64)
+    return rounded
+
+
+def _repeated(values: Sequence[int], length: int) -> list[int]:
+    return [values[turn % len(values)] for turn in range(length)]
+
+
+def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
+    """Mark `counts[0]` of each LEAD_NUMBERS positions with 1, `counts[1]` with 2, …, evenly; all others with 0.
+
+    Casting lots instead would leave some samples without the rarest oddities.
+    """
+    turns = sorted(((turn + 0.5) / count, mark) for mark, count in enumerate(counts, 1) for turn in range(count))
+    marks = np.array([mark for _, mark in turns])
+    before, after = positions * len(marks) // LEAD_NUMBERS, (positions + 1) * len(marks) // LEAD_NUMBERS
+    return np.where(after > before, marks[before % len(marks)], 0)
+
+
+def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
+    """Spread those of day 1 over the window, oldest first; the others entered when they arrive, or a day before."""
+    elapsed = (np.arange(len(arrival_day)) * WINDOW_DAYS + draw.below("entry", 3 * stock)) // stock
+    return np.where(
+        arrival_day == 1,
+        1 - np.clip(WINDOW_DAYS - elapsed, 0, WINDOW_DAYS - 1),
+        arrival_day - draw.below("entry", 2),
+    )
+
+
+def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale: float) -> IntArray:
+    """First come, first gone, roughly: as many leave each day as keep `LEADS_PER_DAY` in the snapshot."""
+    settled = _repeated(SETTLED_LEADS_PER_DAY, len(arrived))
+    present = np.array([*LEADS_PER_DAY, *settled][: len(arrived)])
+    departed = np.maximum.accumulate(arrived - _scaled(present, scale))
+
+    # Nobody may overtake so many that they leave before they come: about 3,650 stand before a newcomer at scale 1.
+    late, early = 300 * draw.uniform["leaving"], 200 + 3100 * draw.uniform["leaving"]
+    turn = np.where(draw.happens("leaving early", LEAVING_EARLY_SHARE), -early, late) * scale
+    queue = np.argsort(np.arange(len(arrival_day)) + turn, kind="stable")
+    rank = np.empty_like(queue)
+    rank[queue] = np.arange(len(queue))
+    departure_day = 1 + np.searchsorted(departed, rank, side="right")
+    return np.maximum(departure_day, arrival_day + 1)
+
+
+def _gap_days(draw: Draw, arrival_day: IntArray) -> IntArray:
+    never = np.full_like(arrival_day, -GAP_DAYS)
+    return np.where(draw.happens("gap", GAP_SHARE), arrival_day + 1 + draw.below("gap day", GAP_WITHIN_DAYS), never)
+
+
+def _places(draw: Draw) -> tuple[IntArray, IntArray]:
+    """Codes of place and ZIP: those of the written forms of all cities, and after them those of the odd places."""
+    city = draw.weighted("city", [city.weight for city in cities()])
+    form = draw.weighted("form", [form.weight for form in CITY_FORMS])
+    zips = np.array([city.zips for city in cities()])
+    first_zip = np.cumsum(zips) - zips
+
+    # Half a round later than the lead kinds, so that the two kinds of oddity do not always meet.
+    odd = _spread([place.numbers for place in ODD_PLACES], np.arange(len(city)) + LEAD_NUMBERS // 2)
+    place = np.where(odd > 0, len(CITY_FORMS) * len(cities()) + odd - 1, form * len(cities()) + city)
+    zip_code = np.where(odd > 0, zips.sum() + odd - 1, first_zip[city] + draw.below("zip", zips[city]))
+    return place, zip_code
+
+
+def _fates(draw: Draw, entry_day: IntArray) -> Fates:
+    # Multiplied, not raised to a power: pow() may round differently on another machine.
+    delay_share = draw.uniform["delay"] * draw.uniform["delay"] * draw.uniform["delay"]
+    delay = 1 + (delay_share * LONGEST_DELAY).astype(np.int64)
+    booking_day, outcome_day = entry_day + delay * 2 // 5, entry_day + delay
+    appointment_day = np.maximum(booking_day, outcome_day - 1)
+    first_appointment_day = np.maximum(booking_day, appointment_day - 1 - draw.below("move", 6))
+    hour = draw.weighted("hour", [time.weight for time in APPOINTMENT_TIMES])
+    first_hour = (hour + 1) % len(APPOINTMENT_TIMES)
+    return Fates(
+        outcome=draw.weighted("outcome", [weight for group in OUTCOME_GROUPS for weight in group.dispos.values()]),
+        booking_day=booking_day,
+        move_day=np.where(draw.happens("moved", MOVED_SHARE), (booking_day + outcome_day + 1) // 2, booking_day),
+        outcome_day=outcome_day,
+        first_appointment=_appointment_code(first_appointment_day, first_hour),
+        appointment=_appointment_code(appointment_day, hour),
+        walk_in=draw.happens("walk in", WALK_IN_SHARE),
+        ladder=draw.weighted("ladder", [ladder.weight for ladder in JOB_LADDERS]),
+    )
+
+
+def _identities(
+    draw: Draw, arrival_day: IntArray, scale: float, seed: int
+) -> tuple[pa.StringArray, pa.StringArray, pa.Table]:
+    """The hashes of each lead number, and the backend's leads."""
+    position = np.arange(len(arrival_day))
+    kinds = _spread([kind.numbers for kind in LEAD_KINDS[1:]], position)
+    in_backend = np.flatnonzero(kinds == 0)
+
+    # Who has the hash? A position in the population, or the one past its end for the hash of no value.
+    before = np.maximum(np.cumsum(kinds == 0) - (kinds == 0), 1)
+    earlier = draw.below("earlier lead", before)
+    other = (earlier + 1 + draw.below("other earlier lead", np.maximum(before - 1, 1))) % before
+    owners: dict[HashSource, IntArray] = {
+        "own": position,
+        "earlier lead": in_backend[earlier],
+        "other earlier lead": in_backend[other],
+        "no value": np.full_like(position, len(position)),
+    }
+    stock = in_backend[arrival_day[in_backend] == 1]
+    email_owner = np.choose(kinds, [owners[kind.email] for kind in LEAD_KINDS])
+    phone_owner = np.choose(kinds, [owners[kind.phone] for kind in LEAD_KINDS])
+    email_hash = _hashes(draw.ids[:, EMAIL_BYTES], stock[len(stock) // 3]).take(email_owner)
+    phone_hash = _hashes(draw.ids[:, PHONE_BYTES], stock[len(stock) * 2 // 3]).take(phone_owner)
+
+    seen_in_time = int(np.count_nonzero(arrival_day[in_backend] <= DEFAULT_DAYS))
+    unseen = _draw(seed, 0, max(0, round(BACKEND_LEADS * scale) - seen_in_time)).ids
+    leads = {
+        "lead_UUID": [_uuids(draw.ids[in_backend, UUID_BYTES]), _uuids(unseen[:, UUID_BYTES])],
+        "phone_hash": [phone_hash.take(in_backend), _text(_hex(unseen[:, PHONE_BYTES]))],
+        "email_hash": [email_hash.take(in_backend), _text(_hex(unseen[:, EMAIL_BYTES]))],
+    }
+    return email_hash, phone_hash, pa.table({name: pa.concat_arrays(parts) for name, parts in leads.items()})
+
+
+def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
+    """The hash of each lead number, and at the end that of no value, which also the lead at `without_value` has."""
+    no_value = np.frombuffer(bytes.fromhex(NO_VALUE_HASH), dtype=np.uint8)
+    digests = np.vstack([digests, no_value])
+    digests[without_value] = no_value
+    return _text(_hex(digests))
+
+
+def _hex(data: ByteArray) -> ByteArray:
+    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+    return digits[np.stack([data >> 4, data & 15], axis=-1)].reshape(len(data), 2 * data.shape[1])
+
+
+def _uuids(data: ByteArray) -> pa.StringArray:
+    """Random UUIDs (version 4) in their usual form."""
+    data = data.copy()
+    data[:, 6] = data[:, 6] & 0x0F | 0x40
+    data[:, 8] = data[:, 8] & 0x3F | 0x80
+    return _text(np.insert(_hex(data), [8, 12, 16, 20], ord("-"), axis=1))
+
+
+def _text(characters: ByteArray) -> pa.StringArray:
+    """One text for each row of characters."""
+    count, width = characters.shape
+    offsets = np.arange(count + 1, dtype=np.int32) * np.int32(width)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(characters.tobytes()))
+
+
+EARLIEST_DAY = 1 - WINDOW_DAYS
+
+
+def _appointment_code(day: IntArray, hour: IntArray) -> IntArray:
+    return (day - EARLIEST_DAY) * len(APPOINTMENT_TIMES) + hour
+
+
+def _vocabulary(horizon: int) -> Vocabulary:
+    days = range(EARLIEST_DAY, horizon + LONGEST_DELAY + 1)
+    dates = [f"{FIRST_SNAPSHOT + timedelta(days=day - 1):%m/%d/%Y}" for day in days]
+    written = [(form.pattern.format(city.name), city.state) for form in CITY_FORMS for city in cities()]
+    places = written + [(place.city, place.state) for place in ODD_PLACES]
+    zips = [f"{city.first_zip + turn:05d}" for city in cities() for turn in range(city.zips)]
+    return Vocabulary(
+        dates=pa.array(dates),
+        # The CRM sets the time in a field of seven characters: a one-digit hour stands after two blanks.
+        appointments=pa.array([f"{day} {time.text:>7}" for day in dates for time in APPOINTMENT_TIMES]),
+        dispos=pa.array([*(dispo for group in OUTCOME_GROUPS for dispo in group.dispos), UNTOUCHED, BOOKED, CONFIRMED]),
+        job_statuses=pa.array([step for ladder in JOB_LADDERS for step in ladder.steps]),
+        cities=pa.array([city for city, _ in places]),
+        states=pa.array([state for _, state in places]),
+        locations=pa.array([f"{city} | {state}" for city, state in places]),
+        zips=pa.array(zips + [place.zip for place in ODD_PLACES]),
+    )

@@ -1,0 +1,283 @@
+"""The shape of sample data: layouts of files, how many leads, what happens to them. Every value is invented."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+DEFAULT_DAYS = 22
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the files look from number `first_file` on, until the next layout begins."""
+
+    first_file: int
+    header: str
+    separator: bool = True
+    demo_words: tuple[str, str] = ("0", "1")
+    state_given: bool = True
+
+
+LAYOUTS = (
+    Layout(
+        1,
+        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status",
+        separator=False,
+    ),
+    Layout(6, "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status"),
+    Layout(9, "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,CITY,ZIP,Appt Date,Demo,Set,Dispo,Job Status"),
+    Layout(
+        11,
+        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName",
+        demo_words=("False", "True"),
+    ),
+    Layout(
+        13,
+        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
+        demo_words=("False", "True"),
+    ),
+    Layout(
+        21,
+        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
+        state_given=False,
+    ),
+)
+SEPARATOR = "-----"
+LEADS_PER_DAY = (
+    3786, 3797, 3808, 3819, 3823, 3826, 3815, 3797, 3781, 3766, 3752,
+    3738, 3729, 3715, 3699, 3691, 3687, 3684, 3677, 3674, 3666, 3655,
+)  # fmt: skip
+"""Lead numbers in the snapshots of days 1 to 22, before the few that are missing for a moment (`GAP_SHARE`)."""
+SETTLED_LEADS_PER_DAY = (3660, 3668, 3676, 3678, 3682, 3672, 3658)
+"""The same for the days after, again and again."""
+ARRIVALS_PER_DAY = (29, 34, 38, 31, 36, 26, 22)
+"""Lead numbers that appear for the first time on day 2, 3, …, again and again."""
+UNSEEN_LEADS = 14
+"""Backend leads that no snapshot ever shows."""
+LEAVING_EARLY_SHARE = 0.07
+"""That share of the lead numbers vanishes before it has grown old."""
+GAP_SHARE = 0.01
+GAP_DAYS = 2
+GAP_WITHIN_DAYS = 18
+"""That share is missing for so many days, some time within the first ones after its arrival, then comes back."""
+WINDOW_DAYS = 120
+"""A snapshot reaches that far back: what entered earlier leaves it."""
+FIRST_SNAPSHOT = date(2024, 10, 1)
+FIRST_LEAD_NUMBER = 400_001
+LARGEST_NUMBER_STEP = 12
+NO_VALUE_HASH = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+"""SHA-1 of the empty string: what the CRM exports for a missing e-mail as well as for a missing phone number."""
+HashSource = Literal["own", "earlier lead", "other earlier lead", "no value"]
+HASH_SOURCES: tuple[HashSource, ...] = ("own", "earlier lead", "other earlier lead", "no value")
+
+
+class LeadKind(NamedTuple):
+    """Where a lead number's hashes come from, and how many lead numbers of scale 1 are of this kind."""
+
+    numbers: int
+    email: HashSource
+    phone: HashSource
+
+
+# The first kind is the rule: a backend lead of its own. The others share the hashes of a lead that came before, or of
+# the one backend lead each whose e-mail, whose phone number has no value; the last matches nothing.
+LEAD_KINDS = (
+    LeadKind(4350, "own", "own"),
+    LeadKind(33, "earlier lead", "earlier lead"),
+    LeadKind(24, "earlier lead", "own"),
+    LeadKind(11, "no value", "own"),
+    LeadKind(3, "own", "earlier lead"),
+    LeadKind(2, "own", "no value"),
+    LeadKind(5, "earlier lead", "other earlier lead"),
+    LeadKind(6, "own", "own"),
+)
+LEAD_NUMBERS = sum(kind.numbers for kind in LEAD_KINDS)
+BACKEND_LEADS = LEAD_KINDS[0].numbers + UNSEEN_LEADS
+DUPLICATE_ROWS = 5
+UPPER_CASE_ROWS = 5
+PADDED_ROWS = 5
+"""What cleaning finds in the parquet, at any scale; a row whose lead_UUID is missing comes on top."""
+
+
+class City(NamedTuple):
+    """A city and its ZIPs, which follow each other closely enough for a sample."""
+
+    state: str
+    name: str
+    first_zip: int
+    zips: int
+    weight: int
+
+
+@cache
+def cities() -> tuple[City, ...]:
+    """The cities of sample_cities.csv."""
+    with Path(__file__).with_name("sample_cities.csv").open(encoding="utf-8", newline="") as file:
+        _, *rows = csv.reader(file)
+    return tuple(City(state, name, int(first), int(zips), int(weight)) for state, name, first, zips, weight in rows)
+
+
+class CityForm(NamedTuple):
+    """A way to write a city, and how often in a thousand."""
+
+    pattern: str
+    weight: int
+
+
+CITY_FORMS = (CityForm("{}", 926), CityForm("{:<28}", 62), CityForm("{} ", 12))
+
+
+class OddPlace(NamedTuple):
+    """A place that is incomplete or far away, and how many of scale 1's lead numbers live there."""
+
+    numbers: int
+    city: str
+    state: str
+    zip: str
+
+
+NO_STATE = "  "
+ODD_PLACES = (
+    OddPlace(12, "", NO_STATE, ""),
+    OddPlace(3, "", "nu", "0"),
+    OddPlace(1, "", "nu", "85201"),
+    OddPlace(1, "Taos", NO_STATE, "87571"),
+    OddPlace(4, "", "NV", "89119"),
+    OddPlace(2, "", "OR", "97202"),
+    OddPlace(2, " " * 28, "WA", "98404"),
+    OddPlace(3, " Reno", "NV", "89502"),
+    OddPlace(2, "Olympia", "WA", ""),
+    OddPlace(2, "Tempe", "AZ", "0"),
+    OddPlace(2, "Hartford", "CT", "06103"),
+    OddPlace(1, "Danbury", "CT", "06810"),
+    OddPlace(2, "Worcester", "MA", "01605"),
+    OddPlace(1, "Springfield", "MA", "01103"),
+)
+
+
+class OutcomeGroup(NamedTuple):
+    """Outcomes with the same flags in the end, each with its weight."""
+
+    booked: bool
+    set: int
+    demo: int
+    dispos: dict[str, int]
+
+
+# `booked` leads pass through BOOKED and CONFIRMED before their outcome. Those whose `set` is 0 in the end lost their
+# appointment again. The backslash is there because the real dispositions have one too: a trap for careless escaping.
+OUTCOME_GROUPS = (
+    OutcomeGroup(
+        False,
+        0,
+        0,
+        {
+            "Data": 1560,
+            "DQ-Bad Phone": 400,
+            "Do Not Contact": 260,
+            "DQ - Tenant": 185,
+            "DQ-Outside Territory": 112,
+            "DQ-New Construction": 80,
+            "DQ Bath - Townhouse": 76,
+            "DQ-Bought Elsewhere": 68,
+            "DQ - Known Lead": 62,
+            "DQ - Robot": 58,
+            "DQ-Parts Only": 56,
+            "DQ-No Answer": 44,
+            "DQ Bath-Tub\\Spa": 20,
+            "DQ - Misc": 8,
+            "DQ-Repair Visit": 2,
+        },
+    ),
+    OutcomeGroup(True, 0, 0, {"CXL-Withdrawn": 40}),
+    OutcomeGroup(
+        True,
+        1,
+        0,
+        {
+            "CXL-BT": 42,
+            "No Show": 20,
+            "Not Home": 18,
+            "CXL-Price": 16,
+            "CXL-Not Now": 13,
+            "CXL-Office": 10,
+            "Issued": 8,
+            "CXL-Illness": 7,
+            "CXL-Rival": 6,
+            "CXL-Partner": 4,
+            "CXL-Weather": 3,
+            "CXL-Loan": 2,
+            "CXL-Misc": 1,
+        },
+    ),
+    OutcomeGroup(
+        True,
+        1,
+        1,
+        {
+            "Sale": 142,
+            "NS-Price": 160,
+            "NS-Undecided": 142,
+            "NS-One Owner": 74,
+            "NS-Later": 58,
+            "NS-Quotes": 19,
+            "NS-Style": 10,
+            "NS-Credit": 4,
+        },
+    ),
+)
+UNTOUCHED, BOOKED, CONFIRMED, SOLD = "Data", "Appt Set", "Confirmed", "Sale"
+WALK_IN_SHARE = 0.02
+"""That share of the demos was given without an appointment being set."""
+MOVED_SHARE = 0.2
+"""That share of the appointments is moved before it takes place."""
+LONGEST_DELAY = 40
+"""Days from entry to outcome, at most. Most take far less."""
+DAYS_PER_JOB_STEP = 4
+
+
+class JobLadder(NamedTuple):
+    """What the job status of a sale passes through."""
+
+    weight: int
+    steps: tuple[str, ...]
+
+
+JOB_LADDERS = (
+    JobLadder(50, ("Opened", "Survey Booked", "Parts Due", "Crew Booked", "Installing", "Done")),
+    JobLadder(12, ("Opened", "Survey Booked", "Parts Due", "Installed & Owing", "Done")),
+    JobLadder(14, ("Opened", "Withdrawn in Time")),
+    JobLadder(11, ("Opened", "Loan Declined")),
+    JobLadder(5, ("Opened", "Survey Booked", "Withdrawn Late")),
+    JobLadder(4, ("Opened", "Paused by Customer", "Crew Booked", "Done")),
+    JobLadder(5, ("Opened", "Parts Due", "Repair Pending")),
+    JobLadder(3, ("Opened", "Partner Done")),
+)
+
+
+class AppointmentTime(NamedTuple):
+    """A time of day as the CRM writes it, and how often in a hundred."""
+
+    text: str
+    weight: int
+
+
+APPOINTMENT_TIMES = (
+    AppointmentTime("1:00PM", 36),
+    AppointmentTime("9:00AM", 16),
+    AppointmentTime("5:30PM", 11),
+    AppointmentTime("10:00AM", 10),
+    AppointmentTime("2:00PM", 8),
+    AppointmentTime("5:00PM", 6),
+    AppointmentTime("12:00PM", 5),
+    AppointmentTime("6:00PM", 3),
+    AppointmentTime("11:30AM", 2),
+    AppointmentTime("1:30PM", 1),
+    AppointmentTime("8:00AM", 1),
+    AppointmentTime("12:30PM", 1),
+)

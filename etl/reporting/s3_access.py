@@ -1,0 +1,139 @@
+"""What test_s3_access.ipynb asks: who are we, may we list and read, and what is there. Each failure has a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TypeVar
+
+import pandas as pd
+
+from etl.reporting.analysis import Answer
+from etl.reporting.words import counted, day
+from etl.utils.csv_reader import read_csv_text
+from etl.utils.error_hints import translate_s3_errors
+from etl.utils.errors import PipelineError
+from etl.utils.extract import read_leads, read_snapshot
+from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download, find_leads, list_objects
+from etl.utils.utils_connection import Settings, caller_identity, s3_client
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """What could be done, and what was found."""
+
+    checks: Answer
+    """Rows: `check ok what_we_know what_to_do`, in the order in which they were tried."""
+    files: Sequence[SnapshotFile]
+    leads: SourceObject | None
+    first_rows: pd.DataFrame
+    """Of the newest CSV file, as bronze takes them; none when it could not be read."""
+    first_leads: pd.DataFrame
+
+
+def check_access(settings: Settings) -> S3Access:
+    """Try what the pipeline needs of S3, one thing after the other. What fails is told, not raised."""
+    tried: list[tuple[str, bool, str, str]] = []
+
+    def attempt(check: str, work: Callable[[], Result], describe: Callable[[Result], str]) -> Result | None:
+        try:
+            result = work()
+        except PipelineError as error:
+            tried.append((check, False, error.message, error.hint or ""))
+            return None
+        tried.append((check, True, describe(result), ""))
+        return result
+
+    today = datetime.now(UTC).date()
+    attempt("who we are", lambda: caller_identity(settings), str)
+    files = attempt(
+        "list the CSV files",
+        lambda: discover_snapshots(s3_client(settings), settings).files,
+        lambda found: f"{counted(len(found), 'file')} under s3://{settings.csv_bucket}/{settings.s3_sftp_files_prefix}",
+    )
+    snapshot = (
+        attempt(
+            "read a CSV file",
+            lambda: read_snapshot(download(s3_client(settings), files[-1]), files[-1], today),
+            lambda read: f"{files[-1].key}: {counted(read.records, 'record')}",
+        )
+        if files
+        else None
+    )
+    leads = attempt("find the parquet", lambda: find_leads(s3_client(settings), settings), str)
+    backend = (
+        attempt(
+            "read the parquet",
+            lambda: read_leads(download(s3_client(settings), leads), leads, today),
+            lambda read: counted(len(read.rows), "lead"),
+        )
+        if leads
+        else None
+    )
+    return S3Access(
+        _summarize(tried),
+        files or (),
+        leads,
+        snapshot.rows.head() if snapshot else pd.DataFrame(),
+        backend.rows.head() if backend else pd.DataFrame(),
+    )
+
+
+def _summarize(tried: list[tuple[str, bool, str, str]]) -> Answer:
+    table = pd.DataFrame(tried, columns=["check", "ok", "what_we_know", "what_to_do"])
+    failed = table[~table["ok"]]
+    return Answer(
+        "Can we read S3?",
+        table.assign(ok=table["ok"].map({True: "yes", False: "no"})),
+        "The pipeline can do everything it needs in S3."
+        if failed.empty
+        else f"Some checks failed. Fix this one first: {failed['check'].iloc[0]}.",
+    )
+
+
+def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
+    """Rows: `day key size_kb last_modified`, one per CSV file.
+
+    Raises:
+        SourceError: S3 cannot be read.
+    """
+    question = "What is there?"
+    listed = list_objects(s3_client(settings), settings.csv_bucket, settings.s3_sftp_files_prefix) if files else ()
+    modified = {found.key: moment for found, moment in listed}
+    rows = pd.DataFrame(
+        [(file.day.date, file.key, file.size / 1024, modified.get(file.key)) for file in files],
+        columns=["day", "key", "size_kb", "last_modified"],
+    )
+    if rows.empty:
+        return Answer(question, rows, "No CSV file could be listed.")
+    first, last = files[0].day.date, files[-1].day.date
+    missing = (last - first).days + 1 - len(files)
+    gaps = f"{counted(missing, 'day')} between them without a file" if missing else "no day is missing"
+    return Answer(
+        question,
+        rows.astype({"day": "datetime64[us]"}),
+        f"{counted(len(files), 'CSV file')}, together {rows['size_kb'].sum() / 1024:,.1f} MB, for {day(first)} to "
+        f"{day(last)}: {gaps}.",
+    )
+
+
+HEAD = 64 * 1024
+"""Bytes of a file that hold its header, however long its names."""
+
+
+def headers(settings: Settings) -> dict[date, list[str]]:
+    """The columns of each day's file, in its order. Only the beginning of each file is read.
+
+    Raises:
+        SourceError: S3 cannot be read.
+    """
+    client, found = s3_client(settings), {}
+    for file in discover_snapshots(client, settings).files:
+        if file.size:
+            with translate_s3_errors(str(file)):
+                body = client.get_object(Bucket=file.bucket, Key=file.key, Range=f"bytes=0-{HEAD - 1}")["Body"].read()
+            found[file.day.date] = list(read_csv_text(body.partition(b"\n")[0]).table.column_names)
+    return found

@@ -1,0 +1,182 @@
+"""The questions about silver: how good the source data is. The answers of silver_EDA.ipynb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from etl.reporting.analysis import Answer, Read, _fewest, _most
+from etl.reporting.words import counted, day, share
+
+if TYPE_CHECKING:
+    from datetime import date
+
+
+@dataclass(frozen=True)
+class SilverAnalysis:
+    """What came through cleaning: the answers of silver_EDA.ipynb, all of one moment."""
+
+    rows_per_day: Answer
+    null_shares: Answer
+    distinct_values: Answer
+    duplicate_keys: Answer
+    rejected_rows: Answer
+
+
+def analyse_silver(read: Read) -> SilverAnalysis:
+    """Ask silver all its questions."""
+    filled = read("filled_cells_per_day")
+    return SilverAnalysis(
+        rows_per_day=rows_per_day(read("rows_per_day")),
+        null_shares=null_shares(filled),
+        distinct_values=distinct_values(read("distinct_values"), read("column_types"), filled),
+        duplicate_keys=duplicate_keys(read("duplicate_keys")),
+        rejected_rows=rejected_rows(read("rejected_rows")),
+    )
+
+
+def rows_per_day(rows: pd.DataFrame) -> Answer:
+    """Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day."""
+    question = "How many rows does each day have?"
+    if rows.empty:
+        return Answer(question, rows, "There is no snapshot yet.")
+    fewest, most = _fewest(rows, "row_count"), _most(rows, "row_count")
+    return Answer(
+        question,
+        rows,
+        f"{counted(len(rows), 'day')} of {rows['row_count'].mean():,.0f} rows on average, from {fewest['row_count']:,} "
+        f"({day(fewest['_partition_date'])}) to {most['row_count']:,} ({day(most['_partition_date'])}); "
+        f"{counted(rows['rejected_count'].sum(), 'row')} rejected.",
+    )
+
+
+def null_shares(filled: pd.DataFrame) -> Answer:
+    """Rows: one per column, its name the index, one column per day: the share of rows without a value, 0 to 1."""
+    counts = filled.set_index("_partition_date")
+    shares = 1 - counts.drop(columns="row_count").div(counts["row_count"], axis=0)
+    table = shares.T
+    table.index.name = "column"
+    table.columns.name = None
+    question = "Which columns have no value, and when?"
+    if table.empty or table.shape[1] == 0:
+        return Answer(question, table, "There is no snapshot yet.")
+    is_filled = table < 1
+    on_some_days = is_filled.any(axis=1) & ~is_filled.all(axis=1)
+    appears = [
+        f"{name} from {day(pd.Timestamp(first))} on" for name, first in is_filled[on_some_days].idxmax(axis=1).items()
+    ]
+    overall = 1 - counts.drop(columns="row_count").sum() / counts["row_count"].sum()
+    emptiest = overall.sort_values(ascending=False)
+    return Answer(
+        question,
+        table,
+        f"{emptiest.index[0]} is empty most often ({share(emptiest.iloc[0], 1)} of all rows); "
+        f"{(overall == 0).sum()} of {len(overall)} columns always have a value."
+        + (f" Filled on some days only: {', '.join(appears)}." if appears else ""),
+    )
+
+
+def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.DataFrame) -> Answer:
+    """Rows: `column_name type_name null_share distinct_count`, one per column of silver.stg_csv_snapshots."""
+    table = types[types["table_name"] == "stg_csv_snapshots"].drop(columns="table_name").reset_index(drop=True)
+    total = max(int(filled["row_count"].sum()), 1)
+    table["null_share"] = table["column_name"].map(
+        1 - filled.drop(columns=["_partition_date", "row_count"]).sum() / total
+    )
+    table["distinct_count"] = table["column_name"].map(distinct.iloc[0])
+    table = table.dropna(subset="distinct_count").astype({"distinct_count": int}).reset_index(drop=True)
+    most = _most(table, "distinct_count")
+    return Answer(
+        "Which types and values do the columns have?",
+        table,
+        f"{most['column_name']} has the most distinct values: {most['distinct_count']:,} in "
+        f"{counted(filled['row_count'].sum(), 'row')}.",
+    )
+
+
+def duplicate_keys(rows: pd.DataFrame) -> Answer:
+    """Rows: `kind value_count duplicated_value_count row_count`, one per kind of id or hash."""
+    doubled = rows[rows["duplicated_value_count"] > 0]
+    named = ", ".join(
+        f"{kind} ({count:,})" for kind, count in zip(doubled["kind"], doubled["duplicated_value_count"], strict=True)
+    )
+    return Answer(
+        "Which ids and hashes occur in more than one row?",
+        rows,
+        f"More than one row shares a value of: {named}." if named else "No id or hash occurs in more than one row.",
+    )
+
+
+def rejected_rows(rows: pd.DataFrame) -> Answer:
+    """Rows: `reason step row_count file_count first_day last_day`, the most frequent first."""
+    total = int(rows["row_count"].sum())
+    return Answer(
+        "What was rejected, and why?",
+        rows,
+        f"{counted(total, 'row')} rejected, most often because: {rows['reason'].iloc[0]} "
+        f"({rows['row_count'].iloc[0]:,})."
+        if total
+        else "No row is rejected.",
+    )
+
+
+def header_drift(headers: dict[date, list[str]]) -> Answer:
+    """Rows: `day added missing moved`, one per day whose header differs from that of the day before.
+
+    Args:
+        headers: the columns of each day's file, in the file's order.
+    """
+    found = []
+    days = sorted(headers)
+    for before, after in pairwise(days):
+        old, new = headers[before], headers[after]
+        added = [name for name in new if name not in old]
+        missing = [name for name in old if name not in new]
+        moved = [name for name in new if name in old] != [name for name in old if name in new]
+        if added or missing or moved:
+            found.append((after, ", ".join(added), ", ".join(missing), "yes" if moved else ""))
+    table = pd.DataFrame(found, columns=["day", "added", "missing", "order changed"])
+    changed = ", ".join(day(row_day) for row_day in table["day"])
+    return Answer(
+        "When did the files' header change?",
+        table,
+        f"Of {counted(len(days), 'file')}, {len(table)} have another header than the one before: those of {changed}."
+        if found
+        else f"All of {counted(len(days), 'file')} have the same header.",
+    )
+
+
+ALWAYS_ZERO = "0 in all rows"
+_FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
+"""A flag that never is set on some days: quality is graded by it, and would seem to fall."""
+
+
+def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
+    """Rows: `column_name what first_day last_day`: columns that say nothing on some days, and unknown ones.
+
+    Args:
+        filled: per day, cells with a value in each column; `is_set` and `is_demo`: those that are not 0.
+        unknown: columns that bronze has not.
+    """
+    counts = filled.set_index("_partition_date").drop(columns="row_count")
+    found = []
+    for name in counts.columns:
+        empty = counts.index[counts[name] == 0]
+        if 0 < len(empty) < len(counts):
+            column, what = _FLAGS.get(str(name), (str(name), "empty"))
+            found.append((column, what, empty[0], empty[-1]))
+    found += [
+        (name, "unknown", first, last)
+        for name, first, last in zip(unknown["column_name"], unknown["first_day"], unknown["last_day"], strict=True)
+    ]
+    table = pd.DataFrame(found, columns=["column_name", "what", "first_day", "last_day"])
+    return Answer(
+        "How did the files drift?",
+        table,
+        f"{counted(len(table), 'column')} drifted: {', '.join(f'{name} ({what})' for name, what, *_ in found)}."
+        if found
+        else "All files have the same columns, filled.",
+    )

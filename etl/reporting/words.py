@@ -1,0 +1,63 @@
+"""Numbers, shares and days in words, and tables as they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from datetime import date
+
+
+def formatted(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows as they are shown in a table: every cell text, NULL as an empty one.
+
+    Rates and shares (0 to 1) become percentages; columns are named by words.
+    """
+    shown = {str(name): rows[name].map(_format_of(str(name), rows[name]), na_action="ignore") for name in rows.columns}
+    table = pd.DataFrame(shown, dtype=object)
+    table = table.where(table.notna(), "")
+    return table.rename(columns=lambda name: str(name).strip("_").replace("_", " "))
+
+
+def _format_of(name: str, values: pd.Series[Any]) -> Callable[[Any], str]:
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return lambda moment: f"{moment:%Y-%m-%d}"
+    if name.endswith(("rate", "share")) or name.startswith("of_"):
+        return lambda part: share(part, 1)
+    if pd.api.types.is_float_dtype(values):
+        return lambda number: f"{number:,.1f}"
+    if pd.api.types.is_integer_dtype(values):
+        return lambda number: f"{number:,}"
+    return str
+
+
+def counted(count: float, thing: str, things: str | None = None) -> str:
+    """`1 lead`, `4,364 leads`."""
+    number = f"{count:,.0f}" if float(count).is_integer() else f"{count:,.1f}"
+    return f"{number} {thing if count == 1 else things or thing + 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A share in percent; one that is not whole never shows as 0 % or 100 %."""
+    if not whole:
+        return "none"
+    percent = 100 * part / whole
+    if 0 < percent < 0.05:
+        return "< 0.1 %"
+    if 99.95 <= percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.1f} %"
+
+
+def day(moment: pd.Timestamp | date) -> str:
+    """`9 October 2024`, in any locale."""
+    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
+
+
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip

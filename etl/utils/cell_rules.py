@@ -1,0 +1,128 @@
+"""Cleaning rules for single columns: functions from an Arrow array of text to another."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+USPS_STATES = frozenset(
+    "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR "
+    "PA RI SC SD TN TX UT VT VA WA WV WI WY "
+    "DC AS GU MP PR VI".split()
+)
+"""The 50 states; the District of Columbia and the territories."""
+FLAGS = {"0": "0", "1": "1", "True": "1", "False": "0"}
+"""Value of Set or Demo in the CRM → integer."""
+
+
+class Timestamps(NamedTuple):
+    """Dates and times of day as ISO text."""
+
+    date: pa.Array
+    time: pa.Array
+
+
+def parse_timestamp(text: pa.Array) -> Timestamps:
+    """Parse dates with an optional time of day: `date` as YYYY-MM-DD and `time` as HH:MM:SS, both text.
+
+    Accepts dates as MM/DD/YYYY, YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour format with AM or
+    PM. NULL for any other text, and for dates and times that do not exist.
+    """
+    iso = text
+    for layout, year_first in _OTHER_DATE_LAYOUTS:
+        iso = pc.replace_substring_regex(iso, layout, year_first)
+    parts = pc.extract_regex(iso, _TIMESTAMP)
+    date_text, time_text, half = (pc.struct_field(parts, name) for name in ("date", "time", "half"))
+
+    year, month, day = (_numbers(parts, name) for name in ("year", "month", "day"))
+    leap = ((year % 4 == 0) & (year % 100 != 0)) | (year % 400 == 0)
+    last_day = _LAST_DAY[np.clip(month, 0, 13)] + (leap & (month == 2))
+    on_calendar = (year >= 1) & (day >= 1) & (day <= last_day)
+
+    hour, minute, second = (_numbers(parts, name) for name in ("hour", "minute", "second"))
+    is_pm = fill_false(pc.is_in(half, pa.array(["PM", "pm", "Pm", "pM"])))
+    on_12_hours = fill_false(pc.not_equal(half, ""))
+    has_time = fill_false(pc.not_equal(time_text, ""))
+    right_hour = np.where(on_12_hours, (hour >= 1) & (hour <= 12), hour <= 23)
+    on_clock = ~has_time | (right_hour & (minute <= 59) & (second <= 59))
+    hour = np.where(on_12_hours, hour % 12 + 12 * is_pm, hour)
+
+    valid = on_calendar & on_clock
+    clock = [pc.utf8_lpad(pa.array(number).cast(pa.string()), 2, "0") for number in (hour, minute, second)]
+    return Timestamps(
+        date=pc.if_else(pa.array(valid), date_text, None),
+        time=pc.if_else(pa.array(valid & has_time), pc.binary_join_element_wise(*clock, ":"), None),
+    )
+
+
+_BLANK = r"[\s\v\x1c-\x1f\x85\pZ]"
+"""The characters that `utf8_trim_whitespace` trims; RE2's `\\s` covers ASCII only."""
+_OTHER_DATE_LAYOUTS = (
+    (r"^([0-9]{2})/([0-9]{2})/([0-9]{4})", r"\3-\1-\2"),
+    (r"^([0-9]{2})-([0-9]{2})-([0-9]{4})", r"\3-\2-\1"),
+)
+_TIMESTAMP = (
+    r"^(?P<date>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2}))"
+    rf"(?P<time>(?:{_BLANK}+|T)(?P<hour>[0-9]{{1,2}}):(?P<minute>[0-9]{{2}})"
+    rf"(?::(?P<second>[0-9]{{2}})(?:\.[0-9]{{1,6}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?)?$"
+)
+_LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
+"""By month; 0 for invalid months."""
+
+
+def usps_state(code: pa.Array) -> pa.Array:
+    """Keep USPS codes; anything else becomes NULL."""
+    return pc.if_else(pc.is_in(code, _USPS_STATES), code, None)
+
+
+def state_of(location: pa.Array) -> pa.Array:
+    """Extract the USPS code from a location such as `Las Vegas | NV`; NULL if there is none."""
+    named = pc.extract_regex(location, rf"\|{_BLANK}*(?P<code>[A-Z]{{2}})$")
+    return usps_state(pc.struct_field(named, "code"))
+
+
+def clean_zip(text: pa.Array) -> pa.Array:
+    """Keep five digits, such as `02139`; remove extra leading zeros and the +4 of ZIP+4; anything else becomes NULL."""
+    return pc.struct_field(pc.extract_regex(text, r"^0*(?P<zip>[0-9]{5})(?:-[0-9]{4})?$"), "zip")
+
+
+def is_int32(text: pa.Array) -> pa.Array:
+    """Whether the text fits a PostgreSQL INT. NULL does."""
+    plain = _is_plain_number(text)
+    if pc.all(plain).as_py() is not False:
+        return pc.fill_null(plain, True)
+    parts = pc.extract_regex(text, r"^(?P<sign>[+-]?)0*(?P<digits>[0-9]{1,10})$")
+    size = pc.struct_field(parts, "digits").cast(pa.int64())
+    in_range = pc.less_equal(size, pc.if_else(pc.equal(pc.struct_field(parts, "sign"), "-"), 2**31, 2**31 - 1))
+    return pc.or_(pc.is_null(text), pc.fill_null(in_range, False))
+
+
+def _is_plain_number(text: pa.Array) -> pa.Array:
+    """Whether the text is at most nine digits: true for most numbers, and needs no regular expression."""
+    return pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), 9))
+
+
+def as_flag(text: pa.Array) -> pa.Array:
+    """Convert True and False to 1 and 0. Other texts stay, and are rejected."""
+    return pc.coalesce(_FLAG_NUMBERS.take(pc.index_in(text, _FLAG_WORDS)), text)
+
+
+_USPS_STATES = pa.array(sorted(USPS_STATES))
+_FLAG_WORDS = pa.array(list(FLAGS))
+_FLAG_NUMBERS = pa.array(list(FLAGS.values()))
+FLAG_OR_NULL = pa.array([*FLAGS, None])
+
+
+def fill_false(mask: pa.Array) -> np.ndarray:
+    known: np.ndarray = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    return known
+
+
+def _numbers(parts: pa.StructArray, name: str) -> np.ndarray:
+    """Convert a group's digits to numbers; 0 where the group did not match."""
+    digits = pc.struct_field(parts, name)
+    numbers: np.ndarray = pc.fill_null(pc.if_else(pc.equal(digits, ""), "0", digits), "0").cast(pa.int32()).to_numpy()
+    return numbers

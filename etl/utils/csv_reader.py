@@ -1,0 +1,316 @@
+"""Read CSV bytes (RFC 4180) into a table of text, whatever its columns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+
+@dataclass(frozen=True)
+class RejectedLine:
+    """A record that cannot be read as a row."""
+
+    line: int
+    reason: str
+    text: str
+
+
+class CsvText(NamedTuple):
+    """A CSV file as text: every record after the header is either a row of `table` or in `rejected`."""
+
+    table: pa.Table
+    """One text column per header field, in the header's order; an empty cell is NULL."""
+    rejected: list[RejectedLine]
+    lines: pa.Array
+    """For each row of `table`, the line of the file on which it starts (the header is line 1)."""
+    encoding: str
+    records: int
+    """Records after the header, counted in the file, not in what was made of it. All are in `table` or `rejected`."""
+
+
+def read_csv_text(raw: bytes) -> CsvText:
+    """Read CSV (RFC 4180) into text cells. Never raises, whatever the content.
+
+    The first record is the header. Each other record is either a row, or rejected with its line number and raw text:
+    for another number of fields than the header, a quote inside an unquoted field, text after a closing quote, or a NUL
+    byte (which PostgreSQL cannot store). After a quote that is never closed, all lines are rejected. Empty lines are
+    ignored.
+    """
+    (whole,) = read_csv_chunks(raw, None)
+    return whole
+
+
+def read_csv_chunks(raw: bytes, chunk_size: int | None) -> Iterator[CsvText]:
+    """Read CSV like `read_csv_text`, in chunks of whole records of about `chunk_size` bytes; None for a single chunk.
+
+    Yields at least one chunk. A chunk takes about ten times its size in memory.
+    """
+    content, encoding = _as_utf8(raw.rstrip(b"\r\n") if raw.endswith((b"\n\n", b"\n\r\n")) else raw)
+    if b"\0" in content or _has_empty_lines(content) or not _is_strict(content):
+        return _read_records(content.decode(), encoding, chunk_size)
+    return _read_strict(content, encoding, chunk_size)
+
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARKS = {
+    _UTF8_MARK: "utf-8",
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_CP1252 = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xA0)}
+"""The bytes in which cp1252 differs from latin-1. The five unassigned ones stay control characters, as in browsers."""
+
+
+def _as_utf8(raw: bytes) -> tuple[bytes, str]:
+    """Re-encode to UTF-8 without byte order mark; content that is not Unicode is decoded as Windows cp1252."""
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    if encoding == "utf-8":
+        raw = raw.removeprefix(_UTF8_MARK)
+        if raw.isascii():
+            return raw, encoding
+    try:
+        return raw.decode(encoding).encode(), encoding
+    except UnicodeError:
+        return raw.decode("latin-1").translate(_CP1252).encode(), "cp1252"
+
+
+def _has_empty_lines(content: bytes) -> bool:
+    gaps = (b"\n\n", b"\n\r", b"\r\r") if b"\r" in content else (b"\n\n",)
+    return content.startswith((b"\n", b"\r")) or any(gap in content for gap in gaps)
+
+
+_QUOTE = ord('"')
+_BESIDE_A_QUOTE = np.zeros(256, dtype=bool)
+_BESIDE_A_QUOTE[list(b',\r\n"')] = True
+
+
+def _is_strict(content: bytes) -> bool:
+    """Whether all quotes are where RFC 4180 allows them: after or before a comma or line end, or doubled within a cell.
+
+    A doubled quote counts as one that closes the cell and one that opens it again.
+    """
+    quotes = _quotes(content)
+    if not len(quotes):
+        return True
+    if len(quotes) % 2:
+        return False
+    characters = np.frombuffer(content, np.uint8)
+    opening, closing = quotes[::2], quotes[1::2]
+    before = characters[opening[opening > 0] - 1]
+    after = characters[closing[closing < len(content) - 1] + 1]
+    return bool(_BESIDE_A_QUOTE[before].all() and _BESIDE_A_QUOTE[after].all())
+
+
+def _quotes(content: bytes) -> np.ndarray:
+    """Return the positions of all quotes."""
+    if b'"' not in content:
+        return np.array([], dtype=np.int64)
+    return np.flatnonzero(np.frombuffer(content, np.uint8) == _QUOTE)
+
+
+_STRICT_FIELD = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
+_STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:\r\n|\r|\n|\Z)")
+
+
+def _read_strict(content: bytes, encoding: str, chunk_size: int | None) -> Iterator[CsvText]:
+    """Read content without NUL bytes, empty lines or misplaced quotes: fast, as only field counts can be wrong."""
+    header_record = _STRICT_RECORD.match(content)
+    assert header_record is not None  # noqa: S101 - it matches the empty string
+    header_text = header_record[0].decode()
+    header = _next_record(header_text, 0)[0] if header_text else []
+    line = 1 + len(_LINE_END.findall(header_text))
+    start = header_record.end()
+    if start == len(content):
+        yield CsvText(text_table(header, []), [], pa.array([], pa.int64()), encoding, 0)
+    for end in _cuts(content, start, chunk_size):
+        chunk, lines = _read_strict_chunk(content[start:end], header, line, encoding)
+        yield chunk
+        start, line = end, line + lines
+
+
+def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
+    """Yield the ends of chunks: after a line end outside of quotes, so that records stay whole."""
+    quotes = _quotes(content) if chunk_size else np.array([])
+    while start < len(content):
+        end = start + chunk_size if chunk_size else len(content)
+        while end < len(content):
+            line_end = _LINE_END_BYTES.search(content, end)
+            end = line_end.end() if line_end else len(content)
+            if np.searchsorted(quotes, end) % 2 == 0:
+                break
+        start = min(end, len(content))
+        yield start
+
+
+def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int, encoding: str) -> tuple[CsvText, int]:
+    """Read a chunk of whole records. Returns the number of its lines, too."""
+    ragged: list[pa.csv.InvalidRow] = []
+
+    def skip(row: pa.csv.InvalidRow) -> Literal["skip"]:
+        ragged.append(row)
+        return "skip"
+
+    quoted = b'"' in content
+    body = _UTF8_MARK + content if content.startswith(_UTF8_MARK) else content  # Arrow removes one; here it is data
+    positions = [str(position) for position in range(len(header))]
+    table = pa.csv.read_csv(
+        pa.BufferReader(body),
+        read_options=pa.csv.ReadOptions(
+            column_names=positions,
+            use_threads=False,  # days run in parallel; and row numbers are only known without threads
+            block_size=len(body),  # a cell may be as long as the chunk
+        ),
+        parse_options=pa.csv.ParseOptions(
+            quote_char='"' if quoted else False,
+            newlines_in_values=quoted,
+            ignore_empty_lines=False,
+            invalid_row_handler=skip,
+        ),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(positions, pa.string()),
+            strings_can_be_null=True,
+            null_values=[""],
+            check_utf8=False,
+        ),
+    ).rename_columns(header)
+
+    count = table.num_rows + len(ragged)
+    records, lines = _count_records(content), _count_lines(content)
+    is_row = np.ones(count, dtype=bool)
+    is_row[[row.number - 1 for row in ragged]] = False
+    height = np.ones(count, dtype=np.int64)  # lines per record: quoted cells may contain line ends
+    if lines > records:
+        height[is_row] += sum(_line_ends(column) for column in table.columns)
+        height[~is_row] += np.fromiter((len(_LINE_END.findall(row.text.rstrip("\r\n"))) for row in ragged), np.int64)
+    first_lines = first_line + np.cumsum(height) - height
+    rejected = [
+        _wrong_field_count(int(line), row.actual_columns, len(header), row.text.rstrip("\r\n"))
+        for line, row in zip(first_lines[~is_row], ragged, strict=True)
+    ]
+    return CsvText(table, rejected, pa.array(first_lines[is_row]), encoding, records), lines
+
+
+def _count_records(content: bytes) -> int:
+    """Count the line ends outside of quotes, and a last record without line end."""
+    return _count_lines(b'"'.join(content.split(b'"')[::2]) if b'"' in content else content)
+
+
+def _count_lines(content: bytes) -> int:
+    line_ends = content.count(b"\n")
+    if b"\r" in content:
+        line_ends += content.count(b"\r") - content.count(b"\r\n")
+    return line_ends + (not content.endswith((b"\n", b"\r")))
+
+
+def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
+    counts: np.ndarray = pc.fill_null(pc.count_substring_regex(column, r"\r\n|\r|\n"), 0).to_numpy()
+    return counts
+
+
+_LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
+_FIELD = re.compile(
+    r'"(?P<quoted>(?:[^"]|"")*+)"(?P<trailing>[^,\r\n]*+)'  # trailing: invalid, but part of the record
+    r"|(?P<plain>[^,\r\n]*+)"
+)
+
+
+def _read_records(content: str, encoding: str, chunk_size: int | None) -> Iterator[CsvText]:
+    """Read any content record by record: slow."""
+    header: list[str] | None = None
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    rejected: list[RejectedLine] = []
+    position, line, records = 0, 1, 0
+    chunks = 0
+    while position < len(content):
+        fields, end, fault = _next_record(content, position)
+        text = content[position:end].rstrip("\r\n")
+        if fault == _UNCLOSED:
+            end = len(content)
+            unreadable = _rejected_lines(content[position:], line, f"{fault} (opened on line {line})")
+            records += len(unreadable)
+            rejected.extend(unreadable)
+        elif "\0" in text or fault:
+            records += 1
+            rejected.append(RejectedLine(line, fault or "NUL byte", text))
+        elif text and header is not None:
+            records += 1
+            if len(fields) == len(header):
+                rows.append(fields)
+                lines.append(line)
+            else:
+                rejected.append(_wrong_field_count(line, len(fields), len(header), text))
+        if text and header is None:
+            header = fields
+        line += len(_LINE_END.findall(content, position, end))
+        position = end
+        if chunk_size and position >= (chunks + 1) * chunk_size and header is not None:
+            yield CsvText(text_table(header, rows), rejected, pa.array(lines, pa.int64()), encoding, records)
+            rows, lines, rejected, records = [], [], [], 0
+            chunks = position // chunk_size
+    if records or not chunks:
+        yield CsvText(text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding, records)
+
+
+def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
+    texts = enumerate(_LINE_END.split(content), start=first_line)
+    return [RejectedLine(line, reason, text) for line, text in texts if text]
+
+
+_UNCLOSED = "quote is never closed"
+
+
+def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
+    """Read one record. Returns its fields, the start of the next record, and the reason why it is invalid, or `""`.
+
+    An invalid record ends where common CSV readers end it, so that the next one starts in the right place.
+    """
+    line = _LINE.match(content, start)
+    assert line is not None  # noqa: S101 - it matches at the end, too
+    if '"' not in line[0]:
+        return line[0].rstrip("\r\n").split(","), line.end(), ""
+    fields: list[str] = []
+    fault = ""
+    position = start
+    while True:
+        field = _FIELD.match(content, position)
+        assert field is not None  # noqa: S101 - `plain` matches the empty string
+        if field["quoted"] is not None:
+            fields.append(field["quoted"].replace('""', '"') + field["trailing"])
+            fault = fault or ("text after a closing quote" if field["trailing"] else "")
+        elif field["plain"].startswith('"'):
+            return [field["plain"]], line.end(), _UNCLOSED
+        else:
+            fields.append(field["plain"])
+            fault = fault or ("quote inside an unquoted field" if '"' in field["plain"] else "")
+        position = field.end()
+        if position == len(content):
+            return fields, position, fault
+        if content[position] == ",":
+            position += 1
+            continue
+        line_end = _LINE_END.match(content, position)
+        assert line_end is not None  # noqa: S101 - a field ends at a comma, a line's end or the file's
+        return fields, line_end.end(), fault
+
+
+def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:
+    kind = "too few" if actual < expected else "too many"
+    return RejectedLine(line, f"{kind} fields: {actual} instead of {expected}", text)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [() for _ in header]
+    arrays = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
+    return pa.Table.from_arrays(arrays, names=list(header))

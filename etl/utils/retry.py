@@ -1,0 +1,65 @@
+"""Retry after transient errors: a lost connection, a restart of PostgreSQL, a truncated response of S3."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from etl.utils.errors import PipelineError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """Decorate a function to be retried, with backoff, when it raises a `PipelineError` that is transient.
+
+    Only for functions that do their work in one transaction, so that a failed attempt leaves nothing behind.
+
+    Args:
+        seconds: retry until this long after the first failure. A restart of PostgreSQL takes less than a minute.
+    """
+
+    def decorate(work: Callable[P, Result]) -> Callable[P, Result]:
+        @functools.wraps(work)
+        def retry(*args: P.args, **kwargs: P.kwargs) -> Result:
+            from tenacity import Retrying, retry_if_exception, wait_random_exponential
+
+            failures: list[float] = []
+
+            def has_timed_out(attempt: RetryCallState) -> bool:
+                # Counted from the first failure, so that a failure after an hour of work is retried.
+                failures.append(attempt.outcome_timestamp or 0.0)
+                return failures[-1] - failures[0] >= seconds
+
+            return Retrying(
+                retry=retry_if_exception(_is_transient),
+                wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_SECONDS),
+                stop=has_timed_out,
+                before_sleep=_log_retry,
+                reraise=True,
+            )(work, *args, **kwargs)
+
+        return retry
+
+    return decorate
+
+
+def _is_transient(error: BaseException) -> bool:
+    return isinstance(error, PipelineError) and error.transient
+
+
+def _log_retry(attempt: RetryCallState) -> None:
+    error = attempt.outcome.exception() if attempt.outcome else None
+    pause = attempt.next_action.sleep if attempt.next_action else 0
+    message = error.message if isinstance(error, PipelineError) else error
+    log.warning("attempt %d failed, retrying in %.1f s: %s", attempt.attempt_number, pause, message)

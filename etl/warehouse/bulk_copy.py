@@ -1,0 +1,116 @@
+"""Copy frames to tables and tables to frames, by COPY."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from psycopg2 import sql
+
+from etl.utils.errors import CheckFailedError
+from etl.utils.frames import text_frame
+from etl.warehouse.partitions import table_columns
+from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.transactions import raise_if_aborting
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+PAGES_PER_CHUNK = 1024
+"""Pages of a table that are read into one frame: 8 MB, about 25,000 rows of bronze."""
+
+ROWS_PER_CHUNK = 50_000
+"""Rows that are rendered as CSV at a time: about 15 MB, whatever the size of the day."""
+
+
+def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool = False) -> int:
+    """COPY a frame into a table, columns by name; a missing value is NULL. Returns the number of rows.
+
+    Args:
+        frozen: write rows as frozen, which PostgreSQL allows for a table that was created or truncated in this
+            transaction. Otherwise the first reader writes each page again, and logs it with data checksums.
+
+    Raises:
+        CheckFailedError: the server reports another number of rows.
+    """
+    raise_if_aborting()
+    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    command = sql.SQL("copy {} ({}) from stdin (format csv, freeze {})").format(
+        quote_identifier(table), columns, sql.Literal(frozen)
+    )
+    stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
+    db.copy_expert(command, stream, size=1 << 20)
+    if db.rowcount != len(frame):
+        raise CheckFailedError(f"{table} took {db.rowcount} of {len(frame)} rows", hint="rerun")
+    return len(frame)
+
+
+def copy_to_frame(db: Cursor, table: str) -> pd.DataFrame:
+    """COPY a table into a frame of text, NULL as `pd.NA`."""
+    return pd.concat(copy_to_frames(db, table), ignore_index=True)
+
+
+def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
+    """COPY a table into frames of text of a bounded size, in the order of its pages.
+
+    Yields at least one frame; an empty table yields one without rows.
+    """
+    db.execute("select pg_relation_size(%s) / current_setting('block_size')::int", (table,))
+    (pages,) = db.fetchone() or (0,)
+    columns = table_columns(db, table)
+    for first in range(0, max(pages, 1), PAGES_PER_CHUNK):
+        command = sql.SQL(
+            "copy (select * from {} where ctid >= {} and ctid < {}) to stdout (format csv, header)"
+        ).format(quote_identifier(table), sql.Literal(f"({first},0)"), sql.Literal(f"({first + PAGES_PER_CHUNK},0)"))
+        yield _read_copy(db, command, columns)
+
+
+def _read_copy(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> pd.DataFrame:
+    raise_if_aborting()
+    sink = io.BytesIO()
+    db.copy_expert(command, sink, size=1 << 20)
+    content = sink.getbuffer()
+    return text_frame(
+        pa.csv.read_csv(
+            pa.BufferReader(content),
+            read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(content)),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                null_values=[""],
+                check_utf8=False,
+            ),
+        )
+    )
+
+
+class _CsvStream(io.RawIOBase):
+    """A table as a CSV file, rendered chunk by chunk while it is read."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._batches = iter(table.to_batches(max_chunksize=ROWS_PER_CHUNK))
+        self._rendered = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while not self._rendered:
+            batch = next(self._batches, None)
+            if batch is None:
+                return b""
+            self._rendered = memoryview(_as_csv(batch))
+        chunk, self._rendered = self._rendered[:size], self._rendered[size:]
+        return bytes(chunk)
+
+
+def _as_csv(batch: pa.RecordBatch) -> Any:
+    sink = pa.BufferOutputStream()
+    pa.csv.write_csv(batch, sink, pa.csv.WriteOptions(include_header=False))
+    return sink.getvalue()

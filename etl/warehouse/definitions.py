@@ -1,0 +1,73 @@
+"""Scripts that define tables, views and comments, applied only when something has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from etl.warehouse.partitions import acquire_exclusive_lock
+from etl.warehouse.sql_scripts import script_text
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+
+def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
+    """Execute a script that defines tables, views or comments, unless its objects are as it left them.
+
+    Executing it in every run would mean an exclusive lock in every run: on views, and on tables that are altered.
+
+    Raises:
+        PostgresError: see `acquire_exclusive_lock`.
+    """
+    text = script_text(script, **names).as_string(db)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    objects = [name.replace('"', "") for name in _CREATED.findall(text)]
+    key = " ".join([script, *objects[:1]])
+    db.execute("select digest, state from meta.definitions where script = %s", (key,))
+    if db.fetchone() == (digest, _state_of(db, objects)):
+        return
+    db.execute(
+        "select schemaname || '.' || viewname from pg_views where schemaname || '.' || viewname = any(%s::text[])",
+        (objects,),
+    )
+    for (view,) in db.fetchall():
+        acquire_exclusive_lock(db, view)
+    db.execute(text)
+    db.execute(
+        "insert into meta.definitions (script, digest, state) values (%s, %s, %s) "
+        "on conflict (script) do update set digest = excluded.digest, state = excluded.state",
+        (key, digest, _state_of(db, objects)),
+    )
+
+
+_CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
+
+
+def _state_of(db: Cursor, objects: list[str]) -> str:
+    """Digest of the state of tables and views: identity, view definition, triggers and keys."""
+    db.execute(
+        """
+        select md5(string_agg(
+            concat_ws(
+                ' ',
+                name,
+                oid,
+                case when relkind = 'v' then pg_get_viewdef(oid) end,
+                (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
+                where tgrelid = pg_class.oid and not tgisinternal),
+                (select string_agg(conname, ' ' order by conname) from pg_constraint
+                where conrelid = pg_class.oid and contype <> 'f')
+            ),
+            ' ' order by name
+        ))
+        from unnest(%s::text[]) as name
+        left join pg_class on oid = to_regclass(name)
+        """,
+        (objects,),
+    )
+    (state,) = db.fetchone() or ("",)
+    return str(state)

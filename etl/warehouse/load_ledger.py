@@ -1,0 +1,312 @@
+"""The load ledger in schema `meta`: which files were loaded, and which table was built from which loads.
+
+Entries are written in the transaction that fills the table, so that they agree with it after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from etl.utils.day import Day
+from etl.utils.errors import CheckFailedError, LockHeldError
+from etl.utils.s3_source import SourceObject
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+
+@dataclass(frozen=True)
+class TableLoad:
+    """The current load of one table: a row of meta.table_loads."""
+
+    table: str
+    parent: str
+    load_id: int
+    built_from: tuple[int, ...]
+    row_count: int
+    of_day: Day | None
+    rejected_count: int = 0
+    separator_count: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    modified_externally: bool = False
+    """Modified outside the pipeline since it was loaded: the counts may be wrong."""
+    code_version: str | None = None
+    """Digest of the code that built the table; None: built before versions were recorded."""
+
+    @property
+    def day(self) -> Day:
+        """The snapshot day of the table. Raises ValueError for tables of leads, which have none."""
+        if self.of_day is None:
+            raise ValueError(f"{self.table} holds no single day")
+        return self.of_day
+
+
+def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
+    """Raise unless the tables exist that an earlier step creates.
+
+    Raises:
+        CheckFailedError: names the missing tables and the step that creates them.
+    """
+    db.execute("select name from unnest(%s) as name where to_regclass(name) is null", (list(tables),))
+    missing = [name for (name,) in db.fetchall()]
+    if missing:
+        raise CheckFailedError(
+            f"{', '.join(missing)}: missing",
+            hint=f"step {created_by_step} creates it: python main.py --from-step {created_by_step}",
+        )
+
+
+def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
+    """Raise when a table that the ledger has was dropped outside the pipeline.
+
+    Raises:
+        CheckFailedError: naming the tables, and the step that loads them again.
+    """
+    db.execute(
+        "select table_name from meta.table_loads where parent_table = any(%s) "
+        "and to_regclass(table_name) is distinct from table_oid order by 1",
+        (list(parents),),
+    )
+    dropped = [name for (name,) in db.fetchall()]
+    if dropped:
+        raise CheckFailedError(
+            f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped outside the pipeline",
+            hint=f"step {loaded_by_step} loads it again: python main.py --from-step {loaded_by_step}. "
+            "To remove a day for good, delete its rows from meta.table_loads, too",
+        )
+
+
+_CURRENT_LOADS = """
+select
+    table_name, load_id, built_from, row_count, file_number, partition_date,
+    rejected_count, separator_count, facts, changed, code_version
+from meta.table_loads
+where
+    parent_table = %(parent)s
+    and to_regclass(table_name) = table_oid
+    and (%(include_modified)s or not changed)
+    and (
+        %(step)s::int is null
+        or rejected_count = (
+            select count(*) from silver.rejected_rows
+            where step = %(step)s and _partition_date is not distinct from table_loads.partition_date
+        )
+    )
+order by file_number nulls first
+"""
+
+
+def current_loads(
+    db: Cursor, parent: str, *, rejects_of_step: int | None = None, include_modified: bool = False
+) -> dict[str, TableLoad]:
+    """Return the tables of `parent` that still contain what was loaded into them, by name.
+
+    A table that was dropped or modified outside the pipeline is left out, so that its step loads it again; so is a
+    table that lacks some of its rows in silver.rejected_rows.
+
+    Args:
+        rejects_of_step: the step that writes the table's rejected rows.
+        include_modified: include tables that were modified outside the pipeline.
+    """
+    db.execute(
+        _CURRENT_LOADS,
+        {"parent": parent, "step": rejects_of_step, "include_modified": include_modified},
+    )
+    return {
+        table: TableLoad(
+            table=table,
+            parent=parent,
+            load_id=load_id,
+            built_from=tuple(built_from),
+            row_count=row_count,
+            of_day=Day(number, day) if number is not None else None,
+            rejected_count=rejected,
+            separator_count=separators,
+            metrics=metrics,
+            modified_externally=modified,
+            code_version=code_version,
+        )
+        for (
+            table,
+            load_id,
+            built_from,
+            row_count,
+            number,
+            day,
+            rejected,
+            separators,
+            metrics,
+            modified,
+            code_version,
+        ) in db.fetchall()
+    }
+
+
+_RECORD_LOAD = """
+insert into meta.table_loads (
+    table_name, parent_table, partition_date, file_number, load_id, built_from,
+    table_oid, row_count, rejected_count, separator_count, facts, code_version, run_id
+)
+select
+    %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s::bigint[],
+    %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s,
+    %(code_version)s, %(run_id)s
+from meta.pipeline_runs
+where run_id = %(run_id)s and status = 'running'
+for share
+on conflict (table_name) do update set
+    parent_table = excluded.parent_table,
+    partition_date = excluded.partition_date,
+    file_number = excluded.file_number,
+    load_id = excluded.load_id,
+    built_from = excluded.built_from,
+    table_oid = excluded.table_oid,
+    changed = false,
+    row_count = excluded.row_count,
+    rejected_count = excluded.rejected_count,
+    separator_count = excluded.separator_count,
+    facts = excluded.facts,
+    code_version = excluded.code_version,
+    run_id = excluded.run_id,
+    loaded_at = clock_timestamp()
+"""
+
+
+def record_load(
+    db: Cursor,
+    *,
+    table: str,
+    parent: str,
+    run_id: str,
+    row_count: int,
+    day: Day | None = None,
+    built_from: Iterable[int] = (),
+    rejected_count: int = 0,
+    separator_count: int = 0,
+    metrics: Mapping[str, Any] | None = None,
+    code_version: str | None = None,
+) -> None:
+    """Record that this transaction loaded a table.
+
+    Args:
+        code_version: digest of the code that built the table.
+
+    Raises:
+        LockHeldError: the run has lost its lock, and another one has begun since: it must not write any more.
+    """
+    db.execute(
+        _RECORD_LOAD,
+        {
+            "table": table,
+            "parent": parent,
+            "date": day.date if day else None,
+            "number": day.number if day else None,
+            "built_from": list(built_from),
+            "rows": row_count,
+            "rejected": rejected_count,
+            "separators": separator_count,
+            "facts": json.dumps(metrics or {}),
+            "code_version": code_version,
+            "run_id": run_id,
+        },
+    )
+    if db.rowcount == 0:
+        raise _lock_lost(run_id)
+
+
+def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
+    """Fence off stale runs: raise if another run has started, and keep one from starting until this transaction ends.
+
+    Args:
+        filling: the table that the transaction fills. A second attempt, made because a worker was believed dead, waits
+            for the first one to end.
+
+    Raises:
+        LockHeldError: the run has lost its lock, and another one has begun since.
+    """
+    db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
+    if db.rowcount == 0:
+        raise _lock_lost(run_id)
+    db.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (_FILLING, filling))
+
+
+_FILLING = int.from_bytes(b"FILL")
+"""The advisory locks of tables that are being filled."""
+
+
+def _lock_lost(run_id: str) -> LockHeldError:
+    return LockHeldError(
+        f"this run ({run_id}) lost its lock on the warehouse, and another one has taken over",
+        hint="wait for that run to end: it loads what this one has not",
+    )
+
+
+def delete_load(db: Cursor, table: str) -> None:
+    """Delete a table from the ledger."""
+    db.execute("delete from meta.table_loads where table_name = %s", (table,))
+
+
+@dataclass(frozen=True)
+class IngestedFile:
+    """A source file in the version that bronze contains: a row of meta.ingested_files."""
+
+    source: SourceObject
+    table: str
+    partition_date: date | None
+
+
+def ingested_files(db: Cursor) -> dict[str, IngestedFile]:
+    """Return the source files that bronze contains, by S3 key."""
+    db.execute("select bucket, s3_key, etag, size_bytes, table_name, partition_date from meta.ingested_files")
+    return {
+        key: IngestedFile(SourceObject(bucket, key, etag, size), table, day)
+        for bucket, key, etag, size, table, day in db.fetchall()
+    }
+
+
+def source_key(db: Cursor, table: str) -> str:
+    """Return the S3 key of the file that a table of bronze was loaded from."""
+    db.execute("select s3_key from meta.ingested_files where table_name = %s", (table,))
+    (key,) = db.fetchone() or (table,)
+    return str(key)
+
+
+def record_file(
+    db: Cursor,
+    source: SourceObject,
+    *,
+    table: str,
+    run_id: str,
+    records: int,
+    bronze_rows: int,
+    rejected_lines: int,
+    day: Day | None,
+) -> None:
+    """Record that this transaction loaded a source file into bronze."""
+    db.execute("delete from meta.ingested_files where table_name = %s or s3_key = %s", (table, source.key))
+    db.execute(
+        """
+        insert into meta.ingested_files (
+            s3_key, bucket, etag, size_bytes, file_number, partition_date, table_name,
+            record_count, bronze_rows, rejected_lines, run_id
+        )
+        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        """,
+        (
+            source.key,
+            source.bucket,
+            source.etag,
+            source.size,
+            day.number if day else None,
+            day.date if day else None,
+            table,
+            records,
+            bronze_rows,
+            rejected_lines,
+            run_id,
+        ),
+    )

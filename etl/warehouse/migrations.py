@@ -1,0 +1,88 @@
+"""Numbered migrations of schema `meta`: `sql_scripts/meta/migrations/0001_….sql`, `0002_….sql` and on.
+
+Each migration is applied once, in order, and recorded in meta.migrations. A released migration is never edited: what
+has to change becomes the next number. All other schemas need none: their tables are rebuilt from bronze, and their
+definitions are applied again whenever the text changes (see `definitions.apply_ddl`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etl.utils.errors import CheckFailedError, listed
+from etl.warehouse.partitions import acquire_exclusive_lock
+from etl.warehouse.sql_scripts import SQL_SCRIPTS, run_sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+log = logging.getLogger(__name__)
+
+MIGRATIONS = SQL_SCRIPTS / "meta" / "migrations"
+
+
+@dataclass(frozen=True, order=True)
+class Migration:
+    """One file of `MIGRATIONS`, named `<number>_<name>.sql`."""
+
+    number: int
+    name: str
+
+    @classmethod
+    def of_file(cls, path: Path) -> Migration:
+        number, name = path.stem.split("_", 1)
+        return cls(int(number), name)
+
+    @property
+    def path(self) -> Path:
+        return MIGRATIONS / f"{self}.sql"
+
+    def __str__(self) -> str:
+        return f"{self.number:04}_{self.name}"
+
+
+def known_migrations() -> list[Migration]:
+    """Return the migrations that this version of the code contains, in order."""
+    return sorted(map(Migration.of_file, MIGRATIONS.glob("*.sql")))
+
+
+def migrate(db: Cursor) -> list[Migration]:
+    """Apply all pending migrations in the caller's transaction, which holds the run lock. Returns them.
+
+    Raises:
+        CheckFailedError: the warehouse has migrations that this version of the code does not contain.
+        PostgresError: a session keeps a table of schema `meta` locked (see `acquire_exclusive_lock`).
+    """
+    applied = _applied_migrations(db)
+    known = known_migrations()
+    if unknown := sorted(applied - set(known)):
+        raise CheckFailedError(
+            "the warehouse was upgraded by a newer version of the pipeline: this version does not contain the applied "
+            f"migrations {listed(map(str, unknown))}",
+            hint="run that version, or a later one; nothing was changed",
+        )
+    pending = [migration for migration in known if migration not in applied]
+    if pending:
+        _lock_meta_tables(db)
+    for migration in pending:
+        db.execute(migration.path.read_text(encoding="utf-8"))
+        db.execute("insert into meta.migrations (number, name) values (%s, %s)", (migration.number, migration.name))
+        log.info("schema meta: migration %s applied", migration)
+    return pending
+
+
+def _applied_migrations(db: Cursor) -> set[Migration]:
+    db.execute("select to_regclass('meta.migrations') is not null")
+    if db.fetchone() != (True,):
+        run_sql(db, "meta/create_migrations_table.sql")
+    db.execute("select number, name from meta.migrations")
+    return {Migration(number, name) for number, name in db.fetchall()}
+
+
+def _lock_meta_tables(db: Cursor) -> None:
+    """Lock every table of the schema before the first `alter table`: no reader queues up behind a waiting one."""
+    db.execute("select format('%s.%s', schemaname, tablename) from pg_tables where schemaname = 'meta'")
+    acquire_exclusive_lock(db, *[name for (name,) in db.fetchall()])

@@ -1,0 +1,213 @@
+"""Staging tables and partitions: build a day aside, then swap it into its parent in one short transaction."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import sql
+
+from etl.utils.errors import PostgresError
+from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.transactions import raise_if_aborting
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+log = logging.getLogger(__name__)
+
+
+def create_staging_partition(db: Cursor, parent: str, staged: str, partition_value: str) -> None:
+    """Create an empty table with the shape of `parent`, to be filled and then published by `swap_partition`."""
+    db.execute(
+        sql.SQL(
+            "drop table if exists {staged}; create table {staged} (like {parent} including all excluding comments, "
+            # implies the partition bound, so that attaching need not scan the rows
+            "constraint one_day check (_partition_date is not null and _partition_date = {value})) "
+            # the swap would have to wait for autovacuum
+            "with (autovacuum_enabled = off)"
+        ).format(staged=quote_identifier(staged), parent=quote_identifier(parent), value=sql.Literal(partition_value))
+    )
+
+
+SECONDS_TO_WAIT_FOR_LOCKS = 300.0
+SECONDS_BEFORE_WARNING = 10.0
+READERS_MAY_WAIT_MS = 100
+"""Longest wait per attempt: new readers queue behind a session that waits for an exclusive lock."""
+MAINTENANCE_MAY_WAIT_MS = 5_000
+"""Longer than deadlock_timeout (1 s by default), after which PostgreSQL cancels a blocking autovacuum."""
+
+
+def acquire_exclusive_lock(db: Cursor, *tables: str) -> None:
+    """Lock tables exclusively until this transaction ends, after waiting for running queries.
+
+    Each attempt takes all locks or none, so that it cannot deadlock with a reader of several tables. Autovacuum yields
+    only to a session that waits longer than readers may, so a weaker lock, which readers do not notice, ends it first.
+
+    Raises:
+        PostgresError: a session does not end its transaction; the message names it.
+    """
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
+    _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
+    _lock(db, tables, "access exclusive", READERS_MAY_WAIT_MS, deadline)
+    db.execute("set local lock_timeout to default")
+
+
+def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadline: float) -> None:
+    lock = sql.SQL("savepoint before_lock; set local lock_timeout = {}; lock table {} in {} mode").format(
+        sql.Literal(timeout_ms), sql.SQL(", ").join(map(quote_identifier, tables)), sql.SQL(mode)
+    )
+    named = ", ".join(tables)
+    warn_at: float | None = time.monotonic() + SECONDS_BEFORE_WARNING
+    pause = 0.0
+    while True:
+        raise_if_aborting()
+        try:
+            db.execute(lock)
+        except psycopg2.errors.LockNotAvailable:
+            db.execute("rollback to savepoint before_lock")
+        else:
+            return
+        now = time.monotonic()
+        if now > deadline:
+            raise PostgresError(
+                f"{named} cannot be published: {_blocking_sessions(db, tables)}",
+                hint="let it end, or end it with pg_terminate_backend(), then rerun",
+            )
+        if warn_at and now > warn_at:
+            log.warning("%s waits to be published: %s", named, _blocking_sessions(db, tables))
+            warn_at = None
+        pause = min(pause + 0.05, 1.0)
+        time.sleep(pause)
+
+
+def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
+    """Describe the sessions that hold a lock on one of the tables or their partitions."""
+    db.execute(
+        """
+        select format(
+            'process %%s of %%s (%%s, %%s) has held it open since %%s',
+            pid, usename, coalesce(nullif(application_name, ''), 'no name'), state, date_trunc('second', xact_start)
+        )
+        from pg_locks
+        inner join pg_stat_activity using (pid)
+        where
+            locktype = 'relation'
+            and relation in (
+                select unnest(%(tables)s::text[]::regclass[])
+                union all
+                select relid from unnest(%(tables)s::text[]::regclass[]) as parent cross join pg_partition_tree(parent)
+            )
+            and granted
+            and pid <> pg_backend_pid()
+        group by pid, usename, application_name, state, xact_start
+        order by xact_start
+        """,
+        {"tables": list(tables)},
+    )
+    return "; ".join(holder for (holder,) in db.fetchall()) or "the session that held it has ended"
+
+
+def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
+    """Swap a staging table into `parent` in place of a partition, or its rows where views depend on the partition."""
+    names = {
+        "published": quote_identifier(published),
+        "staged": quote_identifier(staged),
+        "schema": sql.Identifier(published.split(".", 1)[0]),
+        "parent": quote_identifier(parent),
+        "value": sql.Literal(partition_value),
+    }
+    try:
+        db.execute(sql.SQL("savepoint before_drop; drop table if exists {published}").format(**names))
+    except psycopg2.errors.DependentObjectsStillExist:
+        db.execute(sql.SQL("rollback to before_drop"))
+        db.execute(
+            "select from pg_inherits where inhrelid = %s::regclass and inhparent = %s::regclass", (published, parent)
+        )
+        if not db.rowcount:
+            raise PostgresError(
+                f"{published} cannot be replaced: it is not a partition of {parent}, and other objects depend on it",
+                hint="drop what depends on it, or attach it again, then rerun",
+            ) from None
+        db.execute(
+            sql.SQL("truncate {published}; insert into {published} select * from {staged}; drop table {staged}").format(
+                **names
+            )
+        )
+        return
+    db.execute(
+        sql.SQL(
+            "alter table {staged} set schema {schema}; "
+            "alter table {parent} attach partition {published} for values in ({value}); "
+            "alter table {published} drop constraint one_day, reset (autovacuum_enabled)"
+        ).format(**names)
+    )
+    add_change_trigger(db, published)
+
+
+def add_change_trigger(db: Cursor, table: str) -> None:
+    """Add a trigger that flags external changes in the ledger (meta.note_change in sql_scripts/meta/migrations)."""
+    db.execute(
+        sql.SQL(
+            "create trigger note_change after insert or update or delete or truncate on {} "
+            "for each statement execute function meta.note_change()"
+        ).format(quote_identifier(table))
+    )
+
+
+def create_text_table(db: Cursor, table: str, columns: Sequence[str]) -> None:
+    """Create an empty table with text columns, in place of the one that exists."""
+    db.execute(
+        sql.SQL("drop table if exists {0}; create table {0} ({1})").format(
+            quote_identifier(table),
+            sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in columns),
+        )
+    )
+
+
+def empty_table(db: Cursor, table: str) -> None:
+    """Truncate a table. With wal_level=minimal, rows copied in the same transaction need no write-ahead log."""
+    db.execute(sql.SQL("truncate table {}").format(quote_identifier(table)))
+
+
+def table_columns(db: Cursor, table: str) -> list[str]:
+    """Return the columns of a table, in order."""
+    db.execute(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped "
+        "order by attnum",
+        (table,),
+    )
+    return [name for (name,) in db.fetchall()]
+
+
+def add_missing_columns(db: Cursor, table: str, columns: Mapping[str, tuple[str, str]]) -> None:
+    """Add columns to a table that was created without them. Existing rows get NULL.
+
+    Checks first, because even `add column if not exists` takes an exclusive lock.
+
+    Args:
+        columns: name → data type, comment.
+
+    Raises:
+        PostgresError: see `acquire_exclusive_lock`.
+    """
+    db.execute("select to_regclass(%s) is not null", (table,))
+    missing = set(columns) - set(table_columns(db, table)) if db.fetchone() == (True,) else set()
+    if missing:
+        acquire_exclusive_lock(db, table)
+    for name, (data_type, comment) in columns.items():
+        if name in missing:
+            add = sql.SQL("alter table {} add column {} {}; comment on column {} is {}")
+            column = sql.Identifier(*table.split("."), name)
+            names = (
+                quote_identifier(table),
+                sql.Identifier(name),
+                sql.SQL(data_type),
+                column,
+                sql.Literal(comment or None),
+            )
+            db.execute(add.format(*names))
+            log.info("%s: column %s added", table, name)

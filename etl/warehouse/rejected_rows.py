@@ -1,0 +1,91 @@
+"""silver.rejected_rows: records that could not be loaded, with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+from etl.utils.day import Day
+from etl.warehouse.partitions import create_text_table
+from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.tables import REJECTED_ROWS, staging_rejected_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+    from etl.utils.csv_reader import RejectedLine
+    from etl.utils.s3_source import SnapshotFile
+
+
+def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, step: int, run_id: str) -> None:
+    """Replace the rejected rows that a step wrote for a day, or for the leads (`day` None).
+
+    Args:
+        rejected: `_source_file _source_row _partition_date reason raw_row`, see `transform.CleanSnapshots`.
+    """
+    delete_rejected(db, day, step)
+    add_rejected(db, rejected, step=step, run_id=run_id)
+
+
+def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
+    """Insert rejected rows of a step."""
+    from etl.warehouse.bulk_copy import copy_from_frame
+
+    if len(rejected):
+        copy_from_frame(db, REJECTED_ROWS, rejected.assign(run_id=run_id, step=step))
+
+
+def delete_rejected(db: Cursor, day: Day | None, step: int) -> None:
+    """Delete the rejected rows of a step for a day, or for the leads (`day` None)."""
+    db.execute(
+        "delete from silver.rejected_rows where _partition_date is not distinct from %s and step = %s",
+        (day.date if day else None, step),
+    )
+
+
+def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: Day | None) -> pd.DataFrame:
+    """Return rejected lines of a file as rows for silver.rejected_rows; `raw_row` contains the text of the line."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "_source_file": source_file,
+            "_source_row": [line.line for line in lines],
+            "_partition_date": str(day) if day else None,
+            "reason": [line.reason for line in lines],
+            # jsonb cannot contain a NUL byte: replaced by its Unicode symbol
+            "raw_row": [json.dumps({"line": line.text.replace("\0", "\u2400")}, ensure_ascii=False) for line in lines],
+        }
+    )
+
+
+def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
+    """Write the rejected lines of a file to a staging table, until the file is validated."""
+    from etl.warehouse.bulk_copy import copy_from_frame
+
+    table = staging_rejected_table(file.day)
+    db.execute(sql.SQL("drop table if exists {}").format(quote_identifier(table)))
+    if lines:
+        frame = rejected_lines_frame(lines, file.key, file.day)
+        create_text_table(db, table, list(frame.columns))
+        copy_from_frame(db, table, frame)
+
+
+def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
+    """Replace the rejected lines of a day by the staged ones of an accepted file."""
+    delete_rejected(db, day, step=2)
+    table = staging_rejected_table(day)
+    db.execute("select to_regclass(%s) is not null", (table,))
+    if db.fetchone() == (True,):
+        db.execute(
+            sql.SQL(
+                "insert into silver.rejected_rows "
+                "(run_id, _source_file, _source_row, _partition_date, step, reason, raw_row) "
+                "select %s, _source_file, _source_row::bigint, _partition_date::date, 2, reason, raw_row::jsonb from {}"
+            ).format(quote_identifier(table)),
+            (run_id,),
+        )

@@ -1,0 +1,97 @@
+"""The history of runs, meta.pipeline_runs: how each began and ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from psycopg2 import sql
+
+from etl.warehouse.migrations import migrate
+from etl.warehouse.tables import LAYERS
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+
+_OUR_STAGING_TABLES = (
+    "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+"
+    "|leads|lead_quality_current|appointments|lead_status_history|affected_leads|affected_versions)$"
+)
+
+
+def clear_staging(db: Cursor) -> None:
+    """Drop leftovers of refused files and killed runs from schema staging, but not tables that the ledger contains."""
+    db.execute(
+        "select format('%%I.%%I', schemaname, tablename) from pg_tables where schemaname = 'staging' "
+        "and tablename ~ %s and schemaname || '.' || tablename not in (select table_name from meta.table_loads)",
+        (_OUR_STAGING_TABLES,),
+    )
+    for (quoted,) in db.fetchall():
+        db.execute(sql.SQL(f"drop table {quoted}"))
+
+
+def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
+    """Apply migrations to schema `meta`, and record the start of a run.
+
+    The caller holds the run lock, so another run that is still recorded as running was killed.
+
+    Raises:
+        CheckFailedError: the warehouse was upgraded by a newer version (see `migrations.migrate`).
+    """
+    migrate(db)
+    clear_staging(db)
+    db.execute("delete from meta.commit_marks")
+    db.execute(
+        "update meta.pipeline_runs set status = 'aborted', ended_at = clock_timestamp(), message = 'killed' "
+        "where status = 'running'"
+    )
+    db.execute(
+        "insert into meta.pipeline_runs (run_id, version, arguments) values (%s, %s, %s)",
+        (run_id, version, json.dumps(arguments)),
+    )
+
+
+def end_run(
+    db: Cursor,
+    run_id: str,
+    *,
+    status: str,
+    exit_code: int,
+    steps: Iterable[Mapping[str, Any]],
+    rows_per_table: Mapping[str, int],
+    warnings: Iterable[str],
+    message: str | None,
+) -> None:
+    """Record how a run ended."""
+    db.execute(
+        """
+        update meta.pipeline_runs
+        set
+            ended_at = clock_timestamp(),
+            status = %s,
+            exit_code = %s,
+            steps = %s,
+            rows_per_table = %s,
+            checks = %s,
+            message = %s
+        where run_id = %s
+        """,
+        (
+            status,
+            exit_code,
+            json.dumps(list(steps)),
+            json.dumps(rows_per_table),
+            json.dumps(list(warnings)),
+            message,
+            run_id,
+        ),
+    )
+
+
+def rows_per_table(db: Cursor) -> dict[str, int]:
+    """Return the number of rows that were loaded into each table of the layers."""
+    db.execute("select parent_table, sum(row_count)::bigint from meta.table_loads group by parent_table")
+    counts = dict(db.fetchall())
+    return {table: counts.get(table, 0) for table in LAYERS}

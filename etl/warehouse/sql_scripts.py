@@ -1,0 +1,51 @@
+"""The files of sql_scripts/, and the names that are filled into them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psycopg2 import sql
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+SQL_SCRIPTS = Path(__file__).parents[2] / "sql_scripts"
+
+
+def quote_identifier(qualified: str) -> sql.Identifier:
+    """Quote `schema.table`."""
+    return sql.Identifier(*qualified.split(".", 1))
+
+
+def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
+    """Execute a file of sql_scripts/. Returns the row count of its last statement."""
+    db.execute(script_text(script, **names))
+    return db.rowcount
+
+
+def script_text(script: str, **names: sql.Composable) -> sql.Composable:
+    """Return a file of sql_scripts/ with its `{placeholders}` replaced by quoted names or literals."""
+    text = sql.SQL(read_script(script))
+    return text.format(**names) if names else text
+
+
+@cache
+def scripts_digest(*scripts: str) -> str:
+    """Digest of SQL files: changes when one of them does."""
+    return hashlib.sha256("".join(map(read_script, scripts)).encode()).hexdigest()
+
+
+def count_rows(db: Cursor, table: str) -> int:
+    db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
+    (rows,) = db.fetchone() or (0,)
+    return int(rows)
+
+
+@cache
+def read_script(script: str) -> str:
+    """Return the text of a file of sql_scripts/."""
+    return (SQL_SCRIPTS / script).read_text(encoding="utf-8")

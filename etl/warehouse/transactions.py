@@ -1,0 +1,226 @@
+"""Transactions on PostgreSQL that stay all-or-nothing when the connection is lost or the run is aborted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+from etl.utils.error_hints import translate_postgres_errors
+from etl.utils.errors import AbortedError, PostgresError
+from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import Settings, connect_postgres
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812 - types, named as such
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def transaction(settings: Settings) -> Iterator[Cursor]:
+    """Yield a cursor; commit when the block ends, roll back when it raises.
+
+    When the connection is lost during COMMIT, ask the server whether the transaction was committed.
+
+    Raises:
+        PostgresError: the server or the connection reports an error.
+    """
+    pool = _pool(settings)
+    with translate_postgres_errors(settings):
+        connection = pool.take()
+        session = connection.info.backend_pid
+        try:
+            with connection.cursor() as db, _cancellable(db):
+                yield db
+                raise_if_aborting()
+                _commit(db, settings)
+        except BaseException:
+            if not _rolled_back(connection):
+                pool.close()  # its other connections are probably lost, too
+                with suppress(psycopg2.Error, PostgresError):  # a server that is down has ended the session
+                    _end_session(settings, session)
+            raise
+        finally:
+            pool.give_back(connection)
+
+
+class _Pool:
+    """A pool of idle connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: list[Connection] = []
+
+    def take(self) -> Connection:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return connect_postgres(self._settings)
+
+    def give_back(self, connection: Connection) -> None:
+        """Return a connection to the pool, unless it was lost or the run is ending."""
+        if _closing.is_set():
+            connection.close()
+        if not connection.closed:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+
+@lru_cache(maxsize=4)
+def _pool(settings: Settings) -> _Pool:
+    return _Pool(settings)
+
+
+def close_connections(settings: Settings) -> None:
+    """Close idle connections, for example before the database is dropped."""
+    _pool(settings).close()
+
+
+def _commit(db: Cursor, settings: Settings) -> None:
+    session = db.connection.info.backend_pid
+    mark = write_commit_marker(db)
+    try:
+        db.connection.commit()
+    except (psycopg2.OperationalError, psycopg2.InterfaceError):
+        if mark is None or not _was_committed(mark, session, settings):
+            raise
+        log.warning("the connection was lost during COMMIT; the server has committed the transaction")
+
+
+def write_commit_marker(db: Cursor) -> str | None:
+    """Insert a row that proves afterwards that a writing transaction was committed.
+
+    The transaction id would not do: after a crash the server reuses ids of transactions that it has no record of.
+    """
+    db.execute("select pg_current_xact_id_if_assigned() is not null and to_regclass('meta.commit_marks') is not null")
+    if db.fetchone() != (True,):
+        return None
+    mark = str(uuid.uuid4())
+    db.execute("insert into meta.commit_marks (mark) values (%s)", (mark,))
+    return mark
+
+
+@retry_transient()
+def _was_committed(mark: str, session: int, settings: Settings) -> bool:
+    """Return whether a transaction was committed whose connection was lost.
+
+    Raises:
+        PostgresError: the session has not ended.
+    """
+    if not _end_session(settings, session):
+        raise PostgresError(
+            f"session {session} is still running after the connection was lost during COMMIT",
+            hint="rerun: committed work is kept, the rest is done again",
+            transient=True,
+        )
+    with _question(settings) as db:
+        db.execute("select exists (select from meta.commit_marks where mark = %s)", (mark,))
+        return db.fetchone() == (True,)
+
+
+def _end_session(settings: Settings, session: int) -> bool:
+    """Terminate a session that has lost its connection: until the server notices, it keeps its locks.
+
+    If its process id belongs to another session of the pipeline by now, that session's transaction is retried. Returns
+    False when the session still exists after five seconds.
+    """
+    with _question(settings) as db:
+        db.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where pid = %s and usename = current_user and application_name = current_setting('application_name')",
+            (session,),
+        )
+        return db.fetchall() in ([], [(True,)])
+
+
+@contextmanager
+def _question(settings: Settings) -> Iterator[Cursor]:
+    with translate_postgres_errors(settings):
+        connection = connect_postgres(settings)
+        try:
+            with connection.cursor() as db:
+                yield db
+        finally:
+            connection.close()
+
+
+def _rolled_back(connection: Connection) -> bool:
+    """Roll back. Returns False when the connection is lost: the server rolls back by itself."""
+    with suppress(psycopg2.Error):
+        connection.rollback()
+        if not connection.closed:
+            return True
+    connection.close()
+    return False
+
+
+_active_cursors: set[Cursor] = set()
+_closing = threading.Event()
+
+
+@contextmanager
+def _cancellable(db: Cursor) -> Iterator[None]:
+    raise_if_aborting()
+    _active_cursors.add(db)
+    try:
+        yield
+    finally:
+        _active_cursors.discard(db)
+
+
+def raise_if_aborting() -> None:
+    """Raise if the run is being aborted: a session between two statements has nothing to cancel.
+
+    Raises:
+        AbortedError: the run is being aborted.
+    """
+    if _closing.is_set():
+        raise AbortedError("the run is ending")
+
+
+@contextmanager
+def cancelled_transactions() -> Iterator[None]:
+    """Cancel the running transactions of this process, and allow no new ones while the block runs."""
+    _closing.set()
+    try:
+        _cancel_all()
+        yield
+    finally:
+        _closing.clear()
+
+
+def _cancel_all() -> None:
+    for db in list(_active_cursors):
+        with suppress(psycopg2.Error):
+            db.connection.cancel()
+
+
+SECONDS_TO_ROLL_BACK = 5.0
+
+
+def end_transactions() -> None:
+    """Cancel the running transactions of this process, and allow no new ones until `allow_transactions`."""
+    _closing.set()
+    deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
+    while _active_cursors and time.monotonic() < deadline:
+        _cancel_all()
+        time.sleep(0.05)
+
+
+def allow_transactions() -> None:
+    """Allow transactions again after `end_transactions`."""
+    _closing.clear()

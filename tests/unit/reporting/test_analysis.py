@@ -1,0 +1,221 @@
+"""The sentences of the analysis say what the rows say, also where there is little or nothing to say."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pandas as pd
+import pytest
+
+from etl.reporting import analysis, silver_analysis, words
+from etl.warehouse.sql_scripts import SQL_SCRIPTS
+
+DAYS = pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-04"])
+
+
+def scenarios(*row_counts: int) -> pd.DataFrame:
+    names = ["both", "email_only", "phone_only", "none"]
+    return pd.DataFrame({"scenario": names, "row_count": row_counts, "lead_count": row_counts})
+
+
+def test_match_scenarios_are_told_with_shares_and_counts() -> None:
+    answer = analysis.match_scenarios(scenarios(1990, 6, 3, 1))
+    assert answer.sentence == (
+        "Of 2,000 rows, 99.5 % match a lead on e-mail and phone; "
+        "6 match on the e-mail alone, 3 on the phone alone, and 1 match none."
+    )
+    assert analysis.match_scenarios(scenarios(0, 0, 0, 0)).sentence == "There are no rows yet."
+
+
+def test_leads_per_day_tells_of_the_last_day_and_of_the_best_after_the_first() -> None:
+    rows = pd.DataFrame(
+        {
+            "_partition_date": DAYS,
+            "total_leads": [100, 103, 101],
+            "new_leads": [100, 4, 8],
+            "cumulative_leads": [100, 104, 112],
+        }
+    )
+    assert analysis.leads_per_day(rows).sentence == (
+        "The snapshot of 4 October 2024 has 101 leads, of 112 ever seen; "
+        "after the first day a snapshot brings 6 new ones on average, and most on 4 October 2024: 8."
+    )
+    assert analysis.leads_per_day(rows.head(1)).sentence.endswith("of 100 ever seen; it is the only one so far.")
+    assert analysis.leads_per_day(rows.head(0)).sentence == "There is no snapshot yet."
+
+
+def test_the_distribution_counts_each_lead_once_as_it_is_now() -> None:
+    flags = ["High Quality", "Medium Quality", "Low Quality"]
+    rows = pd.DataFrame(
+        {"lead_quality_flag": flags, "row_count": 9, "lead_count": 9, "current_lead_count": [150, 50, 800]}
+    )
+    assert analysis.lead_quality_distribution(rows).sentence == (
+        "Of 1,000 leads as they are now, 150 (15.0 %) are of high quality, with an appointment and a demo, "
+        "and 50 (5.0 %) of medium quality, with an appointment alone."
+    )
+    nothing = analysis.lead_quality_distribution(rows.assign(current_lead_count=0))
+    assert nothing.sentence == "No lead is graded yet."
+
+
+def test_quality_per_day_has_a_column_for_each_flag_also_for_one_that_does_not_occur() -> None:
+    rows = pd.DataFrame(
+        {"_partition_date": DAYS[:2], "lead_quality_flag": ["High Quality", "Low Quality"], "lead_count": [1, 3]}
+    )
+    days = pd.DataFrame({"_partition_date": DAYS[:2], "total_leads": [4, 3]})
+    answer = analysis.lead_quality_per_day(rows, days)
+    assert list(answer.rows.columns) == [
+        "_partition_date",
+        "High Quality",
+        "Medium Quality",
+        "Low Quality",
+        "total_leads",
+    ]
+    assert answer.rows["Medium Quality"].tolist() == [0, 0]
+    assert answer.sentence == (
+        "High-quality leads were 25.0 % of the snapshot of 1 October 2024 and are 0.0 % of that of 2 October 2024."
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "sentence"),
+    [
+        (
+            [535, 10, 4],
+            "After the first day, 14 leads became high quality: 7.0 a snapshot on average, and most on "
+            "2 October 2024: 10.",
+        ),
+        ([535, 0, 0], "After the first day, no lead became high quality."),
+        ([535], "A trend takes two snapshots: on the first day all leads are new."),
+        ([], "A trend takes two snapshots: on the first day all leads are new."),
+    ],
+)
+def test_the_trend_leaves_the_first_day_out(counts: list[int], sentence: str) -> None:
+    rows = pd.DataFrame({"_partition_date": DAYS[: len(counts)], "new_high_quality_leads": counts})
+    assert analysis.new_high_quality_leads_per_day(rows).sentence == sentence
+
+
+def test_the_funnel_has_the_rates_of_all_leads_and_of_the_stage_before() -> None:
+    counts = {"lead_count": [200], "appointment_count": [50], "demo_count": [10], "sale_count": [5]}
+    answer = analysis.conversion_funnel(pd.DataFrame(counts))
+    assert answer.rows.to_dict("list") == {
+        "stage": ["leads", "appointment", "demo", "sale"],
+        "lead_count": [200, 50, 10, 5],
+        "of_leads": [1.0, 0.25, 0.05, 0.025],
+        "of_stage_before": [1.0, 0.25, 0.2, 0.5],
+    }
+    assert answer.sentence == "Of 200 leads, 25.0 % had an appointment, 5.0 % a demo and 2.5 % a sale."
+    assert analysis.conversion_funnel(pd.DataFrame(counts) * 0).sentence == "No lead is graded yet."
+
+
+def test_states_with_few_leads_are_not_compared() -> None:
+    rows = pd.DataFrame(
+        {
+            "state": ["WA", "OR", "IL", None],
+            "lead_count": [100, 50, 2, 1],
+            "sale_count": [10, 1, 2, 0],
+            "conversion_rate": [0.1, 0.02, 1.0, 0.0],
+        }
+    )
+    answer = analysis.conversion_funnel_per_state(rows)
+    assert answer.rows["state"].tolist() == ["WA", "OR", "IL", "unknown"]
+    assert answer.sentence == (
+        "Of the states with at least 50 leads, WA sells most often (10.0 % of 100 leads) "
+        "and OR least often (2.0 % of 50)."
+    )
+    assert analysis.conversion_funnel_per_state(rows.head(1)).sentence == (
+        "Only WA has at least 50 leads: it sells 10.0 % of them."
+    )
+    assert analysis.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
+
+
+def test_status_changes_name_the_most_frequent_one() -> None:
+    rows = pd.DataFrame(
+        {"dispo_before": [None, "Data"], "dispo": ["Data", "Sale"], "change_count": [2, 1], "lead_count": [2, 1]}
+    )
+    life = {"lead_count": [10], "changed_lead_count": [3], "change_count": [4], "median_days": [2.5]}
+    assert analysis.status_changes(rows, pd.DataFrame(life)).sentence == (
+        "Of 10 leads, 3 (30.0 %) changed their status at least once; a status that ended had lasted 2.5 days (median). "
+        "The most frequent step is from (none) to Data: 2 times."
+    )
+    nothing = pd.DataFrame({"lead_count": [0], "changed_lead_count": [0], "change_count": [0], "median_days": [None]})
+    assert analysis.status_changes(rows.head(0), nothing).sentence == "No lead has changed its status yet."
+
+
+def test_suspect_hashes_are_counted_once_for_both_columns() -> None:
+    rows = pd.DataFrame({"hash": ["a", "a"], "kind": ["email", "phone"], "row_count": [3, 1]})
+    matches = pd.DataFrame({"row_count": [3], "lead_count": [1]})
+    assert analysis.suspect_hashes(rows, matches).sentence == (
+        "Suspect: 1 hash. 3 matches of 1 lead rely on suspect hashes alone."
+    )
+    assert analysis.suspect_hashes(rows.head(0), matches * 0).sentence == "No hash is suspect."
+
+
+def test_null_shares_tell_from_when_on_a_column_is_filled() -> None:
+    filled = pd.DataFrame(
+        {"_partition_date": DAYS, "row_count": [2, 2, 4], "zip": [2, 2, 4], "location": [0, 0, 3], "city": [2, 2, 3]}
+    )
+    answer = silver_analysis.null_shares(filled)
+    assert answer.rows.loc["location"].tolist() == [1.0, 1.0, 0.25]
+    assert answer.sentence == (
+        "location is empty most often (62.5 % of all rows); 1 of 3 columns always have a value. "
+        "Filled on some days only: location from 4 October 2024 on."
+    )
+    assert silver_analysis.null_shares(filled.head(0)).sentence == "There is no snapshot yet."
+
+
+def test_header_drift_tells_added_missing_and_moved_columns() -> None:
+    answer = silver_analysis.header_drift(
+        {
+            date(2024, 10, 1): ["CITY", "Set", "Demo"],
+            date(2024, 10, 2): ["CITY", "Set", "Demo"],
+            date(2024, 10, 3): ["CITY", "Demo", "Set"],
+            date(2024, 10, 4): ["Demo", "Set", "CityName"],
+        }
+    )
+    assert [tuple(row) for row in answer.rows.to_numpy()] == [
+        (date(2024, 10, 3), "", "", "yes"),
+        (date(2024, 10, 4), "CityName", "CITY", ""),
+    ]
+    assert answer.sentence == (
+        "Of 4 files, 2 have another header than the one before: those of 3 October 2024, 4 October 2024."
+    )
+    assert silver_analysis.header_drift({date(2024, 10, 1): ["CITY"]}).sentence == "All of 1 file have the same header."
+
+
+def test_source_drift_tells_columns_that_say_nothing_on_some_days_and_unknown_ones() -> None:
+    filled = pd.DataFrame(
+        {"_partition_date": DAYS, "row_count": 9, "STATE": [9, 9, 0], "CITY": [9, 9, 1], "Set": 9, "is_set": [2, 0, 3]}
+    )
+    unknown = pd.DataFrame({"column_name": ["Rep"], "row_count": [9], "first_day": DAYS[2:], "last_day": DAYS[2:]})
+    answer = silver_analysis.source_drift(filled, unknown)
+    assert answer.rows["column_name"].tolist() == ["STATE", "Set", "Rep"]
+    assert answer.sentence == "3 columns drifted: STATE (empty), Set (0 in all rows), Rep (unknown)."
+    assert answer.rows["first_day"].tolist() == [DAYS[2], DAYS[1], DAYS[2]]
+    assert (
+        silver_analysis.source_drift(filled.head(1), unknown.head(0)).sentence
+        == "All files have the same columns, filled."
+    )
+
+
+def test_a_share_that_is_not_whole_never_shows_as_whole() -> None:
+    shown = [words.share(part, 100_000) for part in (0, 1, 50, 99_949, 99_999, 100_000)]
+    assert shown == ["0.0 %", "< 0.1 %", "0.1 %", "99.9 %", "> 99.9 %", "100.0 %"]
+    assert words.share(0, 0) == "none"
+
+
+def test_tables_show_percentages_thousands_and_dates_and_nothing_for_null() -> None:
+    rows = pd.DataFrame(
+        {"_partition_date": DAYS[:2], "row_count": [1200, 3], "demo_rate": [0.5, None], "state": ["WA", None]}
+    )
+    shown = words.formatted(rows)
+    assert list(shown.columns) == ["partition date", "row count", "demo rate", "state"]
+    assert [tuple(row) for row in shown.to_numpy()] == [
+        ("2024-10-01", "1,200", "50.0 %", "WA"),
+        ("2024-10-02", "3", "", ""),
+    ]
+
+
+def test_each_question_of_the_folder_says_its_grain() -> None:
+    questions = sorted((SQL_SCRIPTS / "analysis").glob("*.sql"))
+    assert questions
+    assert [file.name for file in questions if not file.read_text(encoding="utf-8").startswith("-- Grain: ")] == []

@@ -1,0 +1,111 @@
+"""`make dictionary`: docs/data_dictionary.md and img/gold-model.svg, from what the database says of its own tables.
+
+Steps 1, 4 and 5 define everything in an embedded PostgreSQL of its own, which is gone afterwards.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.engine.runner import run_steps
+from etl.local.demo import demo_settings
+from etl.local.embedded import temporary_postgres
+from etl.pipeline import STEPS
+from etl.utils.utils_connection import connect_postgres
+from tools import er_diagram
+from tools.type_names import short_type
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "data_dictionary.md"
+SCHEMAS = ("gold", "silver", "bronze", "meta")
+"""Those that people read, the ones nearest to them first."""
+
+INTRODUCTION = """\
+# Data dictionary
+
+Every table and view of the warehouse, with its columns: what the database says of itself in comments and types. Made
+by `make dictionary`; a test fails when it is stale.
+
+![The tables of gold and how they refer to each other](../img/gold-model.svg)
+"""
+
+
+def render(db: Cursor) -> str:
+    """The document, for the database that a cursor looks at."""
+    return "\n".join([INTRODUCTION, *(part for schema in SCHEMAS for part in _schema(db, schema))])
+
+
+def _schema(db: Cursor, schema: str) -> list[str]:
+    db.execute("select obj_description(%s::regnamespace, 'pg_namespace')", (schema,))
+    (says,) = db.fetchone() or ("",)
+    db.execute(
+        """
+        select oid, relname, relkind = 'v', obj_description(oid, 'pg_class')
+        from pg_class
+        where relnamespace = %s::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
+        order by relkind = 'v', relname
+        """,
+        (schema,),
+    )
+    relations = db.fetchall()
+    return [f"## {schema}\n\n{says}\n", *(_relation(db, schema, *relation) for relation in relations)]
+
+
+def _relation(db: Cursor, schema: str, oid: int, name: str, is_view: bool, says: str) -> str:
+    db.execute(
+        """
+        select
+            attname,
+            format_type(atttypid, atttypmod),
+            attnotnull,
+            col_description(attrelid, attnum)
+        from pg_attribute
+        where attrelid = %s and attnum > 0 and not attisdropped
+        order by attnum
+        """,
+        (oid,),
+    )
+    lines = [
+        f"| `{column}` | {short_type(kind)}{' not null' if not_null else ''} | {_cell(meaning)} |"
+        for column, kind, not_null, meaning in db.fetchall()
+    ]
+    title = f"### {schema}.{name}{' (view)' if is_view else ''}"
+    head = [f"{title}\n\n{says}\n", *_keys(db, oid), "| column | type | meaning |", "|---|---|---|"]
+    return "\n".join([*head, *lines, ""])
+
+
+def _keys(db: Cursor, oid: int) -> list[str]:
+    db.execute(
+        "select pg_get_constraintdef(oid) from pg_constraint "
+        "where conrelid = %s and contype in ('p', 'u', 'f') order by contype desc, conname",
+        (oid,),
+    )
+    keys = [f"- {definition}" for (definition,) in db.fetchall()]
+    return [*keys, ""] if keys else []
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Define the warehouse anew, and write document and picture."""
+    with temporary_postgres() as postgres:
+        settings = demo_settings(postgres, "http://127.0.0.1:9")  # S3 is not asked
+        report = run_steps(settings, [STEPS[0], STEPS[3], STEPS[4]])
+        if report.error:
+            raise report.error
+        with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
+            DOCUMENT.write_text(render(db), encoding="utf-8")
+            er_diagram.PICTURE.write_text(er_diagram.render(db), encoding="utf-8")
+    click.echo(f"{DOCUMENT} and {er_diagram.PICTURE} are up to date")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""`make dictionary`: img/gold-model.svg, the entity-relationship diagram of gold, from the database's own catalog.
+
+A line goes from a foreign key to what it refers to: a crow's foot where many rows may refer to one, a bar where it is
+one at most. A dashed line joins columns of one name without a foreign key: lead_quality_matching has rows of no lead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tools.type_names import short_type
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+PICTURE = Path(__file__).parents[1] / "img" / "gold-model.svg"
+
+PLACES = (
+    ("lead_quality_current", "lead_status_history"),
+    ("leads", "users"),
+    ("appointments", "lead_quality_matching"),
+)
+"""What stands where, column by column: whatever refers to a table is beside it."""
+
+BOX_WIDTH, GUTTER, MARGIN = 306, 104, 28
+ROW, HEAD, GAP = 21, 38, 34
+
+STYLE = """
+    svg {
+      --page: #ffffff; --box: #ffffff; --head: #1f4e79; --line: #c8d1dc;
+      --text: #1b2733; --dim: #5b6875; --link: #1f4e79;
+    }
+    @media (prefers-color-scheme: dark) {
+      svg {
+        --page: #0d1117; --box: #161b22; --head: #1f4e79; --line: #30363d;
+        --text: #e6edf3; --dim: #9aa6b2; --link: #79b8ff;
+      }
+    }
+    text { font: 12.5px ui-monospace, 'SF Mono', Menlo, 'DejaVu Sans Mono', monospace; fill: var(--text) }
+    .page { fill: var(--page) }
+    .box { fill: var(--box); stroke: var(--line) }
+    .head { fill: var(--head) }
+    .title { font-weight: 700; font-size: 14px; fill: #ffffff }
+    .kind, .key { fill: var(--dim) }
+    .kind { text-anchor: end }
+    .rule { stroke: var(--line) }
+    .link { fill: none; stroke: var(--link); stroke-width: 1.6 }
+    .loose { stroke-dasharray: 5 4 }
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and where it is drawn."""
+
+    name: str
+    columns: list[tuple[str, str]]
+    """Their names and types."""
+    primary_key: tuple[str, ...]
+    foreign_keys: dict[str, str]
+    """Column → the table that it refers to."""
+    x: int
+    y: int
+
+    @property
+    def height(self) -> int:
+        return HEAD + ROW * len(self.columns) + 8
+
+    def row_y(self, column: str) -> int:
+        """The middle of a column's row."""
+        names = [name for name, _ in self.columns]
+        return self.y + HEAD + ROW * names.index(column) + ROW // 2 + 3
+
+
+def render(db: Cursor) -> str:
+    """The picture, for the database that a cursor looks at.
+
+    Raises:
+        ValueError: gold has other tables than PLACES.
+    """
+    tables = _placed_tables(db)
+    width = MARGIN * 2 + BOX_WIDTH * len(PLACES) + GUTTER * (len(PLACES) - 1)
+    height = MARGIN + max(table.y + table.height for table in tables.values())
+    links = [line for table in tables.values() for line in _links(table, tables)]
+    boxes = [line for table in tables.values() for line in _box(table)]
+    named = 'xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc"'
+    return "\n".join(
+        [
+            f'<svg {named} viewBox="0 0 {width} {height}">',
+            '  <title id="title">The tables of gold and how they refer to each other</title>',
+            f'  <desc id="desc">{escape(_described(tables))}</desc>',
+            f"  <style>{STYLE}  </style>",
+            f'  <rect class="page" width="{width}" height="{height}" rx="14"/>',
+            *links,
+            *boxes,
+            "</svg>\n",
+        ]
+    )
+
+
+def _placed_tables(db: Cursor) -> dict[str, Table]:
+    db.execute(
+        """
+        select
+            relname,
+            array(
+                select array[attname::text, format_type(atttypid, atttypmod)] from pg_attribute
+                where attrelid = pg_class.oid and attnum > 0 and not attisdropped order by attnum
+            ),
+            array(
+                select attname::text from pg_constraint
+                inner join pg_attribute on attrelid = conrelid and attnum = any(conkey)
+                where conrelid = pg_class.oid and contype = 'p' order by attnum
+            ),
+            array(
+                select array[attname::text, confrelid::regclass::text] from pg_constraint
+                inner join pg_attribute on attrelid = conrelid and attnum = any(conkey)
+                where conrelid = pg_class.oid and contype = 'f' order by attnum
+            )
+        from pg_class
+        where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p')
+        order by relname
+        """
+    )
+    found = {name: rest for name, *rest in db.fetchall()}
+    placed = {name for names in PLACES for name in names}
+    if found.keys() != placed:
+        raise ValueError(f"gold has {sorted(found)}, and tools/er_diagram.py has places for {sorted(placed)}")
+    tables = {}
+    for column, names in enumerate(PLACES):
+        y = MARGIN
+        for name in names:
+            columns, primary_key, foreign_keys = found[name]
+            tables[name] = Table(
+                name,
+                [(label, short_type(kind)) for label, kind in columns],
+                tuple(primary_key),
+                {label: target.removeprefix("gold.") for label, target in foreign_keys},
+                x=MARGIN + column * (BOX_WIDTH + GUTTER),
+                y=y,
+            )
+            y += tables[name].height + GAP
+    return tables
+
+
+def _described(tables: dict[str, Table]) -> str:
+    refers = [
+        f"{table.name}.{column} refers to {target}"
+        for table in tables.values()
+        for column, target in table.foreign_keys.items()
+    ]
+    return f"{', '.join(tables)}. {'; '.join(refers)}."
+
+
+def _box(table: Table) -> list[str]:
+    x, y, right = table.x, table.y, table.x + BOX_WIDTH
+    head = f"M{x} {y + HEAD - 6}v-{HEAD - 14}a8 8 0 0 1 8-8h{BOX_WIDTH - 16}a8 8 0 0 1 8 8v{HEAD - 14}z"
+    lines = [
+        f'  <rect class="box" x="{x}" y="{y}" width="{BOX_WIDTH}" height="{table.height}" rx="8"/>',
+        f'  <path class="head" d="{head}"/>',
+        f'  <text class="title" x="{x + 12}" y="{y + 21}">{escape(table.name)}</text>',
+    ]
+    for column, kind in table.columns:
+        middle = table.row_y(column)
+        is_key = {"PK": column in table.primary_key, "FK": column in table.foreign_keys}
+        key = " ".join(name for name, is_so in is_key.items() if is_so)
+        lines += [
+            f'  <text class="key" x="{x + 12}" y="{middle + 4}">{key}</text>' if key else "",
+            f'  <text x="{x + 58}" y="{middle + 4}">{escape(column)}</text>',
+            f'  <text class="kind" x="{right - 12}" y="{middle + 4}">{escape(kind)}</text>',
+        ]
+    return [line for line in lines if line]
+
+
+def _links(table: Table, tables: dict[str, Table]) -> list[str]:
+    lines = [
+        _link(table, column, tables[target], many=(column,) != table.primary_key, loose=False)
+        for column, target in table.foreign_keys.items()
+    ]
+    for target in tables.values():
+        column = target.primary_key[0] if len(target.primary_key) == 1 else None
+        names = [name for name, _ in table.columns]
+        # A table with a key of its own has foreign keys for whatever else it refers to.
+        if column in names and not table.primary_key and not table.foreign_keys and not target.foreign_keys:
+            lines.append(_link(table, column, target, many=True, loose=True))
+    return lines
+
+
+def _link(table: Table, column: str, target: Table, *, many: bool, loose: bool) -> str:
+    is_left = table.x < target.x
+    start, end = (table.x + BOX_WIDTH, target.x) if is_left else (table.x, target.x + BOX_WIDTH)
+    step = 1 if is_left else -1
+    y, target_y = table.row_y(column), target.row_y(target.primary_key[0])
+    bend = (GUTTER // 2) * step
+    curve = f"M{start} {y}h{12 * step}C{start + bend} {y} {end - bend} {target_y} {end - 12 * step} {target_y}H{end}"
+    foot = f"M{start} {y - 6}l{12 * step} 6l{-12 * step} 6" if many else f"M{start + 8 * step} {y - 6}v12"
+    bar = f"M{end - 8 * step} {target_y - 6}v12"
+    return f'  <path class="link{" loose" if loose else ""}" d="{curve}"/><path class="link" d="{foot}{bar}"/>'
