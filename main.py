@@ -26,7 +26,7 @@ Steps:
 \b
 Exit codes:
   0  complete
-  1  failed: all changes were rolled back; fix the cause and rerun
+  1  failed: unfinished changes were rolled back; fix the cause and rerun
   2  data refused: a file violates its contract; its day keeps its last good rows
   3  another run is active on this warehouse
 """,
@@ -102,7 +102,9 @@ def main(
     if scheduler and (demo or workers):
         raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
     if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers or scheduler):
-        raise click.UsageError("--report runs no step: it can only be combined with --demo")
+        raise click.UsageError(
+            "--report runs no step: it can only be combined with --demo, --log-level and --log-format"
+        )
     configure_logging(log_level, log_format)
     if report:
         from etl.local.demo import running_demo, settings_or_demo

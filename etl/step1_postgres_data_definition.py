@@ -38,17 +38,36 @@ BI_READER = "bi_reader"
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
+        add_crm_columns(db)
         apply_ddl(db, "bronze/create_bronze_tables.sql")
-        add_missing_columns(db, BRONZE_SNAPSHOTS, {column.bronze: ("text", column.comment) for column in CRM_COLUMNS})
-        add_missing_columns(db, SILVER_SNAPSHOTS, {ROW_HASH: ("bigint", "")})
         apply_ddl(db, "silver/create_silver_tables.sql")
-        add_missing_columns(db, SILVER_SNAPSHOTS, {column.silver: ("text", column.comment) for column in CRM_COLUMNS})
+        add_crm_columns(db)  # to tables that these scripts have created
         apply_ddl(
-            db, "silver/create_row_versions.sql", columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS))
+            db,
+            "silver/create_row_versions.sql",
+            columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS)),
+            not_content=sql.SQL(", ").join(
+                sql.SQL("drop column {}").format(sql.Identifier(column.silver))
+                for column in CRM_COLUMNS
+                if not column.is_content
+            ),
         )
         apply_ddl(db, "meta/comment_on_meta_tables.sql")
         admit_bi_reader(db, context.settings)
     return StepResult()
+
+
+def add_crm_columns(db: Cursor) -> None:
+    """Add declared columns to tables of bronze and silver that were created without them."""
+    add_missing_columns(
+        db,
+        {
+            BRONZE_SNAPSHOTS: {column.bronze: ("text", column.comment) for column in CRM_COLUMNS},
+            # As text: step 4 applies the types.
+            SILVER_SNAPSHOTS: {column.silver: ("text", column.comment) for column in CRM_COLUMNS}
+            | {ROW_HASH: ("bigint", "")},
+        },
+    )
 
 
 def admit_bi_reader(db: Cursor, settings: Settings) -> None:

@@ -315,7 +315,7 @@ def _check_calendar(known: Mapping[str, IngestedFile], snapshots: list[SnapshotF
         ingested = known.get(file.key)
         if ingested and ingested.partition_date != file.day.date:
             raise DataRefusedError(
-                f"{file} was loaded as the day {ingested.partition_date}, and would now be {file.day}",
+                f"{file} was loaded as day {ingested.partition_date}, but PARTITION_START_DATE now makes it {file.day}",
                 hint="set PARTITION_START_DATE back; to really move all days, empty the warehouse first: "
                 "sql_scripts/schemas/drop_schemas.sql",
             )

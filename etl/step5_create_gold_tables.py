@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
-from etl.utils.columns import CRM_COLUMNS
+from etl.utils.columns import CRM_COLUMNS, GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.partitions import add_missing_columns
@@ -76,10 +76,9 @@ def add_crm_columns(db: Cursor) -> None:
     columns = {
         column.silver: (types[column.silver], column.comment)
         for column in CRM_COLUMNS
-        if column.is_in_gold and column.silver in types
+        if column.silver in GOLD_COLUMNS and column.silver in types
     }
-    for table in (GOLD_MATCHING, GOLD_LEADS, GOLD_CURRENT):
-        add_missing_columns(db, table, columns)
+    add_missing_columns(db, dict.fromkeys((GOLD_MATCHING, GOLD_LEADS, GOLD_CURRENT), columns))
 
 
 if __name__ == "__main__":

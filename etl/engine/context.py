@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
 
+from etl.engine.shutdown import raise_if_requested
 from etl.utils.errors import AbortedError, DataRefusedError
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import cancelled_transactions
@@ -69,6 +70,7 @@ class RunContext:
 
             try:
                 for item in items:
+                    raise_if_requested()
                     futures.append(self.executor.submit(work, item))
                     futures[-1].add_done_callback(echo)
                 return [future.result() for future in futures]

@@ -87,7 +87,7 @@ def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
                 outcome.cancel()
             elif isinstance(error, TimeoutError):
                 outcome.set_exception(
-                    ClusterError(f"{task.key} is done, and Dask does not tell with what result", hint="rerun")
+                    ClusterError(f"{task.key} finished, but Dask did not return its result", hint="rerun")
                 )
             else:
                 outcome.set_exception(error)

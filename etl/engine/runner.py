@@ -17,6 +17,7 @@ from etl import __version__
 from etl.engine.context import Progress, RunContext, no_progress
 from etl.engine.report import RunReport, Step, StepReport
 from etl.engine.run_lock import run_lock
+from etl.engine.shutdown import raise_if_requested
 from etl.utils.errors import DataRefusedError, PipelineError, SettingsError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import END_OF_RUN_CHECKS, CheckFailure, run_checks
@@ -123,7 +124,9 @@ def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport,
         log.info("%s", step, extra={"event": "step_started", "step": step.number})
         try:
             with _during(str(step)):
+                raise_if_requested()
                 result = step.run(context)
+                raise_if_requested()
         except PipelineError as error:
             return replace(report, error=error)
         report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])

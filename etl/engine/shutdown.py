@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from etl.utils.errors import AbortedError
 
+_requested: list[AbortedError] = []
+
 
 @contextmanager
 def abortable() -> Iterator[None]:
@@ -16,11 +18,25 @@ def abortable() -> Iterator[None]:
     def abort(number: int, _frame: object) -> None:
         for again in (signal.SIGINT, signal.SIGTERM):
             signal.signal(again, signal.SIG_DFL)  # a second signal ends the process at once
-        raise AbortedError(f"stopped by {signal.Signals(number).name}", hint="rerun: finished work is kept")
+        _requested.append(
+            AbortedError(f"stopped by {signal.Signals(number).name}", hint="rerun: finished work is kept")
+        )
+        raise _requested[-1]
 
     before = {number: signal.signal(number, abort) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        _requested.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def raise_if_requested() -> None:
+    """Raise again what a signal has raised: a library that the signal interrupted may have swallowed it.
+
+    Raises:
+        AbortedError: a signal has asked the run to end.
+    """
+    if _requested:
+        raise _requested[-1]

@@ -24,12 +24,13 @@ class CrmColumn(NamedTuple):
     is_content: bool = True
     """Whether the column is part of `_row_hash` and of row versions."""
     is_in_gold: bool = True
+    """Whether gold has the column, if it is part of the content."""
     comment: str = ""
     """Comment on the column in tables that were created without it."""
 
 
 CRM_COLUMNS = (
-    CrmColumn("ENTRYDATE", "entry_date", is_content=False, is_in_gold=False),
+    CrmColumn("ENTRYDATE", "entry_date", is_content=False),
     CrmColumn("LEADNUMBER", "lead_number"),
     CrmColumn("email_hash", "email_hash", max_length=255),
     CrmColumn("phone_hash", "phone_hash", max_length=255),
@@ -84,5 +85,5 @@ SILVER_COLUMNS = (
 )
 """The columns of silver.stg_csv_snapshots, but for `_row_hash`."""
 
-GOLD_COLUMNS = tuple(column.silver for column in CRM_COLUMNS if column.is_in_gold)
+GOLD_COLUMNS = tuple(column.silver for column in CRM_COLUMNS if column.is_content and column.is_in_gold)
 """The content columns in gold."""

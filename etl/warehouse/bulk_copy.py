@@ -45,7 +45,7 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
     stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
     db.copy_expert(command, stream, size=1 << 20)
     if db.rowcount != len(frame):
-        raise CheckFailedError(f"{table} took {db.rowcount} of {len(frame)} rows", hint="rerun")
+        raise CheckFailedError(f"COPY into {table} loaded {db.rowcount} of {len(frame)} rows", hint="rerun")
     return len(frame)
 
 

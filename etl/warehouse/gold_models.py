@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 MODELS = {
     GOLD_LEADS: ("lead_uuid",),
     GOLD_CURRENT: ("lead_uuid",),
-    GOLD_APPOINTMENTS: ("lead_uuid", "appointment_date"),
+    # The id as well: a row whose id was modified externally is replaced.
+    GOLD_APPOINTMENTS: ("appointment_id", "lead_uuid", "appointment_date"),
     GOLD_HISTORY: ("lead_uuid", "lead_number", "valid_from"),
 }
 """Table → unique key. Tables that others refer to come first."""
@@ -51,9 +52,8 @@ def model_query(table: str, **names: sql.Composable) -> sql.Composable:
 
 def code_version(table: str) -> str:
     """Digest of the SQL that builds a table: tables of leads, which are built together, have one in common."""
-    if table == GOLD_MATCHING:
-        return scripts_digest(GRADE, INSERT_DAY, _script(table))
-    return scripts_digest(GRADE, *map(_script, (*AFFECTED, *MODELS)))
+    scripts = (INSERT_DAY, _script(table)) if table == GOLD_MATCHING else map(_script, (*AFFECTED, *MODELS))
+    return scripts_digest(GRADE, *scripts, also=GOLD_COLUMNS)
 
 
 def add_leads_of_damaged_tables(db: Cursor) -> None:
@@ -103,10 +103,11 @@ def create_from_model(db: Cursor, table: str) -> int:
 def merge_models(db: Cursor, run_id: str) -> None:
     """Merge what `build_tables` has built into gold, in the transaction that publishes it."""
     latest_day = _touch_last_seen(db)
-    for table in MODELS:
-        _run_macro(db, "gold/macros/merge.sql", table)
+    # Delete first: a row with another key may have a unique value that a new row needs.
     for table in reversed(MODELS):
         _run_macro(db, "gold/macros/delete.sql", table)
+    for table in MODELS:
+        _run_macro(db, "gold/macros/merge.sql", table)
     staging = sql.SQL(", ").join(quote_identifier(_staging(table)) for table in (*MODELS, *AFFECTED))
     db.execute(sql.SQL("drop table {}; truncate meta.affected_leads").format(staging))
     built_from = current_version_loads(db)
@@ -124,7 +125,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
 
 
 def _touch_last_seen(db: Cursor) -> str | None:
-    """Write that leads of the latest published snapshot are in the latest one, too. Returns the day of that one."""
+    """Advance last-seen dates of unaffected leads to the latest snapshot. Returns its day."""
     db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
     latest_day, extraction_date = db.fetchone() or (None, None)
     db.execute("select facts ->> 'latest_day' from meta.table_loads where table_name = %s", (GOLD_LEADS,))
@@ -160,7 +161,7 @@ def _run_macro(db: Cursor, macro: str, table: str) -> None:
 
 
 def _current_loads(db: Cursor) -> list[TableLoad]:
-    """The tables that nobody else has modified, and that this version of the code has built."""
+    """The tables that were not modified externally, and that this version of the code has built."""
     loads = [load for table in MODELS for load in current_loads(db, table).values()]
     return [load for load in loads if load.code_version == code_version(load.table)]
 

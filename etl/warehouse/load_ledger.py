@@ -55,8 +55,8 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
     missing = [name for (name,) in db.fetchall()]
     if missing:
         raise CheckFailedError(
-            f"{', '.join(missing)}: missing",
-            hint=f"step {created_by_step} creates it: python main.py --from-step {created_by_step}",
+            f"missing tables: {', '.join(missing)}",
+            hint=f"run the step that creates them: python main.py --from-step {created_by_step}",
         )
 
 
@@ -75,8 +75,8 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
     if dropped:
         raise CheckFailedError(
             f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped outside the pipeline",
-            hint=f"step {loaded_by_step} loads it again: python main.py --from-step {loaded_by_step}. "
-            "To remove a day for good, delete its rows from meta.table_loads, too",
+            hint=f"to load the data again: python main.py --from-step {loaded_by_step}. "
+            "To remove a day permanently, also delete its rows from meta.table_loads",
         )
 
 
@@ -240,8 +240,8 @@ _FILLING = int.from_bytes(b"FILL")
 
 def _lock_lost(run_id: str) -> LockHeldError:
     return LockHeldError(
-        f"this run ({run_id}) lost its lock on the warehouse, and another one has taken over",
-        hint="wait for that run to end: it loads what this one has not",
+        f"run {run_id} lost the run lock, and another run has started",
+        hint="wait for that run to end, then rerun",
     )
 
 

@@ -74,11 +74,11 @@ def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadlin
         now = time.monotonic()
         if now > deadline:
             raise PostgresError(
-                f"{named} cannot be published: {_blocking_sessions(db, tables)}",
-                hint="let it end, or end it with pg_terminate_backend(), then rerun",
+                f"cannot lock {named}: {_blocking_sessions(db, tables)}",
+                hint="wait for that session to end, or terminate it with pg_terminate_backend(), then rerun",
             )
         if warn_at and now > warn_at:
-            log.warning("%s waits to be published: %s", named, _blocking_sessions(db, tables))
+            log.warning("waiting for a lock on %s: %s", named, _blocking_sessions(db, tables))
             warn_at = None
         pause = min(pause + 0.05, 1.0)
         time.sleep(pause)
@@ -89,7 +89,7 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
     db.execute(
         """
         select format(
-            'process %%s of %%s (%%s, %%s) has held it open since %%s',
+            'process %%s of user %%s (%%s, %%s) holds a lock; its transaction began at %%s',
             pid, usename, coalesce(nullif(application_name, ''), 'no name'), state, date_trunc('second', xact_start)
         )
         from pg_locks
@@ -108,7 +108,7 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
         """,
         {"tables": list(tables)},
     )
-    return "; ".join(holder for (holder,) in db.fetchall()) or "the session that held it has ended"
+    return "; ".join(holder for (holder,) in db.fetchall()) or "the blocking session has ended"
 
 
 def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
@@ -183,31 +183,35 @@ def table_columns(db: Cursor, table: str) -> list[str]:
     return [name for (name,) in db.fetchall()]
 
 
-def add_missing_columns(db: Cursor, table: str, columns: Mapping[str, tuple[str, str]]) -> None:
-    """Add columns to a table that was created without them. Existing rows get NULL.
+def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:
+    """Add columns to tables that were created without them. Existing rows get NULL.
 
     Checks first, because even `add column if not exists` takes an exclusive lock.
 
     Args:
-        columns: name → data type, comment.
+        tables: table → name of a column → its data type and comment. Tables that do not exist are ignored.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
     """
-    db.execute("select to_regclass(%s) is not null", (table,))
-    missing = set(columns) - set(table_columns(db, table)) if db.fetchone() == (True,) else set()
+    db.execute("select name from unnest(%s) as name where to_regclass(name) is not null", (list(tables),))
+    existing = {table: set(table_columns(db, table)) for (table,) in db.fetchall()}
+    missing = [
+        (table, column, *definition)
+        for table, known in existing.items()
+        for column, definition in tables[table].items()
+        if column not in known
+    ]
     if missing:
-        acquire_exclusive_lock(db, table)
-    for name, (data_type, comment) in columns.items():
-        if name in missing:
-            add = sql.SQL("alter table {} add column {} {}; comment on column {} is {}")
-            column = sql.Identifier(*table.split("."), name)
-            names = (
+        acquire_exclusive_lock(db, *dict.fromkeys(table for table, *_ in missing))
+    for table, column, data_type, comment in missing:
+        db.execute(
+            sql.SQL("alter table {} add column {} {}; comment on column {} is {}").format(
                 quote_identifier(table),
-                sql.Identifier(name),
+                sql.Identifier(column),
                 sql.SQL(data_type),
-                column,
+                sql.Identifier(*table.split("."), column),
                 sql.Literal(comment or None),
             )
-            db.execute(add.format(*names))
-            log.info("%s: column %s added", table, name)
+        )
+        log.info("%s: column %s added", table, column)

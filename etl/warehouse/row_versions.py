@@ -2,8 +2,8 @@
 
 A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. A
 content is known by its hash (`_row_hash`), a version is a content and an uninterrupted range of snapshots. There is one
-operation: make the versions of one day say what a snapshot has. Contents that leave the day split or shorten their
-version, contents that come to it extend, join or open one; all others are left alone. New, late, corrected and removed
+operation: update the versions of one day to match a snapshot. Contents removed from the day split or shorten their
+version; contents added to it extend, join or open one; all others are unchanged. New, late, corrected and removed
 days and a full refresh are all the same, one commit per day. See docs/decisions/0005.
 
 After each commit, every content of silver.row_versions has its matches in silver.version_matches, and
@@ -119,7 +119,7 @@ def snapshot_rows(silver: TableLoad) -> sql.Composable:
 
 
 def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:
-    """Make the versions of a day say what a snapshot has, and match the contents that are new.
+    """Update the versions of a day to match a snapshot, and match new contents to leads.
 
     Raises:
         CheckFailedError: one hash stands for two lead numbers.
@@ -136,7 +136,7 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
 
 
 def remove_day(db: Cursor, day: date) -> None:
-    """Make versions forget a day: once it has the contents of the day before, they are the same without it."""
+    """Remove a day from the versions: give it the contents of the day before, then delete it from the list of days."""
     day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
     snapshot = sql.SQL("(select * from {0} where valid_from <= {1} and (valid_to > {1} or valid_to is null))").format(
         quote_identifier(ROW_VERSIONS), sql.Literal(day_before)
@@ -177,7 +177,8 @@ def add_all_leads(db: Cursor) -> None:
     """Add every lead that gold has or shall have to meta.affected_leads."""
     db.execute(
         sql.SQL(
-            "insert into meta.affected_leads (lead_uuid) select lead_uuid from {} union all select lead_uuid from {}"
+            "insert into meta.affected_leads (lead_uuid) "
+            "select lead_uuid from {} where lead_uuid is not null union all select lead_uuid from {}"
         ).format(quote_identifier(SILVER_LEADS), quote_identifier(GOLD_LEADS))
     )
 
@@ -188,7 +189,7 @@ def current_version_loads(db: Cursor) -> tuple[int, ...]:
 
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
-    """The tables of versions and matches that nobody else has changed, and that this version of the code has built."""
+    """The current tables of versions and matches: built by this version of the code, and not modified externally."""
     loads = current_loads(db, ROW_VERSIONS) | current_loads(db, VERSION_MATCHES)
     return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
 

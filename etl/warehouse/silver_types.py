@@ -86,7 +86,11 @@ def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
         db.execute(change.statement)
     except psycopg2.DataError as error:
         db.execute("rollback to savepoint before_alter")
-        log.info("%s is built again: its rows do not fit: %s", change.table, error.diag.message_primary)
+        log.info(
+            "%s was emptied, and step 6 rebuilds it: its rows do not fit the new types: %s",
+            change.table,
+            error.diag.message_primary,
+        )
         empty_table(db, change.table)
         db.execute(change.statement)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +35,9 @@ def script_text(script: str, **names: sql.Composable) -> sql.Composable:
 
 
 @cache
-def scripts_digest(*scripts: str) -> str:
-    """Digest of SQL files: changes when one of them does."""
-    return hashlib.sha256("".join(map(read_script, scripts)).encode()).hexdigest()
+def scripts_digest(*scripts: str, also: Sequence[str] = ()) -> str:
+    """Digest of SQL files, and of names that are filled into them: changes when one of them does."""
+    return hashlib.sha256("".join([*map(read_script, scripts), *also]).encode()).hexdigest()
 
 
 def count_rows(db: Cursor, table: str) -> int:

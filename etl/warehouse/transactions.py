@@ -189,7 +189,7 @@ def raise_if_aborting() -> None:
         AbortedError: the run is being aborted.
     """
     if _closing.is_set():
-        raise AbortedError("the run is ending")
+        raise AbortedError("the run is being aborted")
 
 
 @contextmanager

@@ -129,7 +129,11 @@ begin
     for described in
         select attname, col_description(attrelid, attnum) as description
         from pg_attribute
-        where attrelid = 'gold.lead_quality_matching'::regclass and attnum > 0 and not attisdropped
+        where
+            attrelid = 'gold.lead_quality_matching'::regclass
+            and attname in (select attname from pg_attribute where attrelid = 'gold.lead_quality_current'::regclass)
+            and attnum > 0
+            and not attisdropped
     loop
         execute format('comment on column gold.lead_quality_current.%I is %L', described.attname, described.description);
     end loop;

@@ -14,7 +14,7 @@ create table silver.row_versions (
 ) partition by list (valid_to);
 
 alter table silver.row_versions
-drop column entry_date,
+{not_content},
 drop column _extraction_date,
 drop column _partition_date,
 alter column _row_hash set not null;

@@ -357,6 +357,13 @@ HARM = [
     "update gold.leads set city = 'Elsewhere'",
     "update gold.lead_quality_current set lead_quality_flag = 'High Quality'",
     "delete from gold.appointments",
+    "update gold.appointments set appointment_date = appointment_date + interval '9 years'",
+    "update gold.appointments set appointment_id = appointment_id + 1000; "
+    "update gold.appointments set appointment_id = (select 1 + max(a.appointment_id) from gold.appointments as a) "
+    "- appointment_id",
+    "insert into gold.appointments (appointment_id, lead_uuid, appointment_date) "
+    "select 1 + max(appointment_id), min(lead_uuid), '2020-01-01' from gold.appointments",
+    "drop table gold.lead_quality_current cascade",
     "truncate gold.leads cascade",
     "drop table gold.lead_status_history",
     "drop table gold.appointments",

@@ -1,5 +1,6 @@
 -- gold.appointments, but for user_id, which no source knows yet.
--- Grain: one row per affected lead and appointment moment that any snapshot has. unique_key: lead_uuid, appointment_date.
+-- Grain: one row per affected lead and appointment moment that any snapshot has. unique_key: appointment_id, lead_uuid,
+-- appointment_date.
 
 with versions as (
     select

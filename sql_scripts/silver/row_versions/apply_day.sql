@@ -1,4 +1,4 @@
--- Changes silver.row_versions to say that the contents of {day} are those of {snapshot}. Versions before and after the day
+-- Updates silver.row_versions so that the contents of {day} are those of {snapshot}. Versions before and after the day
 -- are extended, split or joined: a day can be new, late or corrected. {next_day} is the snapshot day after it, NULL if none;
 -- {versions} is where versions of the day are: the open partition when the day comes after all others.
 -- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
@@ -28,7 +28,7 @@ where
 
 analyze staging.day_changes;
 
--- Leads with a changed content, and those that this day was or is the last to show: its dates stand in gold.
+-- Leads whose content changed, and leads for which this day was or is the last snapshot: gold contains its dates.
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
 from (
@@ -119,12 +119,12 @@ from inserted;
 
 analyze staging.new_contents;
 
--- A content that is split, joined, or that returns has its matches.
+-- A content that was split, joined or seen before already has matches.
 delete from staging.new_contents
 using silver.version_matches as matches
 where new_contents._row_hash = matches._row_hash;
 
--- A content that no day has any more loses its matches: changed leads would leave them as they are.
+-- Delete the matches of contents that no day contains any more: compare_leads.sql would not update them.
 delete from silver.version_matches as matches
 using staging.day_changes
 where

@@ -1,0 +1,26 @@
+"""Signals end a run in order, also when a library swallows the exception that a signal raises."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+from etl.engine.shutdown import abortable, raise_if_requested
+from etl.utils.errors import AbortedError
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_swallowed_signal_is_raised_again(number: signal.Signals) -> None:
+    with abortable():
+        with contextlib.suppress(Exception):  # as libraries do while they are imported
+            os.kill(os.getpid(), number)
+        with pytest.raises(AbortedError, match=number.name):
+            raise_if_requested()
+
+
+def test_program_without_signal_is_not_aborted() -> None:
+    with abortable():
+        raise_if_requested()
