@@ -98,7 +98,7 @@ FAILURES = [
       for name in ("gold_EDA.ipynb", "silver_EDA.ipynb")),
     ("test_s3_access.ipynb", {"s3_bucket_name": "no-such-bucket"}, "NoSuchBucket"),
     ("test_s3_access.ipynb", {"aws_endpoint_url_s3": "http://127.0.0.1:9"}, "S3 cannot be reached"),
-    ("test_s3_access.ipynb", {"partition_start_date": f"{KEY} in the wrong place"}, "settings are wrong"),
+    ("test_s3_access.ipynb", {"partition_start_date": f"{KEY} in the wrong place"}, "invalid settings"),
 ]  # fmt: skip
 
 
