@@ -128,7 +128,9 @@ class WorkerMonitor:
     def _look(self) -> None:
         seen = time.monotonic()
         while not self._ended.wait(SECONDS_BETWEEN_LOOKS) and self._client.status != "closed":
-            fault = ClusterError(f"all workers of {self._address} are gone", hint=start_workers_hint(self._address))
+            fault = ClusterError(
+                f"all workers of the scheduler {self._address} were lost", hint=start_workers_hint(self._address)
+            )
             try:
                 if ask_cluster(self._client.nthreads):
                     seen = time.monotonic()

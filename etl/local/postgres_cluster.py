@@ -1,4 +1,4 @@
-"""Where the embedded PostgreSQL lies, and which programs and account run it."""
+"""The folders, programs and system account of the embedded PostgreSQL."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def prepare_cluster(root: Path) -> Cluster:
     _set_unfinished_aside(link.resolve())
     if account and not link.exists() and not link.is_symlink() and not _may_enter(account, root):
         home = _shared_home(account)
-        log.warning("%s may not enter %s: the database lies in %s instead", account.name, root, home)
+        log.warning("%s may not enter %s: the database is in %s instead", account.name, root, home)
         link.symlink_to(home / "postgres", target_is_directory=True)
     return existing_cluster(root)
 

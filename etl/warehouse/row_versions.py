@@ -85,7 +85,7 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
 
 @retry_transient()
 def versioned_loads(settings: Settings) -> dict[date, int]:
-    """The days that versions have, and the loads of silver that they have them from."""
+    """Return the days of the versions, and the load of silver that each was applied from."""
     with transaction(settings) as db:
         return _versioned_loads(db)
 
@@ -95,7 +95,7 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
     """Bring the versions of a day up to date in one transaction.
 
     Args:
-        silver: None: silver does not have the day any more.
+        silver: the load to apply; None if silver does not have the day any more.
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
@@ -103,7 +103,7 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
     with bulk_transaction(settings, run_id, filling=ROW_VERSIONS) as db:
         if silver is None:
             remove_day(db, day)
-        elif _versioned_loads(db).get(day) != silver.load_id:  # else a commit of which nothing was heard
+        elif _versioned_loads(db).get(day) != silver.load_id:  # else the commit succeeded, and the connection was lost
             apply_snapshot(db, snapshot_rows(silver), day, silver.load_id)
         _record(db, run_id, leads)
 
@@ -174,7 +174,7 @@ def compare_leads(db: Cursor) -> None:
 
 
 def add_all_leads(db: Cursor) -> None:
-    """Add every lead that gold has or shall have to meta.affected_leads."""
+    """Add every lead of silver and gold to meta.affected_leads."""
     db.execute(
         sql.SQL(
             "insert into meta.affected_leads (lead_uuid) "

@@ -36,12 +36,12 @@ def bronze_partition(day: Day) -> str:
 
 
 def staging_bronze_partition(day: Day) -> str:
-    """A day of bronze that is loaded and not yet judged."""
+    """A day of bronze that is loaded but not yet validated."""
     return f"staging.csv_snapshots_{day.suffix}"
 
 
 def staging_rejected_table(day: Day) -> str:
-    """Rejected lines of a file that is not yet judged."""
+    """Rejected lines of a file that is not yet validated."""
     return f"staging.rejected_rows_{day.suffix}"
 
 
@@ -59,5 +59,5 @@ def gold_partition(day: Day) -> str:
 
 
 def staging_gold_partition(day: Day) -> str:
-    """A day of gold, built aside on its way to its publication."""
+    """A day of gold that is built but not yet published."""
     return f"staging.lead_quality_matching_{day.suffix}"
