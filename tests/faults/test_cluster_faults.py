@@ -226,7 +226,9 @@ def test_a_cluster_without_a_worker_left_is_waited_for_and_then_given_up(
             runner.join(60)
     (report,) = reports
     assert report.exit_code == 1
-    assert_clear(report.error, "step 3", f"all workers of the scheduler {cluster.address} were lost", "python -m dask worker")
+    assert_clear(
+        report.error, "step 3", f"all workers of the scheduler {cluster.address} were lost", "python -m dask worker"
+    )
     assert_gold_is_complete(story, settings)
     assert_one_rerun_mends_everything(story, settings)
 
