@@ -139,7 +139,9 @@ def database_with_version_a(story: Story, name: str) -> Iterator[Settings]:
 
 
 def create_database(settings: Settings, name: str, template: str = "template1") -> None:
-    execute(settings, f"create database {name} template {template}")
+    # The default strategy copies a sequence with the values that PostgreSQL has reserved but not logged: after a crash
+    # before the next checkpoint the copy would give them twice (seen in PostgreSQL 15 and 18).
+    execute(settings, f"create database {name} template {template} strategy file_copy")
 
 
 def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:

@@ -45,7 +45,7 @@ def test_a_backend_terminated_at_a_random_moment(story: Story, settings: Setting
     is_over = threading.Event()
 
     def terminate() -> None:
-        time.sleep(chance.uniform(0.02, 0.35))
+        time.sleep(chance.uniform(0.02, 0.25))
         while not terminated and not is_over.is_set():
             pids = [pid for (pid,) in execute(settings, BACKENDS)]
             if pids and execute(settings, f"select pg_terminate_backend({chance.choice(pids)})") == [(True,)]:
