@@ -17,6 +17,7 @@ from etl.utils.columns import CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import connect_postgres
 from etl.warehouse.definitions import apply_ddl
+from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns
 from etl.warehouse.sql_scripts import run_sql
 from etl.warehouse.tables import BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS
@@ -52,7 +53,7 @@ def run(context: RunContext) -> StepResult:
                 if not column.is_content
             ),
         )
-        apply_ddl(db, "meta/comment_on_meta_tables.sql")
+        apply_descriptions(db, "bronze", "silver", "meta")
         admit_bi_reader(db, context.settings)
     return StepResult()
 
@@ -62,10 +63,9 @@ def add_crm_columns(db: Cursor) -> None:
     add_missing_columns(
         db,
         {
-            BRONZE_SNAPSHOTS: {column.bronze: ("text", column.comment) for column in CRM_COLUMNS},
+            BRONZE_SNAPSHOTS: {column.bronze: "text" for column in CRM_COLUMNS},
             # As text: step 4 applies the types.
-            SILVER_SNAPSHOTS: {column.silver: ("text", column.comment) for column in CRM_COLUMNS}
-            | {ROW_HASH: ("bigint", "")},
+            SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS} | {ROW_HASH: "bigint"},
         },
     )
 

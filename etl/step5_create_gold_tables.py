@@ -13,6 +13,7 @@ from etl.engine.context import RunContext, StepResult
 from etl.utils.columns import CRM_COLUMNS, GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.definitions import apply_ddl
+from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import GOLD_CURRENT, GOLD_LEADS, GOLD_MATCHING, SILVER_SNAPSHOTS
@@ -22,26 +23,11 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 FUNNELS = {
-    "gold.conversion_funnel_per_day": (
-        "_partition_date",
-        GOLD_MATCHING,
-        "Where do leads get lost, day by day? One row per day, of the leads in its snapshot.",
-        "Day of the snapshot.",
-    ),
-    "gold.conversion_funnel_per_state": (
-        "state",
-        GOLD_CURRENT,
-        "Where do leads get lost, state by state? One row per state, of all leads as they are now.",
-        "USPS code; NULL for leads of which none is known.",
-    ),
-    "gold.conversion_funnel_per_disposition": (
-        "dispo",
-        GOLD_CURRENT,
-        "Where do leads get lost, disposition by disposition? One row per disposition, of all leads as they are now.",
-        "Disposition: what came of the lead; NULL for leads that have none.",
-    ),
+    "gold.conversion_funnel_per_day": ("_partition_date", GOLD_MATCHING),
+    "gold.conversion_funnel_per_state": ("state", GOLD_CURRENT),
+    "gold.conversion_funnel_per_disposition": ("dispo", GOLD_CURRENT),
 }
-"""View → its key column, the table that it counts, the comment on the view, the comment on the key column."""
+"""View → its key column, the table that it counts."""
 
 
 @retry_transient()
@@ -53,16 +39,15 @@ def run(context: RunContext) -> StepResult:
         add_crm_columns(db)
         run_sql(db, "gold/create_references.sql")
         apply_ddl(db, "gold/create_gold_views.sql")
-        for view, (key, rows, question, of_key) in FUNNELS.items():
+        for view, (key, rows) in FUNNELS.items():
             apply_ddl(
                 db,
                 "gold/create_funnel_view.sql",
                 view=quote_identifier(view),
                 key=sql.Identifier(key),
                 counted=quote_identifier(rows),
-                question=sql.Literal(question),
-                of_key=sql.Literal(of_key),
             )
+        apply_descriptions(db, "gold")
     return StepResult()
 
 
@@ -74,7 +59,7 @@ def add_crm_columns(db: Cursor) -> None:
     )
     types = dict(db.fetchall())
     columns = {
-        column.silver: (types[column.silver], column.comment)
+        column.silver: types[column.silver]
         for column in CRM_COLUMNS
         if column.silver in GOLD_COLUMNS and column.silver in types
     }

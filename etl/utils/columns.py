@@ -25,8 +25,6 @@ class CrmColumn(NamedTuple):
     """Whether the column is part of `_row_hash` and of row versions."""
     is_in_gold: bool = True
     """Whether gold has the column, if it is part of the content."""
-    comment: str = ""
-    """Comment on the column in tables that were created without it."""
 
 
 CRM_COLUMNS = (

@@ -183,13 +183,13 @@ def table_columns(db: Cursor, table: str) -> list[str]:
     return [name for (name,) in db.fetchall()]
 
 
-def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:
+def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> None:
     """Add columns to tables that were created without them. Existing rows get NULL.
 
     Checks first, because even `add column if not exists` takes an exclusive lock.
 
     Args:
-        tables: table → name of a column → its data type and comment. Tables that do not exist are ignored.
+        tables: table → name of a column → its data type. Tables that do not exist are ignored.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -197,21 +197,17 @@ def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, tuple[str,
     db.execute("select name from unnest(%s) as name where to_regclass(name) is not null", (list(tables),))
     existing = {table: set(table_columns(db, table)) for (table,) in db.fetchall()}
     missing = [
-        (table, column, *definition)
+        (table, column, data_type)
         for table, known in existing.items()
-        for column, definition in tables[table].items()
+        for column, data_type in tables[table].items()
         if column not in known
     ]
     if missing:
         acquire_exclusive_lock(db, *dict.fromkeys(table for table, *_ in missing))
-    for table, column, data_type, comment in missing:
+    for table, column, data_type in missing:
         db.execute(
-            sql.SQL("alter table {} add column {} {}; comment on column {} is {}").format(
-                quote_identifier(table),
-                sql.Identifier(column),
-                sql.SQL(data_type),
-                sql.Identifier(*table.split("."), column),
-                sql.Literal(comment or None),
+            sql.SQL("alter table {} add column {} {}").format(
+                quote_identifier(table), sql.Identifier(column), sql.SQL(data_type)
             )
         )
         log.info("%s: column %s added", table, column)

@@ -1,8 +1,9 @@
--- {view}: how far leads come, for each {key} of {counted}. The one place that says what an appointment, a demo, a sale and their
--- rates are. Safe to rerun.
+-- {view}: conversion funnel per {key} of {counted}. The one definition of appointment, demo, sale and their rates.
+-- Safe to rerun.
 --
--- A stage counts who came so far or further: who bought had a demo, and who had a demo had an appointment, whatever the CRM's
--- own flags say. (On the real files 234 rows are sold and 1,067 have a demo without `set`.) So the counts only go down.
+-- A stage counts the leads that reached at least this stage: a sale implies a demo, and a demo implies an appointment, whatever
+-- the flags of the CRM say. (In the real files 234 rows are sold and 1,067 have a demo without `set`.) So counts never rise from
+-- stage to stage.
 
 -- Grain: one row per {key}.
 create or replace view {view} as
@@ -39,13 +40,3 @@ select
     demo_count / nullif(lead_count, 0)::float as demo_rate,
     sale_count / nullif(lead_count, 0)::float as conversion_rate
 from counted;
-
-comment on view {view} is {question};
-comment on column {view}.{key} is {of_key};
-comment on column {view}.lead_count is 'Distinct leads.';
-comment on column {view}.appointment_count is 'Of them, those with an appointment, a demo or a sale.';
-comment on column {view}.demo_count is 'Of them, those with a demo or a sale.';
-comment on column {view}.sale_count is 'Of them, those that were sold: dispo is Sale.';
-comment on column {view}.appointment_rate is 'appointment_count / lead_count, 0 to 1.';
-comment on column {view}.demo_rate is 'demo_count / lead_count, 0 to 1.';
-comment on column {view}.conversion_rate is 'sale_count / lead_count, 0 to 1: sold leads of all leads.';

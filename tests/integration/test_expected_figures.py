@@ -229,7 +229,7 @@ def test_periods_of_a_status_follow_each_other_without_gap_or_overlap(query: Que
 
 
 def test_the_hash_of_no_value_is_found_by_rule(query: Query) -> None:
-    no_value = "stands in the e-mail and in the phone column: the hash of no value"
+    no_value = "in the e-mail and in the phone column: hash of a missing value"
     found = query(f"select kind, left(hash, 8) from gold.suspect_hashes where reason like '{no_value}%' order by 1")
     assert found == [("email", "a4e3b6a6"), ("phone", "a4e3b6a6")]
     on_it_alone = """

@@ -1,0 +1,62 @@
+"""Comments on tables, views and columns, as sql_scripts/descriptions.toml describes them."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from psycopg2 import sql
+
+from etl.warehouse.sql_scripts import SQL_SCRIPTS
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+DESCRIPTIONS = SQL_SCRIPTS / "descriptions.toml"
+
+
+@cache
+def read_descriptions() -> dict[str, Any]:
+    """Read the file: schema → table or view → column → comment; `description` is the comment on the table itself.
+
+    The entry `columns` has the comments of columns that mean the same in every table.
+    """
+    return tomllib.loads(DESCRIPTIONS.read_text(encoding="utf-8"))
+
+
+def apply_descriptions(db: Cursor, *schemas: str) -> None:
+    """Write the comments of these schemas that are missing or differ. Tables that do not exist are ignored."""
+    db.execute(
+        """
+        select nspname, relname, attname, col_description(pg_class.oid, coalesce(attnum, 0)), relkind = 'v'
+        from pg_class
+        inner join pg_namespace on relnamespace = pg_namespace.oid
+        left join (
+            select attrelid, attname, attnum from pg_attribute where attnum > 0 and not attisdropped
+            union all
+            select oid, null, 0 from pg_class
+        ) as described on attrelid = pg_class.oid
+        where nspname = any(%s) and relkind in ('r', 'p', 'v') and not relispartition
+        order by nspname, relname, attnum
+        """,
+        (list(schemas),),
+    )
+    for schema, table, column, current, is_view in db.fetchall():
+        wanted = description_of(schema, table, column)
+        if wanted and wanted != current:
+            name = sql.Identifier(schema, table, *([column] if column else []))
+            kind = "column" if column else "view" if is_view else "table"
+            db.execute(sql.SQL("comment on {} {} is {}").format(sql.SQL(kind), name, sql.Literal(wanted)))
+
+
+def description_of(schema: str, table: str, column: str | None = None) -> str | None:
+    """Return the comment on a table or view, or on one of its columns; None when there is no description of it."""
+    descriptions = read_descriptions()
+    described = descriptions[schema].get(table)
+    if described is None:
+        return None
+    comment: str | None = described.get(column or "description")
+    if comment is None and column:
+        comment = descriptions["columns"].get(column)
+    return comment
