@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from etl.utils.day import Day
 
 BRONZE_SNAPSHOTS = "bronze.csv_snapshots"
@@ -15,7 +17,7 @@ GOLD_CURRENT = "gold.lead_quality_current"
 GOLD_APPOINTMENTS = "gold.appointments"
 GOLD_HISTORY = "gold.lead_status_history"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
-"""Stands for the cleaned days that wait to be published."""
+"""Parent of the cleaned days that step 4 has not published yet, in the load ledger."""
 ROW_VERSIONS = "silver.row_versions"
 VERSION_MATCHES = "silver.version_matches"
 LAYERS = (
@@ -31,33 +33,18 @@ LAYERS = (
 )
 
 
-def bronze_partition(day: Day) -> str:
-    return f"partitions.csv_snapshots_{day.suffix}"
+def _daily_table(name: str, day: Day) -> str:
+    return f"{name}_{day.suffix}"
 
 
-def staging_bronze_partition(day: Day) -> str:
-    """A day of bronze that is loaded but not yet validated."""
-    return f"staging.csv_snapshots_{day.suffix}"
-
-
-def staging_rejected_table(day: Day) -> str:
-    """Rejected lines of a file that is not yet validated."""
-    return f"staging.rejected_rows_{day.suffix}"
-
-
-def cleaned_partition(day: Day) -> str:
-    """A cleaned day on its way from step 3 to step 4."""
-    return f"staging.stg_csv_data_{day.suffix}"
-
-
-def silver_partition(day: Day) -> str:
-    return f"silver.stg_csv_data_{day.suffix}"
-
-
-def gold_partition(day: Day) -> str:
-    return f"partitions.lead_quality_matching_{day.suffix}"
-
-
-def staging_gold_partition(day: Day) -> str:
-    """A day of gold that is built but not yet published."""
-    return f"staging.lead_quality_matching_{day.suffix}"
+bronze_partition = partial(_daily_table, "partitions.csv_snapshots")
+staging_bronze_partition = partial(_daily_table, "staging.csv_snapshots")
+"""A day of bronze that is loaded but not yet validated."""
+staging_rejected_table = partial(_daily_table, "staging.rejected_rows")
+"""Rejected lines of a file that is not yet validated."""
+cleaned_partition = partial(_daily_table, CLEANED_SNAPSHOTS)
+"""A cleaned day on its way from step 3 to step 4."""
+silver_partition = partial(_daily_table, "silver.stg_csv_data")
+gold_partition = partial(_daily_table, "partitions.lead_quality_matching")
+staging_gold_partition = partial(_daily_table, "staging.lead_quality_matching")
+"""A day of gold that is built but not yet published."""

@@ -47,27 +47,8 @@ create table if not exists gold.leads (
 
 -- Grain: one row per lead that any snapshot has. Half of a page free, as in gold.leads.
 create table if not exists gold.lead_quality_current (
-    lead_uuid varchar(255) primary key,
-    lead_number int,
-    email_hash varchar(255),
-    phone_hash varchar(255),
-    city varchar(100),
-    state char(2),
-    zip varchar(10),
-    appt_date timestamp,
-    set int,
-    demo int,
-    dispo varchar(50),
-    job_status varchar(100),
-    location varchar(255),
-    appointment_scheduled boolean not null,
-    demo_scheduled boolean not null,
-    email_match boolean not null,
-    phone_match boolean not null,
-    _extraction_date date,
-    _partition_date date not null,
-    conversion_rate float,
-    lead_quality_flag varchar(50) not null
+    like gold.lead_quality_matching,
+    primary key (lead_uuid)
 ) with (fillfactor = 50);
 
 -- Grain: one row per user. No source yet.
