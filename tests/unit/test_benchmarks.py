@@ -15,6 +15,7 @@ import pytest
 from benchmarks import bench, cases, report, rounds
 from benchmarks.default_postgres import installed_programs
 from benchmarks.measure import COPY_DATA, _Messages
+from benchmarks.real_days import DailyChange, Snapshot, interpolate, read_snapshot, vary
 from benchmarks.real_shape import (
     BASE,
     CORRECTED,
@@ -23,13 +24,8 @@ from benchmarks.real_shape import (
     LEADS_KEY,
     NEW_DAY,
     CopyIds,
-    DailyChange,
     Dataset,
-    Snapshot,
     ensure_dataset,
-    interpolate,
-    read_snapshot,
-    vary,
 )
 
 PROJECT = Path(__file__).parents[2]
