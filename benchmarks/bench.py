@@ -29,7 +29,6 @@ from benchmarks import report
 from benchmarks.cases import CASES, DEFAULT_CASES, LOADED, WAREHOUSES, Bucket, Case
 from benchmarks.real_shape import REAL_FILES, Dataset, ensure_dataset
 from benchmarks.rounds import (
-    PEER,
     PEER_ARGUMENTS,
     SHARED_TABLES,
     WAREHOUSE,
@@ -93,7 +92,7 @@ def make_one_file(dataset: Dataset) -> Path:
 
 def make_peer_environment(folder: Path) -> str:
     """Create the peers' virtual environment, again when its requirements have changed. Return DuckDB's version."""
-    environment, requirements = folder / "peer-venv", PEER.with_name("requirements.txt")
+    environment, requirements = folder / "peer-venv", PROJECT / "benchmarks/peers/requirements.txt"
     installed = environment / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)  # noqa: S603

@@ -58,7 +58,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
     Raises:
         PipelineError: the server did not start; with the end of its log.
     """
-    account = _unprivileged_account()
+    account = unprivileged_account()
     with _data_folder(root, account) as folder:
         data, log = folder / "data", folder / "log"
         _initdb(programs, data, account, superuser, password)
@@ -137,7 +137,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
 
-def _unprivileged_account() -> str | None:
+def unprivileged_account() -> str | None:
     """The account that runs the server for root, as which PostgreSQL does not run; None for everybody else."""
     import pwd
 

@@ -30,7 +30,7 @@ PEER_ARGUMENTS: Mapping[str, Sequence[str]] = {
     "duckdb-same-work": ("--all-tables",),
     "duckdb-sql": ("--gold-in-postgres",),
 }
-PEER = Path(__file__).with_name("peers") / "duckdb_peer.py"
+PEER = ("-m", "benchmarks.peers.duckdb_peer")
 WAREHOUSE = "bench_pipeline"
 """The database that the pipeline is measured on."""
 
@@ -169,7 +169,7 @@ class Round:
         settings = self.bench.settings(database_name(name), self.bucket.name)
         self.bucket.hold(BASE_OBJECTS)
         python = self.bench.folder / "peer-venv" / "bin" / "python"
-        self.run(name, [python, PEER, *PEER_ARGUMENTS[name]], settings)
+        self.run(name, [python, *PEER, *PEER_ARGUMENTS[name]], settings)
         tables = ALL_TABLES if name == "duckdb-same-work" else SHARED_TABLES
         _check_same_rows(name, self.bench.row_counts(settings.postgres_db, tables), self.expected)
 

@@ -238,6 +238,10 @@ def differences(actual: dict[str, Rows], expected: dict[str, Rows]) -> dict[str,
     }
 
 
+def assert_gold_equals_oracle(query: Query) -> None:
+    assert differences(actual_gold(query), expected_gold(query, Rules())) == {}
+
+
 def _listed(label: str, rows: Rows, limit: int = 6) -> Iterable[str]:
     if rows:
         yield f"  {rows.total()} rows {label}"

@@ -7,7 +7,6 @@ is let in, as on a fresh Debian; over TCP nobody is without a password.
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
 import socket
 import subprocess
@@ -25,10 +24,11 @@ import pytest
 from psycopg2 import sql
 from pydantic import SecretStr
 
+from benchmarks.default_postgres import OLDEST_VERSION, installed_programs, unprivileged_account
 from etl.local import postgres_cluster
+from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
-OLDEST_VERSION = 15
 START_TIMEOUT_SECONDS = 60
 OWNER, OWNER_PASSWORD = "owner", "the-owner's"
 
@@ -51,23 +51,18 @@ class Server:
 
     def settings(self, role: str, password: str, database: str, s3_endpoint: str) -> Settings:
         """What `python main.py` needs to know to work here, with a bucket of the database's name."""
-        return Settings(
-            postgres_user=role,
-            postgres_password=SecretStr(password),
-            postgres_db=database,
-            postgres_host="127.0.0.1",
-            postgres_port=self.port,
-            postgres_sslmode=None,
-            postgres_sslrootcert=None,
-            s3_access_key_id=SecretStr("AKIAEXAMPLE"),
-            s3_secret_access_key=SecretStr(SECRET_KEY),
-            s3_region="eu-north-1",
-            s3_iam_role_arn=None,
-            s3_iam_user_arn=None,
-            aws_endpoint_url_s3=s3_endpoint,
-            s3_bucket_name=database,
-            s3_sftp_bucket=None,
-            s3_parquet_bucket=None,
+        postgres = postgres_cluster.EmbeddedPostgres(
+            host="127.0.0.1",
+            port=self.port,
+            user=role,
+            password=password,
+            database=database,
+            pgpass_file=self.folder / "no-pgpass",
+            data_directory=self.folder / "data",
+        )
+        keys = {"s3_access_key_id": SecretStr("AKIAEXAMPLE"), "s3_secret_access_key": SecretStr(SECRET_KEY)}
+        return demo_settings(postgres, s3_endpoint).model_copy(
+            update=keys | {"s3_region": "eu-north-1", "s3_bucket_name": database}
         )
 
     def connect(self, database: str) -> psycopg2.extensions.connection:
@@ -124,25 +119,6 @@ def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) ->
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def installed_programs() -> Path | None:
-    """The folder of `initdb` and `postgres`: of the oldest supported version if that is there, else of the newest."""
-    found = {int(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")}
-    versions = sorted((version for version in found if version >= OLDEST_VERSION), reverse=True)
-    if not versions:
-        return None
-    return found[OLDEST_VERSION if OLDEST_VERSION in versions else versions[0]]
-
-
-def unprivileged_account() -> str | None:
-    """Who runs the server when this is root, as which PostgreSQL does not run."""
-    import pwd
-
-    if os.geteuid() != 0:
-        return None
-    accounts = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in accounts)
-
-
 @contextmanager
 def running_server(
     programs: Path,
@@ -161,22 +137,9 @@ def running_server(
         inside: a command that starts another one, as the account, in a network of its own, where the address is.
     """
     data, log, port = folder / "data", folder / "log", free_port()
-    run_as(
-        account,
-        programs / "initdb",
-        *(
-            "-D",
-            data,
-            "-U",
-            superuser,
-            "--auth-host=scram-sha-256",
-            "--auth-local=peer",
-            "--encoding=UTF8",
-            "--no-sync",
-        ),
-        *initdb_arguments,
-        check=True,
-    )
+    access = ("--auth-host=scram-sha-256", "--auth-local=peer")
+    initdb = (programs / "initdb", "-D", data, "-U", superuser, *access, "--encoding=UTF8", "--no-sync")
+    run_as(account, *initdb, *initdb_arguments, check=True)
     options = {
         **options,
         "listen_addresses": address,
@@ -198,21 +161,8 @@ def running_server(
         wait_until(lambda: subprocess.run(ready, capture_output=True).returncode == 0, process, log)
         password = OWNER_PASSWORD.replace("'", "''")
         make_owner = f"create role {OWNER} superuser login password '{password}'"
-        run_as(
-            account,
-            programs / "psql",
-            "-h",
-            folder,
-            "-p",
-            str(port),
-            "-U",
-            superuser,
-            "-d",
-            "postgres",
-            "-c",
-            make_owner,
-            check=True,
-        )
+        psql = (programs / "psql", "-h", folder, "-p", str(port), "-U", superuser, "-d", "postgres")
+        run_as(account, *psql, "-c", make_owner, check=True)
         yield server
     finally:
         run_as(account, programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop", check=False)

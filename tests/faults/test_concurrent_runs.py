@@ -20,7 +20,7 @@ SECONDS_TO_LEAVE = 2.0
 
 
 @pytest.mark.parametrize("crowd", CROWDS)
-def test_runs_that_begin_at_the_same_time(story: Story, settings: Settings, tmp_path: Path, crowd: int) -> None:
+def test_only_one_of_concurrent_runs_works(story: Story, settings: Settings, tmp_path: Path, crowd: int) -> None:
     """They all start before the first one can be done: its work takes longer than their start."""
     with ExitStack() as stack, ThreadPoolExecutor(crowd) as watchers:
         processes = [stack.enter_context(started(tmp_path, settings, program=SLOW_RUN)) for _ in range(crowd)]
@@ -33,7 +33,7 @@ def test_runs_that_begin_at_the_same_time(story: Story, settings: Settings, tmp_
     assert Warehouse(settings).value("select count(*) from meta.pipeline_runs") == 2, "the losers write nothing"
 
 
-def test_who_comes_second_leaves_soon(settings: Settings, tmp_path: Path) -> None:
+def test_second_run_exits_within_two_seconds(settings: Settings, tmp_path: Path) -> None:
     """Within two seconds; the short suite, which may share its machine, does not hold it to that."""
     with started(tmp_path, settings, program=SLOW_RUN) as first:
         deadline = time.monotonic() + 30

@@ -81,7 +81,7 @@ FULL_BEFORE = [(2, LITTLE), *LONG * [(3, LITTLE), (4, LITTLE), (6, LITTLE), (2, 
 
 
 @pytest.mark.parametrize(("step", "left"), FULL_BEFORE)
-def test_a_full_disk_ends_the_run_at_once_and_room_mends_it(
+def test_full_disk_ends_the_run_at_once_and_the_next_run_succeeds(
     story: Story,
     cramped: Settings,
     disk: SmallDisk,

@@ -64,14 +64,14 @@ UNDERSTOOD = {
 
 
 @pytest.mark.parametrize("name", some(UNDERSTOOD, "reordered", "renamed"))
-def test_another_way_to_write_the_same_file_loads_the_same_rows(story: Story, settings: Settings, name: str) -> None:
+def test_equivalent_file_formats_load_the_same_rows(story: Story, settings: Settings, name: str) -> None:
     Bucket(settings).put(KEY, UNDERSTOOD[name])
     report = run(settings)
     assert report.error is None, report.error
     assert Warehouse(settings).contents() == story.b
 
 
-def test_columns_that_nobody_knows_are_kept_and_warned_about(
+def test_unknown_columns_are_loaded_into_extra_with_a_warning(
     story: Story, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     Bucket(settings).put(KEY, file_of_b([*HEADER[:3], "more", *HEADER[3:]]).encode())
@@ -89,7 +89,7 @@ def test_columns_that_nobody_knows_are_kept_and_warned_about(
     assert "more" in rejected[0]
 
 
-def test_a_header_that_comes_again_is_quarantined(story: Story, settings: Settings) -> None:
+def test_repeated_header_is_quarantined(story: Story, settings: Settings) -> None:
     lines = file_of_b().splitlines(keepends=True)
     Bucket(settings).put(KEY, "".join([*lines[:10], lines[0], *lines[10:]]).encode())
     report = run(settings)
@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", some(REFUSED, "missing", "duplicated", "headerless"))
-def test_a_file_that_cannot_be_understood_is_refused_by_name(story: Story, settings: Settings, name: str) -> None:
+def test_file_with_an_unknown_layout_is_refused_by_name(story: Story, settings: Settings, name: str) -> None:
     text, fault = REFUSED[name]
     bucket, warehouse = Bucket(settings), Warehouse(settings)
     bucket.put(KEY, text.encode())
@@ -153,7 +153,7 @@ WITHOUT_ROWS = {
 
 
 @pytest.mark.parametrize("name", some(WITHOUT_ROWS, "header only"))
-def test_a_file_without_rows_leaves_its_day_as_it_is(
+def test_file_without_rows_leaves_its_day_unchanged(
     story: Story, settings: Settings, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     bucket, warehouse = Bucket(settings), Warehouse(settings)

@@ -52,7 +52,7 @@ def commits(story: Story) -> int:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_beside_any_commit(
+def test_run_killed_next_to_any_commit_is_completed_by_the_next(
     story: Story, commits: int, tmp_path: Path, when: str, record_property: Callable[[str, object], None]
 ) -> None:
     numbers = boundaries(when, commits)
@@ -80,7 +80,9 @@ def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int)
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_at_a_random_moment(story: Story, settings: Settings, tmp_path: Path, moment: int) -> None:
+def test_run_killed_at_a_random_moment_is_completed_by_the_next(
+    story: Story, settings: Settings, tmp_path: Path, moment: int
+) -> None:
     with started(tmp_path, settings) as process:
         wait_until_running(process, settings)
         time.sleep(dice(f"kill {moment}").uniform(0, SECONDS_OF_A_RUN))

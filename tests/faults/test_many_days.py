@@ -32,7 +32,7 @@ $$
 """
 
 
-def test_a_server_with_too_few_locks_is_told_what_to_do(s3_endpoint: str) -> None:
+def test_server_with_too_few_locks_is_reported_with_a_hint(s3_endpoint: str) -> None:
     with image_server([], {}) as server:
         settings: Settings = server.settings(OWNER, OWNER_PASSWORD, "postgres", s3_endpoint).model_copy(
             update={"s3_bucket_name": "many-days", "s3_region": "us-east-1", "max_row_drop": 1.0}

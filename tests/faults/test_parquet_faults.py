@@ -70,7 +70,7 @@ IN_SHORT = ("truncated", "numbers", "a column absent", "without a row")
 
 
 @pytest.mark.parametrize("name", REFUSED if LONG else IN_SHORT)
-def test_leads_that_cannot_be_read_are_refused_by_name(story: Story, settings: Settings, name: str) -> None:
+def test_invalid_parquet_is_refused_by_name(story: Story, settings: Settings, name: str) -> None:
     body, step, fault = REFUSED[name]
     bucket, warehouse = Bucket(settings), Warehouse(settings)
     bucket.put(KEY, body)
@@ -96,7 +96,7 @@ PARTIAL = REFUSED if LONG else ("truncated", "no row with all ids")
 
 
 @pytest.mark.parametrize("name", PARTIAL)
-def test_a_partial_run_publishes_the_days_with_the_leads_that_there_are(
+def test_partial_run_publishes_days_with_the_leads_loaded_before(
     settings: Settings, gold_of_b_with_leads_of_a: dict[str, str], name: str
 ) -> None:
     body, step, fault = REFUSED[name]
@@ -111,7 +111,7 @@ def with_every_lead_twice(cells: list[str]) -> list[str]:
     return [*cells, *reversed(cells)]
 
 
-def test_leads_that_stand_there_twice_are_loaded_once_and_reported(
+def test_duplicate_leads_are_loaded_once_and_reported(
     story: Story, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     Bucket(settings).put(KEY, parquet_of({name: with_every_lead_twice(cells) for name, cells in WHOLE.items()}))
@@ -126,7 +126,7 @@ def test_leads_that_stand_there_twice_are_loaded_once_and_reported(
     assert metrics == {"missing_id": 0, "duplicates": LEADS}
 
 
-def test_a_uuid_of_two_leads_is_reported_and_neither_is_lost(
+def test_uuid_shared_by_two_leads_is_reported_and_both_are_loaded(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     Bucket(settings).put(KEY, parquet_of(WHOLE | {"lead_UUID": ["lead 0", *WHOLE["lead_UUID"][:-1]]}))

@@ -39,7 +39,7 @@ BACKENDS = (
 
 
 @pytest.mark.parametrize("number", range(times(3, 20)))
-def test_a_backend_terminated_at_a_random_moment(story: Story, settings: Settings, number: int) -> None:
+def test_terminated_backend_is_retried(story: Story, settings: Settings, number: int) -> None:
     chance = dice(f"terminate {number}")
     terminated: list[int] = []
     is_over = threading.Event()
@@ -73,7 +73,7 @@ def cuts() -> list[tuple[When, int]]:
 
 
 @pytest.mark.parametrize(("when", "number"), cuts())
-def test_a_connection_lost_while_committing(story: Story, settings: Settings, when: When, number: int) -> None:
+def test_connection_lost_during_commit_is_retried(story: Story, settings: Settings, when: When, number: int) -> None:
     with cutting_commits(settings.postgres_port, number, when) as cutter:
         report = run(settings.model_copy(update={"postgres_port": cutter.port}))
         assert cutter.has_cut
@@ -81,7 +81,7 @@ def test_a_connection_lost_while_committing(story: Story, settings: Settings, wh
     assert_as_after_a_clean_run(story, settings)
 
 
-def test_a_connection_whose_loss_the_server_does_not_notice(story: Story, settings: Settings, tmp_path: Path) -> None:
+def test_session_whose_client_is_gone_is_terminated(story: Story, settings: Settings, tmp_path: Path) -> None:
     """Its session would keep its locks for ever: the run ends it."""
     with cutting_commits(settings.postgres_port, 3, "unnoticed") as cutter:
         spoilt = settings.model_copy(update={"postgres_port": cutter.port})
@@ -95,7 +95,7 @@ def test_a_connection_whose_loss_the_server_does_not_notice(story: Story, settin
 
 
 @pytest.mark.parametrize("copy", range(1, times(1, 6) + 1))
-def test_a_restart_in_mid_copy(
+def test_server_restart_during_copy_is_retried(
     story: Story, settings: Settings, fault_server_root: Path, monkeypatch: pytest.MonkeyPatch, copy: int
 ) -> None:
     """The server falls as in a crash, when the COPY has begun and its rows have not come."""
@@ -164,7 +164,7 @@ OWNS_THE_BOOKS = (
     ],
     ids=["no rights", "rights on the database alone", "owner of the books alone"],
 )
-def test_a_role_without_rights_to_write(
+def test_role_without_write_privileges_is_reported(
     story: Story, settings: Settings, statements: tuple[str, ...], named: tuple[str, ...]
 ) -> None:
     with role(settings) as reader:
@@ -178,7 +178,7 @@ def test_a_role_without_rights_to_write(
     assert Warehouse(settings).contents() == story.a
 
 
-def test_the_role_that_owns_the_tables_goes_on_where_another_one_failed(story: Story, settings: Settings) -> None:
+def test_owner_completes_the_run_after_another_role_failed(story: Story, settings: Settings) -> None:
     with role(settings) as reader:
         assert run(reader).exit_code == 1
     assert run(settings).error is None

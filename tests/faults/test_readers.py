@@ -29,7 +29,7 @@ LEADS = """
 """Tables of leads and days, in one look: they are never of different states."""
 
 
-def test_readers_see_no_refresh(
+def test_readers_see_only_complete_states(
     story: Story, settings: Settings, record_property: Callable[[str, object], None]
 ) -> None:
     record_property("times", REFRESHES)
@@ -78,7 +78,7 @@ def as_read(rows: list[tuple[object, ...]]) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("statement", [ROWS, "lock table gold.leads in share update exclusive mode"])
-def test_slow_session_delays_publication_and_no_reader(settings: Settings, statement: str) -> None:
+def test_slow_session_delays_publication_but_no_reader(settings: Settings, statement: str) -> None:
     """A query, or maintenance such as VACUUM, keeps gold open for two seconds; readers do not queue behind the run."""
     Bucket(settings).put_snapshot(1, [{}])
     waits: list[float] = []
@@ -110,7 +110,7 @@ def test_slow_session_delays_publication_and_no_reader(settings: Settings, state
     assert max(waits) < 1, "a tenth of a second is what the run may keep others waiting"
 
 
-def test_a_reader_who_never_ends_is_named(story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_reader_is_named(story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.5)
     slow = psycopg2.connect(**connection_arguments(settings), application_name="a dashboard")
     slow.cursor().execute(ROWS)

@@ -84,7 +84,7 @@ PASSING = [
 
 
 @pytest.mark.parametrize(("fault", "method", "key", "times"), PASSING)
-def test_faults_that_pass_are_tried_again(
+def test_transient_s3_faults_are_retried(
     story: Story, settings: Settings, fault: str, method: str, key: str, times: int
 ) -> None:
     stub = stub_for(settings, fault, method, key, times)
@@ -111,7 +111,7 @@ LASTING = [
 
 
 @pytest.mark.parametrize(("fault", "method", "key", "code"), LASTING)
-def test_faults_that_last_end_the_run_and_name_the_key(
+def test_permanent_s3_faults_end_the_run_and_name_the_key(
     story: Story, settings: Settings, fault: str, method: str, key: str, code: str
 ) -> None:
     began = time.monotonic()
@@ -126,7 +126,7 @@ def test_faults_that_last_end_the_run_and_name_the_key(
     assert_one_rerun_mends_everything(story, settings)
 
 
-def test_a_bucket_that_is_not_there(story: Story, settings: Settings) -> None:
+def test_missing_bucket_is_reported(story: Story, settings: Settings) -> None:
     missing = settings.model_copy(update={"s3_bucket_name": "no-such-bucket"})
     report = run(missing)
     close_connections(missing)
@@ -136,7 +136,7 @@ def test_a_bucket_that_is_not_there(story: Story, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("key", [CSV, *LONG * [LEADS]])
-def test_an_object_that_changes_between_list_and_get(story: Story, settings: Settings, key: str) -> None:
+def test_object_changed_between_list_and_get_is_reported(story: Story, settings: Settings, key: str) -> None:
     bucket = Bucket(settings)
 
     def change() -> None:

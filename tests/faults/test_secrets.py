@@ -46,7 +46,7 @@ def ending_of(folder: Path, settings: Settings) -> tuple[int, str]:
     return process.returncode, told + said + complained
 
 
-def test_no_run_tells_a_secret(planted: Settings, story: Story, tmp_path: Path) -> None:
+def test_run_shows_no_secret(planted: Settings, story: Story, tmp_path: Path) -> None:
     endings = [
         (ending_of(tmp_path, planted), 0),
         (ending_of(tmp_path, planted.model_copy(update={"s3_bucket_name": "no-such-bucket"})), 1),

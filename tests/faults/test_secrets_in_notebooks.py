@@ -79,7 +79,7 @@ def assert_no_secret(said: str) -> None:
         assert KEY not in text
 
 
-def test_no_notebook_shows_a_secret(planted: Settings, tmp_path: Path) -> None:
+def test_notebooks_show_no_secret(planted: Settings, tmp_path: Path) -> None:
     assert NOTEBOOKS
     with ThreadPoolExecutor() as executor:
         endings = executor.map(lambda notebook: executed(notebook, planted, tmp_path), NOTEBOOKS)
@@ -104,7 +104,7 @@ FAILURES = [
 
 @pytest.mark.skipif(not LONG, reason="a kernel for each: FAULTS=long")
 @pytest.mark.parametrize(("name", "different", "fault"), FAILURES)
-def test_no_failing_notebook_shows_a_secret(
+def test_failing_notebooks_show_no_secret(
     planted: Settings, tmp_path: Path, name: str, different: dict[str, object], fault: str
 ) -> None:
     notebook = PROJECT / "your_jup_notebooks" / name

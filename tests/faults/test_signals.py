@@ -27,7 +27,7 @@ from etl.utils.utils_connection import Settings
 
 @pytest.mark.parametrize("number", range(times(1, 10)))
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_end(
+def test_cancelled_run_ends_with_one_error(
     story: Story, settings: Settings, tmp_path: Path, asked: signal.Signals, number: int
 ) -> None:
     warehouse = Warehouse(settings)
@@ -44,9 +44,7 @@ def test_a_run_that_is_asked_to_end(
     assert_one_rerun_mends_everything(story, settings)
 
 
-def test_a_run_that_waits_for_a_reader_ends_when_it_is_asked_to(
-    story: Story, settings: Settings, tmp_path: Path
-) -> None:
+def test_run_that_waits_for_a_reader_can_be_cancelled(story: Story, settings: Settings, tmp_path: Path) -> None:
     with closing(psycopg2.connect(**connection_arguments(settings))) as reader, reader.cursor() as db:
         db.execute("select count(*) from gold.lead_quality_matching")  # and the transaction stays open
         with started(tmp_path, settings) as process:

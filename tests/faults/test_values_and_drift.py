@@ -55,7 +55,7 @@ def put_cells(bucket: Bucket, rows: list[dict[str, str]]) -> None:
     bucket.put(KEY, sink.getvalue().encode())
 
 
-def test_values_arrive_as_they_are_or_as_the_rules_say(settings: Settings) -> None:
+def test_unusual_values_are_exact_in_bronze_and_cleaned_in_silver(settings: Settings) -> None:
     rows = [{"LEADNUMBER": str(number), "CITY": value} for number, value in enumerate(VALUES)]
     rows += [{"LEADNUMBER": str(100 + n), "ENTRYDATE": date} for n, date in enumerate(DATES)]
     rows += [{"LEADNUMBER": str(2**31)}, {"LEADNUMBER": "200", "CITY": MEGABYTE}]
@@ -90,7 +90,7 @@ def strict(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_row_drop": 0.5, "max_reject_ratio": 0.1})
 
 
-def test_less_than_half_the_rows_of_the_day_before_is_refused(story: Story, settings: Settings) -> None:
+def test_file_with_less_than_half_the_rows_of_the_day_before_is_refused(story: Story, settings: Settings) -> None:
     Bucket(settings).put_snapshot(3, rows_of_day(3, "Boise")[: ROWS // 2 - 1])
     strictly = strict(settings)
     report = run(strictly)

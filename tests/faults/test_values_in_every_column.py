@@ -92,7 +92,7 @@ def marked(number: int, column: str) -> dict[str, str]:
     return {"Dispo" if column == "CITY" else "CITY": f"case {number}"}
 
 
-def test_every_cell_is_exact_in_bronze_and_by_the_rules_from_silver_on(settings: Settings) -> None:
+def test_every_cell_is_exact_in_bronze_and_cleaned_in_silver(settings: Settings) -> None:
     put_rows(Bucket(settings), [marked(n, column) | {column: cell} for n, (column, cell, _) in enumerate(cases())])
     report = run(settings)
     assert report.error is None, report.error
@@ -127,7 +127,7 @@ UNTYPABLE = [
 ]
 
 
-def test_every_cell_that_cannot_be_typed_is_quarantined_with_its_whole_row(settings: Settings) -> None:
+def test_every_invalid_cell_is_quarantined_with_its_whole_row(settings: Settings) -> None:
     beside = {"ZIP": 'x "y"\\\n🏠\u202e=1', "STATE": ""}
     rows = [ORDINARY_ROW | {"location": "x"} | beside | {column: cell} for column, cell, _ in UNTYPABLE]
     put_rows(Bucket(settings), [*rows, {"LEADNUMBER": "1"}])
@@ -143,7 +143,7 @@ def test_every_cell_that_cannot_be_typed_is_quarantined_with_its_whole_row(setti
 
 
 @pytest.mark.parametrize("nul", ["\0", "a\0b"])
-def test_a_nul_byte_in_any_column_costs_its_own_row_alone(settings: Settings, nul: str) -> None:
+def test_nul_byte_in_any_column_rejects_only_its_own_row(settings: Settings, nul: str) -> None:
     put_rows(Bucket(settings), [{"LEADNUMBER": "1"}, *({column: nul} for column in COLUMNS), {"LEADNUMBER": "2"}])
     report = run(settings)
     assert report.error is None, report.error

@@ -100,12 +100,12 @@ def free_port() -> int:
 NECESSARY = ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_HOST", "S3_BUCKET_NAME")
 
 
-def test_all_missing_settings_are_named_at_once(python: Python) -> None:
+def test_missing_settings_are_named_by_main(python: Python) -> None:
     ending = Ending.of(python("main.py", environment={}))
     assert_one_clear_error(ending, *NECESSARY, ".env")
 
 
-def test_only_what_is_missing_or_wrong_is_named_and_no_value_is_shown(
+def test_only_missing_or_invalid_settings_are_named_without_values(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # no .env here
@@ -121,7 +121,7 @@ def test_only_what_is_missing_or_wrong_is_named_and_no_value_is_shown(
     assert settings.postgres_password.get_secret_value() not in said
 
 
-def test_a_wrong_flag_is_explained_without_a_traceback(python: Python) -> None:
+def test_invalid_option_is_explained_without_a_traceback(python: Python) -> None:
     ending = Ending.of(python("main.py", "--from-step", "9", environment={}))
     assert ending.exit_code not in (0, 3)
     assert "Traceback" not in ending.said
@@ -132,7 +132,7 @@ def test_a_wrong_flag_is_explained_without_a_traceback(python: Python) -> None:
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_postgres_is_named_with_host_and_port(
+def test_unreachable_postgres_is_named_with_host_and_port(
     run: Callable[..., Ending], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tenacity.stop_after_delay", lambda _: tenacity.stop_after_attempt(2))  # not ten seconds
@@ -140,15 +140,15 @@ def test_an_unreachable_postgres_is_named_with_host_and_port(
     assert_one_clear_error(run(postgres_port=port), f"127.0.0.1:{port}", "POSTGRES_HOST", "POSTGRES_PORT")
 
 
-def test_a_server_without_tls_is_refused_when_tls_is_asked_for(run: Callable[..., Ending]) -> None:
+def test_server_without_tls_is_refused_if_tls_is_required(run: Callable[..., Ending]) -> None:
     assert_one_clear_error(run(postgres_sslmode="require"), "does not support SSL", "POSTGRES_SSLMODE")
 
 
-def test_an_unknown_host_is_named(run: Callable[..., Ending]) -> None:
+def test_unknown_host_is_named(run: Callable[..., Ending]) -> None:
     assert_one_clear_error(run(postgres_host="no-such-host.invalid"), "no-such-host.invalid", "POSTGRES_HOST")
 
 
-def test_a_wrong_password_is_refused_at_once_and_not_shown(
+def test_wrong_password_is_refused_at_once_and_not_shown(
     python: Python, settings: Settings, warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     wrong = settings.model_copy(update={"postgres_password": SecretStr("wrong-and-secret")})
@@ -158,7 +158,7 @@ def test_a_wrong_password_is_refused_at_once_and_not_shown(
     assert warehouse.contents() == before
 
 
-def test_not_even_a_traceback_for_debugging_shows_the_password(
+def test_debug_traceback_does_not_show_the_password(
     run: Callable[..., Ending], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("DEBUG"):
@@ -169,14 +169,14 @@ def test_not_even_a_traceback_for_debugging_shows_the_password(
     assert "wrong-and-secret" not in caplog.text + ending.said
 
 
-def test_a_database_that_is_not_there_is_named(run: Callable[..., Ending]) -> None:
+def test_missing_database_is_named(run: Callable[..., Ending]) -> None:
     assert_one_clear_error(run(postgres_db="no_such_database"), "no_such_database", "POSTGRES_DB")
 
 
 # --- S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_s3_is_named_and_changes_nothing(
+def test_unreachable_s3_is_named_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
@@ -184,14 +184,14 @@ def test_an_unreachable_s3_is_named_and_changes_nothing(
     assert warehouse.contents() == before
 
 
-def test_a_bucket_that_is_not_there_is_named_and_changes_nothing(
+def test_missing_bucket_is_named_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     assert_one_clear_error(run(s3_bucket_name="no-such-bucket"), "no-such-bucket", "NoSuchBucket", "S3_BUCKET_NAME")
     assert warehouse.contents() == before
 
 
-def test_a_parquet_bucket_that_is_not_there_is_named_and_changes_nothing(
+def test_missing_parquet_bucket_is_named_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     ending = run(s3_parquet_bucket="no-such-bucket/parquet")
@@ -199,7 +199,7 @@ def test_a_parquet_bucket_that_is_not_there_is_named_and_changes_nothing(
     assert warehouse.contents() == before
 
 
-def test_a_missing_parquet_is_named_and_changes_nothing(
+def test_missing_parquet_is_named_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], settings: Settings
 ) -> None:
     ending = run(s3_parquet_file="parquet/nothing.parquet")
@@ -207,7 +207,7 @@ def test_a_missing_parquet_is_named_and_changes_nothing(
     assert warehouse.contents() == before
 
 
-def test_a_prefix_without_files_is_named_and_changes_nothing(
+def test_prefix_without_files_is_named_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], settings: Settings
 ) -> None:
     ending = run(s3_sftp_files_prefix="SFTP/nothing_")
@@ -218,7 +218,7 @@ def test_a_prefix_without_files_is_named_and_changes_nothing(
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def test_two_keys_of_one_number_are_refused_and_change_nothing(
+def test_two_keys_with_one_number_are_refused_and_change_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_02.csv", b"whatever\n")
@@ -226,7 +226,7 @@ def test_two_keys_of_one_number_are_refused_and_change_nothing(
     assert warehouse.contents() == before
 
 
-def test_a_file_with_missing_columns_is_refused_and_changes_nothing(
+def test_file_with_missing_columns_is_refused_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name not in ("LEADNUMBER", "Appt Date")])
@@ -237,7 +237,7 @@ def test_a_file_with_missing_columns_is_refused_and_changes_nothing(
     assert warehouse.contents() == before
 
 
-def test_a_process_whose_data_is_refused_ends_with_2(
+def test_process_with_refused_data_exits_with_2(
     python: Python, settings: Settings, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name != "STATE"])
@@ -246,7 +246,7 @@ def test_a_process_whose_data_is_refused_ends_with_2(
     assert warehouse.contents() == before
 
 
-def test_a_refused_file_loads_once_it_is_mended(
+def test_refused_file_is_loaded_after_correction(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(3, [{}], header=[name for name in HEADER if name != "Demo"])
@@ -277,7 +277,7 @@ def test_all_refused_files_are_named_in_one_error(
 
 
 @pytest.mark.parametrize("second_city", ["CITY", "CityName"])
-def test_a_doubled_column_is_refused_under_either_name_and_changes_nothing(
+def test_duplicate_column_is_refused_under_either_name_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket, second_city: str
 ) -> None:
     bucket.put_snapshot(1, [{}], header=[*HEADER, second_city])
@@ -285,7 +285,7 @@ def test_a_doubled_column_is_refused_under_either_name_and_changes_nothing(
     assert warehouse.contents() == before
 
 
-def test_a_file_without_a_header_is_refused_and_changes_nothing(
+def test_file_without_header_is_refused_and_changes_nothing(
     run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_1.csv", b"02/05/2023,1,e1,p1,Boise,ID,83701,,1,0,Data,\n")
@@ -314,7 +314,7 @@ WHOLE_PARQUET = parquet_of(lead_UUID=["u"], phone_hash=["p"], email_hash=["e"])
     ],
     ids=["empty", "csv", "cut short", "garbage", "column missing", "numbers"],
 )
-def test_an_unreadable_parquet_is_refused_and_changes_nothing(
+def test_unreadable_parquet_is_refused_and_changes_nothing(
     run: Callable[..., Ending],
     warehouse: Warehouse,
     before: dict[str, str],
@@ -332,7 +332,7 @@ def test_an_unreadable_parquet_is_refused_and_changes_nothing(
 
 @pytest.mark.usefixtures("empty_database")
 @pytest.mark.parametrize("number", [2, 4, 6])  # 1 and 5 may make what they need; 3: below
-def test_a_step_alone_on_an_empty_database_says_which_step_comes_first(
+def test_single_step_on_an_empty_database_names_the_step_to_run_first(
     run: Callable[..., Ending], bucket: Bucket, number: int
 ) -> None:
     bucket.put_snapshot(1, [{}])
@@ -341,7 +341,7 @@ def test_a_step_alone_on_an_empty_database_says_which_step_comes_first(
 
 
 @pytest.mark.usefixtures("empty_database")
-def test_a_step_started_by_its_module_on_an_empty_database_says_the_same(python: Python, settings: Settings) -> None:
+def test_module_of_a_step_on_an_empty_database_names_the_step_to_run_first(python: Python, settings: Settings) -> None:
     module = "etl.step3_partition_and_load_all_csv"
     ending = Ending.of(python("-m", module, environment=environment_of(settings)))
     assert_one_clear_error(ending, "step 3", "--from-step")

@@ -71,9 +71,7 @@ LIES = {
 
 
 @pytest.mark.parametrize(("lie", "told"), LIES.values(), ids=LIES)
-def test_a_broken_promise_fails_every_run_that_finds_it(
-    run_pipeline: Run, warehouse: Warehouse, lie: str, told: tuple[str, ...]
-) -> None:
+def test_failed_check_fails_every_run(run_pipeline: Run, warehouse: Warehouse, lie: str, told: tuple[str, ...]) -> None:
     warehouse.rows(lie)
     for _ in range(2):
         report = run_pipeline()
@@ -86,7 +84,7 @@ def test_a_broken_promise_fails_every_run_that_finds_it(
     assert run_pipeline(full_refresh=True).error is None
 
 
-def test_rejected_rows_that_are_gone_are_loaded_again_or_fail_the_run(run_pipeline: Run, warehouse: Warehouse) -> None:
+def test_deleted_rejected_rows_fail_the_check_or_are_loaded_again(run_pipeline: Run, warehouse: Warehouse) -> None:
     warehouse.rows("delete from silver.rejected_rows where _partition_date = '2024-10-01'")
     report = run_pipeline(only_step=5)
     assert report.exit_code == 1
@@ -95,9 +93,7 @@ def test_rejected_rows_that_are_gone_are_loaded_again_or_fail_the_run(run_pipeli
     assert warehouse.value("select count(*) from silver.rejected_rows") == 2
 
 
-def test_days_that_gold_does_not_have_yet_are_a_warning(
-    run_pipeline: Run, warehouse: Warehouse, bucket: Bucket
-) -> None:
+def test_days_missing_from_gold_are_a_warning(run_pipeline: Run, warehouse: Warehouse, bucket: Bucket) -> None:
     bucket.put_snapshot(3, [{}, {}, {}])
     report = run_pipeline(only_step=2)
     assert report.error is None
@@ -117,7 +113,7 @@ def test_days_that_match_few_leads_are_a_warning(run_pipeline: Run, bucket: Buck
     assert failure.samples == ["2024-10-02: 4 of 4 rows match no lead"]
 
 
-def test_ids_that_leads_share_are_told_with_samples(
+def test_shared_ids_of_leads_are_reported_with_samples(
     run_pipeline: Run, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared = [("a", "p1", "e1"), ("b", "P1", " E1"), ("b", "p3", "e3"), ("c", "p4", "e4"), ("c", "p4", "e4")]

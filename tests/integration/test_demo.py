@@ -35,7 +35,7 @@ def test_readme_shows_what_the_demo_prints(first_output: str) -> None:
     assert timeless(shown[1]) == timeless(first_output)
 
 
-def test_the_sample_has_every_layer_filled_and_every_scenario(first_output: str, demo: Demo) -> None:
+def test_sample_fills_every_layer_and_every_scenario(first_output: str, demo: Demo) -> None:
     del first_output
     assert demo.query("select count(*), count(distinct _partition_date) from silver.stg_csv_snapshots")[0][1] == 22
     assert dict(demo.query("select scenario, row_count > 0 from gold.match_scenarios")) == dict.fromkeys(
@@ -43,7 +43,7 @@ def test_the_sample_has_every_layer_filled_and_every_scenario(first_output: str,
     )
 
 
-def test_running_the_demo_again_loads_nothing_and_changes_nothing(first_output: str, demo: Demo) -> None:
+def test_second_demo_run_loads_and_changes_nothing(first_output: str, demo: Demo) -> None:
     del first_output
     books = "select table_name, load_id, row_count from meta.table_loads order by 1"
     before = demo.query(books)
@@ -53,7 +53,7 @@ def test_running_the_demo_again_loads_nothing_and_changes_nothing(first_output: 
     assert demo.query(books) == before
 
 
-def test_another_data_folder_takes_the_place_of_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
+def test_data_option_replaces_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
     del first_output
     sample = demo.folder / ".local" / "sample"
     for part, name in (("SFTP", "data_7.csv"), ("parquet", "leads.parquet")):
@@ -64,7 +64,7 @@ def test_another_data_folder_takes_the_place_of_the_sample(first_output: str, de
     assert demo.query("select distinct _partition_date::text from gold.lead_quality_matching") == [("2024-10-07",)]
 
 
-def test_no_password_stands_in_what_the_demo_prints(first_output: str, demo: Demo) -> None:
+def test_demo_output_contains_no_password(first_output: str, demo: Demo) -> None:
     password = (demo.folder / ".local" / "pgpass").read_text(encoding="utf-8").strip().rsplit(":", 1)[1]
     done = demo.run("--log-level", "debug")
     assert password not in first_output + done.stdout + done.stderr

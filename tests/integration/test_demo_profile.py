@@ -130,13 +130,13 @@ def filled(stage: Stage) -> Iterator[Warehouse]:
     close_connections(settings)
 
 
-def test_gold_is_filled_without_any_cloud_account(filled: Warehouse) -> None:
+def test_demo_profile_fills_gold_without_a_cloud_account(filled: Warehouse) -> None:
     assert filled.value("select count(*) from silver.stg_csv_snapshots") == 82_325
     assert filled.value("select count(*) from gold.lead_quality_matching") == 82_422
     assert filled.value("select count(*) from gold.leads") == 4_364
 
 
-def test_starting_again_loads_nothing(stage: Stage, filled: Warehouse) -> None:
+def test_second_start_loads_nothing(stage: Stage, filled: Warehouse) -> None:
     books = "select table_name, load_id from meta.table_loads order by 1"
     before = filled.rows(books)
     assert stage.run("sample").returncode == 0
@@ -144,7 +144,7 @@ def test_starting_again_loads_nothing(stage: Stage, filled: Warehouse) -> None:
     assert filled.rows(books) == before
 
 
-def test_the_pipeline_has_the_documented_rights_and_no_others(filled: Warehouse) -> None:
+def test_pipeline_role_has_only_the_documented_rights(filled: Warehouse) -> None:
     special = "rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls"
     assert filled.rows(f"select {special} from pg_roles where rolname = current_user") == [(False,) * 5]
     for right, granted in {"connect": True, "create": True, "temporary": False}.items():
@@ -155,14 +155,14 @@ def test_the_pipeline_has_the_documented_rights_and_no_others(filled: Warehouse)
     )
 
 
-def test_bi_reader_reads_gold_with_the_password_of_its_setting(stage: Stage, filled: Warehouse) -> None:
+def test_bi_reader_reads_gold_with_its_configured_password(stage: Stage, filled: Warehouse) -> None:
     reader = Warehouse(stage.server.settings("bi_reader", READERS_PASSWORD, filled.settings.postgres_db, ""))
     assert reader.value("select count(*) from gold.lead_quality_matching") == 82_422
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         reader.rows("select * from silver.stg_csv_snapshots")
 
 
-def test_the_superuser_of_the_container_has_no_password(stage: Stage, filled: Warehouse) -> None:
+def test_superuser_of_the_container_has_no_password(stage: Stage, filled: Warehouse) -> None:
     del filled
     with stage.server.connect("postgres") as connection, connection.cursor() as db:
         db.execute("select rolpassword from pg_authid where rolname = %s", (stage.server.superuser,))
@@ -172,7 +172,7 @@ def test_the_superuser_of_the_container_has_no_password(stage: Stage, filled: Wa
     connection.close()
 
 
-def test_no_password_stands_in_the_log_of_the_server(stage: Stage, filled: Warehouse) -> None:
+def test_server_log_contains_no_password(stage: Stage, filled: Warehouse) -> None:
     del filled
     log = (stage.server.folder / "log").read_text()
     assert "ready to accept connections" in log
@@ -180,7 +180,7 @@ def test_no_password_stands_in_the_log_of_the_server(stage: Stage, filled: Wareh
         assert secret not in log
 
 
-def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehouse(
+def test_sample_overwrites_neither_other_objects_nor_the_warehouse_of_another_bucket(
     stage: Stage, filled: Warehouse
 ) -> None:
     counted = "select count(*) from gold.lead_quality_matching"
@@ -210,7 +210,7 @@ def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehou
     assert filled.value(counted) == before
 
 
-def test_the_workflow_asserts_the_same_figures(filled: Warehouse) -> None:
+def test_workflow_asserts_the_same_figures(filled: Warehouse) -> None:
     asserted = re.findall(r"^\s+(gold\.\w+) (\d+)$", FIGURES.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert len(asserted) >= 3
     for table, rows in asserted:

@@ -71,7 +71,7 @@ def expected(real_data: Path) -> dict[str, Any]:
     return figures
 
 
-def test_each_question_of_gold_is_answered_on_the_sample(on_sample: dict[str, Shown]) -> None:
+def test_gold_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Shown]) -> None:
     gold = on_sample["gold_EDA"]
     assert "Of 82,422 rows, 98.8 % match a lead on e-mail and phone" in gold["match_scenarios"]
     assert ["email_only", "715", "30"] in rows_of(gold["match_scenarios"])
@@ -82,14 +82,14 @@ def test_each_question_of_gold_is_answered_on_the_sample(on_sample: dict[str, Sh
     assert "Suspect: 1 hash" in gold["suspect_hashes"]
 
 
-def test_each_question_of_gold_has_a_sentence_and_all_have_rows(on_sample: dict[str, Shown]) -> None:
+def test_each_cell_of_the_gold_notebook_shows_a_sentence_and_rows(on_sample: dict[str, Shown]) -> None:
     for name, shown in on_sample["gold_EDA"].items():
         if name != "setup":
             assert re.search(r"\*\*.+\.\*\*", shown), name
             assert rows_of(shown), name
 
 
-def test_silver_is_described_on_the_sample(on_sample: dict[str, Shown]) -> None:
+def test_silver_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Shown]) -> None:
     silver = on_sample["silver_EDA"]
     assert len(rows_of(silver["rows_per_day"])) == 22
     assert "location from 13 October 2024 on" in silver["null_shares"]
@@ -105,7 +105,7 @@ def test_silver_is_described_on_the_sample(on_sample: dict[str, Shown]) -> None:
     }
 
 
-def test_s3_is_described_on_the_sample_and_secrets_show_as_asterisks(on_sample: dict[str, Shown]) -> None:
+def test_s3_notebook_describes_the_sample_and_masks_secrets(on_sample: dict[str, Shown]) -> None:
     s3 = on_sample["test_s3_access"]
     assert "s3_secret_access_key=SecretStr('**********')" in s3["setup"]
     assert [ok for _, ok, *_ in rows_of(s3["checks"])] == ["yes"] * 5
@@ -114,7 +114,7 @@ def test_s3_is_described_on_the_sample_and_secrets_show_as_asterisks(on_sample: 
     assert len(rows_of(s3["rows"])) == len(rows_of(s3["leads"])) == 5
 
 
-def test_silver_has_the_figures_that_were_counted_independently(
+def test_silver_notebook_shows_the_expected_figures_of_the_real_files(
     on_real: dict[str, Shown], expected: dict[str, Any]
 ) -> None:
     silver = on_real["silver_EDA"]
@@ -129,13 +129,13 @@ def test_silver_has_the_figures_that_were_counted_independently(
     assert len(rows_of(silver["header_drift"])) == 3
 
 
-def test_s3_is_described_on_the_real_files(on_real: dict[str, Shown]) -> None:
+def test_s3_notebook_describes_the_real_files(on_real: dict[str, Shown]) -> None:
     s3 = on_real["test_s3_access"]
     assert "8 CSV files" in s3["files"]
     assert "14 days between them without a file" in s3["files"]
 
 
-def test_gold_has_the_figures_that_were_counted_independently(
+def test_gold_notebook_shows_the_expected_figures_of_the_real_files(
     on_real: dict[str, Shown], expected: dict[str, Any]
 ) -> None:
     gold = on_real["gold_EDA"]

@@ -179,7 +179,7 @@ def transcript(environment: dict[str, str], tmp_path_factory: pytest.TempPathFac
     return Transcript(folder, [*printed, done.stderr])
 
 
-def test_gold_is_filled(transcript: Transcript) -> None:
+def test_setup_fills_gold(transcript: Transcript) -> None:
     said = transcript.of("select * from gold.match_scenarios")
     assert "23 new · 0 changed · 0 skipped · 0 refused" in said
     assert "0 new · 0 changed · 23 skipped · 0 refused" in said, "the second run"
@@ -192,20 +192,20 @@ def test_gold_is_filled(transcript: Transcript) -> None:
     }
 
 
-def test_no_secret_is_shown_and_the_file_of_secrets_is_closed(transcript: Transcript) -> None:
+def test_no_secret_is_printed_and_env_file_is_private(transcript: Transcript) -> None:
     for said in transcript.printed:
         for secret in SECRETS:
             assert secret not in said
     assert (transcript.checkout / ".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_day_that_is_delivered_again_takes_the_place_of_its_own_alone(transcript: Transcript) -> None:
+def test_corrected_day_replaces_only_itself(transcript: Transcript) -> None:
     said = transcript.of("data_7.csv")
     assert "0 new · 1 changed · 22 skipped · 0 refused" in said
     assert "1 cleaned · 1 typed" in said
 
 
-def test_layers_are_rebuilt_without_s3_and_all_from_it(transcript: Transcript) -> None:
+def test_layers_are_rebuilt_without_s3_and_the_warehouse_from_s3(transcript: Transcript) -> None:
     said = transcript.of("--only-step 3 --full-refresh")
     assert re.search(r"^days +22 cleaned$", said, flags=re.MULTILINE)
     assert re.search(r"^days +22 typed$", said, flags=re.MULTILINE)
@@ -214,7 +214,7 @@ def test_layers_are_rebuilt_without_s3_and_all_from_it(transcript: Transcript) -
     assert "23 new · 0 changed" in transcript.of("drop_schemas.sql"), "from nothing"
 
 
-def test_a_dump_restores_gold(transcript: Transcript) -> None:
+def test_dump_restores_gold(transcript: Transcript) -> None:
     rows = re.search(r"^gold\.lead_quality_matching +([\d,]+)$", transcript.of("drop_schemas.sql"), flags=re.MULTILINE)
     counted = re.search(r"count\s*\n-+\n +(\d+)", transcript.of("pg_restore"))
     assert rows is not None
@@ -222,16 +222,16 @@ def test_a_dump_restores_gold(transcript: Transcript) -> None:
     assert int(counted[1]) == int(rows[1].replace(",", "")) > 82_000
 
 
-def test_what_runs_said_is_in_the_books(transcript: Transcript) -> None:
+def test_run_history_shows_completed_runs(transcript: Transcript) -> None:
     assert re.search(r"\| complete \| +0 \|", transcript.of("from meta.pipeline_runs"))
 
 
-def test_a_column_that_nobody_knows_can_be_read_in_bronze(transcript: Transcript) -> None:
+def test_unknown_column_can_be_queried_in_bronze(transcript: Transcript) -> None:
     with_agent = transcript.of("_extra ->> 'Agent'")
     assert re.search(r"^ 2024-10-01 +\| +\| +\d+$", with_agent, flags=re.MULTILINE)
 
 
-def test_the_change_for_a_new_column_applies_and_fills_it(
+def test_documented_change_adds_and_fills_a_column(
     transcript: Transcript, environment: dict[str, str], server: Server
 ) -> None:
     """In the checkout of the transcript, whose warehouse is full: the column comes to tables that are there."""
@@ -255,7 +255,7 @@ def test_the_change_for_a_new_column_applies_and_fills_it(
 # --- What needs an AWS account, or a scheduler ------------------------------------------------------------------------
 
 
-def test_the_policy_lets_the_pipeline_read_and_do_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iam_policy_permits_reading_only(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = block_after("the least policy", "json")
     bucket = "homebuddy-leads"
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
@@ -296,7 +296,7 @@ def test_the_policy_lets_the_pipeline_read_and_do_nothing_else(monkeypatch: pyte
         as_the_pipeline()
 
 
-def test_the_aws_commands_name_operations_and_parameters_that_there_are() -> None:
+def test_aws_commands_use_existing_operations_and_parameters() -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert len(commands) >= 8
     session = botocore.session.get_session()
@@ -324,7 +324,7 @@ def test_cron_runs_the_pipeline_every_morning() -> None:
     assert re.match(r"15 6 \* \* \* cd \S+ && \.venv/bin/python main\.py ", job)
 
 
-def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
     service, timer = blocks("ini")
     parsed = configparser.ConfigParser(strict=False, interpolation=None)
     parsed.optionxform = str
@@ -344,7 +344,7 @@ def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
     assert (done.returncode, ours) == (0, []), done.stderr
 
 
-def test_the_dag_of_airflow_is_python_that_runs_the_pipeline_once_a_day() -> None:
+def test_airflow_dag_runs_the_pipeline_once_a_day() -> None:
     (text,) = blocks("python")
     calls = {
         call.func.id: {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
@@ -356,7 +356,7 @@ def test_the_dag_of_airflow_is_python_that_runs_the_pipeline_once_a_day() -> Non
     assert calls["BashOperator"]["bash_command"].endswith(".venv/bin/python main.py'")
 
 
-def test_each_exit_code_of_the_command_line_has_its_line() -> None:
+def test_every_exit_code_is_documented() -> None:
     rows = re.findall(r"^\| (\d) \| ([\w ]+)", PAGE.split("## Exit codes")[1], flags=re.MULTILINE)
     shown = (
         (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8").split("  Exit codes:\n")[1]

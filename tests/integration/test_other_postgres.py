@@ -102,7 +102,7 @@ def run_main(folder: Path, settings: Settings) -> subprocess.CompletedProcess[st
     return run_python(folder, "main.py", "--log-level", "debug", environment=environment_of(settings))
 
 
-def test_the_server_is_none_of_the_embedded_ones(first_run: FirstRun) -> None:
+def test_server_is_from_the_distribution_with_a_limited_role(first_run: FirstRun) -> None:
     warehouse = Warehouse(first_run.settings)
     version = int(warehouse.value("show server_version_num")) // 10_000
     assert version >= OLDEST_VERSION
@@ -117,7 +117,7 @@ def test_the_server_is_none_of_the_embedded_ones(first_run: FirstRun) -> None:
     assert list(first_run.folder.iterdir()) == [], "nothing is made beside the tables, no .local either"
 
 
-def test_every_layer_has_the_expected_rows_of_every_day(first_run: FirstRun, real_data: Path) -> None:
+def test_every_layer_has_the_expected_rows_per_day(first_run: FirstRun, real_data: Path) -> None:
     expected = json.loads((real_data / "expected.json").read_text())
     warehouse = Warehouse(first_run.settings)
     tables = {
@@ -132,7 +132,7 @@ def test_every_layer_has_the_expected_rows_of_every_day(first_run: FirstRun, rea
     assert warehouse.value("select count(*) from silver.stg_leads_parquet") == expected["leads"]
 
 
-def test_the_matches_and_grades_are_the_expected_ones(first_run: FirstRun, real_data: Path) -> None:
+def test_matches_and_grades_are_as_expected(first_run: FirstRun, real_data: Path) -> None:
     expected = json.loads((real_data / "expected.json").read_text())
     warehouse = Warehouse(first_run.settings)
     (matches,) = warehouse.rows(
@@ -153,7 +153,7 @@ def test_the_matches_and_grades_are_the_expected_ones(first_run: FirstRun, real_
     assert {flag: leads for flag, _, leads in grades} == expected["quality_leads"]
 
 
-def test_a_second_run_leaves_equal_contents_and_no_run_tells_a_secret(first_run: FirstRun, tmp_path: Path) -> None:
+def test_second_run_gives_equal_contents_and_no_run_shows_a_secret(first_run: FirstRun, tmp_path: Path) -> None:
     second = run_main(tmp_path, first_run.settings)
     assert second.returncode == 0, second.stderr
     assert Warehouse(first_run.settings).contents() == first_run.contents
@@ -167,7 +167,7 @@ def test_a_second_run_leaves_equal_contents_and_no_run_tells_a_secret(first_run:
 # --- What differs between versions of PostgreSQL ----------------------------------------------------------------------
 
 
-def test_hashes_are_trimmed_of_blanks_and_of_no_letter(server: Server, s3_process: str) -> None:
+def test_hashes_are_trimmed_of_blanks_only(server: Server, s3_process: str) -> None:
     """Before PostgreSQL 16, `\\v` in a string is the letter v."""
     settings = new_database(server, "small-leads", s3_process)
     bucket = new_bucket(settings)
@@ -201,13 +201,13 @@ def over_tcp(server: Server, s3_process: str) -> Settings:
     return new_database(server, "tls-leads", s3_process)
 
 
-def test_tls_is_used_where_the_server_has_it_unless_it_is_disabled(over_tcp: Settings) -> None:
+def test_tls_is_used_if_offered_unless_disabled(over_tcp: Settings) -> None:
     assert connected_by(over_tcp) == "TLSv1.3"
     assert connected_by(over_tcp, postgres_sslmode="require") == "TLSv1.3"
     assert connected_by(over_tcp, postgres_sslmode="disable") == ""
 
 
-def test_verify_full_knows_the_server_by_its_certificate_and_name(over_tcp: Settings, server: Server) -> None:
+def test_verify_full_accepts_server_with_matching_certificate_and_name(over_tcp: Settings, server: Server) -> None:
     known = {"postgres_sslmode": "verify-full", "postgres_sslrootcert": str(server.certificate)}
     assert connected_by(over_tcp, postgres_host="localhost", **known) == "TLSv1.3"
 
@@ -221,7 +221,7 @@ def test_verify_full_knows_the_server_by_its_certificate_and_name(over_tcp: Sett
     ],
     ids=["another name", "another authority", "no authority"],
 )
-def test_verify_full_refuses_an_impostor_at_once(
+def test_verify_full_refuses_another_server_at_once(
     over_tcp: Settings, server: Server, tmp_path: Path, changes: dict[str, str], hint: str
 ) -> None:
     files = {"the server's": server.certificate, "another's": new_certificate(tmp_path, None)["cert"]}

@@ -130,7 +130,7 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
         ("gold.lead_quality_matching", GOLD_MATCHING),
     ],
 )
-def test_the_columns_have_the_names_types_lengths_and_order_of_the_specification(
+def test_columns_have_names_types_lengths_and_order_of_the_specification(
     warehouse: Warehouse, table: str, expected: str
 ) -> None:
     assert columns_of(warehouse, table) == [tuple(line.split(maxsplit=1)) for line in expected.strip().splitlines()]
@@ -154,7 +154,7 @@ def columns_of(warehouse: Warehouse, table: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_cleaning_knows_the_lengths_that_postgres_holds(warehouse: Warehouse) -> None:
+def test_maximum_lengths_equal_those_in_postgres(warehouse: Warehouse) -> None:
     lengths = dict(
         warehouse.rows(
             """
@@ -173,7 +173,7 @@ def test_cleaning_knows_the_lengths_that_postgres_holds(warehouse: Warehouse) ->
 # --- Days -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehouse) -> None:
+def test_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehouse) -> None:
     days = {"01": "2024-10-01", "02": "2024-10-02", "23": "2024-10-23", "400": "2025-11-04"}
     partitions = warehouse.rows(
         """
@@ -193,7 +193,7 @@ def test_the_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehou
 # --- Cells ------------------------------------------------------------------------------------------------------------
 
 
-def test_no_cell_of_silver_or_gold_says_in_text_that_it_has_no_value(warehouse: Warehouse) -> None:
+def test_silver_and_gold_contain_no_na_values_as_text(warehouse: Warehouse) -> None:
     text_columns = warehouse.rows(
         """
         select table_schema, table_name, column_name
@@ -210,7 +210,7 @@ def test_no_cell_of_silver_or_gold_says_in_text_that_it_has_no_value(warehouse: 
         assert not telling, f"{schema}.{table}.{column}"
 
 
-def test_the_input_was_full_of_such_cells_and_no_row_of_it_is_lost(warehouse: Warehouse) -> None:
+def test_input_contains_every_na_value_and_no_row_is_lost(warehouse: Warehouse) -> None:
     """Holds the test above to its purpose."""
     for table in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
         assert warehouse.value(f"select count(*) from {table}") == len(FILES) * len(NO_VALUES) * (len(COLUMNS) + 1)
@@ -223,7 +223,7 @@ def test_the_input_was_full_of_such_cells_and_no_row_of_it_is_lost(warehouse: Wa
 
 
 @pytest.mark.parametrize("column", [line.split()[0] for line in SILVER_SNAPSHOTS.strip().splitlines()])
-def test_such_a_cell_is_null_and_the_others_of_its_column_are_there(warehouse: Warehouse, column: str) -> None:
+def test_na_values_are_null_and_other_values_are_kept(warehouse: Warehouse, column: str) -> None:
     nulls, values = warehouse.rows(
         f"select count(*) filter (where {column} is null), count({column}) from silver.stg_csv_snapshots"
     )[0]

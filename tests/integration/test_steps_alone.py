@@ -103,7 +103,7 @@ LOSSES_OF_SILVER = {
 
 
 @pytest.mark.parametrize("loss", LOSSES_OF_SILVER.values(), ids=LOSSES_OF_SILVER)
-def test_steps_3_and_4_bring_back_what_silver_lost(
+def test_steps_3_and_4_restore_lost_rows_of_silver(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, loss: str
 ) -> None:
     warehouse.rows(loss)
@@ -112,7 +112,7 @@ def test_steps_3_and_4_bring_back_what_silver_lost(
     assert warehouse.contents() == before
 
 
-def test_steps_1_3_and_4_bring_back_a_dropped_silver_table_with_its_days(
+def test_steps_1_3_and_4_restore_a_dropped_silver_table_with_its_days(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
 ) -> None:
     warehouse.rows("drop table silver.stg_csv_snapshots cascade")
@@ -134,7 +134,7 @@ def test_steps_1_3_and_4_bring_back_a_dropped_silver_table_with_its_days(
         "delete from silver.stg_csv_snapshots",
     ],
 )
-def test_a_full_refresh_of_steps_3_and_4_mends_any_damage(
+def test_full_refresh_of_steps_3_and_4_repairs_any_damage(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, damage: str
 ) -> None:
     warehouse.rows(damage)
@@ -143,7 +143,7 @@ def test_a_full_refresh_of_steps_3_and_4_mends_any_damage(
     assert warehouse.contents() == before
 
 
-def test_steps_3_to_6_bring_back_silver_and_gold_when_both_were_lost(
+def test_steps_3_to_6_restore_silver_and_gold(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
 ) -> None:
     warehouse.rows("truncate silver.stg_csv_snapshots, silver.stg_leads_parquet")
@@ -153,7 +153,7 @@ def test_steps_3_to_6_bring_back_silver_and_gold_when_both_were_lost(
 
 
 @pytest.mark.parametrize("full_refresh", [False, True], ids=["plain", "full refresh"])
-def test_step_3_without_bronze_rows_keeps_what_silver_has(
+def test_step_3_without_bronze_rows_keeps_silver(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, full_refresh: bool
 ) -> None:
     warehouse.rows("truncate bronze.csv_snapshots; delete from bronze.leads_parquet")
@@ -174,7 +174,7 @@ def test_step_3_without_bronze_rows_keeps_what_silver_has(
     ],
     ids=["truncated", "deleted", "dropped", "full refresh"],
 )
-def test_steps_5_and_6_rebuild_gold_when_bronze_is_empty(
+def test_steps_5_and_6_rebuild_gold_from_silver_alone(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, emptying: str, full_refresh: bool
 ) -> None:
     warehouse.rows(emptying)
@@ -185,7 +185,7 @@ def test_steps_5_and_6_rebuild_gold_when_bronze_is_empty(
     assert warehouse.value("select sum(row_count) from gold.match_scenarios") > 0, "the views are there, too"
 
 
-def test_steps_5_and_6_rebuild_gold_when_its_very_schema_is_gone(
+def test_steps_5_and_6_rebuild_a_dropped_schema_of_gold(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
 ) -> None:
     warehouse.rows("truncate bronze.csv_snapshots, bronze.leads_parquet; drop schema gold cascade")
@@ -203,7 +203,7 @@ def test_steps_5_and_6_rebuild_gold_when_its_very_schema_is_gone(
         "drop schema partitions cascade; create schema partitions",
     ],
 )
-def test_step_6_brings_back_what_gold_lost(
+def test_step_6_restores_lost_rows_of_gold(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, loss: str
 ) -> None:
     warehouse.rows(loss)
@@ -219,7 +219,7 @@ def without_bronze(contents: dict[str, str]) -> dict[str, str]:
 # --- Each step as a process -------------------------------------------------------------------------------------------
 
 
-def test_each_step_runs_by_itself_as_a_module_and_only_step_2_needs_s3(
+def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
     whole: dict[str, str],
     python: Callable[..., subprocess.CompletedProcess[str]],
     settings: Settings,

@@ -50,7 +50,7 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_as_json_each_line_is_an_object_with_run_step_and_event(python: Python, good: dict[str, str]) -> None:
+def test_json_lines_have_run_step_and_event(python: Python, good: dict[str, str]) -> None:
     said = events(python("main.py", "--log-format", "json", environment=good))
     always = {"timestamp", "level", "run_id", "step", "event", "message", "counts", "seconds"}
     assert all(always <= event.keys() for event in said)
@@ -67,7 +67,7 @@ def test_as_json_each_line_is_an_object_with_run_step_and_event(python: Python, 
     }
 
 
-def test_as_json_the_last_line_is_the_summary(python: Python, good: dict[str, str]) -> None:
+def test_last_json_line_is_the_summary(python: Python, good: dict[str, str]) -> None:
     for _ in range(2):
         last = events(python("main.py", "--log-format", "json", "--log-level", "error", environment=good))[-1]
     assert (last["event"], last["status"], last["exit_code"], last["error"]) == ("run_ended", "complete", 0, None)
@@ -76,7 +76,7 @@ def test_as_json_the_last_line_is_the_summary(python: Python, good: dict[str, st
     assert last["counts"]["rows_per_table"]["silver.stg_csv_snapshots"] == 15
 
 
-def test_as_json_a_refusal_is_an_event_with_what_to_do(python: Python, refused: dict[str, str]) -> None:
+def test_refusal_in_json_has_a_hint(python: Python, refused: dict[str, str]) -> None:
     done = python("main.py", "--log-format", "json", environment=refused)
     said = events(done)
     assert done.returncode == 2
@@ -87,14 +87,14 @@ def test_as_json_a_refusal_is_an_event_with_what_to_do(python: Python, refused: 
     assert said[-1]["error"]["hint"]
 
 
-def test_as_json_a_run_that_cannot_begin_says_so_in_an_object(python: Python) -> None:
+def test_configuration_error_in_json_is_one_object(python: Python) -> None:
     done = python("main.py", "--log-format", "json", environment={})
     (event,) = events(done)
     assert done.returncode == 1
     assert (event["event"], event["level"], event["error"]["kind"]) == ("error", "error", "SettingsError")
 
 
-def test_as_json_debug_lines_hold_no_secret(python: Python, good: dict[str, str]) -> None:
+def test_json_debug_lines_contain_no_secret(python: Python, good: dict[str, str]) -> None:
     done = python("main.py", "--log-format", "json", "--log-level", "debug", environment=good)
     events(done)
     assert good["POSTGRES_PASSWORD"] not in done.stdout
@@ -104,7 +104,9 @@ def test_as_json_debug_lines_hold_no_secret(python: Python, good: dict[str, str]
 
 
 @pytest.mark.parametrize("forced", [{}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}], ids=["plain", "forced"])
-def test_piped_a_run_has_no_control_characters(python: Python, refused: dict[str, str], forced: dict[str, str]) -> None:
+def test_piped_output_has_no_control_characters(
+    python: Python, refused: dict[str, str], forced: dict[str, str]
+) -> None:
     done = python("main.py", environment=refused | forced)
     assert done.returncode == 2
     assert "refused" in done.stdout
@@ -113,7 +115,7 @@ def test_piped_a_run_has_no_control_characters(python: Python, refused: dict[str
         assert line.isprintable(), line
 
 
-def test_piped_an_unchanged_run_imports_nothing_that_only_people_need(python: Python, good: dict[str, str]) -> None:
+def test_piped_unchanged_run_imports_no_optional_library(python: Python, good: dict[str, str]) -> None:
     assert python("main.py", environment=good).returncode == 0
     done = python("-X", "importtime", str(PROJECT / "main.py"), environment=good)
     assert done.returncode == 0
@@ -147,9 +149,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-7]|9[0-7]|38;[0-9;]+)m")
 
 
-def test_on_a_terminal_colour_marks_what_went_wrong_and_no_color_takes_it_away(
-    refused: dict[str, str], tmp_path: Path
-) -> None:
+def test_terminal_output_colours_errors_unless_no_color_is_set(refused: dict[str, str], tmp_path: Path) -> None:
     coloured = on_terminal(refused, tmp_path)
     assert COLOUR.search(coloured)
     assert "\x1b[1;31merror: " in coloured
@@ -158,16 +158,16 @@ def test_on_a_terminal_colour_marks_what_went_wrong_and_no_color_takes_it_away(
     assert "error: " in plain
 
 
-def test_on_a_terminal_no_line_is_longer_than_it(refused: dict[str, str], tmp_path: Path) -> None:
+def test_terminal_output_fits_the_width(refused: dict[str, str], tmp_path: Path) -> None:
     lines = CONTROL.sub("", on_terminal(refused, tmp_path)).replace("\r", "\n").split("\n")
     assert [line for line in lines if len(line) > COLUMNS] == []
 
 
-def test_on_a_terminal_that_can_nothing_all_is_plain(refused: dict[str, str], tmp_path: Path) -> None:
+def test_dumb_terminal_gets_plain_output(refused: dict[str, str], tmp_path: Path) -> None:
     assert "\x1b" not in on_terminal(refused | {"TERM": "dumb"}, tmp_path)
 
 
-def test_in_tmux_at_80_columns_nothing_wraps(refused: dict[str, str], tmp_path: Path) -> None:
+def test_output_in_tmux_does_not_wrap_at_80_columns(refused: dict[str, str], tmp_path: Path) -> None:
     tmux = shutil.which("tmux")
     if tmux is None:
         pytest.skip("tmux is not installed")

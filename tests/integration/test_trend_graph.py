@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from conftest import Demo
 
 
-def test_the_graph_is_up_to_date(demo: Demo, tmp_path: Path) -> None:
+def test_trend_graph_is_up_to_date(demo: Demo, tmp_path: Path) -> None:
     done = demo.run()
     assert done.returncode == 0, done.stderr
     server = running_postgres(demo.folder / ".local")

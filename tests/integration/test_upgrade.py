@@ -182,7 +182,7 @@ def test_plain_run_upgrades_the_warehouse(
 
 
 @pytest.mark.usefixtures("old_appointment_ids")
-def test_upgrade_that_is_killed_again_and_again_ends_the_same(
+def test_repeatedly_killed_upgrade_gives_the_same_tables(
     settings: Settings, warehouse: Warehouse, run_pipeline: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first run is killed at its first commit, each one after it a commit later than the one before."""

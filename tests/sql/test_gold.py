@@ -61,7 +61,7 @@ def db(settings: Settings) -> Iterator[Cursor]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
+def test_given_rows_produce_the_expected_rows(db: Cursor, folder: Path) -> None:
     leads_first = sorted((folder / "given").glob("*.csv"), key=lambda file: file.stem != GOLD_LEADS)
     days = {day for file in leads_first for day in put(db, file)}
     target = f"gold.{folder.name}"
@@ -73,12 +73,12 @@ def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
     assert rows_of(db, target, columns) == sorted(expected)
 
 
-def test_each_table_and_view_of_gold_has_its_folder(db: Cursor) -> None:
+def test_each_table_and_view_of_gold_has_a_folder(db: Cursor) -> None:
     db.execute("select relname from pg_class where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p', 'v')")
     assert {name for (name,) in db.fetchall()} == {folder.name for folder in FOLDERS}
 
 
-def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor) -> None:
+def test_each_table_view_and_column_of_the_warehouse_has_a_comment(db: Cursor) -> None:
     db.execute(
         """
         select format('%I.%I %s', nspname, relname, attname)

@@ -64,7 +64,7 @@ def advisory(name: str) -> dict[str, object]:
     return {"id": "PYSEC-2026-1", "summary": "bad", "affected": [affected]}
 
 
-def test_every_pinned_library_is_asked_about() -> None:
+def test_every_pinned_library_is_audited() -> None:
     with advisories() as (url, asked):
         code, said = audit("--only", "dependencies", "--osv-url", url)
     assert code == 0, said
@@ -79,7 +79,7 @@ def test_every_pinned_library_is_asked_about() -> None:
         )
 
 
-def test_a_library_with_a_known_fault_is_named() -> None:
+def test_library_with_a_known_vulnerability_is_named() -> None:
     with advisories(faulty=FAULTY) as (url, _):
         code, said = audit("--only", "dependencies", "--osv-url", url)
     assert code == 1
@@ -87,7 +87,7 @@ def test_a_library_with_a_known_fault_is_named() -> None:
     assert "has PYSEC-2026-1, mended in 99.0" in said
 
 
-def test_an_audit_that_cannot_ask_does_not_pass() -> None:
+def test_audit_without_a_connection_fails() -> None:
     code, said = audit("--only", "dependencies", "--osv-url", "http://127.0.0.1:9/v1/query")
     assert code == 3
     assert "dependencies: NOT AUDITED" in said
@@ -96,14 +96,14 @@ def test_an_audit_that_cannot_ask_does_not_pass() -> None:
 # --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
-def test_no_file_holds_what_looks_like_a_secret_and_is_not_known_to_be_none() -> None:
+def test_no_file_contains_an_unknown_secret() -> None:
     if not (PROJECT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no git checkout")
     code, said = audit("--only", "secrets")
     assert code == 0, said
 
 
-def test_a_secret_that_gets_into_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
+def test_secret_in_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
     shutil.copy(PROJECT / ".secrets.baseline", tmp_path)
     secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY"
     (tmp_path / "notes.md").write_text(f"aws_secret_access_key = '{secret}'\n")

@@ -15,6 +15,7 @@ import pytest
 from benchmarks import bench, cases, report, rounds
 from benchmarks.default_postgres import installed_programs
 from benchmarks.measure import COPY_DATA, _Messages
+from benchmarks.real_days import DailyChange, Snapshot, interpolate, read_snapshot, vary
 from benchmarks.real_shape import (
     BASE,
     CORRECTED,
@@ -23,13 +24,8 @@ from benchmarks.real_shape import (
     LEADS_KEY,
     NEW_DAY,
     CopyIds,
-    DailyChange,
     Dataset,
-    Snapshot,
     ensure_dataset,
-    interpolate,
-    read_snapshot,
-    vary,
 )
 
 PROJECT = Path(__file__).parents[2]
@@ -88,7 +84,7 @@ def test_set_follows_the_appointment_until_the_export_breaks() -> None:
     assert flags == ["1", "1", "0", "0", "0", "0"]
 
 
-def test_varied_day_has_as_many_new_missing_and_changed_rows_as_asked_for() -> None:
+def test_varied_day_has_the_requested_new_missing_and_changed_rows() -> None:
     snapshot = a_snapshot(22, {str(lead): f"dispo {lead % 5}" for lead in range(1, 101)})
     day = vary(snapshot, DailyChange(new=3, gone=4, changed=5), number=23, first_new_lead=101)
     assert day.rows.keys() - snapshot.rows.keys() == {"101", "102", "103"}
@@ -213,7 +209,7 @@ def test_sample_replaces_missing_real_files(tmp_path: Path, capsys: pytest.Captu
 # --- cases ------------------------------------------------------------------------------------------------------------
 
 
-def test_cases_change_what_they_say() -> None:
+def test_cases_change_the_objects_of_their_name() -> None:
     objects = {case.name: case.objects for case in cases.CASES}
     assert objects["unchanged"] == objects["late day"] == cases.BASE_OBJECTS
     assert objects["new day"].keys() - cases.BASE_OBJECTS.keys() == {"SFTP/data_23.csv"}
@@ -310,7 +306,7 @@ def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     assert report.seconds(rounds, "full refresh") == 4
 
 
-def test_figures_are_only_those_that_were_measured() -> None:
+def test_figures_include_only_measured_values() -> None:
     found = {"scales": {"10": a_scale(100, {"full refresh": 3, "duckdb-same-work": 2, "new day": 0.3, "late day": 3})}}
     assert [(figure.name, round(figure.value, 3), figure.verdict) for figure in report.figures(found)] == [
         ("scale 10: new day ÷ full refresh", 0.1, "met"),
@@ -379,7 +375,7 @@ def test_performance_document_begins_with_the_introduction() -> None:
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def test_messages_are_counted_in_pieces_of_any_size() -> None:
+def test_messages_are_counted_in_chunks_of_any_size() -> None:
     start_up = b"\0\0\0\x08\0\3\0\0"
     stream = start_up + b"Q\0\0\0\x0bselect" + b"\0" + b"d\0\0\0\x07abc" + b"d\0\0\0\x05x" + b"c\0\0\0\x04"
     for size in (1, 3, 7, len(stream)):

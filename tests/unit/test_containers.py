@@ -36,7 +36,7 @@ def services() -> dict[str, Any]:
 # --- docker-compose.yml -----------------------------------------------------------------------------------------------
 
 
-def test_the_compose_file_is_valid_by_the_schema_of_the_compose_specification() -> None:
+def test_compose_file_matches_the_schema_of_the_compose_specification() -> None:
     check_schema("vendor.compose-spec", COMPOSE)
 
 
@@ -47,7 +47,7 @@ def check_schema(name: str, *files: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_docker_compose_itself_reads_the_file(tmp_path: Path) -> None:
+def test_docker_compose_reads_the_file(tmp_path: Path) -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")
@@ -88,14 +88,14 @@ def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:
     }
 
 
-def test_no_container_gets_at_the_engine_or_more_rights_than_it_has(services: dict[str, Any]) -> None:
+def test_no_container_has_the_docker_socket_or_extra_privileges(services: dict[str, Any]) -> None:
     for file in (COMPOSE, PROJECT / ".devcontainer" / "devcontainer.json", PROJECT / "Dockerfile"):
         assert "docker.sock" not in file.read_text(encoding="utf-8")
     for service in services.values():
         assert not {"privileged", "cap_add", "network_mode", "pid", "devices", "security_opt"} & set(service)
 
 
-def test_no_password_stands_in_the_file(services: dict[str, Any]) -> None:
+def test_compose_file_contains_no_password(services: dict[str, Any]) -> None:
     text = COMPOSE.read_text(encoding="utf-8")
     secret = re.findall(r"^\s+\w*(?:PASSWORD|TOKEN): (.*)$", text, flags=re.MULTILINE)
     assert len(secret) >= 4
@@ -107,19 +107,19 @@ def test_no_password_stands_in_the_file(services: dict[str, Any]) -> None:
         assert "its-password" not in str(service.get("command", "")) + str(service.get("healthcheck", ""))
 
 
-def test_the_settings_of_env_example_are_enough_for_the_compose_file() -> None:
+def test_settings_of_env_example_suffice_for_the_compose_file() -> None:
     example = dict(re.findall(r"^(\w+)=(.+)$", (PROJECT / ".env.example").read_text(), flags=re.MULTILINE))
     compose(*PROFILES, **example)
 
 
-def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compose_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("containers.OF_ENV_FILE", {"POSTGRES_USER": "u", "POSTGRES_DB": "d"})
     with pytest.raises(subprocess.CalledProcessError) as missing:
         compose()
     assert "set it in .env" in missing.value.stderr
 
 
-def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: dict[str, Any]) -> None:
+def test_postgres_has_version_settings_and_collation_of_the_embedded_server(services: dict[str, Any]) -> None:
     server = services["postgres"]
     major = re.fullmatch(r"postgres:(\d+)-\w+", server["image"])[1]
     assert f"pginstall{major}" in (PROJECT / "etl" / "local" / "postgres_cluster.py").read_text(encoding="utf-8")
@@ -136,13 +136,13 @@ def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: di
         assert f'"{argument}"' in initdb
 
 
-def test_the_data_of_postgres_is_a_named_volume_where_this_major_wants_it(services: dict[str, Any]) -> None:
+def test_data_of_postgres_is_a_named_volume_at_the_path_of_its_major_version(services: dict[str, Any]) -> None:
     """From 18 on the image keeps its data in a folder of the major below /var/lib/postgresql."""
     assert "postgres-data:/var/lib/postgresql" in services["postgres"]["volumes"]
     assert set(compose(*PROFILES)["volumes"]) == {"postgres-data", "metabase-data"}
 
 
-def test_what_postgres_mounts_is_there(services: dict[str, Any]) -> None:
+def test_files_mounted_by_postgres_exist(services: dict[str, Any]) -> None:
     mounted = [volume.split(":") for volume in services["postgres"]["volumes"] if volume.startswith("./")]
     assert [mode for _, _, mode in mounted] == ["ro", "ro"]
     for source, target, _ in mounted:
@@ -151,7 +151,7 @@ def test_what_postgres_mounts_is_there(services: dict[str, Any]) -> None:
         assert target.endswith(".sql"), "the image executes no other"
 
 
-def test_the_pipeline_of_the_demo_gets_settings_that_the_pipeline_knows(services: dict[str, Any]) -> None:
+def test_demo_service_uses_known_settings(services: dict[str, Any]) -> None:
     environment = environment_of_service(services["pipeline"])
     assert environment == environment_of_service(services["sample"])
     assert set(environment) <= {name.upper() for name in Settings.model_fields}
@@ -166,7 +166,7 @@ def test_python_and_jupyter_see_the_same_settings_and_files(services: dict[str, 
     assert services["jupyter"]["env_file"] == [".env"]
 
 
-def test_workers_see_what_the_driver_sees_and_the_scheduler_no_settings(services: dict[str, Any]) -> None:
+def test_workers_have_the_settings_of_the_driver_and_the_scheduler_has_none(services: dict[str, Any]) -> None:
     for key in ("image", "env_file", "environment", "volumes", "build"):
         assert services["worker"][key] == services["python"][key]
     assert services["scheduler"]["image"] == services["python"]["image"]
@@ -176,7 +176,7 @@ def test_workers_see_what_the_driver_sees_and_the_scheduler_no_settings(services
     assert services["worker"]["deploy"] == {"replicas": 2}
 
 
-def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_server_without_token_generates_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_TOKEN", "")
     assert len(IdentityProvider().token) >= 32
     monkeypatch.setenv("JUPYTER_TOKEN", "one's own")
@@ -186,19 +186,19 @@ def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pyt
 # --- Dockerfile -------------------------------------------------------------------------------------------------------
 
 
-def test_the_dockerfile_passes_its_linter_without_a_remark() -> None:
+def test_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
     done = subprocess.run([hadolint, "--no-color", PROJECT / "Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_base_is_pinned_slim_and_of_the_python_that_the_requirements_are_for() -> None:
+def test_base_image_is_pinned_slim_and_of_the_required_python() -> None:
     version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-\w+", value_of("FROM"))[1]
     assert version == (PROJECT / ".python-version").read_text().strip()
     assert f"--python-version {version}" in (PROJECT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_requirements_are_installed_before_the_source_is_copied_and_nothing_is_compiled() -> None:
+def test_requirements_are_installed_before_the_source_is_copied() -> None:
     names = [f"{name} {value}" for name, value in instructions()]
     options = " ".join(f"--requirement {file}" for file in REQUIREMENTS)
     installed = names.index(f"RUN pip install --only-binary :all: {options}")
@@ -206,7 +206,7 @@ def test_requirements_are_installed_before_the_source_is_copied_and_nothing_is_c
     assert not re.search(r"\b(apt|apk|gcc|build-essential|docker)\b", " ".join(names))
 
 
-def test_the_container_runs_as_a_user_with_a_folder_of_its_own() -> None:
+def test_container_runs_as_an_unprivileged_user_with_its_own_folder() -> None:
     steps = instructions()
     assert ("USER", "1000:1000") in steps
     assert [name for name, _ in steps[steps.index(("USER", "1000:1000")) :]] == ["USER", "CMD"]
@@ -248,13 +248,13 @@ NOT_COPIED = [
 ]
 
 
-def test_no_secret_and_nothing_that_is_made_anew_gets_into_the_image(copied: Path) -> None:
+def test_image_contains_no_secret_and_no_generated_file(copied: Path) -> None:
     present = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
     assert present & set(NOT_COPIED) == set()
     assert {".env.example", "main.py", "etl/pipeline.py", "sql_scripts/gold/models/leads.sql"} <= present
 
 
-def test_the_command_of_the_image_works_on_what_was_copied(copied: Path, tmp_path: Path) -> None:
+def test_command_of_the_image_works_on_the_copied_files(copied: Path, tmp_path: Path) -> None:
     program, *arguments = json.loads(value_of("CMD"))
     assert program == "python"
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -287,12 +287,12 @@ TYPES = {
 }
 
 
-def test_the_devcontainer_has_only_properties_of_the_specification(devcontainer: dict[str, Any]) -> None:
+def test_devcontainer_has_only_properties_of_the_specification(devcontainer: dict[str, Any]) -> None:
     assert {name: type(value) for name, value in devcontainer.items()} == TYPES
     assert devcontainer["shutdownAction"] in ("none", "stopCompose")
 
 
-def test_the_devcontainer_opens_the_service_python_in_the_mounted_project(
+def test_devcontainer_opens_the_python_service_in_the_mounted_project(
     devcontainer: dict[str, Any], services: dict[str, Any]
 ) -> None:
     compose_file = PROJECT / ".devcontainer" / devcontainer["dockerComposeFile"]
@@ -316,5 +316,5 @@ def test_dangling_images_are_pruned_by_the_host(devcontainer: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_are_valid_by_the_schema_of_github(workflow: Path) -> None:
+def test_workflows_match_the_schema_of_github(workflow: Path) -> None:
     check_schema("vendor.github-workflows", workflow)

@@ -25,11 +25,11 @@ from benchmarks.simulation import Day, Hosts, seconds_for
         (0, Day(1, 1, 1), Hosts(4, 4), 0),
     ],
 )
-def test_days_take_what_the_scarcest_thing_lets_them(days: int, day: Day, hosts: Hosts, seconds: float) -> None:
+def test_days_take_as_long_as_the_bottleneck_permits(days: int, day: Day, hosts: Hosts, seconds: float) -> None:
     assert seconds_for(days, day, hosts) == pytest.approx(seconds)
 
 
-def test_more_of_anything_is_never_slower() -> None:
+def test_more_hosts_are_never_slower() -> None:
     day = Day(0.3, 0.7, 0.4)
     taken = [seconds_for(100, day, Hosts(n, n, n)) for n in (1, 2, 4, 8, 16, 32)]
     assert taken == sorted(taken, reverse=True)

@@ -30,7 +30,7 @@ print("the summary")
 """
 
 
-def test_on_a_terminal_a_bar_tells_of_days_and_rows_and_warnings_stand_above_it() -> None:
+def test_progress_bar_on_a_terminal_shows_days_and_rows_below_warnings() -> None:
     ours, theirs = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLUMNS": "80"}
     process = subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, stdout=subprocess.PIPE, env=environment)
@@ -45,7 +45,7 @@ def test_on_a_terminal_a_bar_tells_of_days_and_rows_and_warnings_stand_above_it(
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]", CONTROL.sub("", text)))
 
 
-def test_in_a_log_there_are_lines_every_few_seconds_and_no_control_characters(
+def test_progress_in_a_log_is_lines_without_control_characters(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.0)
@@ -57,14 +57,14 @@ def test_in_a_log_there_are_lines_every_few_seconds_and_no_control_characters(
     assert all(line.isprintable() and line.endswith("s left") for line in said)
 
 
-def test_work_that_is_done_soon_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_short_work_shows_no_progress(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), progress_module.progress(2) as advance:
         advance(1)
         advance(1)
     assert caplog.records == []
 
 
-def test_piped_there_are_no_control_characters() -> None:
+def test_piped_progress_has_no_control_characters() -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=environment, check=True)
     assert done.stderr.replace("\n", "").isprintable()

@@ -10,7 +10,6 @@ The last line replays history 137, and prints a smaller one if it fails.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +23,7 @@ from killed_run import KillSwitch, run_and_kill
 from oracle import AppointmentIds, Rules
 from run_histories import Failure, clock_ahead, run_histories, run_history
 from shrink_history import shrink
-from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
+from support import Bucket, Warehouse, connection_arguments, drop_schemas
 
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
@@ -32,13 +31,6 @@ from etl.utils.utils_connection import Settings
 
 COUNT = int(os.environ.get("HISTORIES") or (500 if os.environ.get("FAULTS") == "long" else 4))
 FIRST = int(os.environ.get("FIRST_HISTORY") or 0)
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse and one bucket for all histories: connecting anew takes longer than emptying them."""
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))

@@ -6,13 +6,12 @@ FAULTS=long pytest tests/integration/test_row_version_mutations.py      # all of
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 from histories import History, PutDay, PutLeads, Run
 from run_histories import run_histories, run_history
-from support import Bucket, empty_warehouse
+from support import Bucket
 
 from etl.utils.utils_connection import Settings
 from etl.warehouse import sql_scripts
@@ -153,12 +152,6 @@ DIRECTED = {
     )
 }
 """Mutations that random histories seldom detect."""
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
 
 
 @pytest.mark.parametrize("name", MUTATIONS if LONG else SHORT)

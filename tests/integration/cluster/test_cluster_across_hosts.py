@@ -145,7 +145,7 @@ def s3_on(host: Host, folder: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def test_driver_workers_and_postgres_on_hosts_of_their_own(
+def test_cluster_on_separate_hosts_gives_the_same_tables(
     hosts: dict[str, Host], real_data: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     scheduler = (*hosts["scheduler"].inside, *SCHEDULER)

@@ -42,14 +42,16 @@ def before(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> dict[str,
         "drop schema silver cascade",
     ],
 )
-def test_the_next_run_mends_it(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, change: str) -> None:
+def test_external_change_is_repaired(
+    before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, change: str
+) -> None:
     warehouse.rows(change)
     report = run_pipeline()
     assert report.error is None
     assert warehouse.contents() == before
 
 
-def test_views_of_others_on_a_day_stay_and_show_its_new_rows(
+def test_external_views_on_a_day_are_kept_and_show_its_new_rows(
     before: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     del before
@@ -68,7 +70,7 @@ def test_views_of_others_on_a_day_stay_and_show_its_new_rows(
     assert warehouse.value("select count(*) from public.theirs_1") == 7
 
 
-def test_an_untouched_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
+def test_unmodified_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
     del before
     books = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
     loads = warehouse.rows(books)
@@ -77,7 +79,7 @@ def test_an_untouched_day_is_not_loaded_again(before: dict[str, str], run_pipeli
     assert warehouse.rows(books) == loads
 
 
-def test_leads_that_cannot_be_stored_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, ROWS)
     bucket.put_leads([("lead 1", "p1", "e1"), ("lead\0 2", "p2", "e2"), ("lead 3", "p3", "e" * 256)])
     assert run_pipeline().error is None

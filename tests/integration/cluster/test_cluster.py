@@ -1,60 +1,32 @@
-"""The same run on a Dask cluster: scheduler and workers are processes of their own, started by their command lines."""
+"""A run on a Dask cluster gives the same tables, a small driver and no leaked secret."""
 
 from __future__ import annotations
 
-import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import psycopg2
 import pytest
 from containers import compose, python_command
+from crm_files import put_files
 from dask_cluster import DaskCluster, dask_cluster
-from distributed import Client
-from servers import free_port, new_certificate
-from support import PROJECT, Bucket, Warehouse, connection_arguments, empty_warehouse, environment_of, run_python
+from servers import new_certificate
+from support import PROJECT, Bucket, Warehouse, empty_warehouse, environment_of, run_python
 
-from etl.engine.cluster_checks import CLIENT_NAME, CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER
 from etl.local.sample_data import ensure_sample
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., CompletedProcess[str]]
 
 
-@pytest.fixture
-def run(settings: Settings, tmp_path: Path) -> Run:
-    """`python main.py` with the settings in its environment, which can be replaced one by one."""
-
-    def run(*arguments: str, **environment: str) -> CompletedProcess[str]:
-        return run_python(tmp_path, "main.py", *arguments, environment=environment_of(settings) | environment)
-
-    return run
-
-
-@pytest.fixture
-def cluster(settings: Settings, tmp_path: Path) -> Iterator[DaskCluster]:
-    """A scheduler and two workers that know the test's warehouse and bucket from their environment."""
-    with dask_cluster(tmp_path, settings) as cluster:
-        yield cluster
-
-
-def put_files(bucket: Bucket) -> None:
-    """Rows of all fates: good ones, separators, lines of another length, values that have no type."""
-    for number in range(1, 5):
-        rows = [{"LEADNUMBER": str(number * 100 + row), "email_hash": f"e{row}"} for row in range(20)]
-        bucket.put_snapshot(number, [*rows, {"CITY": "-----"}, {"LEADNUMBER": "no number"}])
-    bucket.put_leads([(f"lead {lead}", f"p{lead}", f"e{lead}") for lead in range(8)])
-
-
 # --- the same tables, told the same way -------------------------------------------------------------------------------
 
 
-def test_a_run_on_a_cluster_leaves_what_a_run_on_this_machine_does(
+def test_run_on_a_cluster_gives_the_same_tables(
     settings: Settings, bucket: Bucket, warehouse: Warehouse, run: Run, tmp_path: Path
 ) -> None:
     put_files(bucket)
@@ -73,9 +45,7 @@ def test_a_run_on_a_cluster_leaves_what_a_run_on_this_machine_does(
     assert "2 rejected" not in again.stderr
 
 
-def test_new_days_are_added_on_a_cluster_as_well(
-    cluster: DaskCluster, bucket: Bucket, warehouse: Warehouse, run: Run
-) -> None:
+def test_new_days_are_merged_on_a_cluster(cluster: DaskCluster, bucket: Bucket, warehouse: Warehouse, run: Run) -> None:
     put_files(bucket)
     assert run("--scheduler", cluster.address).returncode == 0
     bucket.put_snapshot(5, [{"LEADNUMBER": "999", "email_hash": "e1"}, {"LEADNUMBER": "105", "email_hash": "e5"}])
@@ -85,7 +55,7 @@ def test_new_days_are_added_on_a_cluster_as_well(
     assert warehouse.contents() == added
 
 
-def test_a_step_alone_runs_on_the_cluster_of_the_environment(
+def test_single_step_runs_on_the_cluster_of_the_environment(
     cluster: DaskCluster, settings: Settings, bucket: Bucket, tmp_path: Path, run: Run
 ) -> None:
     put_files(bucket)
@@ -98,7 +68,7 @@ def test_a_step_alone_runs_on_the_cluster_of_the_environment(
     assert "stage_snapshot" not in done.stderr
 
 
-def test_the_commands_of_the_compose_file_make_a_cluster(
+def test_commands_of_the_compose_file_start_a_cluster(
     settings: Settings, bucket: Bucket, warehouse: Warehouse, run: Run, tmp_path: Path
 ) -> None:
     put_files(bucket)
@@ -110,7 +80,7 @@ def test_the_commands_of_the_compose_file_make_a_cluster(
     assert warehouse.value("select count(*) from gold.lead_quality_matching") >= 80
 
 
-def test_a_refused_file_is_told_as_on_one_machine(
+def test_refused_file_gives_the_same_error_on_a_cluster(
     cluster: DaskCluster, bucket: Bucket, warehouse: Warehouse, run: Run
 ) -> None:
     put_files(bucket)
@@ -122,7 +92,7 @@ def test_a_refused_file_is_told_as_on_one_machine(
     assert warehouse.value("select count(distinct _partition_date) from gold.lead_quality_matching") == 4
 
 
-def test_leads_that_are_refused_are_told_as_on_one_machine(cluster: DaskCluster, bucket: Bucket, run: Run) -> None:
+def test_refused_leads_give_the_same_error_on_a_cluster(cluster: DaskCluster, bucket: Bucket, run: Run) -> None:
     put_files(bucket)
     bucket.put("parquet/leads.parquet", b"no parquet")
     alone, on_cluster = run(), run("--scheduler", cluster.address)
@@ -166,7 +136,7 @@ class Proxy:
             target.shutdown(socket.SHUT_WR)
 
 
-def test_the_drivers_own_traffic_stays_under_a_megabyte(
+def test_traffic_of_the_driver_stays_under_a_megabyte(
     settings: Settings,
     cluster: DaskCluster,
     bucket: Bucket,
@@ -207,7 +177,7 @@ finally:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
-def test_the_drivers_memory_does_not_grow_with_the_data(
+def test_memory_of_the_driver_does_not_grow_with_the_data(
     postgres_server: Settings,
     s3_endpoint: str,
     tmp_path: Path,
@@ -241,7 +211,7 @@ def secrets(settings: Settings) -> tuple[str, ...]:
     return (settings.postgres_password.get_secret_value(), *PLANTED.values())
 
 
-def test_no_secret_goes_to_the_scheduler_or_into_a_log(
+def test_scheduler_and_logs_receive_no_secret(
     settings: Settings, bucket: Bucket, run: Run, tmp_path: Path, secrets: tuple[str, ...]
 ) -> None:
     put_files(bucket)
@@ -259,7 +229,7 @@ def test_no_secret_goes_to_the_scheduler_or_into_a_log(
         assert secret.encode() not in spy.passed
 
 
-def test_over_tls_workers_need_no_settings_of_their_own(
+def test_workers_over_tls_need_no_settings(
     bucket: Bucket, warehouse: Warehouse, run: Run, tmp_path: Path, secrets: tuple[str, ...]
 ) -> None:
     put_files(bucket)
@@ -276,154 +246,3 @@ def test_over_tls_workers_need_no_settings_of_their_own(
     assert warehouse.value("select count(*) from gold.lead_quality_matching") > 80
     for secret in secrets:
         assert secret not in told
-
-
-# --- what is wrong is told at the start -------------------------------------------------------------------------------
-
-
-def error_of(done: CompletedProcess[str]) -> str:
-    """The one error that a run ends with."""
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("error: ") == 1, done.stderr
-    assert "\n  → " in done.stderr
-    return done.stderr[done.stderr.index("error: ") :]
-
-
-def test_a_scheduler_that_is_not_there(run: Run, warehouse: Warehouse) -> None:
-    address = f"tcp://127.0.0.1:{free_port()}"
-    assert f"no Dask scheduler answers at {address}" in error_of(run("--scheduler", address))
-    assert warehouse.value("select status from meta.pipeline_runs") == "failed"
-
-
-def test_an_address_that_is_none(run: Run) -> None:
-    assert "DASK_SCHEDULER_ADDRESS: must be tcp://host:port" in error_of(run("--scheduler", "host"))
-
-
-def test_dask_that_is_not_installed(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError(\"No module named 'distributed'\")")
-    environment = environment_of(settings) | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
-    done = run_python(tmp_path, "main.py", "--scheduler", "tcp://127.0.0.1:8786", environment=environment)
-    assert "needs Dask, which cannot be imported" in error_of(done)
-    assert "pip install -r requirements-dask.txt" in done.stderr
-
-
-@pytest.fixture
-def error_with(settings: Settings, tmp_path: Path, run: Run) -> Callable[..., str]:
-    """The error of a run on a cluster in which a second worker was started with other arguments or variables."""
-
-    def error_with(*arguments: str, **environment: str) -> str:
-        with dask_cluster(tmp_path, settings, workers=1) as cluster:
-            cluster.start_worker(*arguments, **environment)
-            cluster.wait_for_workers()
-            return error_of(run("--scheduler", cluster.address))
-
-    return error_with
-
-
-def test_a_worker_of_another_dask(tmp_path: Path, error_with: Callable[..., str]) -> None:
-    other = tmp_path / "other"
-    metadata = other / "dask-2020.1.0.dist-info" / "METADATA"
-    metadata.parent.mkdir(parents=True)
-    metadata.write_text("Metadata-Version: 2.1\nName: dask\nVersion: 2020.1.0\n")
-    error = error_with(PYTHONPATH=f"{other}:{PROJECT}")
-    assert "has dask 2020.1.0, the driver " in error
-    assert "requirements-dask.txt" in error
-
-
-def test_a_worker_of_another_version_of_the_pipeline(tmp_path: Path, error_with: Callable[..., str]) -> None:
-    other = tmp_path / "other"
-    for part in ("etl", "sql_scripts"):
-        shutil.copytree(PROJECT / part, other / part)
-    with (other / "etl" / "step2_load_to_postgres.py").open("a") as file:
-        file.write("# a line more\n")
-    assert "has another version of the pipeline" in error_with(PYTHONPATH=str(other))
-
-
-def test_a_worker_without_the_pipeline(error_with: Callable[..., str]) -> None:
-    error = error_with(PYTHONPATH="")
-    assert "cannot load the pipeline" in error
-    assert "No module named 'etl'" in error
-    assert "in the project's folder" in error
-
-
-def test_a_worker_without_settings(error_with: Callable[..., str]) -> None:
-    error = error_with(POSTGRES_HOST="", S3_BUCKET_NAME="")
-    assert "worker tcp://127.0.0.1:" in error
-    assert "missing settings: POSTGRES_HOST, S3_BUCKET_NAME" in error
-
-
-def test_a_worker_of_another_warehouse(error_with: Callable[..., str]) -> None:
-    error = error_with(POSTGRES_DB="postgres")
-    assert "/postgres does not contain this run" in error
-
-
-def test_a_worker_that_may_not_connect(error_with: Callable[..., str]) -> None:
-    error = error_with(POSTGRES_PASSWORD="wrong")
-    assert "worker tcp://127.0.0.1:" in error
-    assert "password authentication failed" in error
-
-
-def test_a_cluster_on_which_another_run_is_at_work(
-    cluster: DaskCluster, bucket: Bucket, run: Run, warehouse: Warehouse
-) -> None:
-    put_files(bucket)
-    with Client(cluster.address, name=CLIENT_NAME, set_as_default=False):  # as a driver is known to the scheduler
-        turned_away = run("--scheduler", cluster.address)
-    assert turned_away.returncode == 3, turned_away.stderr
-    assert f"another run is active on the cluster of {cluster.address}\n  → wait" in turned_away.stderr
-    assert run("--scheduler", cluster.address).returncode == 0
-    assert warehouse.value("select count(*) from meta.pipeline_runs where status = 'complete'") == 1
-
-
-def test_more_threads_than_postgres_has_connections(settings: Settings, tmp_path: Path, run: Run) -> None:
-    with dask_cluster(tmp_path, settings, workers=0) as cluster:
-        cluster.start_worker("--nthreads", "500")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
-    needed = CONNECTIONS_OF_A_THREAD * 500 + CONNECTIONS_OF_THE_DRIVER
-    assert f"the workers' 500 threads need {needed} connections" in error
-    assert "threads in all; or raise max_connections" in error
-
-
-def test_the_connections_of_others_are_not_to_be_had(
-    cluster: DaskCluster, settings: Settings, bucket: Bucket, run: Run
-) -> None:
-    put_files(bucket)
-    assert run("--scheduler", cluster.address).returncode == 0
-    needed = 2 * CONNECTIONS_OF_A_THREAD + CONNECTIONS_OF_THE_DRIVER
-    limits = Warehouse(settings)
-    allowed = limits.value(
-        "select sum(setting::int) filter (where name = 'max_connections') "
-        "- sum(setting::int) filter (where name <> 'max_connections') from pg_settings "
-        "where name in ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
-    )
-    with ExitStack() as stack:
-        for _ in range(allowed - needed + 1):
-            other = psycopg2.connect(**connection_arguments(settings), application_name="somebody else")
-            stack.callback(other.close)
-        assert f"has {needed - 1} for them" in error_of(run("--scheduler", cluster.address))
-    assert run("--scheduler", cluster.address).returncode == 0
-
-
-def test_workers_give_their_connections_back_when_the_run_ends(
-    cluster: DaskCluster, bucket: Bucket, warehouse: Warehouse, run: Run
-) -> None:
-    put_files(bucket)
-    assert run("--scheduler", cluster.address).returncode == 0
-    assert warehouse.value("select count(*) from pg_stat_activity where application_name ~ 'homebuddy'") == 0
-
-
-def test_of_dask_nothing_is_imported_without_a_scheduler(settings: Settings, bucket: Bucket, tmp_path: Path) -> None:
-    put_files(bucket)
-    code = (
-        "import runpy, sys\n"
-        "program = sys.argv.pop()\n"
-        "try:\n"
-        "    runpy.run_path(program, run_name='__main__')\n"
-        "finally:\n"
-        "    print('loaded:', sorted({'dask', 'distributed', 'etl.engine.cluster'} & set(sys.modules)))\n"
-    )
-    done = run_python(tmp_path, "-c", code, str(PROJECT / "main.py"), environment=environment_of(settings))
-    assert done.returncode == 0, done.stderr
-    assert "loaded: []" in done.stdout

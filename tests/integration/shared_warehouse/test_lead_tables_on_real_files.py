@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Bucket, Warehouse, drop_schemas, empty_warehouse
+from support import Bucket, Warehouse, drop_schemas
 
 from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
@@ -17,12 +17,6 @@ from etl.utils.utils_connection import Settings
 Run = Callable[..., RunReport]
 
 APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments"
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ def corrected(file: Path) -> bytes:
     return text.getvalue().encode()
 
 
-def test_days_one_by_one_leave_what_all_at_once_do(
+def test_daily_loads_of_the_real_files_give_the_same_tables_as_one_load(
     files: list[Path], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     for file in files:
@@ -65,12 +59,12 @@ def test_days_one_by_one_leave_what_all_at_once_do(
     assert (warehouse.contents(), appointment_ids(warehouse)) == (contents, ids)
 
 
-def test_days_in_any_order_with_one_corrected_at_the_end_leave_what_a_full_refresh_does(
+def test_real_files_in_random_order_give_the_same_tables_as_a_full_refresh(
     files: list[Path], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    chance = random.Random("any order")
-    wrong = chance.choice(files[1:-1])
-    uploads = [(file.name, file.read_bytes()) for file in chance.sample(files, len(files))]
+    rng = random.Random("any order")
+    wrong = rng.choice(files[1:-1])
+    uploads = [(file.name, file.read_bytes()) for file in rng.sample(files, len(files))]
     known: dict[tuple[object, ...], int] = {}
     for name, content in [*uploads, (wrong.name, corrected(wrong))]:
         bucket.put(f"SFTP/{name}", content)
