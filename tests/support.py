@@ -101,6 +101,9 @@ class Warehouse:
         )
 
 
+CASES = Path(__file__).parents[2] / "shared" / "cases"
+"""Inputs on which earlier versions fell short; absent in most checkouts."""
+
 CONTENT_TABLES = (
     "bronze.csv_snapshots",
     "bronze.leads_parquet",

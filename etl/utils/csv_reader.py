@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class CsvText(NamedTuple):
     records: int
     """Records after the header, counted in the file, not in what was made of it. All are in `table` or `rejected`."""
     cp1252_lines: Sequence[int]
-    """Lines of the file (not of this chunk) that are not valid UTF-8, in a file that otherwise is."""
+    """Lines of the file (not of this chunk) with bytes that are not UTF-8, in a file that otherwise is."""
 
 
 def read_csv_text(raw: bytes) -> CsvText:
@@ -89,7 +90,7 @@ def _as_utf8(raw: bytes) -> _Utf8:
     """Re-encode to UTF-8. Content that is not Unicode is decoded as Windows cp1252.
 
     A stray byte must not change how the rest of the file is decoded: where most lines with other characters than ASCII
-    are valid UTF-8, only the lines that are not are decoded as cp1252.
+    are valid UTF-8, only the invalid bytes of the other lines are decoded as cp1252.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-8":
@@ -104,11 +105,9 @@ def _as_utf8(raw: bytes) -> _Utf8:
         is_utf8 = [_is_utf8(line) for line in lines]
         valid = sum(not line.isascii() for line, is_valid in zip(lines, is_utf8, strict=True) if is_valid)
         if encoding != "utf-8" or valid < is_utf8.count(False):
-            return _Utf8(_cp1252_to_utf8(raw), "cp1252")
-        content = b"".join(
-            line if is_valid else _cp1252_to_utf8(line) for line, is_valid in zip(lines, is_utf8, strict=True)
-        )
-        return _Utf8(content, encoding, [n for n, is_valid in enumerate(is_utf8, start=1) if not is_valid])
+            return _Utf8(_cp1252(raw).encode(), "cp1252")
+        odd = [number for number, is_valid in enumerate(is_utf8, start=1) if not is_valid]
+        return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -119,8 +118,18 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def _cp1252_to_utf8(raw: bytes) -> bytes:
-    return raw.decode("latin-1").translate(_CP1252).encode()
+def _cp1252(raw: bytes) -> str:
+    return raw.decode("latin-1").translate(_CP1252)
+
+
+def _decode_invalid_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _cp1252(error.object[error.start : error.end]), error.end
+
+
+_CP1252_FOR_INVALID = "cp1252_for_invalid"
+codecs.register_error(_CP1252_FOR_INVALID, _decode_invalid_bytes)
 
 
 def _has_empty_lines(content: bytes) -> bool:

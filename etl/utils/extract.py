@@ -158,7 +158,10 @@ def _warn_of_encoding(text: CsvText, file: SourceObject) -> None:
     if text.cp1252_lines:
         numbers = ", ".join(map(str, text.cp1252_lines[:5])) + ", …" * (len(text.cp1252_lines) > 5)
         log.warning(
-            "%s is UTF-8, but %d of its lines are not: read as cp1252: %s", file, len(text.cp1252_lines), numbers
+            "%s is UTF-8 but for single bytes, which are read as cp1252, on %d of its lines: %s",
+            file,
+            len(text.cp1252_lines),
+            numbers,
         )
 
 
