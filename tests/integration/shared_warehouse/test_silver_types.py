@@ -1,4 +1,4 @@
-"""Silver's types are declared in one place; step 4 applies them to all existing days, in place, and to later ones."""
+"""Types of silver are declared in one place; step 4 applies them to all existing and later days, in place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(settings: Settings) -> Run:
 
 @pytest.fixture
 def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehouse]:
-    """Two days, loaded up to gold."""
+    """Load two days up to gold."""
     drop_schemas(settings)
     bucket.clear()
     for number in (1, 2):
@@ -51,7 +51,7 @@ def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehous
 
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """Declare another type for a column: `declare("dispo", "varchar(80)")`."""
+    """Return a function that declares another type for a column: `declare("dispo", "varchar(80)")`."""
     types: dict[str, str] = {}
     read_script = sql_scripts.read_script
 
@@ -140,7 +140,7 @@ def test_staged_days_get_the_changed_type(warehouse: Warehouse, run: Run, declar
 
 @pytest.fixture
 def row_versions(warehouse: Warehouse) -> str:
-    """A table that is built from the days of silver, with a version that no day has any more."""
+    """Create row versions, with a version that belongs to no day."""
     warehouse.rows(
         """
         create table if not exists silver.row_versions (

@@ -64,7 +64,7 @@ def settings_error(**variables: str) -> SettingsError:
     return caught.value
 
 
-# --- Valid settings -------------------------------------------------------------------------------------------------
+# --- Valid settings ---------------------------------------------------------------------------------------------------
 
 
 def test_required_settings_suffice_and_the_rest_has_documented_defaults() -> None:
@@ -186,7 +186,7 @@ def test_arguments_override_the_environment() -> None:
     assert load_settings(dask_scheduler_address="tls://two:2").dask_scheduler_address == "tls://two:2"
 
 
-# --- Missing and invalid settings -----------------------------------------------------------------------------------
+# --- Missing and invalid settings -------------------------------------------------------------------------------------
 
 
 def test_missing_settings_are_named_in_one_error_with_a_hint() -> None:
@@ -231,7 +231,7 @@ def test_access_key_without_its_secret_is_refused(half: dict[str, str]) -> None:
     assert message.count("S3_ACCESS_KEY_ID") == 1
 
 
-# --- Secrets --------------------------------------------------------------------------------------------------------
+# --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
 def assert_no_secret(text: str) -> None:
@@ -270,7 +270,7 @@ def test_errors_do_not_show_misplaced_secrets(variables: dict[str, str]) -> None
     assert_no_secret(repr(error.__context__))
 
 
-# --- The S3 client --------------------------------------------------------------------------------------------------
+# --- The S3 client ----------------------------------------------------------------------------------------------------
 
 ROLE = "arn:aws:iam::123456789012:role/leads-reader"
 
