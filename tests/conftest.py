@@ -25,7 +25,7 @@ REAL = PROJECT.parent / "shared" / "real"
 def real_data() -> Path:
     """Return the folder of the real files: `SFTP/`, `parquet/` and `expected.json`."""
     if not (REAL / "expected.json").exists():
-        pytest.skip("the real files are not at hand: ../shared/real")
+        pytest.skip("the real files are not available: ../shared/real")
     return REAL
 
 

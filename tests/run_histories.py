@@ -85,13 +85,13 @@ def run_history(
     drop_schemas(settings)
     done = 0
     with _query(settings) as query:
-        player = _Player(settings, bucket, query, rules or Rules(), Counter() if kills is None else kills)
+        runner = _HistoryRunner(settings, bucket, query, rules or Rules(), Counter() if kills is None else kills)
         try:
-            with clock_ahead(lambda: player.days_ahead):
+            with clock_ahead(lambda: runner.days_ahead):
                 for operation in history.operations:
-                    player.apply(operation)
+                    runner.apply(operation)
                     done += 1
-                player.check_end()
+                runner.check_end()
         except CheckFailedError as error:
             return Failure(history, done + 1, error.check, error.details)
         except Exception:  # noqa: BLE001 - a broken pipeline can raise anything
@@ -133,7 +133,7 @@ def clock_ahead(days: Callable[[], int]) -> Iterator[None]:
         yield
 
 
-class _Player:
+class _HistoryRunner:
     """Executes operations, and compares gold with the oracle after each run."""
 
     def __init__(

@@ -83,7 +83,7 @@ def test_connection_lost_during_commit_is_retried(
     assert_equals_clean_run(scenario, settings)
 
 
-def test_session_whose_client_is_gone_is_terminated(scenario: Scenario, settings: Settings, tmp_path: Path) -> None:
+def test_session_of_a_lost_client_is_terminated(scenario: Scenario, settings: Settings, tmp_path: Path) -> None:
     """The session of the lost client would keep its locks: the run terminates it."""
     with cutting_commits(settings.postgres_port, 3, "unnoticed") as cutter:
         settings_behind_proxy = settings.model_copy(update={"postgres_port": cutter.port})

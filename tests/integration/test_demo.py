@@ -29,7 +29,7 @@ def first_output(demo: Demo) -> str:
     return done.stdout
 
 
-def test_readme_shows_what_the_demo_prints(first_output: str) -> None:
+def test_readme_shows_the_output_of_the_demo(first_output: str) -> None:
     shown = re.search(r"<!-- output of `make demo` -->\n```text\n(.*?)```", README, flags=re.DOTALL)
     assert shown is not None
     assert without_run_specifics(shown[1]) == without_run_specifics(first_output)

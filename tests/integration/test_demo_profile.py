@@ -180,9 +180,7 @@ def test_server_log_contains_no_password(profile: DemoProfile, filled: Warehouse
         assert secret not in log
 
 
-def test_sample_overwrites_neither_other_objects_nor_the_warehouse_of_another_bucket(
-    profile: DemoProfile, filled: Warehouse
-) -> None:
+def test_sample_command_overwrites_no_foreign_objects_or_warehouse(profile: DemoProfile, filled: Warehouse) -> None:
     counted = "select count(*) from gold.lead_quality_matching"
     before = filled.value(counted)
     refused = profile.run("sample", S3_BUCKET_NAME="another-bucket")

@@ -295,7 +295,9 @@ def test_killed_server_restarts_with_its_data(server: EmbeddedPostgres, shared_r
 
 
 @pytest.mark.parametrize(
-    "found", [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""], ids=["a stranger", "nobody"]
+    "found",
+    [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""],
+    ids=["another process", "empty"],
 )
 def test_stale_pid_file_is_ignored(shared_root: Path, found: str) -> None:
     start_postgres(shared_root)

@@ -146,7 +146,7 @@ def rows_of(dataset: Dataset, part: str, number: int) -> dict[str, dict[str, str
     return dict(read_snapshot(dataset.file(part, f"SFTP/data_{number}.csv")).rows)
 
 
-def test_no_day_repeats_a_lead_number_and_interpolated_days_equal_no_known_one(dataset: Dataset) -> None:
+def test_days_have_unique_lead_numbers_and_interpolated_days_differ_from_known_ones(dataset: Dataset) -> None:
     days = {number: rows_of(dataset, BASE, number) for number in range(1, 23)}  # raises if a lead number is repeated
     for earlier, day, later in ((2, 4, 6), (6, 7, 9), (13, 17, 20), (20, 21, 22)):
         for known in (earlier, later):

@@ -65,7 +65,7 @@ def test_each_profile_has_its_services(services: dict[str, Any]) -> None:
     assert set(services) == ALWAYS.union(*PROFILES.values())
 
 
-def test_each_service_waits_for_services_that_start_with_it(services: dict[str, Any]) -> None:
+def test_each_service_waits_for_services_of_its_profile(services: dict[str, Any]) -> None:
     started_with = {profile: ALWAYS | names for profile, names in PROFILES.items()}
     for name, service in services.items():
         available = started_with.get("".join(service.get("profiles", [])), ALWAYS)

@@ -58,7 +58,7 @@ from etl.warehouse.transactions import transaction
 
 
 @pytest.mark.parametrize("table", sample_tables("workers", 6, 34))
-def test_worker_killed_while_it_fills_a_table_is_replaced(
+def test_worker_killed_while_filling_a_table_is_replaced(
     scenario: Scenario, settings: Settings, workers: DaskCluster, tmp_path: Path, table: str
 ) -> None:
     with main_process(tmp_path, settings, "--scheduler", workers.address) as process:
@@ -96,7 +96,7 @@ def test_worker_killed_at_a_random_moment_is_replaced(
     workers.wait_for_workers()
 
 
-def test_worker_whose_session_is_terminated_retries(
+def test_worker_retries_after_its_session_is_terminated(
     scenario: Scenario, settings: Settings, workers: DaskCluster, tmp_path: Path
 ) -> None:
     with main_process(tmp_path, settings, "--scheduler", workers.address) as process:

@@ -70,7 +70,7 @@ def test_run_killed_before_publishing_gold_is_completed_by_the_next(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_refresh_killed_before_publishing_leaves_no_staging_tables_after_the_next_run(
+def test_run_after_a_killed_refresh_leaves_no_staging_tables(
     run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = warehouse.contents()

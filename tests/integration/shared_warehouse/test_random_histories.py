@@ -70,7 +70,7 @@ def test_histories_contain_every_kind_of_operation() -> None:
     assert max(len({o.number for o in h.operations if isinstance(o, PutDay)}) for h in histories) <= 16
 
 
-def test_shrunk_history_has_only_what_the_failure_needs(
+def test_shrunk_history_contains_only_the_cause_of_the_failure(
     settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails_on_a_sale(_settings: Settings, _bucket: Bucket, history: History, _rules: Rules | None) -> Failure | None:

@@ -70,7 +70,7 @@ def types_of(warehouse: Warehouse, column: str, *tables: str) -> set[str]:
     return {warehouse.value(TYPE_OF, table, column) for table in tables or ALL_TABLES}
 
 
-def test_step_1_creates_text_columns_and_step_4_gives_them_their_types(
+def test_step_1_creates_text_columns_and_step_4_applies_their_types(
     settings: Settings, warehouse: Warehouse, run: Run
 ) -> None:
     drop_schemas(settings)
@@ -87,7 +87,7 @@ def test_step_1_creates_text_columns_and_step_4_gives_them_their_types(
     assert types_of(warehouse, "lead_uuid", "silver.stg_leads_parquet") == {"character varying(255)"}
 
 
-def test_changed_type_reaches_existing_days_without_loading_them_again(
+def test_changed_type_is_applied_to_existing_days_without_a_load(
     warehouse: Warehouse, run: Run, declare: Declare
 ) -> None:
     ledger, contents, files = warehouse.rows(LEDGER), warehouse.contents(), warehouse.rows(FILES)
@@ -103,7 +103,7 @@ def test_changed_type_reaches_existing_days_without_loading_them_again(
     assert warehouse.rows(LEDGER) == ledger, "nothing is loaded or published again"
 
 
-def test_changed_type_that_rewrites_the_rows_keeps_them(warehouse: Warehouse, run: Run, declare: Declare) -> None:
+def test_changed_type_that_rewrites_rows_keeps_their_values(warehouse: Warehouse, run: Run, declare: Declare) -> None:
     ledger = warehouse.rows(LEDGER)
     declare("lead_number", "bigint")
     declare("appt_date", "date")

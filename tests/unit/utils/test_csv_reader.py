@@ -62,7 +62,7 @@ def test_every_line_ending_is_read_and_last_line_may_have_none(read: Read, line_
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_line_with_wrong_number_of_fields_is_rejected_with_line_number_and_text(read: Read, line_end: str) -> None:
+def test_line_with_wrong_number_of_fields_is_rejected_with_its_text(read: Read, line_end: str) -> None:
     text = read(line_end.join(["a,b", "1,2", "too few", "3,4", "too,many,é", ",,", "5,6", "last"]))
     assert rows_of(text) == [("1", "2"), ("3", "4"), ("5", "6")]
     assert text.lines.to_pylist() == [2, 4, 7]

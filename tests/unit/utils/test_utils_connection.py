@@ -137,9 +137,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
 
 
 def test_env_file_sets_the_variables_of_boto3(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("AWS_PROFILE=somebody\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("AWS_PROFILE=analyst\n", encoding="utf-8")
     load()
-    assert os.environ["AWS_PROFILE"] == "somebody"
+    assert os.environ["AWS_PROFILE"] == "analyst"
 
 
 def test_example_env_file_is_valid(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_credentials_of_the_configured_user_are_accepted() -> None:
 @pytest.mark.parametrize("role", ["", ROLE])
 def test_credentials_of_another_user_are_refused_naming_both_users(role: str) -> None:
     arn, _ = new_user("pipeline")
-    other_arn, other_keys = new_user("somebody-else")
+    other_arn, other_keys = new_user("analyst")
     with pytest.raises(SettingsError) as caught:
         s3_client(load(**other_keys, S3_IAM_USER_ARN=arn, S3_IAM_ROLE_ARN=role))
     assert f"belong to {other_arn}, but S3_IAM_USER_ARN is {arn}" in caught.value.message
