@@ -156,7 +156,7 @@ def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]
 
     def serve(client: socket.socket) -> None:
         with client, socket.create_connection((host, server_port)) as server:
-            sent, received = _Messages(untyped=1), _Messages()
+            sent, received = Messages(untyped=1), Messages()
             back = threading.Thread(target=_pass_on, args=(server, client, received), daemon=True)
             back.start()
             _pass_on(client, server, sent)
@@ -189,7 +189,7 @@ def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]
         listener.close()
 
 
-def _pass_on(source: socket.socket, target: socket.socket, messages: _Messages) -> None:
+def _pass_on(source: socket.socket, target: socket.socket, messages: Messages) -> None:
     with suppress(OSError):
         while chunk := source.recv(1 << 18):
             target.sendall(chunk)
@@ -198,7 +198,7 @@ def _pass_on(source: socket.socket, target: socket.socket, messages: _Messages) 
         target.shutdown(socket.SHUT_WR)
 
 
-class _Messages:
+class Messages:
     """Counts the messages of one direction by their headers, without decoding them."""
 
     def __init__(self, untyped: int = 0) -> None:

@@ -163,7 +163,7 @@ class Round:
         counts = bench.row_counts(WAREHOUSE)
         _check_source_counts(case.name, counts, self.bucket)
         if case.objects == BASE_OBJECTS:
-            _check_same_rows(case.name, counts, self.expected)
+            check_same_rows(case.name, counts, self.expected)
 
     def _run_peer(self, name: str) -> None:
         settings = self.bench.settings(database_name(name), self.bucket.name)
@@ -171,7 +171,7 @@ class Round:
         python = self.bench.folder / "peer-venv" / "bin" / "python"
         self.run(name, [python, *PEER, *PEER_ARGUMENTS[name]], settings)
         tables = ALL_TABLES if name == "duckdb-same-work" else SHARED_TABLES
-        _check_same_rows(name, self.bench.row_counts(settings.postgres_db, tables), self.expected)
+        check_same_rows(name, self.bench.row_counts(settings.postgres_db, tables), self.expected)
 
     def _run_floor(self) -> None:
         servers = self.bench.servers
@@ -241,7 +241,7 @@ def _check_source_counts(name: str, counts: Mapping[str, int], bucket: Bucket) -
         )
 
 
-def _check_same_rows(name: str, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
+def check_same_rows(name: str, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
     """Raise unless the counts equal those of the first load. A peer need not have all tables."""
     differing = {
         what: (counts.get(what), expected.get(what))

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import bench, cases, report, rounds
 from benchmarks.default_postgres import installed_programs
-from benchmarks.measure import COPY_DATA, _Messages
+from benchmarks.measure import COPY_DATA, Messages
 from benchmarks.real_days import DailyChange, Snapshot, interpolate, read_snapshot, vary
 from benchmarks.real_shape import (
     BASE,
@@ -263,11 +263,11 @@ def test_oldest_supported_postgres_of_the_distribution_is_preferred(
 def test_row_counts_that_differ_are_named() -> None:
     expected = dict.fromkeys(rounds.ALL_TABLES, 5) | {"gold rows, email_match True, phone_match True": 5}
     shared = {name: 5 for name in expected if name in rounds.SHARED_TABLES or name.startswith("gold rows")}
-    rounds._check_same_rows("duckdb", shared, expected)
+    rounds.check_same_rows("duckdb", shared, expected)
     with pytest.raises(Exception, match=r"gold.lead_quality_matching': \(4, 5\)"):
-        rounds._check_same_rows("duckdb", shared | {"gold.lead_quality_matching": 4}, expected)
+        rounds.check_same_rows("duckdb", shared | {"gold.lead_quality_matching": 4}, expected)
     with pytest.raises(Exception, match=r"email_match True, phone_match True': \(None, 5\)"):
-        rounds._check_same_rows("duckdb", dict.fromkeys(rounds.SHARED_TABLES, 5), expected)
+        rounds.check_same_rows("duckdb", dict.fromkeys(rounds.SHARED_TABLES, 5), expected)
 
 
 # --- Figures and tables -----------------------------------------------------------------------------------------------
@@ -379,7 +379,7 @@ def test_messages_are_counted_in_chunks_of_any_size() -> None:
     start_up = b"\0\0\0\x08\0\3\0\0"
     stream = start_up + b"Q\0\0\0\x0bselect" + b"\0" + b"d\0\0\0\x07abc" + b"d\0\0\0\x05x" + b"c\0\0\0\x04"
     for size in (1, 3, 7, len(stream)):
-        messages = _Messages(untyped=1)
+        messages = Messages(untyped=1)
         for position in range(0, len(stream), size):
             messages.read(stream[position : position + size])
         assert messages.total == len(stream)
