@@ -35,6 +35,7 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
             # files of most tests have few rows, and invalid ones
             "max_reject_ratio": 1.0,
             "max_row_drop": 1.0,
+            "max_row_growth": 1000.0,
         }
     )
     s3_client(settings).create_bucket(Bucket=bucket)

@@ -155,7 +155,13 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
         s3_parquet_file="parquet/leads.parquet",
         **{
             name: Settings.model_fields[name].default
-            for name in ("partition_start_date", "max_reject_ratio", "max_row_drop", "dask_scheduler_address")
+            for name in (
+                "partition_start_date",
+                "max_reject_ratio",
+                "max_row_drop",
+                "max_row_growth",
+                "dask_scheduler_address",
+            )
         },
     )
 

@@ -106,6 +106,7 @@ def create_scenario(server: Settings, s3_endpoint: str) -> Scenario:
             "s3_bucket_name": "faults",
             "max_reject_ratio": 1.0,
             "max_row_drop": 1.0,
+            "max_row_growth": 1000.0,
         }
     )
     bucket = Bucket(settings)

@@ -11,7 +11,6 @@ from fault_scenario import (
     CHANGED_DAY,
     GOLD,
     LONG,
-    ROWS,
     Scenario,
     assert_clear,
     assert_rerun_repairs_everything,
@@ -89,19 +88,13 @@ def test_unknown_columns_are_loaded_into_extra_with_a_warning(
     assert "more" in rejected[0]
 
 
-def test_repeated_header_is_quarantined(scenario: Scenario, settings: Settings) -> None:
+def test_repeated_header_is_refused(scenario: Scenario, settings: Settings) -> None:
     lines = file_of_b().splitlines(keepends=True)
     Bucket(settings).put(KEY, "".join([*lines[:10], lines[0], *lines[10:]]).encode())
     report = run(settings)
-    assert report.error is None, report.error
-    warehouse = Warehouse(settings)
-    assert warehouse.gold() == scenario.gold_of_b
-    rejected = warehouse.rows(
-        "select _source_row, raw_row ->> 'LEADNUMBER', reason from silver.rejected_rows "
-        f"where _source_file = '{KEY}' order by 1"
-    )
-    assert [row[:2] for row in rejected] == [(11, "LEADNUMBER"), (ROWS + 3, "no number")]
-    assert "LEADNUMBER is not a 32-bit integer" in rejected[0][2]
+    assert report.exit_code == 2
+    assert_clear(report.error, KEY, "line 11 is a header again")
+    assert Warehouse(settings).gold() == scenario.gold_of_a
 
 
 # --- Drift that is refused --------------------------------------------------------------------------------------------

@@ -35,7 +35,12 @@ $$
 def test_server_with_too_few_locks_is_reported_with_a_hint(s3_endpoint: str) -> None:
     with image_server([], {}) as server:
         settings: Settings = server.settings(OWNER, OWNER_PASSWORD, "postgres", s3_endpoint).model_copy(
-            update={"s3_bucket_name": "many-days", "s3_region": "us-east-1", "max_row_drop": 1.0}
+            update={
+                "s3_bucket_name": "many-days",
+                "s3_region": "us-east-1",
+                "max_row_drop": 1.0,
+                "max_row_growth": 1000.0,
+            }
         )
         bucket = Bucket(settings)
         bucket.client.create_bucket(Bucket=bucket.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, time
 from typing import Any
 
@@ -32,7 +33,7 @@ def expected_result(raw: Row) -> tuple[str, Any]:
     appointment_day, appointment_time = parse_timestamp(bare["APPT_DATE"])
     clean = {
         "entry_date": parse_timestamp(bare["ENTRYDATE"])[0],
-        "lead_number": bare["LEADNUMBER"],
+        "lead_number": re.sub(r"^([+-]?[0-9]+)\.0+$", r"\1", bare["LEADNUMBER"]) if bare["LEADNUMBER"] else None,
         "email_hash": cell["email_hash"],
         "phone_hash": cell["phone_hash"],
         "city": cell["CITY"],
@@ -40,8 +41,8 @@ def expected_result(raw: Row) -> tuple[str, Any]:
         "zip": expected_zip(bare["ZIP"]),
         "appt_date": appointment_day,
         "appt_time": appointment_time,
-        "set": {"True": "1", "False": "0"}.get(bare["Set"], bare["Set"]),
-        "demo": {"True": "1", "False": "0"}.get(bare["Demo"], bare["Demo"]),
+        "set": expected_flag(bare["Set"]),
+        "demo": expected_flag(bare["Demo"]),
         "dispo": cell["Dispo"],
         "job_status": cell["JOB_STATUS"],
         "location": bare["location"],
@@ -54,6 +55,10 @@ def expected_result(raw: Row) -> tuple[str, Any]:
         invalid.add("APPT_DATE")
     if clean["lead_number"] is not None and not is_int32(clean["lead_number"]):
         invalid.add("LEADNUMBER")
+    if bare["LEADNUMBER"] is bare["email_hash"] is bare["phone_hash"] is None:
+        filled = sum(bare[name] is not None for name in raw if not name.startswith("_"))
+        many = "LEADNUMBER, email_hash and phone_hash have no value"
+        invalid.add(many if filled > 1 else "no lead: at most one cell has a value")
     if clean["set"] not in ("0", "1", None):
         invalid.add("Set")
     if clean["demo"] not in ("0", "1", None):
@@ -69,6 +74,8 @@ def parse_timestamp(text: str | None) -> tuple[str | None, str | None]:
     """Return date and time of day as ISO text; both None if either is invalid."""
     if text is None:
         return None, None
+    if slashes := re.match(r"([0-9]{1,2})/([0-9]{1,2})/", text):
+        text = f"{int(slashes[1]):02}/{int(slashes[2]):02}/{text[slashes.end() :]}"
     day, rest = text[:10], text[10:]
     if day[2:3] == day[5:6] == "/":
         month_of_year, day_of_month, year = day[:2], day[3:5], day[6:]
@@ -95,6 +102,7 @@ def time_of_day(text: str) -> str:
         clock = text.lstrip()
     else:
         raise ValueError("no gap between date and time")
+    clock = re.sub(r"\s*([Zz]|[+-][0-9]{2}:?[0-9]{2})$", "", clock)
     half = clock[-2:].upper() if clock[-2:].isascii() else ""
     if half in ("AM", "PM"):
         clock = clock[:-2].rstrip()
@@ -102,7 +110,7 @@ def time_of_day(text: str) -> str:
     second, point, fraction = seconds[0].partition(".") if seconds else ("00", "", "")
     if not (is_digits(hour, 1, 2) and is_digits(minute, 2, 2) and is_digits(second, 2, 2) and len(seconds) <= 1):
         raise ValueError("not a time of day")
-    if point and not is_digits(fraction, 1, 6):
+    if point and not is_digits(fraction, 1, 9):
         raise ValueError("not a fraction of a second")
     if half not in ("AM", "PM"):
         return time(int(hour), int(minute), int(second)).isoformat()
@@ -121,10 +129,30 @@ def expected_state(state: str | None, location: str | None) -> str | None:
     return None
 
 
+def expected_flag(text: str | None) -> str | None:
+    flags = {"true": "1", "false": "0", "1.0": "1", "0.0": "0"}
+    return None if text is None else flags.get(text.lower(), text)
+
+
+def expected_nulled(raw: Row, clean: dict[str, Any]) -> dict[str, int]:
+    """Return 1 for the columns of a row in which a value of bronze, other than a placeholder, became NULL."""
+    columns = {
+        "ENTRYDATE": ("entry_date", ""),
+        "APPT_DATE": ("appt_date", ""),
+        "STATE": ("state", "nu"),
+        "ZIP": ("zip", "0"),
+    }
+    values = {name: (raw[name] or "").strip() for name in columns}
+    return {
+        silver: int(values[name] not in NA_VALUES | {placeholder} and clean[silver] is None)
+        for name, (silver, placeholder) in columns.items()
+    }
+
+
 def expected_zip(text: str | None) -> str | None:
     if text is None:
         return None
-    digits, dash, plus_4 = text.partition("-")
+    digits, dash, plus_4 = re.sub(r"\.0+$", "", text).partition("-") if "-" not in text else text.partition("-")
     if not is_digits(digits, 5, len(text)) or (dash and not is_digits(plus_4, 4, 4)):
         return None
 

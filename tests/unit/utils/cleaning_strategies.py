@@ -37,6 +37,7 @@ DAYS = st.one_of(
 DAY_LAYOUTS = st.sampled_from(
     ["{1:02}/{2:02}/{0:04}", "{0:04}-{1:02}-{2:02}", "{2:02}-{1:02}-{0:04}"] * 3
     + [
+        "{1}/{2}/{0:04}",
         "{1}/{2}/{0}",
         "{0}-{1}-{2}",
         "{0:04}/{1:02}/{2:02}",
@@ -55,7 +56,10 @@ CLOCKS = st.builds(
     st.one_of(st.integers(0, 59), st.sampled_from([60, 99])),
     st.one_of(st.integers(0, 59), st.sampled_from([60, 61])),
 )
-HALVES = st.one_of(st.just(""), st.sampled_from(["AM", "PM", "am", "pM", " PM", "\u3000am", " P.M.", "Z", "+01:00"]))
+HALVES = st.one_of(
+    st.just(""),
+    st.sampled_from(["AM", "PM", "am", "pM", " PM", "\u3000am", " P.M.", "Z", "+01:00", "-0530", " Z", "+1"]),
+)
 GAPS = st.one_of(st.sampled_from([" ", "  ", "T"]), st.sampled_from(["", "t", "T ", ",", "\t"]), BLANK, NEARLY_BLANK)
 TIMESTAMPS = mostly(WRITTEN_DAYS, st.builds("{}{}{}{}".format, WRITTEN_DAYS, GAPS, CLOCKS, HALVES))
 
@@ -83,12 +87,13 @@ NUMBERS = st.builds(
         st.integers(0, 10**6),
         st.integers(2**31 - 2, 2**31 + 2),
         st.integers(10**9, 10**11),
-        st.sampled_from(["", "9" * 400, "12.0", "1e3", "1_000", "\xb2"]),
+        st.sampled_from(["", "9" * 400, "12.0", "12.00", "12.5", "1e3", "1_000", "\xb2"]),
     ),
 )
 
 FLAGS = st.one_of(
-    st.sampled_from(["0", "1", "True", "False"]), st.sampled_from(["2", "-1", "01", "1.0", "true", "FALSE", "yes"])
+    st.sampled_from(["0", "1", "True", "False"]),
+    st.sampled_from(["2", "-1", "01", "1.0", "0.0", "true", "FALSE", "yes", "0.5"]),
 )
 
 

@@ -7,7 +7,7 @@ import io
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from etl.utils import csv_reader
@@ -47,8 +47,8 @@ def test_fully_quoted_files_are_read_back_exactly(table: list[list[str]], line_e
 @MANY
 @given(tables)
 def test_minimally_quoted_files_are_read_back_exactly(table: list[list[str]]) -> None:
+    assume(not table[0][0].startswith("\ufeff"))  # would be read as a byte order mark
     content = written(table, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
-    # a first cell that begins with a byte order mark would be read as one
     text = read_csv_text(b"\xef\xbb\xbf" + content.encode())
     assert (rows_of(text), text.rejected) == (table, [])
 
@@ -130,8 +130,9 @@ def test_fast_and_careful_reader_give_equal_results(content: str) -> None:
     raw = content.encode()
     if "\0" in content or csv_reader._has_empty_lines(raw) or not csv_reader._is_strict(raw):
         return
-    (fast,) = csv_reader._read_strict(raw, "utf-8", None)
-    (careful,) = csv_reader._read_records(content, "utf-8", None)
+    text = csv_reader._Utf8(raw, "utf-8")
+    (fast,) = csv_reader._read_strict(text, None)
+    (careful,) = csv_reader._read_records(text, None)
     assert rows_of(fast) == rows_of(careful)
     assert (fast.rejected, fast.lines.to_pylist()) == (careful.rejected, careful.lines.to_pylist())
     assert fast.records == careful.records

@@ -24,7 +24,7 @@ from pandas.testing import assert_frame_equal
 from etl.utils import transform
 from etl.utils.columns import CONTENT_COLUMNS, MAX_LENGTH, ROW_HASH_VERSION, SILVER_NAMES
 from etl.utils.frames import TEXT
-from etl.utils.transform import NA_VALUES, clean_csv, clean_parquet, row_hash
+from etl.utils.transform import FOOTER, NA_VALUES, clean_csv, clean_parquet, count_invalid, row_hash
 
 SILVER_TYPES = Path(__file__).parents[3] / "sql_scripts/silver/apply_silver_types.sql"
 
@@ -77,10 +77,9 @@ def test_row_hash_algorithm_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> Non
     """Hashes in a warehouse outlive a release: another algorithm needs another ROW_HASH_VERSION."""
     monkeypatch.setattr(transform, "CONTENT_COLUMNS", HASHED_COLUMNS)
     assert ROW_HASH_VERSION == 1
-    assert clean_csv(bronze({}, dict.fromkeys(ORDINARY_ROW))).rows["_row_hash"].tolist() == [
-        HASH_OF_ORDINARY_ROW,
-        HASH_OF_NULL_ROW,
-    ]
+    rows = clean_csv(bronze({})).rows
+    null_row = rows.assign(**{name: pd.array([pd.NA], dtype=TEXT) for name in HASHED_COLUMNS})
+    assert [*rows["_row_hash"], *row_hash(null_row)] == [HASH_OF_ORDINARY_ROW, HASH_OF_NULL_ROW]
 
 
 @pytest.mark.parametrize("column", CONTENT_COLUMNS)
@@ -96,9 +95,46 @@ def test_row_hash_ignores_entry_date_and_partition_date() -> None:
     assert clean_csv(bronze(others, {})).rows["_row_hash"].nunique() == 1
 
 
-def test_row_without_any_value_stays_a_row_of_nulls() -> None:
-    rows = clean_csv(bronze(dict.fromkeys(ORDINARY_ROW))).rows.drop(columns="_row_hash")
-    assert_frame_equal(rows, pd.DataFrame(pd.NA, index=[0], columns=rows.columns, dtype=TEXT))
+def test_row_with_one_id_alone_stays_a_row() -> None:
+    for name in ("LEADNUMBER", "email_hash", "phone_hash"):
+        rows = clean_csv(bronze(dict.fromkeys(ORDINARY_ROW) | {name: "7"})).rows
+        assert len(rows) == 1
+        assert rows.drop(columns="_row_hash").notna().sum().sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({}, FOOTER),
+        ({"ENTRYDATE": "TOTAL: 3,723"}, FOOTER),
+        ({"CITY": "Copyright", "email_hash": " ", "phone_hash": "nan"}, FOOTER),
+        ({"ENTRYDATE": "Total", "CITY": "3,723"}, "LEADNUMBER, email_hash and phone_hash have no value"),
+        ({"ENTRYDATE": "10/01/2024", "Set": "0"}, "LEADNUMBER, email_hash and phone_hash have no value"),
+    ],
+)
+def test_row_without_ids_is_rejected(cells: dict[str, str], reason: str) -> None:
+    raw = bronze({}, dict.fromkeys(ORDINARY_ROW) | cells)
+    clean = clean_csv(raw)
+    assert values(clean.rejected["reason"]) == [reason]
+    assert count_invalid(raw) == (int(reason != FOOTER), int(reason == FOOTER))
+
+
+def test_values_that_become_null_are_counted_with_samples() -> None:
+    raw = bronze(*({"ZIP": zip_code} for zip_code in ("98311", "2139", "0", "", "2140", "2139", "x" * 100)))
+    counted = clean_csv(raw).nulled["zip"]
+    assert (counted.values, counted.nulled) == (5, 4)
+    assert counted.samples == ("'2139'", "'2140'", f"'{'x' * 80}… (100 characters)'")
+    assert counted + counted == (10, 8, counted.samples)
+
+
+def test_placeholders_of_the_crm_do_not_count_as_values() -> None:
+    nulled = clean_csv(bronze({"STATE": "nu", "location": "", "ZIP": "0", "APPT_DATE": " "}, {"STATE": "XX"})).nulled
+    assert {name: (counted.values, counted.nulled) for name, counted in nulled.items()} == {
+        "entry_date": (2, 0),
+        "appt_date": (1, 0),
+        "state": (1, 0),
+        "zip": (1, 0),
+    }
 
 
 def test_frame_without_rows_gives_frames_without_rows() -> None:
@@ -240,7 +276,7 @@ def test_rejected_row_keeps_all_cells_reasons_and_its_position() -> None:
         }
     ]
     kept = ORDINARY_ROW | faulty | {"_extra": '{"Rep": "Jo"}'}
-    del kept["_partition_date"]  # a separate column
+    del kept["_partition_date"], kept["_extraction_date"]  # of the pipeline, not of the file
     assert json.loads(clean.rejected["raw_row"][0]) == kept
 
 

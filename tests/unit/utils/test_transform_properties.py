@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import date
 from random import Random
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from cleaning import ORDINARY_ROW
-from cleaning_oracle import LEAD_COLUMNS, NA_VALUES, Row, expected_leads, expected_result
+from cleaning_oracle import LEAD_COLUMNS, NA_VALUES, Row, expected_leads, expected_nulled, expected_result
 from cleaning_strategies import FEW_ROWS, KINDS_OF_TEXT, LEADS, MANY_ROWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,7 +59,7 @@ def test_generated_rows_are_cleaned_by_the_rules_in_order(rows: list[Row]) -> No
             "_source_row": line,
             "_partition_date": row["_partition_date"],
             "invalid": result,
-            "raw_row": {name: row[name] for name in row if name != "_partition_date"},
+            "raw_row": {name: row[name] for name in row if name not in ("_partition_date", "_extraction_date")},
         }
         for line, (row, (outcome, result)) in enumerate(zip(rows, results, strict=True), start=2)
         if outcome == "rejected"
@@ -73,7 +73,14 @@ def test_generated_rows_are_cleaned_by_the_rules_in_order(rows: list[Row]) -> No
         }
         for row in as_rows(clean.rejected)
     ] == rejected
-    assert count_invalid(bronze(rows)) == len(rejected), "counted without cleaning all rows"
+    assert sum(count_invalid(bronze(rows))) == len(rejected), "counted without cleaning all rows"
+    kept = [(row, result) for row, (outcome, result) in zip(rows, results, strict=True) if outcome == "row"]
+    nulled: Counter[str] = Counter()
+    for row, result in kept:
+        nulled.update(expected_nulled(row, result))
+    assert {name: counted.nulled for name, counted in clean.nulled.items()} == {
+        name: nulled[name] for name in clean.nulled
+    }
 
 
 @SOME
