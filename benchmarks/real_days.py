@@ -18,9 +18,9 @@ KEY_COLUMNS = ("ENTRYDATE", "LEADNUMBER", "email_hash", "phone_hash")
 """Every header begins with these."""
 SEPARATOR = "-----"
 STATUS_COLUMNS = ("Appt Date", "Set", "Demo", "Dispo", "Job Status")
-"""What changes about a lead from day to day."""
+"""Columns of a lead that change from day to day."""
 
-# What else the real files do on the days that are not at hand (specification §3).
+# Properties of the missing days of the real files (specification §3).
 DEMO_AS_WORDS = range(11, 21)
 SET_BROKEN_FROM = 16
 STATE_EMPTY_FROM = 21
@@ -54,7 +54,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class DailyChange:
-    """How many rows of a snapshot are new, missing and changed, compared with the day before."""
+    """Number of rows that are new, missing and changed, compared with the day before."""
 
     new: int
     gone: int
@@ -88,8 +88,8 @@ def read_snapshot(path: Path) -> Snapshot:
 def interpolate(earlier: Snapshot, later: Snapshot, number: int) -> Snapshot:
     """Return a day between two snapshots, in the format of the earlier one.
 
-    Each lead number shows the earlier row until a day of its own, and the later row from then on. Where only one of the
-    files has it, that is the day on which it disappears or appears.
+    Each lead number has the earlier row until a day of its own, and the later row from then on. If only one file
+    has it, the row disappears or appears on that day.
     """
     switched = {
         lead for lead in [*earlier.rows, *later.rows] if _switch_day(lead, earlier.number, later.number) <= number
@@ -103,12 +103,12 @@ def interpolate(earlier: Snapshot, later: Snapshot, number: int) -> Snapshot:
 
 
 def _switch_day(lead: str, earlier: int, later: int) -> int:
-    """A day after the earlier one, and the later one at the latest."""
+    """Return a day after the earlier one, up to and including the later one."""
     return earlier + 1 + rank("switch", lead) % (later - earlier)
 
 
 def _formatted(row: Row, header: Sequence[str], number: int) -> Row:
-    """Write the row of one day as the file of another day would have it."""
+    """Convert the row of one day to the format of another day."""
     city = row.get("CITY", row.get("CityName", ""))
     location = row.get("location", f"{city} | {row['STATE']}")
     demo = row["Demo"] in ("1", "True")
@@ -125,14 +125,14 @@ def _formatted(row: Row, header: Sequence[str], number: int) -> Row:
 
 
 def average_change(known: Sequence[Snapshot]) -> DailyChange:
-    """Return what changes from day to day, on average over all known files."""
+    """Return the daily changes, on average over all known files."""
     new = gone = changed = 0
     for earlier, later in pairwise(known):
         new += len(later.rows.keys() - earlier.rows.keys())
         gone += len(earlier.rows.keys() - later.rows.keys())
         for lead in earlier.rows.keys() & later.rows.keys():
             one, other = earlier.rows[lead], later.rows[lead]
-            # Set and Demo are left out: they are written another way in another format.
+            # Set and Demo are excluded: their format differs between files.
             changed += any(one[column] != other[column] for column in ("Appt Date", "Dispo", "Job Status"))
     days = known[-1].number - known[0].number
     return DailyChange(round(new / days), round(gone / days), round(changed / days))
@@ -173,7 +173,7 @@ def sha1(text: str) -> str:
 
 
 def snapshots(source: Path) -> tuple[list[Snapshot], DailyChange]:
-    """Return all days, from the first known file to the last one, and what changes on an average day."""
+    """Return all days, from the first known file to the last one, and the average daily change."""
     known = sorted(map(read_snapshot, source.glob("SFTP/data_*.csv")), key=lambda snapshot: snapshot.number)
     days = [
         interpolate(earlier, later, number) if number > earlier.number else earlier
@@ -187,7 +187,7 @@ def snapshots(source: Path) -> tuple[list[Snapshot], DailyChange]:
 
 
 def new_leads(leads: pa.Table, new_rows: Sequence[Row]) -> pa.Table:
-    """Return 1 % more leads: those of the new rows, and some that no row has."""
+    """Return 1 % more leads: those of the new rows, and some without any row."""
     count = round(len(leads) * GROWTH)
     hashes = [(row["email_hash"], row["phone_hash"]) for row in new_rows[:count]]
     hashes += [(sha1(f"unseen email {n}"), sha1(f"unseen phone {n}")) for n in range(count - len(hashes))]
@@ -200,7 +200,7 @@ def new_leads(leads: pa.Table, new_rows: Sequence[Row]) -> pa.Table:
 
 
 def without_late_leads(leads: pa.Table) -> pa.Table:
-    """Return the leads but for 1 % of them, chosen by their ids."""
+    """Return the leads without 1 % of them, chosen by their ids."""
     ids = leads["lead_UUID"].to_pylist()
     order = sorted(range(len(ids)), key=lambda position: rank("late", str(ids[position])))
     return leads.take(sorted(order[round(len(leads) * GROWTH) :]))

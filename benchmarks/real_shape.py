@@ -1,22 +1,22 @@
-"""Benchmark data with the shape of the real files: any number of copies, every day between the known ones filled in.
+"""Benchmark data with the shape of the real files: any number of copies, with the days between the known ones.
 
     python -m benchmarks.real_shape --copies 10 --target .local/bench/data-10
 
-The real files are read in place from `../shared/real` (`SFTP/data_<n>.csv`, `parquet/leads.parquet`). Only some of the
-days are there. A day between two known files takes each row from the earlier or from the later one; each lead number
-switches on a day of its own, chosen by its hash. Without the real files, the project's own sample takes their place.
+The real files are read from `../shared/real` (`SFTP/data_<n>.csv`, `parquet/leads.parquet`). Some days are missing
+there. A day between two known files takes each row from the earlier or from the later one; each lead number switches on
+a day of its own, chosen by its hash. Without the real files, the project's own sample replaces them.
 
 A copy after the first has its own hashes, lead UUIDs and lead numbers, so copies never match each other. Everything
 is deterministic: the same files and the same number of copies give the same bytes.
 
-What a data set holds, with the names under which each file goes into the bucket:
+Contents of a data set:
 
-    base/            the days, and the leads file that goes with them
+    base/            the days and their leads file
     new-day/         the day after: the last file with an average day's new, changed and missing rows
     grown-leads/     the leads file with 1 % more leads: those of the new day's new rows, and some without any row
     corrected-day/   the file of day 11 with an average day's changed and missing rows
     fewer-leads/     the leads file without 1 % of the leads that rows of all days match
-    dataset.json     what it was made from, and the records of each file
+    dataset.json     source, number of copies, and the records of each file
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from etl.utils.utils_connection import PROJECT
 REAL_FILES = PROJECT.parent / "shared" / "real"
 
 GENERATOR_VERSION = 1
-"""Increased with every change to the bytes that a given source and number of copies yield."""
+"""Increased with every change to the bytes for a given source and number of copies."""
 
 CORRECTED_DAY = 11
 BASE, NEW_DAY, GROWN_LEADS, CORRECTED, FEWER_LEADS = PARTS = (
@@ -69,7 +69,7 @@ BASE, NEW_DAY, GROWN_LEADS, CORRECTED, FEWER_LEADS = PARTS = (
 LEADS_KEY = "parquet/leads.parquet"
 
 COPY_OFFSET = 1_000_000
-"""Added to the lead numbers once for each copy."""
+"""Added to the lead numbers once per copy."""
 MAX_COPIES = (2**31 - 1) // COPY_OFFSET
 
 
@@ -97,7 +97,7 @@ class Dataset:
 
 
 class CopyIds(dict[str | None, str | None]):
-    """Original hash or UUID → that of one copy. Those of copy 0, and what is neither, stay as they are."""
+    """Original hash or UUID → that of one copy. Ids of copy 0, and other values, stay unchanged."""
 
     def __init__(self, copy: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class CopyIds(dict[str | None, str | None]):
 
 @dataclass(frozen=True)
 class _Lines:
-    """A snapshot, ready to be written many times: ids and lead number of each row, and the text around them."""
+    """A snapshot, prepared to be written many times: ids and lead number of each row, and the remaining text."""
 
     snapshot: Snapshot
     rows: Sequence[tuple[str, int, str, str, str]]
@@ -154,11 +154,11 @@ def _csv_line(cells: Iterable[str]) -> str:
 
 
 def ensure_dataset(folder: Path, copies: int, source: Path = REAL_FILES) -> Dataset:
-    """Return the data set in `folder`; make it first unless it is there, complete and from the same source.
+    """Return the data set in `folder`; create it unless it is complete and from the same source.
 
     Raises:
         PipelineError: the source does not have the shape of the real files.
-        ValueError: there cannot be so many copies.
+        ValueError: too many or too few copies.
     """
     if not 1 <= copies <= MAX_COPIES:
         raise ValueError(f"copies must be between 1 and {MAX_COPIES}, not {copies}")
@@ -228,7 +228,7 @@ def _write(folder: Path, source: Path, copies: int) -> Dataset:
 def _write_copies(
     folder: Path, files: Sequence[tuple[str, Snapshot]], leads_files: Mapping[str, pa.Table], copies: int
 ) -> None:
-    """Write all files side by side, copy after copy, so that the ids of only one copy are in memory."""
+    """Write all files in parallel, copy after copy, so that the ids of only one copy are in memory."""
     batches: dict[str, list[pa.RecordBatch]] = {part: [] for part in leads_files}
     with ExitStack() as opened:
         targets = []
@@ -261,7 +261,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 @click.option("--target", type=_folder, required=True, help="Folder of the data set; an older one in it is replaced.")
 @click.option("--source", type=_folder, default=REAL_FILES, help="Folder of the real files.  [default: ../shared/real]")
 def main(**options: Any) -> None:
-    """Make benchmark data with the shape of the real files."""
+    """Create benchmark data with the shape of the real files."""
     try:
         click.echo(ensure_dataset(options["target"], options["copies"], options["source"]))
     except PipelineError as error:

@@ -1,7 +1,7 @@
-"""Servers that are not the pipeline's own: the distribution's PostgreSQL, one like the image's, S3 in another process.
+"""Other servers: the PostgreSQL of the distribution, one like the postgres image, and S3 in another process.
 
-The distribution's PostgreSQL speaks TLS, with a certificate for `localhost`. Over its socket the account that runs it
-is let in, as on a fresh Debian; over TCP nobody is without a password.
+The PostgreSQL of the distribution has TLS, with a certificate for `localhost`. Its operating system account connects
+over the socket without a password, as on a new Debian; TCP connections need a password.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ OWNER, OWNER_PASSWORD = "owner", "the-owner's"
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL that is not the pipeline's own."""
+    """A PostgreSQL server that is not the embedded one."""
 
     port: int
     folder: Path
     programs: Path
     account: str | None
-    """Who runs it, when that is not the user of the tests."""
+    """The operating system account of the server, if it differs from that of the tests."""
     superuser: str
-    """Let in over the socket."""
+    """The role that connects over the socket."""
 
     @property
     def certificate(self) -> Path:
         return self.folder / "server.crt"
 
     def settings(self, role: str, password: str, database: str, s3_endpoint: str) -> Settings:
-        """What `python main.py` needs to know to work here, with a bucket of the database's name."""
+        """Return settings for this server, with a bucket of the database's name."""
         postgres = postgres_cluster.EmbeddedPostgres(
             host="127.0.0.1",
             port=self.port,
@@ -71,7 +71,7 @@ class Server:
         )
 
     def execute(self, database: str, *statements: sql.Composable | str) -> None:
-        """As the superuser, each statement on its own."""
+        """Execute each statement as the superuser, in a transaction of its own."""
         with closing(self.connect(database)) as connection:
             connection.autocommit = True
             with connection.cursor() as db:
@@ -84,12 +84,12 @@ SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYkey"
 
 @contextmanager
 def distribution_server() -> Iterator[Server]:
-    """A server of the distribution's PostgreSQL; without one the test is skipped."""
+    """Start the PostgreSQL of the distribution; skip the test if it is not installed."""
     programs = installed_programs()
     if programs is None:
         pytest.skip(f"no PostgreSQL {OLDEST_VERSION} or later of the distribution: /usr/lib/postgresql/*/bin/initdb")
     account = unprivileged_account()
-    # Not tmp_path: pytest makes that one private, and the server's account could not enter it.
+    # Not tmp_path: it is private, and the account of the server could not enter it.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         if account:
@@ -104,7 +104,7 @@ def distribution_server() -> Iterator[Server]:
 
 @contextmanager
 def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) -> Iterator[Server]:
-    """A server such as the postgres image starts: superuser `postgres`, of the same major as the embedded one."""
+    """Start a server like that of the postgres image: superuser `postgres` and the embedded major version."""
     account = postgres_cluster.server_account()
     name = account.name if account else None
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -131,10 +131,10 @@ def running_server(
     address: str = "127.0.0.1",
     inside: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Make a cluster in the folder, and start a server on it.
+    """Create a cluster in the folder, and start a server on it.
 
     Args:
-        inside: a command that starts another one, as the account, in a network of its own, where the address is.
+        inside: a command that executes another command as the account, such as in the network namespace of the address.
     """
     data, log, port = folder / "data", folder / "log", free_port()
     access = ("--auth-host=scram-sha-256", "--auth-local=peer")
@@ -171,7 +171,7 @@ def running_server(
 
 
 def new_certificate(folder: Path, account: str | None) -> dict[str, Path]:
-    """The certificate of a server called `localhost`, signed by nobody but itself, and its key."""
+    """Create a self-signed certificate for `localhost`, and its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -213,7 +213,7 @@ def accepts_connections(port: int) -> bool:
 
 @contextmanager
 def s3_in_another_process(folder: Path) -> Iterator[str]:
-    """The endpoint of an S3 server that takes any credentials."""
+    """Yield the endpoint of an S3 server that accepts any credentials."""
     port, log = free_port(), folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

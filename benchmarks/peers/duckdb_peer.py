@@ -1,18 +1,18 @@
 """The same job in DuckDB: 22 CSVs and a parquet from S3 into bronze, silver and gold of a PostgreSQL database.
 
-What somebody who knows DuckDB well would write instead of the pipeline: everything is computed in DuckDB, vectorised
-and on all cores, and each table goes to PostgreSQL by one binary COPY, into a table created in the same transaction.
-The three layers are written at the same time, since one COPY keeps only one core of the server busy.
+An alternative to the pipeline, written by a DuckDB expert: everything is computed in DuckDB, vectorised and on all
+cores, and each table goes to PostgreSQL by one binary COPY, into a table created in the same transaction. The three
+layers are written in parallel, since one COPY uses only one core of the server.
 
 By default gold has only `lead_quality_matching`. With `--all-tables`, the script does the same work as the pipeline: it
-also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (specification, §8), with their
+also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (specification §8), with their
 primary and foreign keys. With `--gold-in-postgres`, `lead_quality_matching` is an `insert … select` from silver inside
 PostgreSQL.
 
 It has the rows, the columns and the types of the pipeline, and none of its guarantees: no lineage but the file name, no
-quarantine, no partitions, nothing incremental. Every run drops the tables and creates them again.
+quarantine, no partitions, no incremental loads. Every run drops the tables and creates them again.
 
-Settings come from the environment, under the names that the pipeline uses. Prints its row counts as JSON.
+Reads the settings of the pipeline from the environment, and prints row counts as JSON.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ EXTENSIONS = ("httpfs", "postgres_scanner")
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that can read the bucket and write to the warehouse."""
+    """Return an in-memory DuckDB that can read the bucket and write to the warehouse."""
     db = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     for name in EXTENSIONS:
         db.load_extension(str(_extension_file(name)))
     db.execute("set preserve_insertion_order = false")
-    db.execute("set force_download = true")  # one request a file instead of one a range
+    db.execute("set force_download = true")  # one request per file instead of one per range
     scheme, endpoint = os.environ["AWS_ENDPOINT_URL_S3"].split("://")
     options = {
         "key_id": os.environ["S3_ACCESS_KEY_ID"],
@@ -97,12 +97,12 @@ def write(db: duckdb.DuckDBPyConnection, group: str) -> dict[str, int]:
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, warehouse: str, *statements: str) -> None:
-    """Have PostgreSQL execute statements."""
+    """Execute statements in PostgreSQL."""
     connection.execute(f"call postgres_execute('{warehouse}', $$ {'; '.join(statements)} $$)")
 
 
 def match_in_postgres(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Fill gold from silver by a statement that PostgreSQL carries out, and return its row count."""
+    """Fill gold from silver by a statement in PostgreSQL, and return its row count."""
     statements = (
         "drop table if exists gold.lead_quality_matching",
         f"create table gold.lead_quality_matching ({MATCHING_COLUMNS})",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Text cells of the CSVs under one name each, whatever the file's header says. Dialect and types are given, so that
-# nothing is sniffed but the header.
+# Text cells of the CSVs with the column names of bronze, for any header. Dialect and types are given, so that only the
+# header is sniffed.
 BRONZE_SNAPSHOTS = """
 create table csv_snapshots as
 select
@@ -124,7 +124,7 @@ GOLD_COLUMNS = """
 
 GOLD_MATCHING = f"{MATCHED_ROWS} select {GOLD_COLUMNS} from matched"  # noqa: S608 - no value comes from outside
 
-# What the tables of leads are made from: the rows of gold, with the time of the appointment.
+# Input of the tables of leads: the rows of gold, with the time of the appointment.
 GOLD_ROWS = f"create table gold_rows as {MATCHED_ROWS} select {GOLD_COLUMNS}, appt_time from matched"  # noqa: S608
 
 # The row of its latest day; then a match on both hashes before e-mail before phone, then the lowest lead number.
@@ -234,7 +234,7 @@ QUERIES_OF_ALL_TABLES = {
 }
 """Queries by group of tables. A group is written while the next one is computed."""
 
-# As the pipeline's, but for char(2): there the postgres extension falls back from binary COPY to text, twice as slow.
+# As in the pipeline, except for char(2): with it the postgres extension uses text COPY, which is twice as slow.
 LEAD_COLUMNS = """
     lead_number int, email_hash varchar(255), phone_hash varchar(255), city varchar(100), state varchar(2),
     zip varchar(10), appt_date timestamp, set int, demo int, dispo varchar(50), job_status varchar(100),
@@ -280,7 +280,7 @@ TABLES = {
 }
 """Columns of the tables in PostgreSQL, by group. In DuckDB they have the same names, without a schema."""
 
-# Created when the rows are there, as one would after any bulk load.
+# Created after loading, as usual for bulk loads.
 KEYS = {
     "leads": (
         "alter table gold.leads add primary key (lead_uuid)",

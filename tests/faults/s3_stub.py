@@ -1,4 +1,4 @@
-"""A server in front of the S3 server that spoils answers on request."""
+"""A server in front of the S3 server that injects faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fault = Literal["503", "403", "reset", "short"]
 
 
 class Stub:
-    """Spoils the first `times` answers to requests of `method` whose path ends with `key`."""
+    """Inject a fault into the first `times` responses to requests of `method` whose path ends with `key`."""
 
     def __init__(self, upstream: str, fault: Fault | Callable[[], None], method: str, key: str, times: int) -> None:
         self.upstream = upstream
@@ -24,16 +24,16 @@ class Stub:
         self.method = method
         self.key = key
         self.times = times
-        self.spoilt = 0
+        self.injected = 0
         self._counting = threading.Lock()
 
     def next_fault(self, method: str, path: str) -> Fault | None:
         if method != self.method or not urlsplit(path).path.rstrip("/").endswith(self.key):
             return None
         with self._counting:
-            if self.spoilt >= self.times:
+            if self.injected >= self.times:
                 return None
-            self.spoilt += 1
+            self.injected += 1
         if callable(self.fault):
             self.fault()
             return None
@@ -44,7 +44,7 @@ ERRORS = {"503": (503, "SlowDown", "Please reduce your request rate."), "403": (
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Forwards requests to the S3 server, and spoils the answers that its stub selects."""
+    """Forward requests to the S3 server, and inject the faults of the stub into its responses."""
 
     stub: Stub
     protocol_version = "HTTP/1.1"
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(body[: len(body) // 2] if fault else body)
         if fault == "reset":
-            # Closing with this option set sends RST instead of FIN.
+            # SO_LINGER with timeout 0 makes close() send RST instead of FIN.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if fault:
             self.close_connection = True
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def spoiling(stub: Stub) -> Iterator[str]:
+def faulty_s3(stub: Stub) -> Iterator[str]:
     """Yield the endpoint to use instead of the real one."""
     handler = type("Handler", (_Handler,), {"stub": stub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""The role of BI tools: it reads all of gold, also what comes later, and nothing else; it writes nothing."""
+"""The role of BI tools reads all of gold, including later tables, and nothing else; it writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORD = 'a reader\'s \\ "word" %s'
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """A filled warehouse, whose readers have a password."""
+    """Yield a filled warehouse with a password for readers."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         settings = settings.model_copy(update={"bi_reader_password": SecretStr(PASSWORD)})
         bucket = Bucket(settings)
@@ -42,7 +42,7 @@ def reader(settings: Settings) -> Warehouse:
 
 
 def relations(settings: Settings, *schemas: str) -> list[str]:
-    """The tables and views of some schemas."""
+    """Return the tables and views of some schemas."""
     return [
         name
         for (name,) in Warehouse(settings).rows(
@@ -110,7 +110,7 @@ def test_role_without_password_cannot_log_in(settings: Settings) -> None:
     assert warehouse.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     assert warehouse.value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')") is True
 
-    assert run_steps(settings, STEPS).error is None, "a password can come later"
+    assert run_steps(settings, STEPS).error is None, "a password can be set later"
     assert warehouse.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is True
 
 
@@ -132,7 +132,7 @@ def test_loader_without_createrole_continues_without_bi_reader(
         assert owner.value("select count(*) from pg_roles where rolname = 'bi_reader'") == 0
 
         owner.rows("create role bi_reader")
-        assert run_steps(limited, STEPS).error is None, "it cannot give it a password"
+        assert run_steps(limited, STEPS).error is None, "the role cannot set the password"
         assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
         assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     finally:

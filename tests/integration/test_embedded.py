@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and S3 server, as they are: real processes, in folders of their own."""
+"""The embedded PostgreSQL: real processes, in temporary folders."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def new_root() -> Iterator[Path]:
-    """A folder for one server; a server that the test leaves running is stopped."""
+    """Yield a folder for one server; stop the server after the test."""
     with temporary_root() as root:
         yield root
 
 
 @pytest.fixture(scope="module")
 def first_starts() -> Iterator[list[EmbeddedPostgres]]:
-    """One first start for all tests, as it takes a second, and the worst: two at once where others were killed."""
+    """Start two servers at once in a partially initialized folder: one slow start for all tests."""
     with temporary_root() as root:
         root.mkdir()
         root.chmod(0o711)
@@ -49,13 +49,13 @@ def first_starts() -> Iterator[list[EmbeddedPostgres]]:
 
 @pytest.fixture
 def shared_root(first_starts: list[EmbeddedPostgres]) -> Path:
-    """The folder of one server for many tests; each leaves it running or stopped as it likes."""
+    """Return the folder of a server for many tests; a test may leave it running or stopped."""
     return first_starts[0].pgpass_file.parent
 
 
 @contextmanager
 def temporary_root() -> Iterator[Path]:
-    # Not tmp_path: pytest makes that one private, and root's server account could not enter it.
+    # Not tmp_path: it is private, and the account of root's server could not enter it.
     folder = Path(tempfile.mkdtemp(prefix="embedded-", dir=memory_folder()))
     folder.chmod(0o711)
     try:
@@ -67,7 +67,7 @@ def temporary_root() -> Iterator[Path]:
 
 
 def memory_folder() -> str | None:
-    # Deleting a database takes a disk longer than all these tests; a container may have little of this memory.
+    # Deleting a database is slow on a disk; a container may have little memory.
     memory = "/dev/shm"
     return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30 else None
 
@@ -78,7 +78,7 @@ def server(shared_root: Path) -> EmbeddedPostgres:
 
 
 def query(server: EmbeddedPostgres, sql: str, **other: Any) -> list[tuple[Any, ...]]:
-    """Rows of one statement; without a password in `other`, there is none: the file and the environment are ignored."""
+    """Return the rows of one statement; connects without a password unless `other` contains one."""
     address = {"host": server.host, "port": server.port, "user": server.user, "dbname": server.database}
     with closing(psycopg2.connect(**{**address, "passfile": os.devnull, **other})) as connection:
         connection.autocommit = True
@@ -115,7 +115,7 @@ def test_partially_initialised_directory_is_recovered(server: EmbeddedPostgres, 
     assert [path.name for path in aside.iterdir()] == ["PG_VERSION"]
 
 
-# --- Getting in -------------------------------------------------------------------------------------------------------
+# --- Connections and privileges ---------------------------------------------------------------------------------------
 
 
 def test_password_connects_to_postgresql_18(server: EmbeddedPostgres) -> None:
@@ -160,7 +160,7 @@ def test_psql_command_works_and_shows_no_password(server: EmbeddedPostgres, monk
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "42"), done.stderr
 
 
-# --- What lies in the folder ------------------------------------------------------------------------------------------
+# --- Files and permissions --------------------------------------------------------------------------------------------
 
 
 def test_data_and_password_are_private_to_the_owner(server: EmbeddedPostgres, shared_root: Path) -> None:
@@ -282,7 +282,7 @@ def test_requested_port_is_not_replaced(shared_root: Path, taken_port: int) -> N
         start_postgres(shared_root, port=taken_port)
 
 
-# --- Mishaps ----------------------------------------------------------------------------------------------------------
+# --- Recovery ---------------------------------------------------------------------------------------------------------
 
 
 def test_killed_server_restarts_with_its_data(server: EmbeddedPostgres, shared_root: Path) -> None:
@@ -295,7 +295,9 @@ def test_killed_server_restarts_with_its_data(server: EmbeddedPostgres, shared_r
 
 
 @pytest.mark.parametrize(
-    "found", [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""], ids=["a stranger", "nobody"]
+    "found",
+    [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""],
+    ids=["another process", "empty"],
 )
 def test_stale_pid_file_is_ignored(shared_root: Path, found: str) -> None:
     start_postgres(shared_root)

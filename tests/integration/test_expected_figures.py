@@ -1,4 +1,4 @@
-"""The real files, by the demo as a user runs it and by a Dask cluster, against every figure counted independently."""
+"""The real files, loaded by the demo and on a Dask cluster, against figures that were counted independently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Query = Callable[[str], list[tuple[Any, ...]]]
 
 @pytest.fixture(scope="module")
 def filled_by_demo(demo: Demo, real_data: Path) -> Query:
-    """The warehouse that `python main.py --demo --data ../shared/real` has filled."""
+    """Run `python main.py --demo --data ../shared/real`; return a function that queries the warehouse."""
     done = demo.run("--data", str(real_data))
     assert done.returncode == 0, done.stderr
     return demo.query
@@ -32,7 +32,7 @@ def filled_by_demo(demo: Demo, real_data: Path) -> Query:
 def filled_by_cluster(
     postgres_server: Settings, s3_endpoint: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Query]:
-    """The warehouse that `python main.py --scheduler …` has filled, by two workers."""
+    """Run `python main.py --scheduler …` with two workers; yield a function that queries the warehouse."""
     folder = tmp_path_factory.mktemp("cluster")
     with empty_warehouse(postgres_server, s3_endpoint, str(folder)) as settings:
         Bucket(settings).put_folder(real_data)
@@ -44,7 +44,7 @@ def filled_by_cluster(
 
 @pytest.fixture(scope="module", params=["filled_by_demo", "filled_by_cluster"])
 def query(request: pytest.FixtureRequest) -> Query:
-    """Ask the warehouse."""
+    """Return a function that queries the warehouse."""
     ask: Query = request.getfixturevalue(request.param)
     return ask
 
@@ -246,7 +246,7 @@ def test_hash_of_the_empty_value_is_found_as_suspect(query: Query) -> None:
 
 def test_each_silver_column_has_the_expected_values(query: Query, expected: dict[str, Any]) -> None:
     def metrics(column: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        # expected.json compares cities with trailing blanks cut
+        # expected.json compares cities without trailing blanks
         value = "rtrim(city)" if column == "city" else column
         (not_null, distinct), *_ = query(
             f"select count({column}), count(distinct {value}) from silver.stg_csv_snapshots"
@@ -273,7 +273,7 @@ def test_second_demo_run_on_the_real_files_loads_nothing(filled_by_demo: Query, 
 
 
 def test_printed_psql_command_works(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
-    del filled_by_demo  # the demo has run
+    del filled_by_demo  # runs the demo
     done = demo.run("--data", str(real_data))
     line = next(line.strip() for line in done.stdout.splitlines() if "psql -h" in line)
     answer = subprocess.run(

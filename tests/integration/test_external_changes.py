@@ -1,4 +1,4 @@
-"""What others change in the tables is mended by the next plain run; what cannot be stored is quarantined."""
+"""The next plain run repairs tables that were modified externally; rows that cannot be stored are quarantined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [{"LEADNUMBER": str(lead), "email_hash": f"e{lead}", "phone_hash": f"p{le
 
 @pytest.fixture
 def before(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
-    """A warehouse of two days, one ragged line, one row that cannot be typed; and its contents."""
+    """Load two days with one ragged line and one invalid row; return the contents of all tables."""
     bucket.put_snapshot(1, ROWS)
     bucket.put_snapshot(2, [*ROWS, {"LEADNUMBER": "none"}])
     bucket.put("SFTP/data_2.csv", bucket.get("SFTP/data_2.csv") + b"ragged,line\n")
@@ -72,11 +72,11 @@ def test_external_views_on_a_day_are_kept_and_show_its_new_rows(
 
 def test_unmodified_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
     del before
-    books = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
-    loads = warehouse.rows(books)
+    ledger = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
+    loads = warehouse.rows(ledger)
     warehouse.rows("delete from silver.stg_csv_data_02 where lead_number = 3")
     assert run_pipeline().error is None
-    assert warehouse.rows(books) == loads
+    assert warehouse.rows(ledger) == loads
 
 
 def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:

@@ -1,4 +1,4 @@
-"""SQL in file names, headers and cells is text like any other: it arrives as it stands, and nothing executes it."""
+"""SQL in file names, headers and cells is loaded as text, and never executed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXT_COLUMNS = ("email_hash", "phone_hash", "CITY", "Dispo", "Job Status", "loca
 
 @pytest.fixture(autouse=True)
 def canary(warehouse: Warehouse) -> Iterator[None]:
-    """A table that most of the attacks would drop."""
+    """Create a table that most of the attacks would drop."""
     warehouse.rows("create table public.canary as select 'alive' as state")
     yield
     assert warehouse.rows("table public.canary") == [("alive",)]
@@ -102,14 +102,14 @@ def test_sql_in_headers_is_kept_as_text(
 
 
 def test_sql_in_file_names_is_kept_as_text(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
-    attack = "/".join(attack for attack in ATTACKS if attack.isprintable())  # the S3 stand-in takes no other names
+    attack = "/".join(attack for attack in ATTACKS if attack.isprintable())  # the S3 server accepts no other names
     csv_key, parquet_key = f"{attack}/data_1.csv", f"{attack}/leads.parquet"
     named = settings.model_copy(
         update={"s3_sftp_files_prefix": csv_key.removesuffix("1.csv"), "s3_parquet_file": parquet_key}
     )
     row = [ORDINARY_ROW[name] for name in HEADER]
     put_csv(bucket, csv_key, list(HEADER), [row, [*row, "one too many"]])
-    put_csv(bucket, f"{attack}/data_1{ATTACKS[0]}.csv", list(HEADER), [row])  # no snapshot: that is no number
+    put_csv(bucket, f"{attack}/data_1{ATTACKS[0]}.csv", list(HEADER), [row])  # ignored: not a file number
     bucket.put_leads([("lead", "p1", "e1")])
     bucket.put(parquet_key, bucket.get("parquet/leads.parquet"))
     report = run_steps(named, STEPS)

@@ -1,4 +1,4 @@
-"""`python main.py --report`: one page that shows gold as it stands, opens offline, and fits phone, desk and paper."""
+"""`python main.py --report` writes one page about gold that opens offline and fits phones, desktops and paper."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def report(demo: Demo) -> Path:
-    """The report of the demo, as its two commands write it."""
+    """Write the report of the demo with its two commands."""
     done = demo.run()
     assert done.returncode == 0, done.stderr
     done = demo.run("--report")
@@ -34,7 +34,7 @@ def report(demo: Demo) -> Path:
 
 @pytest.fixture(scope="module")
 def text(report: Path) -> str:
-    """What the page says, its tags left out."""
+    """Return the text of the page, without tags."""
     body = re.sub(r"<style>.*?</style>", "", report.read_text(encoding="utf-8"), flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
@@ -100,19 +100,19 @@ def test_report_of_an_empty_gold_is_written(
 def test_report_escapes_markup_in_data(
     settings: Settings, run_pipeline: Callable[..., RunReport], bucket: Bucket, tmp_path: Path
 ) -> None:
-    evil = "<script>alert(1)</script>"
+    markup = "<script>alert(1)</script>"
     bucket.put_snapshot(1, [{"Dispo": "Data"}])
-    bucket.put_snapshot(2, [{"Dispo": evil, "Set": "0"}])
+    bucket.put_snapshot(2, [{"Dispo": markup, "Set": "0"}])
     bucket.put_leads([("u1", "p1", "e1")])
     assert run_pipeline().error is None
     page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert evil not in page
+    assert markup not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "Set is 0 in all rows of snapshots from 2 October 2024 to 2 October 2024" in page
 
 
 class Outline(HTMLParser):
-    """The headings and charts of a page."""
+    """Headings and image texts of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -151,15 +151,15 @@ def test_report_in_a_browser_loads_nothing_and_fits_the_window(
 ) -> None:
     width, height = SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
     charts = page.evaluate("Array.from(document.images, image => [image.complete, image.naturalWidth > 0])")
     assert len(charts) >= 9
     assert all(complete and has_size for complete, has_size in charts)

@@ -1,4 +1,4 @@
-"""What the S3 notebook tells: what can be done, what is there, and for each failure what to do about it."""
+"""The S3 notebook shows permitted operations and existing files, and a hint for each failure."""
 
 from __future__ import annotations
 

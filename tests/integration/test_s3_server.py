@@ -40,7 +40,7 @@ def test_s3_server_serves_an_uploaded_folder_until_closed(tmp_path: Path, caplog
         for region in ("us-east-1", "eu-north-1"):
             s3 = s3_client_of(endpoint, region)
             assert upload_folder(s3, region, tmp_path) == 2
-            assert upload_folder(s3, region, tmp_path) == 2  # the bucket is there by now
+            assert upload_folder(s3, region, tmp_path) == 2  # the bucket exists already
             keys = [item["Key"] for item in s3.list_objects_v2(Bucket=region)["Contents"]]
             assert keys == ["SFTP/data_1.csv", "parquet/leads.parquet"]
             assert s3.get_object(Bucket=region, Key="SFTP/data_1.csv")["Body"].read() == b"SFTP/data_1.csv"
@@ -50,7 +50,7 @@ def test_s3_server_serves_an_uploaded_folder_until_closed(tmp_path: Path, caplog
 
 
 def test_buckets_exist_until_the_last_s3_server_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_module, "_open_s3_servers", set())  # those of other tests do not count
+    monkeypatch.setattr(s3_module, "_open_s3_servers", set())  # servers of other tests do not count
     forgotten = []
     monkeypatch.setattr(s3_module, "_forget_objects", lambda host, port: forgotten.append((host, port)))
     with s3_server() as endpoint:

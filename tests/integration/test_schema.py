@@ -1,4 +1,4 @@
-"""Names, types, lengths and order of columns (specification, §4 to §6), and NULL for missing values."""
+"""Names, types, lengths and order of columns (specification §4 to §6), and NULL for missing values."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ GOLD_MATCHING = """
 """
 
 NO_VALUES = ("nan", "None", "<NA>", "NaT", "", " ", "   ", "\t", " nan ", "None\t", "\u00a0", "\u3000")
-"""What stands for "no value" in files. Each of it goes into each column."""
+"""NA values in files. Each of them occurs in each column."""
 
 FILES = (1, 2, 23, 400)
 COLUMNS = tuple(name for name in ORDINARY_ROW if name != "CityName")
@@ -101,7 +101,7 @@ WHOLE_LEAD = ("u", "p1", "e1")
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse for all these tests, which only look: four days, full of cells that stand for no value."""
+    """One warehouse for all tests, which only read: four days, with every NA value in every column."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         bucket = Bucket(settings)
         rows = [{column: word} for column in COLUMNS for word in NO_VALUES]
@@ -137,7 +137,7 @@ def test_columns_have_names_types_lengths_and_order_of_the_specification(
 
 
 def columns_of(warehouse: Warehouse, table: str) -> list[tuple[str, str]]:
-    """Names and types in their order, as information_schema has them."""
+    """Return names and types in order, from information_schema."""
     schema, name = table.split(".")
     return [
         (column, f"{kind}({length})" if length else kind)
@@ -187,7 +187,7 @@ def test_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehouse) 
         f"silver.stg_csv_data_{suffix}": f"FOR VALUES IN ('{day}')" for suffix, day in days.items()
     }
     tables = warehouse.rows("select tablename from pg_tables where schemaname = 'silver' and tablename like '%data%'")
-    assert {name for (name,) in tables} == {f"stg_csv_data_{suffix}" for suffix in days}, "and there are no others"
+    assert {name for (name,) in tables} == {f"stg_csv_data_{suffix}" for suffix in days}, "there are no other days"
 
 
 # --- Cells ------------------------------------------------------------------------------------------------------------
@@ -211,13 +211,13 @@ def test_silver_and_gold_contain_no_na_values_as_text(warehouse: Warehouse) -> N
 
 
 def test_input_contains_every_na_value_and_no_row_is_lost(warehouse: Warehouse) -> None:
-    """Holds the test above to its purpose."""
+    """Verify the input of the test above."""
     for table in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
         assert warehouse.value(f"select count(*) from {table}") == len(FILES) * len(NO_VALUES) * (len(COLUMNS) + 1)
     for column, _ in columns_of(warehouse, "bronze.csv_snapshots"):
         if not column.startswith("_"):
             cells = {cell for (cell,) in warehouse.rows(f'select distinct "{column}" from bronze.csv_snapshots')}
-            assert cells >= {word or None for word in NO_VALUES}, "bronze keeps them as they are"
+            assert cells >= {word or None for word in NO_VALUES}, "bronze keeps NA values"
     leads = warehouse.rows("select lead_uuid, phone_hash, email_hash from silver.stg_leads_parquet")
     assert leads == [WHOLE_LEAD]
 
@@ -231,5 +231,5 @@ def test_na_values_are_null_and_other_values_are_kept(warehouse: Warehouse, colu
     if column.startswith("_"):
         assert nulls == 0
     elif column not in ("state", "job_status"):
-        # in the rows where it alone has no value, and in those where no cell has any
+        # rows in which only this cell has an NA value, and rows in which all cells have one
         assert nulls == len(FILES) * len(NO_VALUES) * 2

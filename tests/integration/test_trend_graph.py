@@ -1,4 +1,4 @@
-"""img/graph.png is the trend of the sample data, as `make graph` draws it."""
+"""img/graph.png shows the trend of the sample data, as `make graph` draws it."""
 
 from __future__ import annotations
 

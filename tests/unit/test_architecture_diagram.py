@@ -1,4 +1,4 @@
-"""img/etl-leads-project.svg shows what there is, on light and on dark pages."""
+"""img/etl-leads-project.svg shows the steps, tables and sources, with a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def shown() -> list[str]:
-    """The texts of the picture."""
+    """Return the texts of the image."""
     return [(text.text or "").strip() for text in ET.parse(PICTURE).getroot().iter(f"{SVG}text")]
 
 
@@ -43,7 +43,7 @@ def test_images_have_a_dark_theme_and_load_nothing(name: str) -> None:
     assert "@media (prefers-color-scheme: dark)" in text
     assert re.findall(r"(?:href|src|url)\s*[=(]\s*[\"']?(?!#)", text.replace('xmlns="', "")) == []
     light, dark = (set(re.findall(r"--[\w-]+(?=: #)", part)) for part in text.split("@media")[:2])
-    assert light == dark, "each colour has its dark one"
+    assert light == dark, "each colour has a dark counterpart"
 
 
 def test_readme_shows_both_pictures() -> None:

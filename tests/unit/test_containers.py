@@ -1,4 +1,4 @@
-"""Containers, as far as they can be judged without an engine: by schemas, parsers, a linter, and what is copied in."""
+"""Container files, checked without an engine: by schemas, parsers and a linter."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_each_profile_has_its_services(services: dict[str, Any]) -> None:
     assert set(services) == ALWAYS.union(*PROFILES.values())
 
 
-def test_each_service_waits_for_services_that_start_with_it(services: dict[str, Any]) -> None:
+def test_each_service_waits_for_services_of_its_profile(services: dict[str, Any]) -> None:
     started_with = {profile: ALWAYS | names for profile, names in PROFILES.items()}
     for name, service in services.items():
         available = started_with.get("".join(service.get("profiles", [])), ALWAYS)
@@ -102,7 +102,7 @@ def test_compose_file_contains_no_password(services: dict[str, Any]) -> None:
     assert [
         value for value in secret if not re.fullmatch(r"\$\{(POSTGRES|BI_READER)_PASSWORD:[-?][\w .]*\}", value)
     ] == []
-    assert environment_of_service(services["sample"])["S3_SECRET_ACCESS_KEY"] == "demo", "a stand-in takes any key"
+    assert environment_of_service(services["sample"])["S3_SECRET_ACCESS_KEY"] == "demo", "the S3 server accepts any key"
     for service in services.values():
         assert "its-password" not in str(service.get("command", "")) + str(service.get("healthcheck", ""))
 
@@ -137,7 +137,7 @@ def test_postgres_has_version_settings_and_collation_of_the_embedded_server(serv
 
 
 def test_data_of_postgres_is_a_named_volume_at_the_path_of_its_major_version(services: dict[str, Any]) -> None:
-    """From 18 on the image keeps its data in a folder of the major below /var/lib/postgresql."""
+    """From version 18 on, the image keeps its data below /var/lib/postgresql/<major>."""
     assert "postgres-data:/var/lib/postgresql" in services["postgres"]["volumes"]
     assert set(compose(*PROFILES)["volumes"]) == {"postgres-data", "metabase-data"}
 
@@ -148,7 +148,7 @@ def test_files_mounted_by_postgres_exist(services: dict[str, Any]) -> None:
     for source, target, _ in mounted:
         assert (PROJECT / source).is_file()
         assert target.startswith("/docker-entrypoint-initdb.d/")
-        assert target.endswith(".sql"), "the image executes no other"
+        assert target.endswith(".sql"), "the image executes no other files"
 
 
 def test_demo_service_uses_known_settings(services: dict[str, Any]) -> None:
@@ -171,7 +171,7 @@ def test_workers_have_the_settings_of_the_driver_and_the_scheduler_has_none(serv
         assert services["worker"][key] == services["python"][key]
     assert services["scheduler"]["image"] == services["python"]["image"]
     same_version = ["./etl:/workspace/etl:ro", "./sql_scripts:/workspace/sql_scripts:ro"]
-    assert services["scheduler"]["volumes"] == same_version, "and not .env"
+    assert services["scheduler"]["volumes"] == same_version, "without .env"
     assert not {"env_file", "environment", "ports"} & set(services["scheduler"])
     assert services["worker"]["deploy"] == {"replicas": 2}
 
@@ -216,12 +216,12 @@ def test_container_runs_as_an_unprivileged_user_with_its_own_folder() -> None:
     assert value_of("WORKDIR") == "/workspace"
 
 
-# --- What is copied into the image ------------------------------------------------------------------------------------
+# --- Files in the image -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """What `COPY . .` takes from a checkout in use, secrets and all: a folder like the image's /workspace."""
+    """Return what `COPY . .` takes from a checkout with secrets: a folder like /workspace of the image."""
     checkout, image = tmp_path / "checkout", tmp_path / "workspace"
     ignored = shutil.ignore_patterns(".git", ".venv", ".local", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(PROJECT, checkout, ignore=ignored)
@@ -274,7 +274,7 @@ def devcontainer() -> dict[str, Any]:
     return json.loads(JSON_WITH_COMMENTS.sub("", text))
 
 
-# Those of the Dev Container specification for a container that docker compose makes, as far as they are used here.
+# Properties of the Dev Container specification for a container of docker compose, as far as they are used here.
 TYPES = {
     "name": str,
     "dockerComposeFile": str,

@@ -1,4 +1,4 @@
-"""Packages import one way: utils ← warehouse ← engine ← steps ← pipeline ← main; and importing does nothing."""
+"""Packages import one way (utils ← warehouse ← engine ← steps ← pipeline ← main), and files and functions are short."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def package_of(module: str) -> str:
 
 
 def imports_of(path: Path, *, deferred: bool = True) -> set[str]:
-    """The project's modules that a file imports; its `__main__` block is a command line.
+    """Return the project's modules that a file imports, without its `__main__` block.
 
     Args:
-        deferred: those within functions and for type checking, too.
+        deferred: include imports within functions and for type checking.
     """
     names = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,15 +11,17 @@ from contextlib import closing, contextmanager
 import psutil
 import psycopg2
 from dask_cluster import WORKER, DaskCluster
-from scenario import (
+from fault_scenario import (
     CHANGED_DAY,
     DAYS_OF_A,
     NEW_DAY,
-    dice,
+    run,
+    seeded_rng,
     times,
 )
 from support import Warehouse, connection_arguments
 
+from etl.engine.report import RunReport
 from etl.utils.day import Day
 from etl.utils.utils_connection import Settings
 from etl.warehouse.gold_models import MODELS
@@ -33,16 +36,16 @@ from etl.warehouse.tables import (
 
 DATABASE = "on_a_cluster"
 SECONDS_OF_A_DAY = 0.05
-"""What a worker takes for a day of this story, about."""
+"""Approximate time that a worker takes for one day of the scenario."""
 PLAIN_WORKER = (*WORKER, "--no-nanny")
-"""A process that is its own: who kills it kills what works."""
+"""A worker without a nanny: killing the process kills the worker."""
 
 
 def day(number: int) -> Day:
     return Day.of_file(number, Settings.model_fields["partition_start_date"].default)
 
 
-IN_HAND = (
+FILLED_TABLES = (
     BRONZE_LEADS,
     SILVER_LEADS,
     *(staging_bronze_partition(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
@@ -50,23 +53,23 @@ IN_HAND = (
     *(staging_gold_partition(day(number)) for number in (*DAYS_OF_A, NEW_DAY)),
     *(table.replace("gold.", "staging.") for table in MODELS),
 )
-"""What workers fill in the run from A to B: in steps 2, 3 and 6."""
+"""Tables that workers fill in steps 2, 3 and 6 of the run from version A to version B."""
 
 
-def drawn(what: str, short: int, long: int) -> list[str]:
-    """Tables, each another one as far as there are so many."""
-    return (dice(what).sample(IN_HAND, len(IN_HAND)) * 3)[: times(short, long)]
+def sample_tables(what: str, short: int, long: int) -> list[str]:
+    """Sample tables to fill; all of them are different as long as there are enough."""
+    return (seeded_rng(what).sample(FILLED_TABLES, len(FILLED_TABLES)) * 3)[: times(short, long)]
 
 
 @contextmanager
-def held_up(settings: Settings, table: str) -> Iterator[Callable[[], None]]:
-    """Whoever is about to fill this table stops there, in the midst of a transaction, until he is let go."""
+def blocked(settings: Settings, table: str) -> Iterator[Callable[[], None]]:
+    """Block every session that is about to fill this table, inside its transaction. Yield a function to unblock it."""
     with closing(psycopg2.connect(**connection_arguments(settings))) as connection, connection.cursor() as db:
         db.execute("select pg_advisory_lock(%s, hashtext(%s))", (_FILLING, table))
         yield lambda: db.execute("select pg_advisory_unlock_all()")
 
 
-def port_of_who_is_held_up(settings: Settings, process: subprocess.Popen[str]) -> int:
+def wait_for_blocked_client(settings: Settings, process: subprocess.Popen[str]) -> int:
     warehouse, deadline = Warehouse(settings), time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         found = warehouse.rows(
@@ -77,14 +80,25 @@ def port_of_who_is_held_up(settings: Settings, process: subprocess.Popen[str]) -
         if found:
             return int(found[0][0])
         time.sleep(0.01)
-    raise AssertionError(f"nobody came: {process.communicate()}")
+    raise AssertionError(f"no session was blocked: {process.communicate()}")
 
 
-def worker_of(cluster: DaskCluster, port: int) -> subprocess.Popen[bytes]:
-    """The worker whose connection to PostgreSQL has this port at its end."""
+def find_worker(cluster: DaskCluster, port: int) -> subprocess.Popen[bytes]:
+    """Return the worker whose connection to PostgreSQL uses this client port."""
     for worker in cluster.workers:
         if worker.poll() is None and any(
             connection.laddr.port == port for connection in psutil.Process(worker.pid).net_connections("tcp")
         ):
             return worker
-    raise AssertionError(f"port {port} is of no worker")
+    raise AssertionError(f"port {port} belongs to no worker")
+
+
+def start_blocked_run(settings: Settings, cluster: DaskCluster) -> tuple[threading.Thread, list[RunReport]]:
+    """Start a run on the cluster in a thread, and wait until a session of it is blocked."""
+    reports: list[RunReport] = []
+    on_cluster = settings.model_copy(update={"dask_scheduler_address": cluster.address})
+    runner = threading.Thread(target=lambda: reports.append(run(on_cluster)))
+    runner.start()
+    while not Warehouse(settings).value("select count(*) from pg_locks where not granted"):
+        time.sleep(0.01)
+    return runner, reports

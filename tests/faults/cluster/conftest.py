@@ -10,8 +10,8 @@ from blocked_tables import (
     PLAIN_WORKER,
 )
 from dask_cluster import DaskCluster, dask_cluster
-from scenario import (
-    Story,
+from fault_scenario import (
+    Scenario,
     database_with_version_a,
 )
 
@@ -19,15 +19,15 @@ from etl.utils.utils_connection import Settings
 
 
 @pytest.fixture
-def settings(story: Story) -> Iterator[Settings]:
-    """A database of a name that the workers know, which holds version A, in front of a bucket that holds version B."""
-    with database_with_version_a(story, DATABASE) as settings:
+def settings(scenario: Scenario) -> Iterator[Settings]:
+    """Yield a database with the name that the workers know. It contains version A; the bucket contains version B."""
+    with database_with_version_a(scenario, DATABASE) as settings:
         yield settings
 
 
 @pytest.fixture(scope="module")
-def workers(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
-    """A scheduler and two workers; who kills one starts another one."""
-    of_workers = story.settings.model_copy(update={"postgres_db": DATABASE})
-    with dask_cluster(tmp_path_factory.mktemp("cluster"), of_workers, worker=PLAIN_WORKER) as cluster:
+def workers(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    """Start a scheduler and two workers. A test that kills a worker starts another one."""
+    worker_settings = scenario.settings.model_copy(update={"postgres_db": DATABASE})
+    with dask_cluster(tmp_path_factory.mktemp("cluster"), worker_settings, worker=PLAIN_WORKER) as cluster:
         yield cluster

@@ -17,7 +17,7 @@ Run = Callable[..., CompletedProcess[str]]
 
 @pytest.fixture
 def run(settings: Settings, tmp_path: Path) -> Run:
-    """`python main.py` with the settings in its environment, which can be replaced one by one."""
+    """Return a function that runs `python main.py` with the settings, some of them replaced."""
 
     def run(*arguments: str, **environment: str) -> CompletedProcess[str]:
         return run_python(tmp_path, "main.py", *arguments, environment=environment_of(settings) | environment)
@@ -27,6 +27,6 @@ def run(settings: Settings, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def cluster(settings: Settings, tmp_path: Path) -> Iterator[DaskCluster]:
-    """A scheduler and two workers that know the test's warehouse and bucket from their environment."""
+    """Start a scheduler and two workers with the settings in their environment."""
     with dask_cluster(tmp_path, settings) as cluster:
         yield cluster

@@ -6,7 +6,7 @@ from support import Bucket
 
 
 def put_files(bucket: Bucket) -> None:
-    """Rows of all fates: good ones, separators, lines of another length, values that have no type."""
+    """Upload four days of valid rows, a separator and an invalid row each, and the leads."""
     for number in range(1, 5):
         rows = [{"LEADNUMBER": str(number * 100 + row), "email_hash": f"e{row}"} for row in range(20)]
         bucket.put_snapshot(number, [*rows, {"CITY": "-----"}, {"LEADNUMBER": "no number"}])

@@ -23,7 +23,7 @@ from etl.utils.utils_connection import Settings
 Run = Callable[..., CompletedProcess[str]]
 
 
-# --- the same tables, told the same way -------------------------------------------------------------------------------
+# --- Equal tables and errors ------------------------------------------------------------------------------------------
 
 
 def test_run_on_a_cluster_gives_the_same_tables(
@@ -31,17 +31,17 @@ def test_run_on_a_cluster_gives_the_same_tables(
 ) -> None:
     put_files(bucket)
     assert run().returncode == 0
-    alone = warehouse.contents()
+    local = warehouse.contents()
     with dask_cluster(tmp_path, settings) as cluster:
         done = run("--scheduler", cluster.address, "--full-refresh")
         assert done.returncode == 0, done.stderr
-        assert warehouse.contents() == alone
+        assert warehouse.contents() == local
         assert warehouse.staging_tables() == []
         again = run(DASK_SCHEDULER_ADDRESS=cluster.address)
         assert again.returncode == 0, again.stderr
         assert "0 new · 0 changed · 5 skipped" in again.stdout
-        assert warehouse.contents() == alone
-    assert "data_3.csv: 22 rows, 0 rejected" in done.stderr, "what workers log is told by the driver"
+        assert warehouse.contents() == local
+    assert "data_3.csv: 22 rows, 0 rejected" in done.stderr, "the driver logs the messages of workers"
     assert "2 rejected" not in again.stderr
 
 
@@ -85,28 +85,28 @@ def test_refused_file_gives_the_same_error_on_a_cluster(
 ) -> None:
     put_files(bucket)
     bucket.put("SFTP/data_5.csv", b"not,the,columns\n1,2,3\n")
-    alone = run("--allow-partial")
+    local = run("--allow-partial")
     on_cluster = run("--allow-partial", "--full-refresh", "--scheduler", cluster.address)
-    assert (alone.returncode, on_cluster.returncode) == (2, 2)
-    assert alone.stderr[alone.stderr.index("error: ") :] == on_cluster.stderr[on_cluster.stderr.index("error: ") :]
+    assert (local.returncode, on_cluster.returncode) == (2, 2)
+    assert local.stderr[local.stderr.index("error: ") :] == on_cluster.stderr[on_cluster.stderr.index("error: ") :]
     assert warehouse.value("select count(distinct _partition_date) from gold.lead_quality_matching") == 4
 
 
 def test_refused_leads_give_the_same_error_on_a_cluster(cluster: DaskCluster, bucket: Bucket, run: Run) -> None:
     put_files(bucket)
     bucket.put("parquet/leads.parquet", b"no parquet")
-    alone, on_cluster = run(), run("--scheduler", cluster.address)
-    assert (alone.returncode, on_cluster.returncode) == (2, 2)
-    assert alone.stderr[alone.stderr.index("error: ") :] == on_cluster.stderr[on_cluster.stderr.index("error: ") :]
+    local, on_cluster = run(), run("--scheduler", cluster.address)
+    assert (local.returncode, on_cluster.returncode) == (2, 2)
+    assert local.stderr[local.stderr.index("error: ") :] == on_cluster.stderr[on_cluster.stderr.index("error: ") :]
 
 
-# --- the driver stays small -------------------------------------------------------------------------------------------
+# --- Traffic and memory of the driver ---------------------------------------------------------------------------------
 
 MEGABYTE = 1_000_000
 
 
 class Proxy:
-    """Passes on what it is sent, in both directions, and keeps it."""
+    """Forward traffic in both directions, and record it."""
 
     def __init__(self, port: int) -> None:
         self.passed = bytearray()
@@ -120,7 +120,7 @@ class Proxy:
         self._listener.close()
 
     def _listen(self) -> None:
-        with suppress(OSError):  # closed: the end
+        with suppress(OSError):  # the listener is closed
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(("127.0.0.1", self._to))
@@ -159,10 +159,10 @@ def test_traffic_of_the_driver_stays_under_a_megabyte(
         assert done.returncode == 0, done.stderr
         counted = {name: len(proxy.passed) for name, proxy in proxies.items()}
     record_property("bytes", counted)
-    assert all(counted.values()), "all of it goes through the proxies"
+    assert all(counted.values()), "all traffic goes through the proxies"
     assert sum(counted.values()) < MEGABYTE, counted
     sources = sum(file.stat().st_size for file in real_data.rglob("*.*"))
-    assert sources > 4 * MEGABYTE, "which the workers have read"
+    assert sources > 4 * MEGABYTE, "the workers have read the files"
 
 
 PEAK = """
@@ -201,7 +201,7 @@ def test_memory_of_the_driver_does_not_grow_with_the_data(
     assert peaks[10] < 1.05 * peaks[1], peaks
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
+# --- Secrets ----------------------------------------------------------------------------------------------------------
 
 PLANTED = {"S3_SECRET_ACCESS_KEY": "planted+key/of-the-cluster", "BI_READER_PASSWORD": "planted-for-the-cluster"}
 
@@ -217,16 +217,16 @@ def test_scheduler_and_logs_receive_no_secret(
     put_files(bucket)
     bucket.put("SFTP/data_5.csv", b"not,the,columns\n1,2,3\n")
     with dask_cluster(tmp_path, settings, **PLANTED) as cluster:
-        spy = Proxy(int(cluster.address.rpartition(":")[2]))
-        address = f"tcp://127.0.0.1:{spy.port}"
+        proxy = Proxy(int(cluster.address.rpartition(":")[2]))
+        address = f"tcp://127.0.0.1:{proxy.port}"
         done = run("--allow-partial", "--log-level", "debug", "--scheduler", address, **PLANTED)
-        spy.close()
+        proxy.close()
         assert done.returncode == 2, done.stderr
-        told = done.stdout + done.stderr + cluster.logs()
-    assert b"stage_snapshot" in spy.passed, "tasks have passed here"
+        output = done.stdout + done.stderr + cluster.logs()
+    assert b"stage_snapshot" in proxy.passed, "tasks went through the proxy"
     for secret in secrets:
-        assert secret not in told
-        assert secret.encode() not in spy.passed
+        assert secret not in output
+        assert secret.encode() not in proxy.passed
 
 
 def test_workers_over_tls_need_no_settings(
@@ -242,7 +242,7 @@ def test_workers_over_tls_need_no_settings(
     with dask_cluster(tmp_path, None, protocol="tls", **tls) as cluster:
         done = run("--scheduler", cluster.address, "--log-level", "debug", **tls, **PLANTED)
         assert done.returncode == 0, done.stderr + cluster.logs()
-        told = done.stdout + done.stderr + cluster.logs()
+        output = done.stdout + done.stderr + cluster.logs()
     assert warehouse.value("select count(*) from gold.lead_quality_matching") > 80
     for secret in secrets:
-        assert secret not in told
+        assert secret not in output

@@ -22,11 +22,11 @@ from etl.utils.utils_connection import Settings
 Run = Callable[..., CompletedProcess[str]]
 
 
-# --- what is wrong is told at the start -------------------------------------------------------------------------------
+# --- Refused clusters -------------------------------------------------------------------------------------------------
 
 
 def error_of(done: CompletedProcess[str]) -> str:
-    """The one error that a run ends with."""
+    """Return the only error of a failed run."""
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1, done.stderr
@@ -54,7 +54,7 @@ def test_missing_dask_is_explained(settings: Settings, tmp_path: Path) -> None:
 
 @pytest.fixture
 def error_with(settings: Settings, tmp_path: Path, run: Run) -> Callable[..., str]:
-    """The error of a run on a cluster in which a second worker was started with other arguments or variables."""
+    """Return a function that runs on a cluster with a second, different worker and returns the error."""
 
     def error_with(*arguments: str, **environment: str) -> str:
         with dask_cluster(tmp_path, settings, workers=1) as cluster:
@@ -112,10 +112,10 @@ def test_second_run_on_the_same_cluster_is_refused(
     cluster: DaskCluster, bucket: Bucket, run: Run, warehouse: Warehouse
 ) -> None:
     put_files(bucket)
-    with Client(cluster.address, name=CLIENT_NAME, set_as_default=False):  # as a driver is known to the scheduler
-        turned_away = run("--scheduler", cluster.address)
-    assert turned_away.returncode == 3, turned_away.stderr
-    assert f"another run is active on the cluster of {cluster.address}\n  → wait" in turned_away.stderr
+    with Client(cluster.address, name=CLIENT_NAME, set_as_default=False):  # the name of a driver
+        refused = run("--scheduler", cluster.address)
+    assert refused.returncode == 3, refused.stderr
+    assert f"another run is active on the cluster of {cluster.address}\n  → wait" in refused.stderr
     assert run("--scheduler", cluster.address).returncode == 0
     assert warehouse.value("select count(*) from meta.pipeline_runs where status = 'complete'") == 1
 
@@ -144,7 +144,7 @@ def test_connections_in_use_by_other_sessions_are_subtracted(
     )
     with ExitStack() as stack:
         for _ in range(allowed - needed + 1):
-            other = psycopg2.connect(**connection_arguments(settings), application_name="somebody else")
+            other = psycopg2.connect(**connection_arguments(settings), application_name="another session")
             stack.callback(other.close)
         assert f"has {needed - 1} for them" in error_of(run("--scheduler", cluster.address))
     assert run("--scheduler", cluster.address).returncode == 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from support import Bucket, Warehouse
+from support import Bucket, Warehouse, drop_schemas
 
 from etl.engine.report import RunReport
 
 Run = Callable[..., RunReport]
 
+APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments order by 1, 2"
 DAYS = {1: 5, 2: 6, 3: 7}
 """File number → rows in it."""
 
@@ -27,7 +28,7 @@ def put_leads(bucket: Bucket, count: int = 4) -> None:
 
 
 def file_nodes(warehouse: Warehouse) -> dict[str, int]:
-    """The file that each table's rows stand in: another one when the table was loaded again, even with equal rows."""
+    """Return the file of each table: another one after a load, even with equal rows."""
     return dict(
         warehouse.rows(
             """
@@ -66,6 +67,19 @@ def rewritten(before: dict[str, int], after: dict[str, int]) -> set[str]:
 def metrics(report: RunReport, step: int) -> dict[str, Any]:
     (result,) = (done.result for done in report.steps if done.step.number == step)
     return dict(result.metrics)
+
+
+def assert_rebuild_gives_equal_tables(warehouse: Warehouse, run_pipeline: Run) -> list[tuple[Any, ...]]:
+    """Compare with a full refresh, then with a load into an empty warehouse. Return the ids before the latter."""
+    contents, ids = warehouse.contents(), warehouse.rows(APPOINTMENT_IDS)
+    assert run_pipeline(full_refresh=True).error is None
+    assert warehouse.contents() == contents
+    assert warehouse.rows(APPOINTMENT_IDS) == ids
+
+    drop_schemas(warehouse.settings)
+    assert run_pipeline().error is None
+    assert warehouse.contents() == contents
+    return ids
 
 
 def raise_interrupt(*_: object, **__: object) -> None:

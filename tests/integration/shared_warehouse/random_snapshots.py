@@ -11,7 +11,7 @@ APPOINTMENTS = ("", "12/13/2022  1:00PM", "12/13/2022  2:00PM", "12/14/2022", "0
 
 
 def random_day(rng: random.Random, *, rows: int = 25) -> list[dict[str, str]]:
-    """Rows of few people who share hashes and lead numbers, stay as they are, change, go and come again."""
+    """Draw rows of a few people who share hashes and lead numbers; rows stay, change, disappear and return."""
     return [random_row(rng) for _ in range(rows)]
 
 
@@ -29,7 +29,7 @@ def random_row(rng: random.Random) -> dict[str, str]:
 
 
 def put_random_leads(bucket: Bucket, rng: random.Random, count: int = PEOPLE + 3) -> None:
-    """Some were never in the CRM, some lead_uuids stand there twice, some share a hash."""
+    """Upload leads: some are not in the CRM, some lead_uuids are duplicated, some hashes are shared."""
     leads: list[tuple[str | None, str | None, str | None]] = [
         (f"lead {number}", f"p{number}", f"e{number}") for number in range(count)
     ]
@@ -38,7 +38,7 @@ def put_random_leads(bucket: Bucket, rng: random.Random, count: int = PEOPLE + 3
 
 
 def steady_days(rng: random.Random, count: int) -> list[list[dict[str, str]]]:
-    """Each day is the day before with a few rows gone, changed or new."""
+    """Draw days that differ from the day before by a few missing, changed or new rows."""
     days = [random_day(rng, rows=30)]
     ever = list(days[0])
     for _ in range(count - 1):

@@ -6,18 +6,8 @@ import datetime
 import logging
 from collections.abc import Callable
 
+import loads
 import pytest
-from loads import (
-    DAYS,
-    LAYERS,
-    LEADS,
-    file_nodes,
-    metrics,
-    put_leads,
-    rewritten,
-    rows_of_day,
-    tables_of,
-)
 from support import HEADER, Bucket, Warehouse
 
 from etl.engine.report import RunReport
@@ -27,34 +17,34 @@ Run = Callable[..., RunReport]
 pytestmark = pytest.mark.usefixtures("emptied")
 
 
-# --- What changed, and only that --------------------------------------------------------------------------------------
+# --- Changed files ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("loaded")
 def test_watched_tables_are_all_tables_with_rows(warehouse: Warehouse) -> None:
-    assert file_nodes(warehouse).keys() == tables_of(LAYERS, DAYS) | LEADS
+    assert loads.file_nodes(warehouse).keys() == loads.tables_of(loads.LAYERS, loads.DAYS) | loads.LEADS
 
 
 @pytest.mark.usefixtures("loaded")
 def test_unchanged_rerun_loads_nothing(run_pipeline: Run, warehouse: Warehouse) -> None:
-    contents, nodes = warehouse.contents(), file_nodes(warehouse)
+    contents, nodes = warehouse.contents(), loads.file_nodes(warehouse)
     for _ in range(2):
         report = run_pipeline()
         assert report.error is None
         assert [(done.result.rows_in, done.result.rows_out) for done in report.steps] == [(0, 0)] * 6
-        assert metrics(report, 2)["files"]["skipped"] == len(DAYS) + 1
-        assert rewritten(nodes, file_nodes(warehouse)) == set()
+        assert loads.metrics(report, 2)["files"]["skipped"] == len(loads.DAYS) + 1
+        assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == set()
         assert warehouse.contents() == contents
 
 
 @pytest.mark.usefixtures("loaded")
 def test_changed_file_rewrites_only_its_own_day(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
-    nodes = file_nodes(warehouse)
-    bucket.put_snapshot(2, [*rows_of_day(2, city="Reno"), {"LEADNUMBER": "99"}])
+    nodes = loads.file_nodes(warehouse)
+    bucket.put_snapshot(2, [*loads.rows_of_day(2, city="Reno"), {"LEADNUMBER": "99"}])
     report = run_pipeline()
     assert report.error is None
-    assert metrics(report, 2)["files"] == {"new": 0, "changed": 1, "skipped": 3, "refused": 0}
-    assert rewritten(nodes, file_nodes(warehouse)) == tables_of(LAYERS, [2])
+    assert loads.metrics(report, 2)["files"] == {"new": 0, "changed": 1, "skipped": 3, "refused": 0}
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == loads.tables_of(loads.LAYERS, [2])
     for table in ("silver.stg_csv_snapshots", "gold.lead_quality_matching"):
         rows = warehouse.rows(f"select _partition_date::text, city, count(*) from {table} group by 1, 2 order by 1, 2")
         assert rows == [
@@ -69,34 +59,34 @@ def test_changed_file_rewrites_only_its_own_day(bucket: Bucket, run_pipeline: Ru
 def test_file_uploaded_again_with_equal_content_is_not_loaded(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    nodes = file_nodes(warehouse)
-    bucket.put_snapshot(2, rows_of_day(2))
+    nodes = loads.file_nodes(warehouse)
+    bucket.put_snapshot(2, loads.rows_of_day(2))
     run_pipeline()
-    assert rewritten(nodes, file_nodes(warehouse)) == set()
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == set()
 
 
 @pytest.mark.usefixtures("loaded")
 def test_new_leads_rebuild_matching_gold_days_and_no_silver_day(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    nodes = file_nodes(warehouse)
+    nodes = loads.file_nodes(warehouse)
     unmatched = "select count(*) from gold.lead_quality_matching where lead_uuid is null"
     assert warehouse.value(unmatched) > 0
-    put_leads(bucket, 7)
+    loads.put_leads(bucket, 7)
     assert run_pipeline().error is None
-    assert rewritten(nodes, file_nodes(warehouse)) == tables_of(["gold"], DAYS) | LEADS
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == loads.tables_of(["gold"], loads.DAYS) | loads.LEADS
     assert warehouse.value(unmatched) == 0
 
 
 @pytest.mark.usefixtures("loaded")
 def test_files_23_and_400_load_without_a_code_change(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
-    nodes = file_nodes(warehouse)
-    bucket.put_snapshot(23, rows_of_day(23))
-    bucket.put_snapshot(400, rows_of_day(400))
+    nodes = loads.file_nodes(warehouse)
+    bucket.put_snapshot(23, loads.rows_of_day(23))
+    bucket.put_snapshot(400, loads.rows_of_day(400))
     report = run_pipeline()
     assert report.error is None
-    assert metrics(report, 2)["files"]["new"] == 2
-    assert rewritten(nodes, file_nodes(warehouse)) == tables_of(LAYERS, [23, 400])
+    assert loads.metrics(report, 2)["files"]["new"] == 2
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == loads.tables_of(loads.LAYERS, [23, 400])
     for table, day in (("silver.stg_csv_data_23", "2024-10-23"), ("silver.stg_csv_data_400", "2025-11-04")):
         assert warehouse.rows(f"select distinct _partition_date from {table}") == [(datetime.date.fromisoformat(day),)]
         for layer in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
@@ -107,10 +97,10 @@ def test_files_23_and_400_load_without_a_code_change(bucket: Bucket, run_pipelin
 def test_day_of_a_file_deleted_from_s3_is_kept(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, caplog: pytest.LogCaptureFixture
 ) -> None:
-    contents, nodes = warehouse.contents(), file_nodes(warehouse)
+    contents, nodes = warehouse.contents(), loads.file_nodes(warehouse)
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_2.csv")
     assert run_pipeline().error is None
-    assert rewritten(nodes, file_nodes(warehouse)) == set()
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == set()
     assert "SFTP/data_2.csv no longer exists" in caplog.text
     assert run_pipeline(full_refresh=True).error is None
     assert warehouse.contents() == contents
@@ -118,9 +108,9 @@ def test_day_of_a_file_deleted_from_s3_is_kept(
 
 @pytest.mark.usefixtures("loaded")
 def test_full_refresh_loads_everything_and_gives_equal_contents(run_pipeline: Run, warehouse: Warehouse) -> None:
-    contents, nodes = warehouse.contents(), file_nodes(warehouse)
+    contents, nodes = warehouse.contents(), loads.file_nodes(warehouse)
     assert run_pipeline(full_refresh=True).error is None
-    assert rewritten(nodes, file_nodes(warehouse)) == nodes.keys()
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == nodes.keys()
     assert warehouse.contents() == contents
     assert warehouse.staging_tables() == []
 
@@ -140,9 +130,9 @@ NO_ROWS = {
 def test_file_without_rows_is_skipped_with_a_warning(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    bucket.put_snapshot(1, rows_of_day(1))
+    bucket.put_snapshot(1, loads.rows_of_day(1))
     bucket.put("SFTP/data_2.csv", content)
-    put_leads(bucket)
+    loads.put_leads(bucket)
     assert run_pipeline().error is None
     assert [record.levelno for record in caplog.records if "SFTP/data_2.csv contains no rows" in record.message] == [
         logging.WARNING
@@ -153,9 +143,9 @@ def test_file_without_rows_is_skipped_with_a_warning(
 
 @pytest.mark.usefixtures("loaded")
 def test_file_that_lost_its_rows_keeps_its_day(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
-    contents, nodes = warehouse.contents(), file_nodes(warehouse)
+    contents, nodes = warehouse.contents(), loads.file_nodes(warehouse)
     bucket.put("SFTP/data_2.csv", NO_ROWS["header only"])
     assert run_pipeline().error is None
-    assert rewritten(nodes, file_nodes(warehouse)) == set()
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == set()
     assert run_pipeline(full_refresh=True).error is None
     assert warehouse.contents() == contents

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import loads
 import pytest
-from loads import (
-    DAYS,
-    file_nodes,
-    metrics,
-    rewritten,
-    tables_of,
-)
 from support import Warehouse
 
 from etl import step3_partition_and_load_all_csv
@@ -38,21 +32,21 @@ def change_cleaning_code(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_changed_cleaning_code_cleans_all_days_and_loads_nothing_into_bronze(
     run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contents, nodes, bronze = warehouse.contents(), file_nodes(warehouse), warehouse.rows(LOADS_OF_BRONZE)
+    contents, nodes, bronze = warehouse.contents(), loads.file_nodes(warehouse), warehouse.rows(LOADS_OF_BRONZE)
     change_cleaning_code(monkeypatch)
     report = run_pipeline()
     assert report.error is None
-    assert metrics(report, 3)["days"]["cleaned"] == len(DAYS)
-    rewritten_tables = rewritten(nodes, file_nodes(warehouse))
-    assert rewritten_tables >= tables_of(["silver"], DAYS) | {"silver.stg_leads_parquet"}
-    assert not rewritten_tables & (tables_of(["bronze"], DAYS) | {"bronze.leads_parquet"})
+    assert loads.metrics(report, 3)["days"]["cleaned"] == len(loads.DAYS)
+    rewritten_tables = loads.rewritten(nodes, loads.file_nodes(warehouse))
+    assert rewritten_tables >= loads.tables_of(["silver"], loads.DAYS) | {"silver.stg_leads_parquet"}
+    assert not rewritten_tables & (loads.tables_of(["bronze"], loads.DAYS) | {"bronze.leads_parquet"})
     assert warehouse.rows(LOADS_OF_BRONZE) == bronze
     assert warehouse.contents() == contents
     assert warehouse.rows(CODE_VERSIONS) == [("other code",)]
 
-    nodes = file_nodes(warehouse)
+    nodes = loads.file_nodes(warehouse)
     assert run_pipeline().error is None
-    assert rewritten(nodes, file_nodes(warehouse)) == set()
+    assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == set()
 
 
 @pytest.mark.usefixtures("loaded")
@@ -87,6 +81,6 @@ def test_gold_days_of_an_earlier_code_version_are_rebuilt(
 ) -> None:
     contents = warehouse.contents()
     monkeypatch.setattr(gold_models, "code_version", lambda table: f"another version of {table}")
-    assert metrics(run_pipeline(), 6)["days"] == {"published": len(DAYS)}
-    assert metrics(run_pipeline(), 6)["days"] == {"published": 0}
+    assert loads.metrics(run_pipeline(), 6)["days"] == {"published": len(loads.DAYS)}
+    assert loads.metrics(run_pipeline(), 6)["days"] == {"published": 0}
     assert warehouse.contents() == contents

@@ -1,4 +1,4 @@
-"""Tables and views are defined once: again when their definition changes, or when they are not as they were made."""
+"""Tables and views are created once, and again only if their definition changes or if they were modified."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def define_all(settings: Settings) -> RunReport:
 
 
 def catalog_rows(warehouse: Warehouse) -> list[tuple[object, ...]]:
-    """Which transaction wrote each table, view and comment."""
+    """Return the transaction that wrote each table, view and comment."""
     return warehouse.rows(
         """
         select oid::text, xmin::text from pg_class where relnamespace = any('{bronze,silver,gold}'::regnamespace[])
@@ -51,7 +51,7 @@ def test_second_run_writes_nothing_to_the_catalog(settings: Settings, warehouse:
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "modification",
     [
         f"drop view {VIEW}",
         f"create or replace view {VIEW} as select 'none'::varchar(50) as lead_quality_flag, 0::bigint as lead_count, "
@@ -59,8 +59,8 @@ def test_second_run_writes_nothing_to_the_catalog(settings: Settings, warehouse:
         "update meta.definitions set digest = 'of another version'",
     ],
 )
-def test_modified_view_is_recreated(settings: Settings, warehouse: Warehouse, harm: str) -> None:
-    warehouse.rows(harm)
+def test_modified_view_is_recreated(settings: Settings, warehouse: Warehouse, modification: str) -> None:
+    warehouse.rows(modification)
     assert define_all(settings).error is None
     flags = warehouse.rows(f"select lead_quality_flag from {VIEW} order by 1")
     assert flags == [("High Quality",), ("Low Quality",), ("Medium Quality",)]

@@ -56,7 +56,7 @@ def test_external_views_on_gold_tables_are_kept(
 def test_open_reader_transaction_sees_one_state_of_gold(
     loaded_contents: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    """Days that take their places are not versioned by snapshot: the publication waits for him."""
+    """Attaching partitions does not follow the snapshot of a reader: the publication waits for the reader."""
     del loaded_contents
     of_days = "select count(*), max(_partition_date), count(distinct lead_uuid) from gold.lead_quality_matching"
     before = warehouse.rows(of_days)
@@ -70,7 +70,7 @@ def test_open_reader_transaction_sees_one_state_of_gold(
             run = threading.Thread(target=lambda: reports.append(run_pipeline()))
             run.start()
             run.join(timeout=2)
-            assert run.is_alive(), "it waits"
+            assert run.is_alive(), "the run waits"
             reader.execute(of_days)
             assert reader.fetchall() == before
     finally:

@@ -23,7 +23,7 @@ NO_HASH = ("", " ", "\t", "nan", "None", "-")
 
 
 def fill(bucket: Bucket, rng: random.Random, *, days: int, rows: int, leads: int) -> None:
-    """Upload random snapshots and leads in which hashes collide all the time."""
+    """Upload random snapshots and leads with frequent hash collisions."""
 
     def crm_hash() -> str:
         value = rng.choice(HASHES if rng.random() < 0.8 else NO_HASH)
@@ -94,10 +94,10 @@ def test_gold_equals_the_literal_join_for_null_blank_and_upper_case_hashes(
     assert_matching_equals_oracle(warehouse)
     matched = {number for _, number, uuid, *_ in warehouse.rows(GOLD) if uuid is not None}
     assert matched >= {1004, 1005, 1006}
-    assert matched.isdisjoint({1001, 1002, 1003}), "no hash matches no hash"
+    assert matched.isdisjoint({1001, 1002, 1003}), "missing hashes do not match"
 
 
-# --- Scenarios --------------------------------------------------------------------------------------------
+# --- Scenarios --------------------------------------------------------------------------------------------------------
 
 LEADS = [
     # lead_UUID, phone hash, e-mail hash

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from loads import APPOINTMENT_IDS, assert_rebuild_gives_equal_tables
 from oracle import assert_gold_equals_oracle
 from random_snapshots import PEOPLE, put_random_leads, random_day, steady_days
-from support import Bucket, Warehouse, drop_schemas
+from support import Bucket, Warehouse
 
 from etl.engine.report import RunReport
 
 Run = Callable[..., RunReport]
-APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments order by 1, 2"
 
 pytestmark = pytest.mark.usefixtures("emptied")
 
@@ -26,7 +26,7 @@ def test_gold_tables_equal_the_oracle(bucket: Bucket, run_pipeline: Run, warehou
     days = [random_day(rng) for _ in range(5)]
     kept = days[0][:8]
     for number, rows in enumerate(days, start=1):
-        # some rows stay as they are for days, some of these twice in a snapshot, and some are missing in between
+        # some rows stay unchanged, some of them are duplicated within a day, and some are missing on day 3
         bucket.put_snapshot(number, [*rows, *kept[:4], *(kept[4:] * 2 if number != 3 else [])])
     assert run_pipeline().error is None
     assert_gold_equals_oracle(warehouse.rows)
@@ -40,7 +40,7 @@ def test_gold_tables_equal_the_oracle(bucket: Bucket, run_pipeline: Run, warehou
 
 @pytest.fixture
 def restarts(warehouse: Warehouse) -> Callable[[], bool]:
-    """Whether row versions were built from nothing since the last call: that gives their table another file."""
+    """Return a function that tells whether row versions were rebuilt since its last call: in another file."""
     seen = [None]
 
     def has_restarted() -> bool:
@@ -62,15 +62,8 @@ def test_daily_loads_give_the_same_tables_as_one_load(
         assert run_pipeline().error is None
         assert restarts() == (number == 1)
         assert_gold_equals_oracle(warehouse.rows)
-    contents, ids = warehouse.contents(), warehouse.rows(APPOINTMENT_IDS)
-    assert run_pipeline(full_refresh=True).error is None
-    assert warehouse.contents() == contents
-    assert warehouse.rows(APPOINTMENT_IDS) == ids
-
-    drop_schemas(warehouse.settings)
-    assert run_pipeline().error is None
-    assert warehouse.contents() == contents
-    assert warehouse.rows(APPOINTMENT_IDS) == ids, "ids are given in the order of days"
+    ids = assert_rebuild_gives_equal_tables(warehouse, run_pipeline)
+    assert warehouse.rows(APPOINTMENT_IDS) == ids, "ids are assigned in the order of days"
 
 
 def test_several_new_days_in_one_run_are_merged(
@@ -99,16 +92,10 @@ def test_late_and_corrected_days_give_the_same_tables_as_a_full_refresh(
         bucket.put_snapshot(number, rows)
         assert run_pipeline().error is None
         ids = {tuple(key): number for *key, number in warehouse.rows(APPOINTMENT_IDS)}
-        assert [key for key in known.keys() & ids.keys() if known[key] != ids[key]] == [], "ids stay"
+        assert [key for key in known.keys() & ids.keys() if known[key] != ids[key]] == [], "ids do not change"
         known |= ids
     assert_gold_equals_oracle(warehouse.rows)
-    contents, ids_now = warehouse.contents(), warehouse.rows(APPOINTMENT_IDS)
-    assert run_pipeline(full_refresh=True).error is None
-    assert warehouse.contents() == contents
-    assert warehouse.rows(APPOINTMENT_IDS) == ids_now
-    drop_schemas(warehouse.settings)
-    assert run_pipeline().error is None
-    assert warehouse.contents() == contents
+    assert_rebuild_gives_equal_tables(warehouse, run_pipeline)
 
 
 def test_changed_leads_give_the_same_tables_as_a_rebuild(
@@ -169,7 +156,7 @@ def test_leads_missing_from_a_new_day_keep_last_seen(bucket: Bucket, run_pipelin
     rows = {uuid: {"LEADNUMBER": str(n), "email_hash": f"e{uuid}", "phone_hash": ""} for n, uuid in enumerate("abcd")}
     both = {**rows["b"], "LEADNUMBER": "9", "phone_hash": "pb"}
     for number, day in enumerate(["abc", "abc", "abc", "ac", "a", "ab", ""], start=1):
-        # of b there are two rows, and the better one goes first
+        # lead b has two rows on these days, and loses the better one first
         twice = [both] if number <= 2 else []
         bucket.put_snapshot(number, [*(rows[uuid] for uuid in day), *twice, {"LEADNUMBER": "100"}])
         assert run_pipeline().error is None

@@ -22,7 +22,7 @@ TABLES = ("gold.leads", "gold.lead_quality_current", "gold.appointments", "gold.
 pytestmark = pytest.mark.usefixtures("emptied")
 
 
-HARM = [
+MODIFICATIONS = [
     "delete from gold.lead_status_history where not is_current",
     "update gold.leads set city = 'Elsewhere'",
     "update gold.lead_quality_current set lead_quality_flag = 'High Quality'",
@@ -50,29 +50,29 @@ HARM = [
     "drop table silver.matched_leads",
     "drop schema silver cascade",
     "drop schema staging cascade",
-    # another version of the code has built them
+    # built by another version of the code
     "update meta.table_loads set code_version = 'x' where parent_table = 'silver.row_versions'",
     "update meta.table_loads set code_version = 'x' where parent_table = 'silver.version_matches'",
     "update meta.table_loads set code_version = 'x' where parent_table = 'gold.lead_status_history'",
 ]
 
 
-@pytest.mark.parametrize("harm", HARM)
-@pytest.mark.parametrize("with_a_new_day", [False, True], ids=["alone", "with a new day"])
+@pytest.mark.parametrize("modification", MODIFICATIONS)
+@pytest.mark.parametrize("with_new_day", [False, True], ids=["alone", "with a new day"])
 def test_modified_gold_table_is_repaired(
     loaded_contents: dict[str, str],
     bucket: Bucket,
     run_pipeline: Run,
     warehouse: Warehouse,
-    harm: str,
-    with_a_new_day: bool,
+    modification: str,
+    with_new_day: bool,
 ) -> None:
-    warehouse.rows(harm)
-    if with_a_new_day:
+    warehouse.rows(modification)
+    if with_new_day:
         bucket.put_snapshot(6, random_day(random.Random("new")))
     assert run_pipeline().error is None
     assert_gold_equals_oracle(warehouse.rows)
-    if not with_a_new_day:
+    if not with_new_day:
         assert warehouse.contents() == loaded_contents
     in_gold = "contype = 'f' and conrelid::regclass::text like 'gold.%%'"
     assert warehouse.value(f"select count(*) from pg_constraint where {in_gold}") == 4

@@ -20,7 +20,7 @@ from etl.warehouse.migrations import known_migrations
 
 OLD_RUN = str(uuid.uuid4())
 OLD_META_TABLES = (migrations.MIGRATIONS / "0001_meta_tables.sql").read_text(encoding="utf-8")
-"""What the previous version executed at the beginning of each run."""
+"""SQL that the previous version executed at the start of each run."""
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def warehouse(settings: Settings) -> Warehouse:
 
 @pytest.fixture
 def old_warehouse(warehouse: Warehouse) -> Warehouse:
-    """A warehouse that the previous version has filled: it has no meta.migrations."""
+    """A warehouse of the previous version, without meta.migrations."""
     warehouse.rows(OLD_META_TABLES)
     warehouse.rows(
         "insert into meta.pipeline_runs (run_id, version, arguments, status) values (%s, '0.1.0', '{}', 'complete')",
@@ -47,7 +47,7 @@ def old_warehouse(warehouse: Warehouse) -> Warehouse:
 
 @pytest.fixture
 def begin(settings: Settings) -> Callable[[], RunReport]:
-    """A run that only creates schemas and tables."""
+    """Return a function that runs step 1."""
     return lambda: run_steps(settings, STEPS[:1])
 
 

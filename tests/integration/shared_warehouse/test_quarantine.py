@@ -49,7 +49,7 @@ def test_ragged_lines_are_quarantined_and_the_rest_is_loaded(
     assert lines == [(2, "1"), (5, "4")]
 
 
-UNTYPABLE = [
+INVALID_CELLS = [
     ({"LEADNUMBER": "12a"}, "LEADNUMBER"),
     ({"LEADNUMBER": "2147483648"}, "LEADNUMBER"),
     ({"LEADNUMBER": "1.0"}, "LEADNUMBER"),
@@ -68,14 +68,14 @@ def test_invalid_rows_are_quarantined_and_the_rest_is_loaded(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     bronze_names = {"Appt Date": "APPT_DATE", "Job Status": "JOB_STATUS"}
-    bucket.put_snapshot(1, [{"LEADNUMBER": "70"}, *(cells for cells, _ in UNTYPABLE), {"LEADNUMBER": "71"}])
+    bucket.put_snapshot(1, [{"LEADNUMBER": "70"}, *(cells for cells, _ in INVALID_CELLS), {"LEADNUMBER": "71"}])
     put_leads(bucket)
     assert run_pipeline().error is None
     rejected = warehouse.rows(REJECTED)
     assert [row[:3] for row in rejected] == [
-        ("SFTP/data_1.csv", line, "2024-10-01") for line in range(3, 3 + len(UNTYPABLE))
+        ("SFTP/data_1.csv", line, "2024-10-01") for line in range(3, 3 + len(INVALID_CELLS))
     ]
-    for (cells, column), (*_, reason, raw) in zip(UNTYPABLE, rejected, strict=True):
+    for (cells, column), (*_, reason, raw) in zip(INVALID_CELLS, rejected, strict=True):
         assert column in reason
         ((name, value),) = cells.items()
         assert raw[bronze_names.get(name, name)] == value

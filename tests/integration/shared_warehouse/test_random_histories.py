@@ -1,8 +1,9 @@
-"""Gold against a row-by-row oracle, after every run of random histories with kills between any two transactions.
+"""Gold equals a row-by-row oracle after every run of random histories, with kills between any two transactions.
 
-    pytest tests/integration/test_random_histories.py                                   # 4 histories
-    FAULTS=long pytest -n 2 --dist load tests/integration/test_random_histories.py      # 500 histories, 20 minutes
-    HISTORIES=1 FIRST_HISTORY=137 SHRINK=1 pytest tests/integration/test_random_histories.py
+    cd tests/integration/shared_warehouse
+    pytest test_random_histories.py                                   # 4 histories
+    FAULTS=long pytest -n 2 --dist load test_random_histories.py      # 500 histories, 20 minutes
+    HISTORIES=1 FIRST_HISTORY=137 SHRINK=1 pytest test_random_histories.py
 
 The last line replays history 137, and prints a smaller one if it fails.
 """
@@ -65,11 +66,11 @@ def test_histories_contain_every_kind_of_operation() -> None:
     assert {operation.keep_gold_load for operation in operations if isinstance(operation, RemoveDay)} == {True, False}
     runs = [operation for operation in operations if isinstance(operation, Run)]
     assert {bool(run.kill) for run in runs} == {run.full_refresh for run in runs} == {True, False}
-    assert max(len(day.rows) for day in days) < 50, "the pipeline's limits for large days do not apply"
+    assert max(len(day.rows) for day in days) < 50, "limits for large days do not apply"
     assert max(len({o.number for o in h.operations if isinstance(o, PutDay)}) for h in histories) <= 16
 
 
-def test_shrunk_history_has_only_what_the_failure_needs(
+def test_shrunk_history_contains_only_the_cause_of_the_failure(
     settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails_on_a_sale(_settings: Settings, _bucket: Bucket, history: History, _rules: Rules | None) -> Failure | None:
@@ -85,7 +86,7 @@ def test_shrunk_history_has_only_what_the_failure_needs(
     assert "Sale" in smaller.as_code()
 
 
-# --- The judge --------------------------------------------------------------------------------------------------------
+# --- The oracle -------------------------------------------------------------------------------------------------------
 
 DAMAGE = {
     "insert into gold.lead_quality_matching select * from gold.lead_quality_matching limit 1": oracle.MATCHING,
@@ -102,7 +103,7 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def loaded(settings: Settings) -> Settings:
-    """The warehouse after a history."""
+    """Return the settings of a warehouse after a history."""
     assert run_history(settings, Bucket(settings), random_history("loaded")) is None
     return settings
 

@@ -1,6 +1,6 @@
-"""Deliberate mistakes in the SQL of step 6 are detected by the random histories.
+"""Random histories detect deliberate errors in the SQL of step 6.
 
-FAULTS=long pytest tests/integration/test_row_version_mutations.py      # all of them; `make test` takes three
+FAULTS=long tests all mutations; `make test` tests three.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from etl.warehouse import sql_scripts
 
 LONG = os.environ.get("FAULTS") == "long"
 HISTORIES_PER_MUTATION = 60
-"""The first that fails ends the search: most mutations need one to three."""
+"""The search ends at the first failure: most mutations need one to three histories."""
 
 VERSIONS, MODELS = "silver/row_versions", "gold/models"
 
@@ -151,7 +151,7 @@ DIRECTED = {
         ),
     )
 }
-"""Mutations that random histories seldom detect."""
+"""Histories for mutations that random histories seldom detect."""
 
 
 @pytest.mark.parametrize("name", MUTATIONS if LONG else SHORT)

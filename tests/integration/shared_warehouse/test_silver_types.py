@@ -1,4 +1,4 @@
-"""Silver's types are declared in one place; step 4 applies them to all existing days, in place, and to later ones."""
+"""Types of silver are declared in one place; step 4 applies them to all existing and later days, in place."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(settings: Settings) -> Run:
 
 @pytest.fixture
 def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehouse]:
-    """Two days, loaded up to gold."""
+    """Load two days up to gold."""
     drop_schemas(settings)
     bucket.clear()
     for number in (1, 2):
@@ -51,7 +51,7 @@ def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehous
 
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """Declare another type for a column: `declare("dispo", "varchar(80)")`."""
+    """Return a function that declares another type for a column: `declare("dispo", "varchar(80)")`."""
     types: dict[str, str] = {}
     read_script = sql_scripts.read_script
 
@@ -70,7 +70,7 @@ def types_of(warehouse: Warehouse, column: str, *tables: str) -> set[str]:
     return {warehouse.value(TYPE_OF, table, column) for table in tables or ALL_TABLES}
 
 
-def test_step_1_creates_text_columns_and_step_4_gives_them_their_types(
+def test_step_1_creates_text_columns_and_step_4_applies_their_types(
     settings: Settings, warehouse: Warehouse, run: Run
 ) -> None:
     drop_schemas(settings)
@@ -87,7 +87,7 @@ def test_step_1_creates_text_columns_and_step_4_gives_them_their_types(
     assert types_of(warehouse, "lead_uuid", "silver.stg_leads_parquet") == {"character varying(255)"}
 
 
-def test_changed_type_reaches_existing_days_without_loading_them_again(
+def test_changed_type_is_applied_to_existing_days_without_a_load(
     warehouse: Warehouse, run: Run, declare: Declare
 ) -> None:
     ledger, contents, files = warehouse.rows(LEDGER), warehouse.contents(), warehouse.rows(FILES)
@@ -103,7 +103,7 @@ def test_changed_type_reaches_existing_days_without_loading_them_again(
     assert warehouse.rows(LEDGER) == ledger, "nothing is loaded or published again"
 
 
-def test_changed_type_that_rewrites_the_rows_keeps_them(warehouse: Warehouse, run: Run, declare: Declare) -> None:
+def test_changed_type_that_rewrites_rows_keeps_their_values(warehouse: Warehouse, run: Run, declare: Declare) -> None:
     ledger = warehouse.rows(LEDGER)
     declare("lead_number", "bigint")
     declare("appt_date", "date")
@@ -140,7 +140,7 @@ def test_staged_days_get_the_changed_type(warehouse: Warehouse, run: Run, declar
 
 @pytest.fixture
 def row_versions(warehouse: Warehouse) -> str:
-    """A table that is built from the days of silver, with a version that no day has any more."""
+    """Create row versions, with a version that belongs to no day."""
     warehouse.rows(
         """
         create table if not exists silver.row_versions (

@@ -1,4 +1,4 @@
-"""What a person sees while it works: a bar on a terminal, plain lines in a log."""
+"""Progress output: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ print("the summary")
 
 
 def test_progress_bar_on_a_terminal_shows_days_and_rows_below_warnings() -> None:
-    ours, theirs = pty.openpty()
+    read_end, write_end = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, stdout=subprocess.PIPE, env=environment)
-    os.close(theirs)
-    text = read_terminal(ours)
-    said, _ = process.communicate(timeout=30)
-    assert said == b"the summary\n"
+    process = subprocess.Popen([sys.executable, "-c", WORK], stderr=write_end, stdout=subprocess.PIPE, env=environment)
+    os.close(write_end)
+    text = read_terminal(read_end)
+    lines, _ = process.communicate(timeout=30)
+    assert lines == b"the summary\n"
     assert "2/3" in text
     assert "2,000 rows" in text
     assert "day 2 is odd [1/2]" in text
-    assert "is done" not in text, "the bar says so"
+    assert "is done" not in text, "the bar replaces these lines"
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]", CONTROL.sub("", text)))
 
 
@@ -52,9 +52,9 @@ def test_progress_in_a_log_is_lines_without_control_characters(
     with caplog.at_level(logging.INFO), progress_module.progress(3) as advance:
         for rows in (1000, 500, 500):
             advance(rows)
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.split(" rows")[0] for line in said] == ["1 of 3 done, 1,000", "2 of 3 done, 1,500"]
-    assert all(line.isprintable() and line.endswith("s left") for line in said)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(" rows")[0] for line in lines] == ["1 of 3 done, 1,000", "2 of 3 done, 1,500"]
+    assert all(line.isprintable() and line.endswith("s left") for line in lines)
 
 
 def test_short_work_shows_no_progress(caplog: pytest.LogCaptureFixture) -> None:

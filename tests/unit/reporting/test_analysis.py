@@ -1,4 +1,4 @@
-"""The sentences of the analysis say what the rows say, also where there is little or nothing to say."""
+"""The sentences of the analysis agree with the rows, including few or no rows."""
 
 from __future__ import annotations
 

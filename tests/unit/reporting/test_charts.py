@@ -1,4 +1,4 @@
-"""Pictures are drawn in every look, from any number of rows, and have the contrast that they promise."""
+"""Charts are drawn in both themes, for any number of rows, with sufficient contrast."""
 
 from __future__ import annotations
 

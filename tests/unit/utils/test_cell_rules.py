@@ -10,7 +10,7 @@ from cleaning import Cases, bronze, clean_value, clean_values, reject_reason, re
 from etl.utils.cell_rules import USPS_STATES
 from etl.utils.transform import clean_csv
 
-# --- dates and times --------------------------------------------------------------------------------------------------
+# --- Dates and times --------------------------------------------------------------------------------------------------
 
 
 def test_date_in_each_of_three_layouts_is_parsed() -> None:
@@ -38,20 +38,10 @@ def test_date_in_each_of_three_layouts_is_parsed() -> None:
 
 
 def test_date_that_does_not_exist_is_null() -> None:
-    written = [
-        "02/29/2023",
-        "02/29/1900",
-        "02/30/2024",
-        "04/31/2023",
-        "13/01/2023",
-        "00/10/2023",
-        "01/00/2023",
-        "01/32/2023",
-        "2023-13-01",
-        "31-04-2023",
-        "01/01/0000",
-        "00/00/0000",
-    ]
+    written = (
+        "02/29/2023 02/29/1900 02/30/2024 04/31/2023 13/01/2023 00/10/2023 01/00/2023 01/32/2023 2023-13-01 31-04-2023 "
+        "01/01/0000 00/00/0000".split()
+    )
     assert clean_values("ENTRYDATE", "entry_date", written) == dict.fromkeys(written)
 
 
@@ -148,7 +138,7 @@ def test_appointment_similar_to_nu_is_null() -> None:
     assert clean_values("APPT_DATE", "appt_date", written) == dict.fromkeys(written)
 
 
-# --- state and ZIP ----------------------------------------------------------------------------------------------------
+# --- State and ZIP ----------------------------------------------------------------------------------------------------
 
 
 def test_usps_codes_are_states_district_and_territories() -> None:
@@ -235,7 +225,7 @@ def test_zip_is_five_digits_or_null() -> None:
     assert clean_values("ZIP", "zip", cases) == cases
 
 
-# --- lead number and flags --------------------------------------------------------------------------------------------
+# --- Lead number and flags --------------------------------------------------------------------------------------------
 
 
 def test_lead_number_that_fits_32_bits_is_kept() -> None:

@@ -25,7 +25,7 @@ def rows_of(text: CsvText) -> list[tuple[str | None, ...]]:
     return list(zip(*(column.to_pylist() for column in text.table.columns), strict=True))
 
 
-# --- CSV bytes → text, with or without quotes in the file -------------------------------------------------------------
+# --- Lines and cells, with or without quotes in the file --------------------------------------------------------------
 
 Read = Callable[[str], CsvText]
 
@@ -62,7 +62,7 @@ def test_every_line_ending_is_read_and_last_line_may_have_none(read: Read, line_
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-def test_line_with_wrong_number_of_fields_is_rejected_with_line_number_and_text(read: Read, line_end: str) -> None:
+def test_line_with_wrong_number_of_fields_is_rejected_with_its_text(read: Read, line_end: str) -> None:
     text = read(line_end.join(["a,b", "1,2", "too few", "3,4", "too,many,é", ",,", "5,6", "last"]))
     assert rows_of(text) == [("1", "2"), ("3", "4"), ("5", "6")]
     assert text.lines.to_pylist() == [2, 4, 7]
@@ -129,7 +129,7 @@ def test_duplicate_column_names_keep_separate_values(read: Read) -> None:
     assert rows_of(text) == [("1", "2", "3")]
 
 
-# --- quotes -----------------------------------------------------------------------------------------------------------
+# --- Quotes -----------------------------------------------------------------------------------------------------------
 
 
 def test_quoted_cells_may_contain_line_endings_delimiters_and_quotes() -> None:
@@ -227,7 +227,7 @@ def test_byte_order_mark_before_quoted_column_name_is_dropped() -> None:
     assert read_csv_text(b'\xef\xbb\xbf"a",b\n1,2\n').table.column_names == ["a", "b"]
 
 
-# --- CSV in general ---------------------------------------------------------------------------------------------------
+# --- Generated files --------------------------------------------------------------------------------------------------
 
 CELL_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 TRICKY_TEXT = st.text("a1 \",;\r\n'\t\\", max_size=6)

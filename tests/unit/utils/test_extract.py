@@ -27,7 +27,7 @@ from mock_s3 import make_settings, put_objects
 
 TODAY = date(2024, 11, 1)
 
-# --- text table → bronze frame ----------------------------------------------------------------------------------------
+# --- CSV to bronze frame ----------------------------------------------------------------------------------------------
 
 SNAPSHOT_FILE = SnapshotFile("leads", "SFTP/data_6.csv", "etag", 1, Day.of_file(6, date(2024, 10, 1)))
 
@@ -239,7 +239,7 @@ def test_all_snapshots_are_read_into_one_frame(s3: S3Client, caplog: pytest.LogC
     assert "SFTP/data_2.csv line 3 rejected: too many fields" in caplog.text
 
 
-# --- the leads --------------------------------------------------------------------------------------------------------
+# --- Leads ------------------------------------------------------------------------------------------------------------
 
 LEADS_KEY = "parquet/leads.parquet"
 LEADS = {"lead_UUID": ["a", None], "phone_hash": [" P ", "nan"], "email_hash": ["e", ""]}

@@ -45,7 +45,7 @@ TEXT_COLUMNS = {
 }
 
 
-# --- the frame --------------------------------------------------------------------------------------------------------
+# --- Frames -----------------------------------------------------------------------------------------------------------
 
 
 def test_ordinary_row_gets_silver_names_and_iso_texts() -> None:
@@ -167,7 +167,7 @@ def test_cleaned_columns_and_lengths_match_the_declared_types() -> None:
     assert lengths == MAX_LENGTH
 
 
-# --- separators -------------------------------------------------------------------------------------------------------
+# --- Separators -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("column", ORDINARY_ROW)
@@ -222,7 +222,7 @@ def test_zero_width_characters_are_text() -> None:
     assert clean_values("CITY", "city", texts) == dict(zip(texts, texts, strict=True))
 
 
-# --- text columns -----------------------------------------------------------------------------------------------------
+# --- Text columns -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("column", ["CITY", "Dispo", "JOB_STATUS", "email_hash", "phone_hash"])
@@ -257,7 +257,7 @@ def test_padding_counts_towards_length_except_in_location() -> None:
     assert clean_value("location", location="x" + " " * 300) == "x"
 
 
-# --- rejected rows ----------------------------------------------------------------------------------------------------
+# --- Rejected rows ----------------------------------------------------------------------------------------------------
 
 
 def test_rejected_row_keeps_all_cells_reasons_and_its_position() -> None:
@@ -287,7 +287,7 @@ def test_rows_without_lineage_are_rejected_as_well() -> None:
     assert values(rejected["_partition_date"]) == ["2024-10-06"]
 
 
-# --- leads ------------------------------------------------------------------------------------------------------------
+# --- Leads ------------------------------------------------------------------------------------------------------------
 
 
 def leads(*rows: tuple[str | None, str | None, str | None]) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def settings_error(**variables: str) -> SettingsError:
     return caught.value
 
 
-# --- Valid settings -------------------------------------------------------------------------------------------------
+# --- Valid settings ---------------------------------------------------------------------------------------------------
 
 
 def test_required_settings_suffice_and_the_rest_has_documented_defaults() -> None:
@@ -137,9 +137,9 @@ def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
 
 
 def test_env_file_sets_the_variables_of_boto3(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("AWS_PROFILE=somebody\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("AWS_PROFILE=analyst\n", encoding="utf-8")
     load()
-    assert os.environ["AWS_PROFILE"] == "somebody"
+    assert os.environ["AWS_PROFILE"] == "analyst"
 
 
 def test_example_env_file_is_valid(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_arguments_override_the_environment() -> None:
     assert load_settings(dask_scheduler_address="tls://two:2").dask_scheduler_address == "tls://two:2"
 
 
-# --- Missing and invalid settings -----------------------------------------------------------------------------------
+# --- Missing and invalid settings -------------------------------------------------------------------------------------
 
 
 def test_missing_settings_are_named_in_one_error_with_a_hint() -> None:
@@ -231,7 +231,7 @@ def test_access_key_without_its_secret_is_refused(half: dict[str, str]) -> None:
     assert message.count("S3_ACCESS_KEY_ID") == 1
 
 
-# --- Secrets --------------------------------------------------------------------------------------------------------
+# --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
 def assert_no_secret(text: str) -> None:
@@ -270,7 +270,7 @@ def test_errors_do_not_show_misplaced_secrets(variables: dict[str, str]) -> None
     assert_no_secret(repr(error.__context__))
 
 
-# --- The S3 client --------------------------------------------------------------------------------------------------
+# --- The S3 client ----------------------------------------------------------------------------------------------------
 
 ROLE = "arn:aws:iam::123456789012:role/leads-reader"
 
@@ -342,7 +342,7 @@ def test_credentials_of_the_configured_user_are_accepted() -> None:
 @pytest.mark.parametrize("role", ["", ROLE])
 def test_credentials_of_another_user_are_refused_naming_both_users(role: str) -> None:
     arn, _ = new_user("pipeline")
-    other_arn, other_keys = new_user("somebody-else")
+    other_arn, other_keys = new_user("analyst")
     with pytest.raises(SettingsError) as caught:
         s3_client(load(**other_keys, S3_IAM_USER_ARN=arn, S3_IAM_ROLE_ARN=role))
     assert f"belong to {other_arn}, but S3_IAM_USER_ARN is {arn}" in caught.value.message

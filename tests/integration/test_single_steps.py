@@ -1,4 +1,4 @@
-"""Steps hand over through tables: silver comes again from bronze with S3 switched off, gold from silver alone."""
+"""Steps exchange data through tables: silver is rebuilt from bronze without S3, and gold from silver alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODULES = (
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse for all these tests, and the files of three days with all that can befall a row."""
+    """One warehouse for all tests, and files of three days with valid, rejected and separator rows."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         bucket = Bucket(settings)
         ordinary = [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(1, 9)]
@@ -41,8 +41,8 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="module")
-def whole(settings: Settings) -> dict[str, str]:
-    """What stands in the tables after a whole run."""
+def complete(settings: Settings) -> dict[str, str]:
+    """Return the contents of all tables after a complete run."""
     assert run_steps(settings, STEPS).error is None
     warehouse = Warehouse(settings)
     assert [rows for (rows,) in warehouse.rows("select count(*) from silver.rejected_rows group by step")] == [1, 1]
@@ -52,27 +52,27 @@ def whole(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def before(whole: dict[str, str], settings: Settings, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
-    """What stands in the tables, whatever the test before did to them."""
-    if not is_whole(warehouse, whole):
+def before(complete: dict[str, str], settings: Settings, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
+    """Return the contents of all tables, after repairing the changes of the previous test."""
+    if not is_complete(warehouse, complete):
         run_pipeline()
-    if not is_whole(warehouse, whole):
+    if not is_complete(warehouse, complete):
         drop_schemas(settings)
         run_pipeline()
-        assert warehouse.contents() == whole
-    return whole
+        assert warehouse.contents() == complete
+    return complete
 
 
-def is_whole(warehouse: Warehouse, whole: dict[str, str]) -> bool:
+def is_complete(warehouse: Warehouse, complete: dict[str, str]) -> bool:
     try:
-        return warehouse.contents() == whole
-    except psycopg2.Error:  # a table is gone
+        return warehouse.contents() == complete
+    except psycopg2.Error:  # a table is missing
         return False
 
 
 @pytest.fixture
 def run_without_s3(settings: Settings) -> Iterator[Callable[..., None]]:
-    """Run steps one by one, each as a run of its own, where nothing answers at the S3 endpoint."""
+    """Run steps as separate runs, with an S3 endpoint that does not exist."""
     without_s3 = settings.model_copy(update={"aws_endpoint_url_s3": "http://127.0.0.1:9"})
 
     def run(*numbers: int, **options: bool) -> None:
@@ -182,7 +182,7 @@ def test_steps_5_and_6_rebuild_gold_from_silver_alone(
     run_without_s3(5, 6, full_refresh=full_refresh)
     assert warehouse.fingerprint("gold.lead_quality_matching") == before["gold.lead_quality_matching"]
     assert warehouse.fingerprint("silver.stg_csv_snapshots") == before["silver.stg_csv_snapshots"]
-    assert warehouse.value("select sum(row_count) from gold.match_scenarios") > 0, "the views are there, too"
+    assert warehouse.value("select sum(row_count) from gold.match_scenarios") > 0, "the views exist, too"
 
 
 def test_steps_5_and_6_rebuild_a_dropped_schema_of_gold(
@@ -220,7 +220,7 @@ def without_bronze(contents: dict[str, str]) -> dict[str, str]:
 
 
 def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
-    whole: dict[str, str],
+    complete: dict[str, str],
     python: Callable[..., subprocess.CompletedProcess[str]],
     settings: Settings,
     warehouse: Warehouse,
@@ -232,6 +232,6 @@ def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
         process = python("-m", module, environment=environment | s3)
         assert process.returncode == 0, process.stderr
         assert step.title in process.stdout
-    assert warehouse.contents() == whole
+    assert warehouse.contents() == complete
     steps = warehouse.rows("select arguments -> 'steps' from meta.pipeline_runs order by started_at")
     assert steps == [([number],) for number in range(1, 7)]
