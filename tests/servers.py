@@ -106,7 +106,7 @@ def distribution_server() -> Iterator[Server]:
 def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) -> Iterator[Server]:
     """Start a server like that of the postgres image: superuser `postgres` and the embedded major version."""
     account = postgres_cluster.server_account()
-    name = account.name if account else None
+    name = account.pw_name if account else None
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         if name:

@@ -76,7 +76,7 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
     Raises:
         EmbeddedError: the folder has no such file.
     """
-    files = sorted(data.glob("SFTP/*.csv")) + sorted(data.glob("parquet/*.parquet"))
+    files = files_to_upload(data)
     if not files:
         raise EmbeddedError(
             f"{data} has neither SFTP/*.csv nor parquet/*.parquet",
@@ -88,6 +88,11 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
             client.put_object(Bucket=bucket, Key=file.relative_to(data).as_posix(), Body=body)
     log.info("%d files of %s uploaded to s3://%s", len(files), data, bucket)
     return len(files)
+
+
+def files_to_upload(data: Path) -> list[Path]:
+    """Return `data/SFTP/*.csv` and `data/parquet/*.parquet`."""
+    return sorted(data.glob("SFTP/*.csv")) + sorted(data.glob("parquet/*.parquet"))
 
 
 def _make_bucket(client: S3Client, bucket: str) -> None:

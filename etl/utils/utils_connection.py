@@ -238,8 +238,8 @@ _SESSION = {
 def s3_client(settings: Settings) -> S3Client:
     """Return the S3 client: one per process and settings, shared between threads.
 
-    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, else those that boto3 finds. If S3_IAM_USER_ARN is set,
-    they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
+    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, whatever AWS_PROFILE is, else those that boto3 finds. If
+    S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
 
     Raises:
         SettingsError: the credentials belong to another identity.
@@ -278,16 +278,29 @@ def caller_identity(settings: Settings) -> str:
 
 
 def _session(settings: Settings) -> boto3.session.Session:
-    import boto3
-
-    session = boto3.session.Session(
-        aws_access_key_id=_revealed(settings.s3_access_key_id),
-        aws_secret_access_key=_revealed(settings.s3_secret_access_key),
-        region_name=settings.s3_region,
+    session = _new_session(
+        settings, _revealed(settings.s3_access_key_id), _revealed(settings.s3_secret_access_key), token=None
     )
     if settings.s3_iam_user_arn:
         _check_identity(session, settings.s3_iam_user_arn)
-    return _assume_role(session, settings.s3_iam_role_arn) if settings.s3_iam_role_arn else session
+    return _assume_role(settings, session, settings.s3_iam_role_arn) if settings.s3_iam_role_arn else session
+
+
+def _new_session(
+    settings: Settings, access_key_id: str | None, secret_access_key: str | None, token: str | None
+) -> boto3.session.Session:
+    import boto3
+    import botocore.session
+
+    # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
+    no_profile = {"profile": (None, None, None, None)}
+    return boto3.session.Session(
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        aws_session_token=token,
+        region_name=settings.s3_region,
+        botocore_session=botocore.session.Session(session_vars=no_profile if settings.s3_access_key_id else None),
+    )
 
 
 def _is_loopback(url: str | None) -> bool:
@@ -307,13 +320,6 @@ def _check_identity(session: boto3.session.Session, expected_arn: str) -> None:
         )
 
 
-def _assume_role(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
-    import boto3
-
+def _assume_role(settings: Settings, session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
     assumed = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="homebuddy-leads-etl")["Credentials"]
-    return boto3.session.Session(
-        aws_access_key_id=assumed["AccessKeyId"],
-        aws_secret_access_key=assumed["SecretAccessKey"],
-        aws_session_token=assumed["SessionToken"],
-        region_name=session.region_name,
-    )
+    return _new_session(settings, assumed["AccessKeyId"], assumed["SecretAccessKey"], assumed["SessionToken"])

@@ -51,8 +51,7 @@ def tablespace_on_a_small_disk(server_root: Path) -> Iterator[SmallDisk]:
         folder = disk.folder / "tablespace"
         folder.mkdir(mode=0o700)
         cluster = postgres_cluster.existing_cluster(server_root)
-        if cluster.account:
-            os.chown(folder, cluster.account.uid, cluster.account.gid)
+        cluster.chown(folder)
         embedded.stop_postgres(server_root)
         stack.callback(_drop, server_root)
         postgres_server.run_single_user(

@@ -266,16 +266,6 @@ def test_next_free_port_is_used_and_recorded(
     assert query_as_owner(server, "select 1") == [(1,)]
 
 
-def test_port_taken_between_probe_and_start_is_skipped(
-    shared_root: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_postgres(shared_root)
-    monkeypatch.setattr(postgres_server, "_candidates", lambda _preferred: [taken_port, *range(taken_port + 1, 65_536)])
-    really_free = postgres_server._is_free
-    monkeypatch.setattr(postgres_server, "_is_free", lambda port: port == taken_port or really_free(port))
-    assert start_postgres(shared_root).port != taken_port
-
-
 def test_requested_port_is_not_replaced(shared_root: Path, taken_port: int) -> None:
     stop_postgres(shared_root)
     with pytest.raises(EmbeddedError, match=f"port {taken_port} of 127.0.0.1 is taken"):

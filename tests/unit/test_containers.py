@@ -17,7 +17,6 @@ from docker.utils import exclude_paths
 from jupyter_server.auth.identity import IdentityProvider
 from support import PROJECT
 
-from etl.local import postgres_server
 from etl.utils.utils_connection import Settings
 
 COMPOSE = PROJECT / "docker-compose.yml"
@@ -125,7 +124,8 @@ def test_postgres_has_version_settings_and_collation_of_the_embedded_server(serv
     assert f"pginstall{major}" in (PROJECT / "etl" / "local" / "postgres_cluster.py").read_text(encoding="utf-8")
     program, *options = server["command"]
     assert program == "postgres"
-    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", postgres_server.SETTINGS, flags=re.MULTILINE))
+    embedded_conf = (PROJECT / "etl" / "local" / "embedded.conf").read_text(encoding="utf-8")
+    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", embedded_conf, flags=re.MULTILINE))
     for option in options:
         name, value = re.fullmatch(r"--(\w+)=(\w+)", option).groups()
         assert of_embedded[name] == value

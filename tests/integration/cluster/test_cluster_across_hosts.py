@@ -107,16 +107,16 @@ def postgres_on(host: Host) -> Iterator[tuple[Settings, Warehouse]]:
     assert account is not None, "PostgreSQL does not run as root"
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        shutil.chown(folder, account.name)
+        shutil.chown(folder, account.pw_name)
         folder.chmod(0o711)
         hba = folder / "pg_hba.conf"
         hba.write_text("local all all trust\nhost all all all scram-sha-256\n")
         hba.chmod(0o644)
-        as_account = (sys.executable, "-c", AS_ACCOUNT, str(account.uid), str(account.gid))
+        as_account = (sys.executable, "-c", AS_ACCOUNT, str(account.pw_uid), str(account.pw_gid))
         with running_server(
             postgres_cluster.server_programs(account),
             folder,
-            account.name,
+            account.pw_name,
             "postgres",
             ["--auth-local=trust"],
             {"hba_file": hba},
