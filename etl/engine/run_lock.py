@@ -107,14 +107,14 @@ def require_usable_server(connection: Connection, settings: Settings) -> None:
     """
     with connection, connection.cursor() as db:
         db.execute(
-            "select current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), "
+            "select current_setting('server_version_num'), current_setting('server_encoding'), "
             "pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean"
         )
         found = db.fetchone()
-    version, encoding, is_standby, is_read_only = found or (0, "", False, False)
+    version, encoding, is_standby, is_read_only = found or ("0", "", False, False)
     problems = {}
-    if version < OLDEST_VERSION:
-        problems[f"it is PostgreSQL {version}"] = f"upgrade the server to PostgreSQL {OLDEST_VERSION} or later"
+    if (major := int(version) // 10_000) < OLDEST_VERSION:
+        problems[f"it is PostgreSQL {major}"] = f"upgrade the server to PostgreSQL {OLDEST_VERSION} or later"
     if encoding != "UTF8":
         problems[f"database {settings.postgres_db} has encoding {encoding}"] = (
             "create the database with encoding UTF8: create database … encoding 'UTF8' template template0"
