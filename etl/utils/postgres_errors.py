@@ -201,7 +201,7 @@ _HINTS = {
     "host and database, with or without TLS",
     "3D000": "check POSTGRES_DB",
     "53300": "too many connections: raise the limit (max_connections of the server; alter role … connection limit; "
-    "alter database … connection limit), or use fewer of them: --workers",
+    "alter database … connection limit), or use fewer with --workers: a run takes two for each worker, and one more",
     "57P03": "the server is starting up, shutting down or recovering: rerun when it accepts connections",
     "25006": READ_ONLY_HINT,
     "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
