@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from etl.console.output import JsonHandler, Line, configure_logging, is_terminal, json_handler, write_lines
+from etl.console.output import (
+    JsonHandler,
+    Line,
+    configure_logging,
+    is_terminal,
+    json_handler,
+    protect_streams,
+    write_lines,
+)
 from etl.console.progress import progress
 from etl.console.summary import metrics_by_subject, summary_lines
 from etl.engine.report import RunReport, Step
@@ -44,6 +52,7 @@ def run_steps_from_environment(steps: Sequence[Step]) -> int:
 
 def run_cli(work: Callable[[], int]) -> int:
     """Call a command line's function and return its exit code; print any error as one message."""
+    protect_streams()
     try:
         with abortable():
             return work()

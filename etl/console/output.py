@@ -6,12 +6,14 @@ JSON object: `timestamp level run_id step event message counts seconds`; the las
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import textwrap
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
@@ -31,6 +33,43 @@ def configure_logging(level: str, log_format: str = "text") -> None:
     for chatty in ("boto3", "botocore", "urllib3", "s3transfer", "sqlalchemy", "matplotlib"):
         # Their debug lines contain request signatures and connection arguments.
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def protect_streams() -> None:
+    """Let nothing that is printed end the program: unprintable characters are escaped, and closed streams are ignored.
+
+    For a process's own standard output and standard error: a stream that a caller has replaced is left alone.
+    """
+    sys.stdout = _protected(sys.stdout, sys.__stdout__)
+    sys.stderr = _protected(sys.stderr, sys.__stderr__)
+
+
+def _protected(stream: TextIO | None, original: TextIO | None) -> TextIO:
+    if stream is None:  # closed before the program started
+        return Path(os.devnull).open("w", encoding="utf-8")
+    if stream is not original or not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_UnbreakableFile(stream.fileno(), "w", closefd=False)),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _UnbreakableFile(io.FileIO):
+    """A file that discards what it cannot write: its reader is gone (`| head`), or its disk is full.
+
+    A run goes on without anybody reading its output; meta.pipeline_runs records how it ended.
+    """
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(memoryview(data).cast("B"))
 
 
 class Line(NamedTuple):
@@ -112,7 +151,6 @@ class JsonHandler(logging.Handler):
                 "%(levelname)s %(run_id)s %(step)s %(event)s %(message)s %(counts)s %(seconds)s",
                 rename_fields={"levelname": "level"},
                 timestamp=True,
-                json_ensure_ascii=False,
                 reserved_attrs=[*vars(logging.makeLogRecord({})), "message", "asctime", "in_summary"],
             )
         )

@@ -1,16 +1,20 @@
-"""The run lock: one run at a time on a warehouse."""
+"""The run lock: one run at a time on a warehouse, and a server that can hold it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg2
+
 from etl.utils.error_hints import translate_postgres_errors
-from etl.utils.errors import LockHeldError
+from etl.utils.errors import LockHeldError, PostgresError
+from etl.utils.postgres_errors import POOLER_HINT, READ_ONLY_HINT
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings, connect_postgres
+from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
@@ -24,40 +28,136 @@ SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 
 @contextmanager
 def run_lock(settings: Settings) -> Iterator[None]:
-    """Hold the run lock on a separate connection.
+    """Hold the run lock on a separate connection, if the server can be the warehouse.
 
     The lock is lost with that connection. The run continues: if another run starts, `load_ledger.record_load` raises,
     and this run writes nothing more.
-    """
-    import psycopg2
 
+    Raises:
+        PostgresError: see `require_usable_server` and `_require_own_session`.
+        LockHeldError: another run holds the lock.
+    """
     connection = _locked_connection(settings)
     try:
         yield
-    finally:
-        with suppress(psycopg2.Error):  # a lost connection has released the lock
-            connection.cursor().execute("select pg_advisory_unlock(%s)", (RUN_LOCK,))
-            connection.commit()
-        connection.close()
+    except BaseException:
+        _unlock(connection)
+        raise
+    if not _unlock(connection):
+        raise _pooled(settings)
 
 
 @retry_transient(seconds=10)  # enough for a server that is just starting
 def _locked_connection(settings: Settings) -> Connection:
     with translate_postgres_errors(settings):
         connection = connect_postgres(settings)
-        db = connection.cursor()
-        deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_THE_LOCK
-        while True:
-            db.execute("select pg_try_advisory_lock(%s)", (RUN_LOCK,))
-            (locked,) = db.fetchone() or (False,)
-            connection.commit()
-            if locked:
+        try:
+            require_usable_server(connection, settings)
+            _require_own_session(connection, settings)
+            if _lock(connection):
+                _require_lock(connection, settings)
                 return connection
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
+        except BaseException:
+            connection.close()
+            raise
     connection.close()
     raise LockHeldError(
         f"another run is active on {settings.postgres_address}",
         hint="wait for it to end, then rerun; see: select * from meta.pipeline_runs where status = 'running'",
+    )
+
+
+def _lock(connection: Connection) -> bool:
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_THE_LOCK
+    while not _value(connection, "select pg_try_advisory_lock(%s)", RUN_LOCK):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _unlock(connection: Connection) -> bool:
+    """Release the lock. Returns False if another session holds it, where it remains."""
+    try:
+        return bool(_value(connection, "select pg_advisory_unlock(%s)", RUN_LOCK))
+    except psycopg2.Error:
+        return True  # a lost connection has released the lock
+    finally:
+        connection.close()
+
+
+def _value(connection: Connection, query: str, *parameters: object) -> object:
+    """Return the only value of a query that is a transaction of its own."""
+    with connection, connection.cursor() as db:
+        db.execute(query, parameters)
+        (value,) = db.fetchone() or (None,)
+        return value
+
+
+# --- What the server must be ------------------------------------------------------------------------------------------
+
+OLDEST_VERSION = 15
+
+
+def require_usable_server(connection: Connection, settings: Settings) -> None:
+    """Raise unless the database is encoded in UTF8, can be written to, and its server is recent enough.
+
+    Raises:
+        PostgresError: names everything that is wrong.
+    """
+    with connection, connection.cursor() as db:
+        db.execute(
+            "select current_setting('server_version_num'), current_setting('server_encoding'), "
+            "pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean"
+        )
+        found = db.fetchone()
+    version, encoding, is_standby, is_read_only = found or ("0", "", False, False)
+    problems = {}
+    if (major := int(version) // 10_000) < OLDEST_VERSION:
+        problems[f"it is PostgreSQL {major}"] = f"upgrade the server to PostgreSQL {OLDEST_VERSION} or later"
+    if encoding != "UTF8":
+        problems[f"database {settings.postgres_db} has encoding {encoding}"] = (
+            "create the database with encoding UTF8: create database … encoding 'UTF8' template template0"
+        )
+    if is_standby or is_read_only:
+        problems["it is a standby" if is_standby else "its transactions are read-only"] = READ_ONLY_HINT
+    if problems:
+        raise PostgresError(
+            f"PostgreSQL at {settings.postgres_address} cannot be the warehouse: {'; '.join(problems)}",
+            hint="\n  → ".join(problems.values()),
+        )
+
+
+def _require_own_session(connection: Connection, settings: Settings) -> None:
+    """Raise unless the connection keeps its backend between transactions, as an advisory lock of the session needs.
+
+    A pool in transaction mode gives each transaction any backend that is free. An open transaction of another
+    connection takes the one that was used last, or, where the pool rotates, the next one; so the second time at the
+    latest this connection would get another one.
+    """
+    backend = _value(connection, "select pg_backend_pid()")
+    for _ in range(2):
+        with transaction(settings) as db:
+            db.execute("select 1")  # occupies a backend until the block ends
+            now = _value(connection, "select pg_backend_pid()")
+        if now != backend:
+            raise _pooled(settings)
+
+
+def _require_lock(connection: Connection, settings: Settings) -> None:
+    """Raise unless this very backend holds the lock after the transaction that took it."""
+    if not _value(
+        connection,
+        "select exists (select from pg_locks where locktype = 'advisory' and granted and pid = pg_backend_pid() "
+        "and (classid::bigint << 32) | objid::bigint = %s)",
+        RUN_LOCK,
+    ):
+        raise _pooled(settings)
+
+
+def _pooled(settings: Settings) -> PostgresError:
+    return PostgresError(
+        f"the run lock cannot be held on {settings.postgres_address}: the connection changes its session between "
+        "transactions, as in a connection pool in transaction mode",
+        hint=POOLER_HINT,
     )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from etl.utils.errors import PostgresError, SourceError
 
 if TYPE_CHECKING:
+    import psycopg2
+
     from etl.utils.utils_connection import Settings
 
 
@@ -18,70 +20,23 @@ def translate_postgres_errors(settings: Settings) -> Iterator[None]:
     """Raise errors of psycopg2 as a `PostgresError` with a hint."""
     import psycopg2
 
+    from etl.utils.postgres_errors import hint_of, is_transient
+
     try:
         yield
     except psycopg2.Error as error:
         raise PostgresError(
-            f"PostgreSQL at {settings.postgres_address}: {_first_lines(error)}",
-            hint=_postgres_hint(error),
+            f"PostgreSQL at {settings.postgres_address}: {_message(error)}",
+            hint=hint_of(error),
             transient=is_transient(error),
         ) from error
 
 
-TRANSIENT_STATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03")
-"""SQLSTATEs, or their classes, of transient errors: connection, serialisation, deadlock, lock time-out, restart."""
-
-
-def is_transient(error: BaseException | None) -> bool:
-    """Whether an error of psycopg2 is transient, so that a retry may succeed."""
-    import psycopg2
-
-    state = getattr(error, "pgcode", None)
-    if state:
-        return str(state).startswith(TRANSIENT_STATES)
-    # Errors without SQLSTATE: the connection could not be established, or was lost.
-    permanent = any(sign in str(error) for sign, _ in _POSTGRES_HINTS if sign not in _MAY_PASS)
-    return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not permanent
-
-
-def _first_lines(error: BaseException | None) -> str:
-    # The rest of a server message is its CONTEXT, which may contain whole rows.
-    lines = str(error).partition("CONTEXT:")[0].strip().splitlines()
-    return " ".join(" ".join(lines[:2]).split())
-
-
-_AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the certificate of the authority that signed the server's"
-_POSTGRES_HINTS = (
-    ("server does not support SSL", "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE"),
-    ("certificate verify failed", _AUTHORITY),
-    ("root certificate file", _AUTHORITY),
-    ("server certificate for", "set POSTGRES_HOST to a name that the server's certificate contains"),
-    ("password authentication failed", "check POSTGRES_USER and POSTGRES_PASSWORD"),
-    ("no password supplied", "set POSTGRES_PASSWORD"),
-    ("does not exist", "check POSTGRES_DB; step 1 creates missing tables: python main.py --from-step 1"),
-    ("permission denied", "grant POSTGRES_USER the missing privileges on POSTGRES_DB"),
-    ("must be owner", "run as the role that owns the tables, or change the owner: alter table … owner to …"),
-    ("lock timeout", "another session holds a lock: see pg_stat_activity and pg_blocking_pids()"),
-    ("depend on it", "build views on bronze, silver and gold, not on a table in schema partitions"),
-    ("could not translate host name", "check POSTGRES_HOST"),
-    ("Connection refused", "check POSTGRES_HOST and POSTGRES_PORT, and that the server is running"),
-    ("no pg_hba.conf entry", "allow this user and host in the server's pg_hba.conf"),
-    (
-        "max_locks_per_transaction",
-        "raise max_locks_per_transaction of the server, for example fourfold, and restart it: "
-        "all days are published in one transaction",
-    ),
-    ("No space left on device", "free disk space on the database server, then rerun"),
-)
-_MAY_PASS = ("Connection refused",)
-
-
-def _postgres_hint(error: BaseException | None) -> str:
-    message = str(error)
-    return next(
-        (hint for sign, hint in _POSTGRES_HINTS if sign in message),
-        "fix the cause and rerun: every load is one transaction, so no table is left half loaded",
-    )
+def _message(error: psycopg2.Error) -> str:
+    # Without the context, which may contain whole rows, and whose label is in the server's language.
+    parts = [error.diag.message_primary, *(error.diag.message_detail or "").splitlines()[:1]]
+    lines = [part for part in parts if part] or str(error).strip().splitlines()[:2]
+    return " ".join(" ".join(lines).split())
 
 
 @contextmanager

@@ -187,10 +187,14 @@ def _variable(error_entry: Any) -> str:
 
 
 def connect_postgres(settings: Settings) -> Connection:
-    """Open a new connection to the warehouse."""
-    import psycopg2
+    """Open a new connection to the warehouse.
 
-    connection: Connection = psycopg2.connect(
+    Raises:
+        psycopg2.Error: see `translate_postgres_errors`.
+    """
+    from etl.utils.postgres_errors import open_connection
+
+    connection = open_connection(
         host=settings.postgres_host,
         port=settings.postgres_port,
         user=settings.postgres_user,
@@ -209,7 +213,24 @@ def connect_postgres(settings: Settings) -> Connection:
         keepalives_count=3,
         tcp_user_timeout=60_000,
     )
+    _lift_time_limits(connection)
     return connection
+
+
+def _lift_time_limits(connection: Connection) -> None:
+    """Apply the session settings again, with the limits that older servers do not know.
+
+    As `options` they precede the first statement, but a connection pooler may discard them.
+    """
+    limits = {name: "0" for name, version in _LIMITS_SINCE.items() if connection.server_version >= version}
+    try:
+        connection.autocommit = True
+        with connection.cursor() as db:
+            db.execute("; ".join(f"set {name} = '{value}'" for name, value in (_SESSION | limits).items()))
+        connection.autocommit = False
+    except BaseException:
+        connection.close()
+        raise
 
 
 @lru_cache(maxsize=4)
@@ -225,13 +246,17 @@ _SESSION = {
     "datestyle": "ISO,MDY",  # dates travel as ISO text
     "client_min_messages": "warning",  # no notices for `if not exists`
     "lock_timeout": "30s",  # never wait forever for a session that was left open
+    "statement_timeout": "0",  # a role's limit is meant for its queries: the time that a load takes grows with the data
     # The same for the server: a vanished client must not keep locks.
     "idle_in_transaction_session_timeout": "10min",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""Session settings, independent of the server's defaults."""
+"""Session settings, independent of the server's defaults and the role's."""
+_LIMITS_SINCE = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
+"""Time limits that a session lifts → the server version that introduced them. The connection that holds the run lock is
+idle during the run."""
 
 
 @lru_cache(maxsize=4)

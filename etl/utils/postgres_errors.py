@@ -1,0 +1,221 @@
+"""Connect to PostgreSQL, and classify its errors: transient or permanent, and what to do.
+
+Errors are judged by SQLSTATE, because messages are in the language of the server (lc_messages). Words are read only
+where there is no SQLSTATE: in messages of libpq, the client's library, and of PgBouncer, which are never translated.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import select
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from psycopg2 import _psycopg, extensions
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
+
+
+class ConnectError(psycopg2.OperationalError):
+    """No connection could be opened. Has the SQLSTATE that psycopg2 does not know at this point."""
+
+    def __init__(self, message: str, *, sqlstate: str | None, transient: bool) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.transient = transient
+
+
+_reached: set[tuple[object, object]] = set()
+"""Hosts and ports that this process has been connected to, so the host's name exists."""
+
+
+def open_connection(**arguments: Any) -> Connection:
+    """Open a connection.
+
+    Args:
+        arguments: of `psycopg2.connect`.
+
+    Raises:
+        ConnectError: the server cannot be reached, or refuses the connection.
+    """
+    server = arguments.get("host"), arguments.get("port")
+    try:
+        connection: Connection = psycopg2.connect(**arguments)
+    except (psycopg2.OperationalError, UnicodeDecodeError) as error:
+        raise _connect_error(_text(error), arguments, was_reached=server in _reached) from None
+    _reached.add(server)
+    return connection
+
+
+def _text(error: psycopg2.Error | UnicodeDecodeError) -> str:
+    # Before a session has a client_encoding, the server's messages may be in any encoding.
+    if isinstance(error, UnicodeDecodeError):
+        return bytes(error.object).decode("utf-8", errors="replace")
+    return str(error)
+
+
+_SERVER_ANSWERED = re.compile(r"(?:^|failed: )[^\s:]+ ?:  ", re.MULTILINE)
+"""`FATAL:  …`: libpq puts two blanks after the severity of a server's error, and after nothing else. The severity
+itself is translated."""
+
+
+def _connect_error(message: str, arguments: dict[str, Any], *, was_reached: bool) -> ConnectError:
+    """A server that answers with an error will answer the same again, unless its SQLSTATE is a transient one.
+
+    Without an answer, the network or the server is down; what is wrong with the settings fails on this side.
+    """
+    if not _SERVER_ANSWERED.search(message):
+        is_setting = any(words in message for words in _SETTINGS_HINTS)
+        is_name_lost = _NO_SUCH_HOST in message and was_reached  # a name server that is down or restarts
+        return ConnectError(message, sqlstate=None, transient=is_name_lost or not is_setting)
+    state = _sqlstate_of_refusal(arguments)
+    transient = state == _CONNECTED or _is_transient_state(state, message)
+    return ConnectError(message, sqlstate=state, transient=transient)
+
+
+_CONNECTED = "00000"
+_REFUSAL_TIMEOUT_SECONDS = 3
+_PQERRORS_SQLSTATE = 3
+
+
+def _sqlstate_of_refusal(arguments: dict[str, Any]) -> str | None:
+    """Ask the server again, and return the SQLSTATE of its answer; None if it is unknown.
+
+    libpq reduces the error of a failed connection to a message. Only while a connection is being opened can it be told
+    to write the SQLSTATE in place of the words, so this takes a second attempt, an asynchronous one.
+    """
+    deadline = time.monotonic() + _REFUSAL_TIMEOUT_SECONDS
+    try:
+        set_verbosity = ctypes.CDLL(_psycopg.__file__).PQsetErrorVerbosity
+        with closing(psycopg2.connect(**arguments, async_=1)) as attempt:
+            set_verbosity(ctypes.c_void_p(attempt.pgconn_ptr), _PQERRORS_SQLSTATE)
+            while (state := attempt.poll()) != extensions.POLL_OK:
+                reading = [attempt] if state == extensions.POLL_READ else []
+                writing = [attempt] if state == extensions.POLL_WRITE else []
+                if not any(select.select(reading, writing, [], max(0.0, deadline - time.monotonic()))):
+                    return None
+    except (psycopg2.Error, UnicodeDecodeError) as error:
+        found = re.search(r":  ([0-9A-Z]{5})$", _text(error), re.MULTILINE)
+        return found[1] if found else None
+    except (AttributeError, OSError):  # a libpq that is linked in another way
+        return None
+    return _CONNECTED
+
+
+# --- Transient or permanent -------------------------------------------------------------------------------------------
+
+TRANSIENT_STATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03")
+"""SQLSTATEs, or their classes, of transient errors: connection, serialisation, deadlock, lock time-out, restart."""
+_OF_POOLER = "08P01"
+"""PgBouncer's SQLSTATE for nearly everything, a wrong password included."""
+_POOLER_WITHOUT_SERVER = ("server_login_retry", "max_client_conn")
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Whether an error of psycopg2 is transient, so that a retry may succeed."""
+    if isinstance(error, ConnectError):
+        return error.transient
+    state = getattr(error, "pgcode", None)
+    if state:
+        return _is_transient_state(state, str(error))
+    # Errors without SQLSTATE: the connection was lost.
+    return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+
+
+def _is_transient_state(state: str | None, message: str) -> bool:
+    if state == _OF_POOLER:
+        return any(words in message for words in _POOLER_WITHOUT_SERVER)
+    return state is not None and state.startswith(TRANSIENT_STATES)
+
+
+# --- What to do -------------------------------------------------------------------------------------------------------
+
+
+def hint_of(error: psycopg2.Error) -> str:
+    """Say what to do about an error of psycopg2."""
+    if isinstance(error, ConnectError):
+        return _hint_of_connect_error(error)
+    if error.pgcode == "23503":
+        return _hint_of_foreign_key(error)
+    if error.pgcode is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return _CONNECTION_LOST
+    return _HINTS.get(error.pgcode or "", _HINT)
+
+
+def _hint_of_connect_error(error: ConnectError) -> str:
+    message = str(error)
+    if not _SERVER_ANSWERED.search(message):
+        return next((hint for words, hint in _SETTINGS_HINTS.items() if words in message), _UNREACHABLE)
+    if error.sqlstate == _OF_POOLER and "startup parameter" not in message:
+        return _CHECK_LOG_IN
+    return _HINTS.get(error.sqlstate or "", _CHECK_LOG_IN)
+
+
+def _hint_of_foreign_key(error: psycopg2.Error) -> str:
+    found = error.diag
+    table = f"{found.schema_name}.{found.table_name}"
+    return (
+        f"foreign key {found.constraint_name} of {table} references a row that the pipeline deletes: declare it "
+        f"`on delete cascade` or `on delete set null`, or drop it: alter table {table} drop constraint "
+        f"{found.constraint_name}"
+    )
+
+
+_HINT = "fix the cause and rerun: every load is one transaction, so no table is left half loaded"
+POOLER_HINT = (
+    "connect to PostgreSQL itself, or to a connection pool in session mode "
+    "(PgBouncer: pool_mode = session, ignore_startup_parameters = options)"
+)
+_CONNECTION_LOST = f"the connection was lost: see the server's log, then rerun. Behind a pooler: {POOLER_HINT}"
+_UNREACHABLE = "check POSTGRES_HOST and POSTGRES_PORT, and that the server is running and can be reached from here"
+_CHECK_LOG_IN = (
+    "the server refuses the connection: check POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, "
+    "the server's pg_hba.conf and its connection limits"
+)
+READ_ONLY_HINT = (
+    "is this a standby? Connect to the primary. If not, default_transaction_read_only is on: alter role … reset it"
+)
+_NO_SUCH_HOST = "could not translate host name"
+_AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the certificate of the authority that signed the server's"
+_SETTINGS_HINTS = {
+    "server does not support SSL": "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE",
+    "certificate verify failed": _AUTHORITY,
+    "root certificate file": _AUTHORITY,
+    "server certificate for": "set POSTGRES_HOST to a name that the server's certificate contains",
+    "no password supplied": "set POSTGRES_PASSWORD",
+    _NO_SUCH_HOST: "check POSTGRES_HOST",
+}
+"""What libpq says of wrong settings → what to do."""
+_OTHER_SHAPE = (
+    "a table has another shape than the pipeline's: it was created or altered outside the pipeline. "
+    "Rename or drop the table that the message names, then rerun: python main.py --from-step 1"
+)
+_HINTS = {
+    _OF_POOLER: POOLER_HINT,
+    "28P01": "check POSTGRES_USER and POSTGRES_PASSWORD",
+    "28000": "check that role POSTGRES_USER exists and may log in, and that the server's pg_hba.conf allows this user, "
+    "host and database, with or without TLS",
+    "3D000": "check POSTGRES_DB",
+    "53300": "too many connections: raise the limit (max_connections of the server; alter role … connection limit; "
+    "alter database … connection limit), or use fewer with --workers: a run takes two for each worker, and one more",
+    "57P03": "the server is starting up, shutting down or recovering: rerun when it accepts connections",
+    "25006": READ_ONLY_HINT,
+    "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
+    "(or change the owner: alter table … owner to …)",
+    "42P01": "check POSTGRES_DB; step 1 creates missing tables: python main.py --from-step 1",
+    "3F000": "check POSTGRES_DB; step 1 creates missing schemas: python main.py --from-step 1",
+    **dict.fromkeys(("42703", "42804", "42809", "42P10", "42P16", "42P17"), _OTHER_SHAPE),
+    "2BP01": "build views on bronze, silver and gold, not on a table in schema partitions",
+    "55P03": "another session holds a lock: see pg_stat_activity and pg_blocking_pids()",
+    "57014": "the statement was cancelled: by an administrator, or by a statement_timeout that a connection pooler "
+    "imposes. To lift it: alter role … set statement_timeout = 0",
+    "25P04": "transaction_timeout ended the transaction: alter role … set transaction_timeout = 0",
+    "53100": "free disk space on the database server, then rerun",
+    "53200": "the server is out of memory. If its shared memory is meant: raise max_locks_per_transaction, for example "
+    "fourfold, and restart the server, because all days are published in one transaction",
+}
+"""SQLSTATE → what to do."""

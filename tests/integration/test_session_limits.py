@@ -1,0 +1,114 @@
+"""Limits that a role or database imposes on sessions (case 19): lifted for the pipeline, or named."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from threading import Timer
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+from servers import Server, distribution_server
+from support import Bucket, Warehouse, connection_arguments, environment_of
+
+from etl.engine.runner import run_steps
+from etl.pipeline import STEPS
+from etl.utils.error_hints import translate_postgres_errors
+from etl.utils.errors import PostgresError
+from etl.utils.utils_connection import Settings, connect_postgres
+from etl.warehouse.transactions import close_connections, transaction
+
+Python = Callable[..., subprocess.CompletedProcess[str]]
+ROLE, PASSWORD = "loader", "of-the-loader"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with distribution_server() as server:
+        yield server
+
+
+@pytest.fixture
+def limited(server: Server, bucket: Bucket, s3_endpoint: str) -> Iterator[Settings]:
+    """A database and a role of the test's own, which it may limit, and two days in the bucket."""
+    for number in (1, 2):
+        bucket.put_snapshot(number, [{"LEADNUMBER": str(lead)} for lead in range(20)])
+    bucket.put_leads([("u1", "p1", "e1")])
+    server.execute("postgres", f"create role {ROLE} login password '{PASSWORD}'", f"create database leads owner {ROLE}")
+    settings = server.settings(ROLE, PASSWORD, "leads", s3_endpoint)
+    yield settings.model_copy(update={"s3_bucket_name": bucket.name})
+    close_connections(settings)
+    server.execute("postgres", "drop database leads (force)", f"drop role {ROLE}")
+
+
+def assert_loaded(done: subprocess.CompletedProcess[str], settings: Settings) -> None:
+    assert done.returncode == 0, done.stderr
+    assert Warehouse(settings).value("select count(*) from gold.lead_quality_matching") == 40
+
+
+@pytest.mark.parametrize("of", [f"role {ROLE}", f"role {ROLE} in database leads", "database leads"])
+@pytest.mark.parametrize(
+    "limit", ["statement_timeout = '1ms'", "idle_session_timeout = '20ms'", "lock_timeout = '1ms'"]
+)
+def test_time_limit_of_the_role_does_not_apply_to_the_pipeline(
+    server: Server, limited: Settings, python: Python, of: str, limit: str
+) -> None:
+    server.execute("postgres", f"alter {of} set {limit}")
+    done = python("main.py", environment=environment_of(limited))
+    server.execute("postgres", f"alter {of} reset {limit.partition(' ')[0]}")
+    assert_loaded(done, limited)
+
+
+def test_transaction_timeout_of_newer_servers_does_not_apply(settings: Settings) -> None:
+    with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
+        if connection.server_version < 170_000:
+            pytest.skip("transaction_timeout came with PostgreSQL 17")
+        db.execute("select source, setting from pg_settings where name = 'transaction_timeout'")
+        assert db.fetchall() == [("session", "0")]
+
+
+def test_cancelled_statement_names_statement_timeout(settings: Settings) -> None:
+    with pytest.raises(PostgresError, match="statement_timeout = 0") as raised, transaction(settings) as db:
+        db.execute("set local statement_timeout = '20ms'; select pg_sleep(5)")
+    assert not raised.value.transient
+
+
+# --- Connection limits ------------------------------------------------------------------------------------------------
+
+
+def test_connection_limit_is_named_with_the_number_of_workers(
+    server: Server, limited: Settings, python: Python
+) -> None:
+    server.execute("postgres", f"alter role {ROLE} connection limit 1")
+    done = python("main.py", environment=environment_of(limited))
+    assert done.returncode == 1
+    assert "connection limit" in done.stderr.partition("→")[2]
+    assert "--workers" in done.stderr
+
+
+def test_one_worker_gets_along_with_three_connections(server: Server, limited: Settings, python: Python) -> None:
+    server.execute("postgres", f"alter role {ROLE} connection limit 3")
+    assert_loaded(python("main.py", "--workers", "1", environment=environment_of(limited)), limited)
+
+
+@pytest.mark.parametrize("of", ["role", "database"])
+def test_connection_limit_is_transient(server: Server, limited: Settings, of: str) -> None:
+    """Another client may disconnect soon."""
+    name = sql.Identifier(ROLE if of == "role" else "leads")
+    server.execute("postgres", sql.SQL("alter {} {} connection limit 0").format(sql.SQL(of), name))
+    with pytest.raises(PostgresError, match="raise the limit") as raised, translate_postgres_errors(limited):
+        connect_postgres(limited)
+    assert raised.value.transient
+
+
+def test_run_continues_when_connections_become_free(server: Server, limited: Settings) -> None:
+    server.execute("postgres", f"alter role {ROLE} connection limit 3")
+    other = [psycopg2.connect(**connection_arguments(limited)) for _ in range(2)]
+    started = time.monotonic()
+    Timer(2, lambda: [connection.close() for connection in other]).start()
+    report = run_steps(limited, STEPS, workers=1)
+    assert report.error is None, report.error
+    assert time.monotonic() - started > 2
