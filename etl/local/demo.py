@@ -1,8 +1,6 @@
 """The demo: the pipeline on an embedded PostgreSQL and S3, with sample data or the files of a folder.
 
-    python -m etl.local.demo
-
-uploads the sample to the bucket of the settings, for other servers than the embedded ones: those of docker-compose.yml.
+python -m etl.local.demo    upload the sample to the bucket of the settings (docker-compose.yml, profile demo)
 """
 
 from __future__ import annotations
@@ -47,6 +45,7 @@ class DemoEnvironment:
     postgres: EmbeddedPostgres
 
     def how_to_connect(self) -> str:
+        """Return the lines that the demo prints at its end."""
         server = self.postgres
         return (
             f"\nPostgreSQL keeps running on {server.host}:{server.port}. Connect to it:"
@@ -180,37 +179,20 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
 
 def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
     """Return settings that set every variable, so that the environment does not affect the demo."""
-    return Settings(
-        postgres_user=postgres.user,
-        postgres_password=SecretStr(postgres.password),
-        postgres_db=postgres.database,
-        postgres_host=postgres.host,
-        postgres_port=postgres.port,
-        postgres_sslmode=None,
-        postgres_sslrootcert=None,
-        bi_reader_password=None,
-        s3_access_key_id=SecretStr("demo"),
-        s3_secret_access_key=SecretStr("demo"),
-        s3_region="us-east-1",
-        s3_iam_role_arn=None,
-        s3_iam_user_arn=None,
-        aws_endpoint_url_s3=s3_endpoint,
-        s3_bucket_name=BUCKET,
-        s3_sftp_bucket=None,
-        s3_parquet_bucket=None,
-        s3_sftp_files_prefix="SFTP/data_",
-        s3_parquet_file="parquet/leads.parquet",
-        **{
-            name: Settings.model_fields[name].default
-            for name in (
-                "partition_start_date",
-                "max_reject_ratio",
-                "max_row_drop",
-                "max_row_growth",
-                "dask_scheduler_address",
-            )
-        },
-    )
+    defaults = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
+    demo = {
+        "postgres_user": postgres.user,
+        "postgres_password": SecretStr(postgres.password),
+        "postgres_db": postgres.database,
+        "postgres_host": postgres.host,
+        "postgres_port": postgres.port,
+        "s3_access_key_id": SecretStr("demo"),
+        "s3_secret_access_key": SecretStr("demo"),
+        "s3_region": "us-east-1",
+        "aws_endpoint_url_s3": s3_endpoint,
+        "s3_bucket_name": BUCKET,
+    }
+    return Settings(**defaults | demo)
 
 
 def upload_sample(settings: Settings) -> int:
@@ -242,6 +224,7 @@ def upload_sample(settings: Settings) -> int:
 
 
 def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
+    """Return the sizes of objects by key; empty if there is no bucket."""
     with translate_s3_errors(f"s3://{bucket}"):
         try:
             listed = client.list_objects_v2(Bucket=bucket)  # the first thousand are enough
@@ -251,6 +234,7 @@ def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
 
 
 def _other_loaded_bucket(settings: Settings) -> str | None:
+    """Return a bucket other than that of the settings whose files the warehouse contains."""
     with transaction(settings) as db:
         db.execute("select to_regclass('meta.ingested_files') is not null")
         if db.fetchone() != (True,):

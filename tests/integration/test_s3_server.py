@@ -52,7 +52,7 @@ def test_s3_server_serves_an_uploaded_folder_until_closed(tmp_path: Path, caplog
 def test_buckets_exist_until_the_last_s3_server_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_module, "_open_s3_servers", set())  # servers of other tests do not count
     forgotten = []
-    monkeypatch.setattr(s3_module, "_forget_objects", lambda host, port: forgotten.append((host, port)))
+    monkeypatch.setattr(s3_module, "_delete_buckets", lambda host, port: forgotten.append((host, port)))
     with s3_server() as endpoint:
         s3 = s3_client_of(endpoint, "us-east-1")
         s3.create_bucket(Bucket="kept")

@@ -157,7 +157,7 @@ def test_foreign_files_are_never_deleted(small: SampleData, tmp_path: Path) -> N
 
     (tmp_path / "real/SFTP").mkdir(parents=True)
     (tmp_path / "real/SFTP/data_1.csv").write_text("precious")
-    with pytest.raises(PipelineError, match="holds something else than sample data"):
+    with pytest.raises(PipelineError, match="contains files that are not sample data"):
         write_sample(tmp_path / "real", scale=0.02)
 
 
