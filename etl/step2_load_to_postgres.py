@@ -16,8 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.engine.context import RunContext, StepResult
+from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError, shorten
-from etl.utils.prefetch import prefetch
 from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download, find_leads
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from etl.utils.csv_reader import RejectedLine
     from etl.utils.day import Day
     from etl.utils.extract import Snapshot
+    from etl.utils.s3_source import Gap
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -152,10 +153,7 @@ def run(context: RunContext) -> StepResult:
     refused = [file.refused for file in validated if file.refused] + refused_leads
 
     # --- report -----------------------------------------------------------------------------------
-    for gap in gaps:
-        log.warning("%s", gap)
-    for key in sorted(bronze.files.keys() - keys - {leads.key}):
-        log.warning("s3://%s/%s no longer exists in S3: its rows are kept", bronze.files[key].source.bucket, key)
+    _warn_of_missing(gaps, [file for key, file in bronze.files.items() if key not in keys | {leads.key}])
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
     new = sum(key not in bronze.files for key in loaded)
     rows = sum(file.rows for file in accepted) + leads_rows
@@ -174,6 +172,13 @@ def run(context: RunContext) -> StepResult:
         },
         refused=[*unclear, *refused],
     )
+
+
+def _warn_of_missing(gaps: Iterable[Gap], removed: Iterable[IngestedFile]) -> None:
+    for gap in gaps:
+        log.warning("%s", gap)
+    for file in sorted(removed, key=lambda file: file.source.key):
+        log.warning("%s no longer exists in S3: its rows are kept", file.source)
 
 
 @retry_transient()

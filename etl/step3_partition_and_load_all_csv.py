@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
+from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError
-from etl.utils.prefetch import prefetch
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key

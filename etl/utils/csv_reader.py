@@ -308,25 +308,13 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
         line += len(_LINE_END.findall(content, position, end))
         position = end
         if chunk_size and position >= (chunks + 1) * chunk_size and header is not None:
-            yield CsvText(
-                text_table(header, rows),
-                rejected,
-                pa.array(lines, pa.int64()),
-                file.encoding,
-                records,
-                file.cp1252_lines,
-            )
+            table = text_table(header, rows)
+            yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
             rows, lines, rejected, records = [], [], [], 0
             chunks = position // chunk_size
     if records or not chunks:
-        yield CsvText(
-            text_table(header or [], rows),
-            rejected,
-            pa.array(lines, pa.int64()),
-            file.encoding,
-            records,
-            file.cp1252_lines,
-        )
+        table = text_table(header or [], rows)
+        yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
 
 
 def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:

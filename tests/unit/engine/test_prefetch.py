@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from etl.utils.prefetch import prefetch
+from etl.engine.prefetch import prefetch
 
 
 def threads() -> list[str]:
