@@ -22,6 +22,7 @@ from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import Settings, load_settings
 from etl.warehouse.transactions import close_connections
 
+Run = Callable[..., "RunResult"]
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -38,7 +39,7 @@ class RunResult:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], settings: Settings) -> Callable[..., RunResult]:
+def run(capsys: pytest.CaptureFixture[str], settings: Settings) -> Run:
     """Run the pipeline in this process, with some settings replaced."""
 
     def run(steps: Sequence[Step] = STEPS, **overrides: object) -> RunResult:
@@ -61,7 +62,7 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def before(bucket: Bucket, run: Callable[..., RunResult], warehouse: Warehouse) -> dict[str, str]:
+def before(bucket: Bucket, run: Run, warehouse: Warehouse) -> dict[str, str]:
     """Load two days and their leads; return the contents of all tables."""
     bucket.clear()
     bucket.put_snapshot(1, [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(1, 6)])
@@ -132,19 +133,17 @@ def test_invalid_option_is_explained_without_a_traceback(python: Python) -> None
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def test_unreachable_postgres_is_named_with_host_and_port(
-    run: Callable[..., RunResult], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreachable_postgres_is_named_with_host_and_port(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenacity.stop_after_delay", lambda _: tenacity.stop_after_attempt(2))  # instead of ten seconds
     port = free_port()
     assert_one_clear_error(run(postgres_port=port), f"127.0.0.1:{port}", "POSTGRES_HOST", "POSTGRES_PORT")
 
 
-def test_server_without_tls_is_refused_if_tls_is_required(run: Callable[..., RunResult]) -> None:
+def test_server_without_tls_is_refused_if_tls_is_required(run: Run) -> None:
     assert_one_clear_error(run(postgres_sslmode="require"), "does not support SSL", "POSTGRES_SSLMODE")
 
 
-def test_unknown_host_is_named(run: Callable[..., RunResult]) -> None:
+def test_unknown_host_is_named(run: Run) -> None:
     assert_one_clear_error(run(postgres_host="no-such-host.invalid"), "no-such-host.invalid", "POSTGRES_HOST")
 
 
@@ -158,9 +157,7 @@ def test_wrong_password_is_refused_at_once_and_not_shown(
     assert warehouse.contents() == before
 
 
-def test_debug_traceback_does_not_show_the_password(
-    run: Callable[..., RunResult], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_debug_traceback_does_not_show_the_password(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG"):
         result = run(postgres_password=SecretStr("wrong-and-secret"))
     assert result.exit_code == 1
@@ -169,30 +166,26 @@ def test_debug_traceback_does_not_show_the_password(
     assert "wrong-and-secret" not in caplog.text + result.output
 
 
-def test_missing_database_is_named(run: Callable[..., RunResult]) -> None:
+def test_missing_database_is_named(run: Run) -> None:
     assert_one_clear_error(run(postgres_db="no_such_database"), "no_such_database", "POSTGRES_DB")
 
 
 # --- S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_unreachable_s3_is_named_and_changes_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str]
-) -> None:
+def test_unreachable_s3_is_named_and_changes_nothing(run: Run, warehouse: Warehouse, before: dict[str, str]) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     assert_one_clear_error(run(aws_endpoint_url_s3=endpoint), "step 2", endpoint, "AWS_ENDPOINT_URL_S3")
     assert warehouse.contents() == before
 
 
-def test_missing_bucket_is_named_and_changes_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str]
-) -> None:
+def test_missing_bucket_is_named_and_changes_nothing(run: Run, warehouse: Warehouse, before: dict[str, str]) -> None:
     assert_one_clear_error(run(s3_bucket_name="no-such-bucket"), "no-such-bucket", "NoSuchBucket", "S3_BUCKET_NAME")
     assert warehouse.contents() == before
 
 
 def test_missing_parquet_bucket_is_named_and_changes_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str]
+    run: Run, warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     result = run(s3_parquet_bucket="no-such-bucket/parquet")
     assert_one_clear_error(result, "s3://no-such-bucket/parquet/leads.parquet", "S3_PARQUET_BUCKET")
@@ -205,12 +198,7 @@ def test_missing_parquet_bucket_is_named_and_changes_nothing(
     ids=["parquet", "snapshots"],
 )
 def test_missing_files_are_named_and_change_nothing(
-    run: Callable[..., RunResult],
-    warehouse: Warehouse,
-    before: dict[str, str],
-    settings: Settings,
-    setting: str,
-    value: str,
+    run: Run, warehouse: Warehouse, before: dict[str, str], settings: Settings, setting: str, value: str
 ) -> None:
     result = run(**{setting: value})
     assert_one_clear_error(result, f"s3://{settings.s3_bucket_name}/{value}", setting.upper())
@@ -221,7 +209,7 @@ def test_missing_files_are_named_and_change_nothing(
 
 
 def test_two_keys_with_one_number_are_refused_and_change_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+    run: Run, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_02.csv", b"whatever\n")
     assert_one_clear_error(run(), "SFTP/data_02.csv", "SFTP/data_2.csv", bucket.name, exit_code=2)
@@ -229,7 +217,7 @@ def test_two_keys_with_one_number_are_refused_and_change_nothing(
 
 
 def test_file_with_missing_columns_is_refused_and_changes_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+    run: Run, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name not in ("LEADNUMBER", "Appt Date")])
     result = run()
@@ -249,7 +237,7 @@ def test_process_with_refused_data_exits_with_2(
 
 
 def test_refused_file_is_loaded_after_correction(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+    run: Run, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(3, [{}], header=[name for name in HEADER if name != "Demo"])
     assert_one_clear_error(run(), "SFTP/data_3.csv", "missing required columns: Demo", exit_code=2)
@@ -260,7 +248,7 @@ def test_refused_file_is_loaded_after_correction(
 
 
 def test_all_refused_files_are_named_in_one_error(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+    run: Run, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(1, [{}], header=[name for name in HEADER if name != "ZIP"])
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name != "Dispo"])
@@ -280,7 +268,7 @@ def test_all_refused_files_are_named_in_one_error(
 
 @pytest.mark.parametrize("second_city", ["CITY", "CityName"])
 def test_duplicate_column_is_refused_under_either_name_and_changes_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket, second_city: str
+    run: Run, warehouse: Warehouse, before: dict[str, str], bucket: Bucket, second_city: str
 ) -> None:
     bucket.put_snapshot(1, [{}], header=[*HEADER, second_city])
     assert_one_clear_error(run(), "SFTP/data_1.csv", "duplicate columns: CITY", exit_code=2)
@@ -288,7 +276,7 @@ def test_duplicate_column_is_refused_under_either_name_and_changes_nothing(
 
 
 def test_file_without_header_is_refused_and_changes_nothing(
-    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+    run: Run, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_1.csv", b"02/05/2023,1,e1,p1,Boise,ID,83701,,1,0,Data,\n")
     assert_one_clear_error(run(), "SFTP/data_1.csv", "missing required columns: ENTRYDATE", exit_code=2)
@@ -317,7 +305,7 @@ WHOLE_PARQUET = parquet_of(lead_UUID=["u"], phone_hash=["p"], email_hash=["e"])
     ids=["empty", "csv", "cut short", "garbage", "column missing", "numbers"],
 )
 def test_unreadable_parquet_is_refused_and_changes_nothing(
-    run: Callable[..., RunResult],
+    run: Run,
     warehouse: Warehouse,
     before: dict[str, str],
     bucket: Bucket,
@@ -334,9 +322,7 @@ def test_unreadable_parquet_is_refused_and_changes_nothing(
 
 @pytest.mark.usefixtures("empty_database")
 @pytest.mark.parametrize("number", [2, 4, 6])  # steps 1 and 5 create what they need; step 3: see below
-def test_single_step_on_an_empty_database_names_the_step_to_run_first(
-    run: Callable[..., RunResult], bucket: Bucket, number: int
-) -> None:
+def test_single_step_on_an_empty_database_names_the_step_to_run_first(run: Run, bucket: Bucket, number: int) -> None:
     bucket.put_snapshot(1, [{}])
     bucket.put_leads([("lead", "p1", "e1")])
     assert_one_clear_error(run(choose_steps(only_step=number)), f"step {number}", "--from-step")

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Demo
 from support import PROJECT, Bucket, Warehouse, environment_of
 
 from etl.utils.utils_connection import Settings
+
+if TYPE_CHECKING:
+    from conftest import Demo
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -114,7 +117,7 @@ CLOSED = {
 
 
 @pytest.mark.parametrize("command", CLOSED.values(), ids=CLOSED)
-def test_run_completes_when_nobody_reads_its_output(
+def test_run_completes_if_its_output_is_not_read(
     good: dict[str, str], warehouse: Warehouse, tmp_path: Path, command: str
 ) -> None:
     done = shell(command, good, tmp_path)
@@ -124,13 +127,15 @@ def test_run_completes_when_nobody_reads_its_output(
     assert warehouse.rows("select status, exit_code from meta.pipeline_runs") == [("complete", 0)]
 
 
-def test_error_keeps_its_exit_code_when_nobody_reads_it(good: dict[str, str], bucket: Bucket, tmp_path: Path) -> None:
+def test_error_keeps_its_exit_code_if_its_output_is_not_read(
+    good: dict[str, str], bucket: Bucket, tmp_path: Path
+) -> None:
     bucket.put("SFTP/data_2.csv", b"a,b\n1,2\n")
     assert shell("main 2>&1 | head -0", good, tmp_path).returncode == 2
     assert shell("main --from-step 9 2>&1 >&- | head -0", good, tmp_path).returncode == 1
 
 
-def test_single_step_completes_when_nobody_reads_its_output(good: dict[str, str], tmp_path: Path) -> None:
+def test_single_step_completes_if_its_output_is_not_read(good: dict[str, str], tmp_path: Path) -> None:
     module = f'PYTHONPATH="{PROJECT}" "{sys.executable}" -m etl.step1_postgres_data_definition'
     assert shell(f"{module} 2>&1 | head -0", good, tmp_path).returncode == 0
 

@@ -37,20 +37,8 @@ REQUIRED = {
     "S3_BUCKET_NAME": "homebuddy-leads",
 }
 KEYS = {"S3_ACCESS_KEY_ID": ACCESS_KEY, "S3_SECRET_ACCESS_KEY": SECRET_KEY, "S3_REGION": "eu-north-1"}
-PIPELINE_PREFIXES = ("POSTGRES_", "S3_", "AWS_", "PARTITION_", "JUPYTER_", "DASK_")
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Give each test an environment without variables of the pipeline, and a folder without `.env`."""
-    before = dict(os.environ)
-    for name in before:
-        if name.upper().startswith(PIPELINE_PREFIXES):
-            del os.environ[name]
-    monkeypatch.chdir(tmp_path)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def load(**variables: str) -> Settings:
@@ -276,8 +264,9 @@ ROLE = "arn:aws:iam::123456789012:role/leads-reader"
 
 
 @pytest.fixture
-def aws() -> Iterator[None]:
+def aws(clean_environment: None) -> Iterator[None]:
     """Mock AWS with fake credentials in the environment; a new one for each test."""
+    del clean_environment
     s3_client.cache_clear()
     with mock_aws():
         yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,18 +21,7 @@ REQUIRED = {
 }
 ENV = "".join(f"{name}={value}\n" for name, value in REQUIRED.items())
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test an environment without settings, and a folder of its own for `.env`."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith(("POSTGRES_", "S3_", "AWS_", "PARTITION_")):
-            del os.environ[name]
-    monkeypatch.chdir(tmp_path)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def load(**variables: str) -> Settings:
