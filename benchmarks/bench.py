@@ -1,11 +1,11 @@
 """`make bench`: measure the pipeline, DuckDB scripts and the COPY floor on servers of their own.
 
-Measured at several scales (copies of the real files, see `real_shape`), on the embedded PostgreSQL and on one of the
+Measured at several scales (copies of the real files, see `real_shape`), on the embedded PostgreSQL and on that of the
 distribution with default settings. Every round consists of a first load, a full refresh, the peers, and the cases of
-daily operation (see `cases`), so that all of them see the same changes in the machine's speed. A round before those is
-not timed: its sessions go through a proxy that counts statements and bytes. Row counts are checked after each run.
+daily operation (see `cases`), so that all of them see the same changes in the machine's speed. A first round is not
+timed: its sessions go through a proxy that counts statements and bytes. Row counts are checked after each run.
 
-Everything lies in one folder, by default .local/bench. Data sets, cluster and the peers' environment are kept there.
+All files are in one folder, by default .local/bench. Data sets, cluster and the peers' environment are kept there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from benchmarks import report
 from benchmarks.cases import CASES, DEFAULT_CASES, LOADED, WAREHOUSES, Bucket, Case
 from benchmarks.real_shape import REAL_FILES, Dataset, ensure_dataset
 from benchmarks.rounds import (
-    PEER,
     PEER_ARGUMENTS,
     SHARED_TABLES,
     WAREHOUSE,
@@ -48,17 +47,17 @@ from etl.utils.utils_connection import PROJECT, s3_client
 CONTESTANTS = ("pipeline", *PEER_ARGUMENTS, "floor", "imports", "one-file")
 ONE_FILE_ROWS = 5_000_000
 ONE_FILE_SCALE = "100"
-"""The one large file is made of this data set's files, and goes with its leads."""
+"""The large file consists of rows of this data set, and matches its leads."""
 
 INTRODUCTION = Path(__file__).with_name("introduction.md")
-"""What docs/performance.md begins with: contestants, cases, servers, how to run."""
+"""The beginning of docs/performance.md: contestants, cases, servers, how to run."""
 
 
 # --- what the measurements need ---------------------------------------------------------------------------------------
 
 
 def make_dataset(folder: Path, scale: int, source: Path) -> Dataset:
-    """Make the data set of a scale, in another process: this one must stay small."""
+    """Create the data set of a scale in another process, so that this process stays small."""
     target = folder / f"data-{scale}"
     arguments = ["--copies", str(scale), "--target", str(target), "--source", str(source)]
     subprocess.run([sys.executable, "-m", "benchmarks.real_shape", *arguments], cwd=PROJECT, check=True)  # noqa: S603
@@ -66,7 +65,7 @@ def make_dataset(folder: Path, scale: int, source: Path) -> Dataset:
 
 
 def make_one_file(dataset: Dataset) -> Path:
-    """Make a folder with one file of five million rows: those of the first days, over and over; and the leads file."""
+    """Create a folder with one file of five million rows, those of the first days repeated, and the leads file."""
     target, base = dataset.folder / "one-file", dataset.folder / "base"
     if target.exists():
         return target
@@ -77,7 +76,7 @@ def make_one_file(dataset: Dataset) -> Path:
     remaining = ONE_FILE_ROWS
     with (unfinished / "SFTP" / "data_1.csv").open("wb") as file:
         while remaining:
-            for number in range(1, 6):  # the same header, and no separator
+            for number in range(1, 6):  # with an equal header, and without separator
                 with (base / "SFTP" / f"data_{number}.csv").open("rb") as part:
                     header = next(part)
                     if not file.tell():
@@ -92,8 +91,8 @@ def make_one_file(dataset: Dataset) -> Path:
 
 
 def make_peer_environment(folder: Path) -> str:
-    """Create the peers' virtual environment, again when its requirements have changed. Return DuckDB's version."""
-    environment, requirements = folder / "peer-venv", PEER.with_name("requirements.txt")
+    """Create the peers' virtual environment if its requirements have changed. Return the version of DuckDB."""
+    environment, requirements = folder / "peer-venv", PROJECT / "benchmarks/peers/requirements.txt"
     installed = environment / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():
         subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)  # noqa: S603
@@ -167,7 +166,7 @@ def measure(
     counts: bool,
     source: Path,
 ) -> dict[str, Any]:
-    """Make what is needed, measure everything, and write results.json after each scale."""
+    """Create data sets and servers, measure everything, and write results.json after each scale."""
     folder.mkdir(parents=True, exist_ok=True)
     one_file = "one-file" in contestants
     needed = dict.fromkeys((*scales, *([int(ONE_FILE_SCALE)] if one_file else [])))
@@ -205,7 +204,7 @@ def _version(servers: Servers) -> str:
 
 
 def chosen_servers(choice: str) -> list[str]:
-    """Return the servers to measure on; with `both`, one that is not installed is skipped."""
+    """Return the servers to measure on; `both` skips a server that is not installed."""
     if choice != "both":
         return [choice]
     missing = [kind for kind in KINDS if not is_available(kind)]
@@ -260,7 +259,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 )
 def main(**options: Any) -> None:
     """Measure the pipeline, DuckDB scripts with the same task, and the COPY floor."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the servers are stopped however the benchmark ends
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the servers on any exit
     contestants = listed("--only", CONTESTANTS, options["only"])
     wanted = listed("--cases", [case.option for case in CASES], options["cases"]) if options["cases"] else []
     try:
@@ -283,7 +282,7 @@ def main(**options: Any) -> None:
 
 
 def write_document(path: Path, tables: str) -> None:
-    """Write introduction and tables; what stands after them stays."""
+    """Write introduction and tables; keep the text after them."""
     document = path.read_text(encoding="utf-8") if path.exists() else report.EMPTY_DOCUMENT
     path.write_text(report.replace_head(document, INTRODUCTION.read_text(encoding="utf-8"), tables), encoding="utf-8")
 

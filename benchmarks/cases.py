@@ -1,4 +1,4 @@
-"""The cases that are measured: what the bucket holds, which warehouse a run starts from, what has changed since."""
+"""The cases that are measured: objects in the bucket, the warehouse at the start, and the expected changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAREHOUSES: Mapping[str, Objects] = {
     WITHOUT_LATE_DAY: {key: part for key, part in BASE_OBJECTS.items() if key != snapshot_key(LATE_DAY)},
     WITH_FEWER_LEADS: {**BASE_OBJECTS, LEADS_KEY: FEWER_LEADS},
 }
-"""Warehouses that cases start from → what the bucket held when they were loaded."""
+"""Warehouse that cases start from → objects in the bucket when it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Case:
     warehouse: str = LOADED
     changes: Objects = field(default_factory=dict)
     loaded_days: int = 1
-    """Days of bronze that the run must replace or add: no more and no fewer."""
+    """Number of days of bronze that the run must replace or add."""
     arguments: Sequence[str] = ()
 
     @property
@@ -52,7 +52,7 @@ class Case:
 
     @property
     def objects(self) -> Objects:
-        """What the bucket holds during the run."""
+        """Objects in the bucket during the run."""
         return {**WAREHOUSES[self.warehouse], **self.changes}
 
 
@@ -67,11 +67,11 @@ CASES = (
     Case("late leads", WITH_FEWER_LEADS, {snapshot_key(DAYS + 1): NEW_DAY, LEADS_KEY: BASE}),
 )
 DEFAULT_CASES = tuple(case for case in CASES if case.name != "late leads")
-"""`late leads` needs a warehouse of its own, and is seldom: the backend knows a lead before the CRM does."""
+"""`late leads` needs a separate warehouse, and is rare: usually the backend has a lead before the CRM."""
 
 
 class Bucket:
-    """A bucket that holds one part of a data set or another."""
+    """A bucket that contains one of several versions of a data set."""
 
     def __init__(self, settings: Settings, dataset: Dataset) -> None:
         self.name = settings.s3_bucket_name
@@ -81,7 +81,7 @@ class Bucket:
         self._objects = dict(BASE_OBJECTS)
 
     def hold(self, objects: Objects) -> None:
-        """Upload and delete what differs. An object that returns has the ETag that it had before."""
+        """Upload and delete objects that differ. An object that returns has its earlier ETag."""
         for key in self._objects.keys() - objects.keys():
             self._client.delete_object(Bucket=self.name, Key=key)
         for key, part in objects.items():

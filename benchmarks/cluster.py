@@ -1,15 +1,15 @@
-"""`make bench-cluster`: what a Dask cluster gains and costs on this machine, and what a model of it foretells.
+"""`make bench-cluster`: measure gains and costs of a Dask cluster on this machine, and compare them with a model.
 
 Measured, with workers of one thread each:
 
-- extracting and cleaning all days, PostgreSQL left out (what comes of a day is counted), with 1, 2 and 4 workers, and
-  with S3 answering at once or late. S3 is a server that hands out files, because a stand-in that does more takes a core
-  from the workers, which the real one does not;
+- extracting and cleaning all days without PostgreSQL (rows are counted), with 1, 2 and 4 workers, and with S3
+  responding at once or late. S3 is a file server, because the usual stand-in takes a core from the workers, which S3
+  does not;
 - a whole first load by the threads of this machine and by as many workers, on an embedded PostgreSQL and the usual
   stand-in;
-- what rows weigh in each layer, and what they cost PostgreSQL.
+- size and cost of rows in each layer of PostgreSQL.
 
-The model (`benchmarks/simulation.py`) is given what one worker took, and held against all other points.
+The model (`benchmarks/simulation.py`) is fitted to one worker, and compared with all other points.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from etl.utils.transform import clean_csv
 from etl.utils.utils_connection import PROJECT, Settings, s3_client
 
 BEGIN, END = "<!-- make bench-cluster -->", "<!-- end of make bench-cluster -->"
-"""What stands between these two in docs/scale.md is written by this."""
+"""The text between these markers in docs/scale.md is generated."""
 
 SCALE, LARGE_SCALE = "10", "100"
 WORKERS = (1, 2, 4)
 LATENCIES = {SCALE: (0.0, 0.25, 1.0), LARGE_SCALE: (0.0,)}
-"""Seconds until S3 answers."""
+"""Seconds until S3 responds."""
 LAYERS = ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching")
 
 
@@ -59,7 +59,7 @@ LAYERS = ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality
 
 
 def extract_and_clean(settings: Settings, latency: float, file: SnapshotFile) -> int:
-    """All that is done to a day but for PostgreSQL. Returns its rows."""
+    """Process a day without PostgreSQL. Returns its number of rows."""
     time.sleep(latency)
     raw, today = download(s3_client(settings), file), datetime.now(UTC).date()
     return sum(len(clean_csv(chunk.rows).rows) for chunk in read_snapshot_chunks(raw, file, today, CHUNK_SIZE))
@@ -67,19 +67,19 @@ def extract_and_clean(settings: Settings, latency: float, file: SnapshotFile) ->
 
 @dataclass(frozen=True)
 class Point:
-    """All days, extracted and cleaned."""
+    """Extract and clean all days."""
 
     scale: str
     workers: int
     latency: float
     seconds: float
     scheduling: float
-    """CPU seconds of scheduler and driver, which are this process."""
+    """Return the CPU seconds of scheduler and driver, which are in this process."""
 
 
 @contextmanager
 def dask_workers(settings: Settings, count: int) -> Iterator[Any]:
-    """A scheduler and so many workers of one thread, each a process, with the settings in their environment."""
+    """Start a scheduler and workers of one thread, each in a process, with the settings in their environment."""
     from distributed import Client, LocalCluster
 
     os.environ.update(environment_of(settings) | {"AWS_EC2_METADATA_DISABLED": "true"})
@@ -91,22 +91,22 @@ def dask_workers(settings: Settings, count: int) -> Iterator[Any]:
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Hands out files, as S3 does objects: all that `fetch` asks for."""
+    """Serve files like objects of S3, as far as `download` needs it."""
 
-    protocol_version = "HTTP/1.1"  # connections are kept
+    protocol_version = "HTTP/1.1"  # keep-alive
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        """Have the kernel do it."""
+        """Copy the file in the kernel."""
         outputfile.flush()
         self.connection.sendfile(source)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: it would be a line for each file."""
+        """Log nothing: one line per file would be too much."""
 
 
 @contextmanager
 def file_server(folder: Path) -> Iterator[str]:
-    """An endpoint whose buckets are the folders in this one."""
+    """Yield an endpoint whose buckets are the folders in this one."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -118,7 +118,7 @@ def file_server(folder: Path) -> Iterator[str]:
 
 
 def files_of(sample: Path, settings: Settings) -> list[SnapshotFile]:
-    """The snapshots of a sample, as the file server has them."""
+    """Return the snapshots of a sample, as the file server lists them."""
     found = []
     for number, path in enumerate(sorted(sample.glob("SFTP/*.csv")), start=1):
         day = Day.of_file(number, settings.partition_start_date)
@@ -129,7 +129,7 @@ def files_of(sample: Path, settings: Settings) -> list[SnapshotFile]:
 def measure_once(
     executor: Executor, settings: Settings, files: Sequence[SnapshotFile], latency: float
 ) -> Sequence[float]:
-    """Seconds, and CPU seconds of this process."""
+    """Return seconds, and CPU seconds of this process."""
     began, cpu = time.perf_counter(), time.process_time()
     rows = sum(executor.map(partial(extract_and_clean, settings, latency), files))
     assert rows, "nothing was extracted"  # noqa: S101 - a benchmark of nothing
@@ -139,17 +139,17 @@ def measure_once(
 def measure_stage(
     settings: Settings, files: Mapping[str, Sequence[SnapshotFile]], rounds: int
 ) -> tuple[list[Point], list[Point]]:
-    """Medians by workers of Dask, and by threads of this process."""
+    """Return medians by number of Dask workers, and by number of threads of this process."""
     executors: list[tuple[str, int, Callable[[], Any]]] = [
         *(("dask", count, partial(dask_workers, settings, count)) for count in WORKERS),
         ("threads", 2, partial(ThreadPoolExecutor, 2)),
     ]
     taken: dict[tuple[str, str, int, float], list[Sequence[float]]] = {}
-    for _ in range(rounds):  # interleaved, so that all see the same moods of the machine
+    for _ in range(rounds):  # interleaved, so that all of them see the same changes in the machine's speed
         for kind, count, start in executors:
             with start() as started:
                 executor = started.get_executor(pure=False) if kind == "dask" else started
-                measure_once(executor, settings, files[SCALE][: 2 * count], 0.0)  # imports, connections
+                measure_once(executor, settings, files[SCALE][: 2 * count], 0.0)  # warm-up: imports, connections
                 for scale, latency in [(scale, latency) for scale, some in LATENCIES.items() for latency in some]:
                     measured = measure_once(executor, settings, files[scale], latency)
                     taken.setdefault((kind, scale, count, latency), []).append(measured)
@@ -160,7 +160,7 @@ def measure_stage(
 
 
 def measure_loads(servers: Servers, settings: Settings, rounds: int) -> tuple[list[tuple[float, float]], Any]:
-    """First loads by two threads and by two workers, in pairs; and the last one's measurement."""
+    """Measure first loads by two threads and by two workers, in pairs; return them and the last measurement."""
     program = [sys.executable, "main.py", "--log-level", "warning"]
     pairs = []
     with dask_workers(settings, 2) as client:
@@ -180,7 +180,7 @@ def measure_loads(servers: Servers, settings: Settings, rounds: int) -> tuple[li
 
 
 def measure_rows(servers: Servers, settings: Settings) -> dict[str, tuple[int, int]]:
-    """Rows and bytes of each layer, indexes included; and of all there is, for each row of silver."""
+    """Return rows and bytes of each layer, indexes included; and the total per row of silver."""
     found = {}
     for table in LAYERS:
         rows, size = servers.rows(
@@ -232,16 +232,16 @@ def report(results: Mapping[str, Any]) -> str:
         lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", "| table | rows | bytes a row |", "|---|---:|---:|"]
     lines += [f"| {table} | {count:,} | {size / count:,.0f} |" for table, (count, size) in rows.items()]
-    return "\n".join([*lines, "", *foretold_table(results, point_of(points, SCALE, 1).seconds / days)])
+    return "\n".join([*lines, "", *predicted_table(results, point_of(points, SCALE, 1).seconds / days)])
 
 
 def point_of(points: Sequence[Point], scale: str, workers: int) -> Point:
-    """The one of so many workers, with an S3 that answers at once."""
+    """Return the point of this number of workers, with an S3 that responds at once."""
     return next(point for point in points if (point.scale, point.workers, point.latency) == (scale, workers, 0.0))
 
 
-def foretold_table(results: Mapping[str, Any], per_day: float) -> Iterator[str]:
-    """A night of many clients' files, each of the size of the measured ones."""
+def predicted_table(results: Mapping[str, Any], per_day: float) -> Iterator[str]:
+    """Describe a night with the files of many clients, each of the size of the measured ones."""
     of_postgres = results["server_cpu_seconds"] / results["days"]
     day = simulation.Day(0.05, per_day, of_postgres)
     yield (
@@ -273,7 +273,7 @@ def _in_words(seconds: float) -> str:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".local/bench"), show_default=True)
 @click.option("--write", type=click.Path(path_type=Path, exists=True), help="Put the figures into this document.")
 def main(rounds: int, folder: Path, write: Path | None) -> None:
-    """Measure what a Dask cluster gains and costs on this machine."""
+    """Measure gains and costs of a Dask cluster on this machine."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     samples = {scale: folder / f"sample-{scale}" for scale in LATENCIES}

@@ -1,7 +1,7 @@
-"""A PostgreSQL of the distribution with default settings: what the pipeline meets where nobody has tuned anything.
+"""The PostgreSQL of the distribution with default settings, as the pipeline finds it on an untuned server.
 
-Version 15 is preferred: the oldest one that the pipeline supports. The server listens on 127.0.0.1 only, demands a
-password, and is stopped by a signal to the process that was started here. Its data directory is new each time.
+Version 15 is preferred: the oldest one that the pipeline supports. The server listens on 127.0.0.1 only, requires a
+password, and is stopped by a signal to its process. Its data directory is new each time.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ FOLDER_PREFIX = "postgres-default-"
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 120
 
-# Where root's server keeps its data when the account that runs it may not enter the benchmark's folder. Not /tmp, which
-# may be a file system in memory.
+# Folder of the data of root's server if its account may not enter the benchmark's folder. Not /tmp, which may be in
+# memory.
 SHARED_FOLDER = Path("/var/tmp")  # noqa: S108 - mkdtemp creates a private folder in it
 
 
@@ -58,7 +58,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
     Raises:
         PipelineError: the server did not start; with the end of its log.
     """
-    account = _unprivileged_account()
+    account = unprivileged_account()
     with _data_folder(root, account) as folder:
         data, log = folder / "data", folder / "log"
         _initdb(programs, data, account, superuser, password)
@@ -73,7 +73,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
                 extra_groups=None if account is None else [],
                 cwd="/",
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is for the benchmark, which then stops the server
+                start_new_session=True,  # Ctrl-C interrupts the benchmark, which then stops the server
             )
         try:
             server = EmbeddedPostgres(
@@ -97,7 +97,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
 
 
 def _options(port: int) -> Sequence[str]:
-    """Only where the server listens. Everything else has PostgreSQL's default."""
+    """Return the address options. All other options have PostgreSQL's default."""
     return ("-c", f"listen_addresses={HOST}", "-c", f"port={port}", "-c", "unix_socket_directories=")
 
 
@@ -133,12 +133,12 @@ def _initdb(programs: Path, data: Path, account: str | None, superuser: str, pas
 
 
 def _environment() -> dict[str, str]:
-    """Nothing else: PG… variables would redirect the programs."""
+    """Return an environment without PG… variables, which would redirect the programs."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
 
-def _unprivileged_account() -> str | None:
-    """The account that runs the server for root, as which PostgreSQL does not run; None for everybody else."""
+def unprivileged_account() -> str | None:
+    """Return the account that runs the server for root, as PostgreSQL does not run as root; None for other users."""
     import pwd
 
     if os.geteuid() != 0:
@@ -164,7 +164,7 @@ def _data_folder(root: Path, account: str | None) -> Iterator[Path]:
 
 
 def _delete_leftovers(parent: Path) -> None:
-    """Delete what killed benchmarks left. After a day without a server, a folder is nobody's any more."""
+    """Delete folders of killed benchmarks: those that have had no server for a day."""
     yesterday = time.time() - 86_400
     for leftover in parent.glob(f"{FOLDER_PREFIX}*"):
         if leftover.stat().st_mtime < yesterday and not _has_running_server(leftover / "data"):

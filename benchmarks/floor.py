@@ -1,11 +1,11 @@
-"""The COPY floor: what PostgreSQL alone needs to take the rows of bronze and silver and to match them.
+"""The COPY floor: the time that PostgreSQL alone needs to load the rows of bronze and silver and to match them.
 
-Ready-made CSV, in the order and the form that the tables want, goes in by COPY, two days at a time; gold is one hash
-join per day. Nothing is parsed, cleaned, checked or recorded, so no pipeline that stores these rows can be much faster.
+Ready-made CSV, in the order and the format of the tables, is loaded by COPY, two days at a time; gold is one hash join
+per day. Nothing is parsed, cleaned, checked or recorded, so no pipeline that stores these rows can be much faster.
 
-    python -m benchmarks.floor FOLDER       # settings from the environment, as the pipeline's
+    python -m benchmarks.floor FOLDER       # settings from the environment, like the pipeline
 
-FOLDER holds what `prepare` copied from a warehouse that the pipeline has filled.
+FOLDER contains what `prepare` copied from a warehouse that the pipeline has filled.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def load(folder: Path) -> None:
             _fill(connection, table, columns, folder / f"{table}.csv")
         db.execute("analyze silver.stg_leads_parquet")
     with ThreadPoolExecutor(CONNECTIONS) as workers:
-        # each has its own share of the days, and a connection for all of them
+        # each thread has its own share of the days, and one connection
         list(workers.map(partial(_load_days, folder), [days[turn::CONNECTIONS] for turn in range(CONNECTIONS)]))
 
 
@@ -127,7 +127,7 @@ def _load_days(folder: Path, days: list[str]) -> None:
 
 
 def _fill(connection: Connection, table: str, columns: str, file: Path) -> None:
-    # Made in the transaction that fills it, a table needs no write-ahead log under wal_level=minimal.
+    # A table that is created and filled in one transaction needs no write-ahead log under wal_level=minimal.
     with connection.cursor() as db, file.open("rb") as rows:
         db.execute(f"create table {table} ({columns})")
         db.copy_expert(f"copy {table} from stdin (format csv)", rows, size=1 << 20)

@@ -1,4 +1,4 @@
-"""One program, run as a whole process: its time, what it took of the machine, and what it asked of PostgreSQL."""
+"""Measure one program as a whole process: time, resources, and traffic with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ SECONDS_BETWEEN_LOOKS = 0.01
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process took."""
+    """Resources that one process used."""
 
     seconds: float
     cpu_seconds: float
     """User and system time of the process."""
     server_cpu_seconds: float
-    """The same of all processes of PostgreSQL, while it ran."""
+    """User and system time of all processes of PostgreSQL, while the program ran."""
     other_cpu_seconds: float
-    """Of all other processes, the S3 stand-in included. Where it is high, the machine was busy with something else."""
+    """CPU time of all other processes, S3 included. If it is high, the machine was busy with other work."""
     peak_memory_bytes: int
     wal_bytes: int
     commits: int
@@ -42,7 +42,7 @@ class Measurement:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The settings as variables; those that are unset are empty, so that no `.env` fills them in."""
+    """Return the settings as variables; unset ones are empty, so that no `.env` applies."""
     return {
         name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
         for name, value in settings
@@ -53,14 +53,14 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
     """Run a program to its end and measure it.
 
     Raises:
-        PipelineError: it failed; with the end of what it said.
+        PipelineError: the program failed; with the end of its output.
     """
     database = settings.postgres_db
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
         "PYTHONPATH": str(PROJECT),
-        "PGSSLMODE": "disable",  # nothing on loopback; and the proxy reads along
+        "PGSSLMODE": "disable",  # no TLS on loopback, and the proxy must read the messages
         "PGGSSENCMODE": "disable",
         "AWS_EC2_METADATA_DISABLED": "true",
         **environment_of(settings),
@@ -102,15 +102,15 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
 
 
 def _busy_seconds() -> float:
-    """CPU seconds of all processes of the machine since it started."""
+    """Return the CPU seconds of all processes of the machine since it started."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system)
 
 
 class _MemoryWatch:
-    """Reads the peak of a process's memory (VmHWM) again and again while it runs.
+    """Polls the peak memory of a process (VmHWM) while it runs.
 
-    What wait4 says of it is never less than the memory of the process that started it.
+    The value of wait4 is never less than the memory of the parent process.
     """
 
     def __init__(self, pid: int) -> None:
@@ -120,7 +120,7 @@ class _MemoryWatch:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        with suppress(OSError):  # it has ended; or this is no Linux
+        with suppress(OSError):  # the process has ended, or this is not Linux
             while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
                 for line in self._status.read_text().splitlines():
                     if line.startswith("VmHWM:"):
@@ -132,7 +132,7 @@ class _MemoryWatch:
 
 @dataclass
 class Traffic:
-    """What passed between a program and PostgreSQL."""
+    """Traffic between a program and PostgreSQL."""
 
     sessions: int = 0
     statements: int = 0
@@ -143,20 +143,20 @@ class Traffic:
 
 
 STATEMENTS = b"QP"
-"""Message types of the protocol: a simple query (which may hold several), and one to be prepared."""
+"""Message types of the protocol: a simple query (of one or more statements), and a statement to prepare."""
 COPY_DATA = ord("d")
 
 
 @contextmanager
 def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]:
-    """A port that leads to PostgreSQL, and counts what passes. Sessions must not be encrypted."""
+    """Yield a port that forwards to PostgreSQL, and the traffic. Sessions must not be encrypted."""
     traffic = Traffic()
     counting = threading.Lock()
     listener = socket.create_server((host, 0))
 
     def serve(client: socket.socket) -> None:
         with client, socket.create_connection((host, server_port)) as server:
-            sent, received = _Messages(untyped=1), _Messages()
+            sent, received = Messages(untyped=1), Messages()
             back = threading.Thread(target=_pass_on, args=(server, client, received), daemon=True)
             back.start()
             _pass_on(client, server, sent)
@@ -170,7 +170,7 @@ def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]
             traffic.copied_out_bytes += received.payload[COPY_DATA]
 
     def listen() -> None:
-        with suppress(OSError):  # closed: the end
+        with suppress(OSError):  # the listener is closed
             while True:
                 client, _ = listener.accept()
                 session = threading.Thread(target=serve, args=(client,), daemon=True)
@@ -189,7 +189,7 @@ def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]
         listener.close()
 
 
-def _pass_on(source: socket.socket, target: socket.socket, messages: _Messages) -> None:
+def _pass_on(source: socket.socket, target: socket.socket, messages: Messages) -> None:
     with suppress(OSError):
         while chunk := source.recv(1 << 18):
             target.sendall(chunk)
@@ -198,15 +198,15 @@ def _pass_on(source: socket.socket, target: socket.socket, messages: _Messages) 
         target.shutdown(socket.SHUT_WR)
 
 
-class _Messages:
-    """Follows the messages of one direction, from head to head, without looking into them."""
+class Messages:
+    """Counts the messages of one direction by their headers, without decoding them."""
 
     def __init__(self, untyped: int = 0) -> None:
-        self.untyped = untyped  # so many messages at the beginning have no type
+        self.untyped = untyped  # number of initial messages without a type
         self.total = 0
         self.count = [0] * 256
         self.payload = [0] * 256
-        self._rest = 0  # of the current message's payload
+        self._rest = 0  # remaining bytes of the current message's payload
         self._head = b""
 
     def read(self, chunk: bytes) -> None:

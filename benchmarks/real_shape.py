@@ -1,37 +1,34 @@
-"""Benchmark data with the shape of the real files: any number of copies, every day between the known ones filled in.
+"""Benchmark data with the shape of the real files: any number of copies, with the days between the known ones.
 
     python -m benchmarks.real_shape --copies 10 --target .local/bench/data-10
 
-The real files are read in place from `../shared/real` (`SFTP/data_<n>.csv`, `parquet/leads.parquet`). Only some of the
-days are there. A day between two known files takes each row from the earlier or from the later one; each lead number
-switches on a day of its own, chosen by its hash. Without the real files, the project's own sample takes their place.
+The real files are read from `../shared/real` (`SFTP/data_<n>.csv`, `parquet/leads.parquet`). Some days are missing
+there. A day between two known files takes each row from the earlier or from the later one; each lead number switches on
+a day of its own, chosen by its hash. Without the real files, the project's own sample replaces them.
 
 A copy after the first has its own hashes, lead UUIDs and lead numbers, so copies never match each other. Everything
 is deterministic: the same files and the same number of copies give the same bytes.
 
-What a data set holds, with the names under which each file goes into the bucket:
+Contents of a data set:
 
-    base/            the days, and the leads file that goes with them
+    base/            the days and their leads file
     new-day/         the day after: the last file with an average day's new, changed and missing rows
     grown-leads/     the leads file with 1 % more leads: those of the new day's new rows, and some without any row
     corrected-day/   the file of day 11 with an average day's changed and missing rows
     fewer-leads/     the leads file without 1 % of the leads that rows of all days match
-    dataset.json     what it was made from, and the records of each file
+    dataset.json     source, number of copies, and the records of each file
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,6 +36,19 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.real_days import (
+    HASH,
+    KEY_COLUMNS,
+    SEPARATOR,
+    UUID,
+    Snapshot,
+    as_uuid,
+    new_leads,
+    sha1,
+    snapshots,
+    vary,
+    without_late_leads,
+)
 from etl.local.sample_data import ensure_sample
 from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import PROJECT
@@ -46,12 +56,9 @@ from etl.utils.utils_connection import PROJECT
 REAL_FILES = PROJECT.parent / "shared" / "real"
 
 GENERATOR_VERSION = 1
-"""Increased with every change to the bytes that a given source and number of copies yield."""
+"""Increased with every change to the bytes for a given source and number of copies."""
 
 CORRECTED_DAY = 11
-GROWTH = 0.01
-"""Share of the leads file that `grown-leads` adds and `fewer-leads` lacks."""
-
 BASE, NEW_DAY, GROWN_LEADS, CORRECTED, FEWER_LEADS = PARTS = (
     "base",
     "new-day",
@@ -61,51 +68,9 @@ BASE, NEW_DAY, GROWN_LEADS, CORRECTED, FEWER_LEADS = PARTS = (
 )
 LEADS_KEY = "parquet/leads.parquet"
 
-KEY_COLUMNS = ("ENTRYDATE", "LEADNUMBER", "email_hash", "phone_hash")
-"""Every header begins with these."""
-SEPARATOR = "-----"
-STATUS_COLUMNS = ("Appt Date", "Set", "Demo", "Dispo", "Job Status")
-"""What changes about a lead from day to day."""
-
-# What else the real files do on the days that are not at hand (specification §3).
-DEMO_AS_WORDS = range(11, 21)
-SET_BROKEN_FROM = 16
-STATE_EMPTY_FROM = 21
-
 COPY_OFFSET = 1_000_000
-"""Added to the lead numbers once for each copy."""
+"""Added to the lead numbers once per copy."""
 MAX_COPIES = (2**31 - 1) // COPY_OFFSET
-_HASH = re.compile(r"[0-9a-f]{40}")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-Row = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One day's file: one row per lead number, in the order of the file, without the separator row."""
-
-    number: int
-    header: Sequence[str]
-    has_separator: bool
-    rows: Mapping[str, Row]
-
-    @property
-    def key(self) -> str:
-        return f"SFTP/data_{self.number}.csv"
-
-    @property
-    def records(self) -> int:
-        return len(self.rows) + self.has_separator
-
-
-@dataclass(frozen=True)
-class DailyChange:
-    """How many rows of a snapshot are new, missing and changed, compared with the day before."""
-
-    new: int
-    gone: int
-    changed: int
 
 
 @dataclass(frozen=True)
@@ -128,149 +93,11 @@ class Dataset:
         return f"{self.folder}: {self.copies} copies of {self.source}, {self.days} days, {rows:,} rows, {leads:,} leads"
 
 
-# --- the days ---------------------------------------------------------------------------------------------------------
-
-
-def read_snapshot(path: Path) -> Snapshot:
-    """Read one day's file.
-
-    Raises:
-        PipelineError: the file does not have the shape that copies rely on.
-    """
-    number = int(path.stem.rpartition("_")[2])
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        header = next(reader)
-        records = [dict(zip(header, cells, strict=True)) for cells in reader]
-    rows = {row["LEADNUMBER"]: row for row in records if row["LEADNUMBER"] != SEPARATOR}
-    separators = sum(row["LEADNUMBER"] == SEPARATOR for row in records)
-    if tuple(header[:4]) != KEY_COLUMNS or len(rows) + separators != len(records) or separators > 1:
-        raise PipelineError(
-            f"{path} has another header, a repeated lead number, or more than one separator row",
-            hint="benchmark data is made from the files described in specification §3",
-        )
-    return Snapshot(number, header, bool(separators), rows)
-
-
-def interpolate(earlier: Snapshot, later: Snapshot, number: int) -> Snapshot:
-    """Return a day between two snapshots, in the format of the earlier one.
-
-    Each lead number shows the earlier row until a day of its own, and the later row from then on. Where only one of the
-    files has it, that is the day on which it disappears or appears.
-    """
-    switched = {
-        lead for lead in [*earlier.rows, *later.rows] if _switch_day(lead, earlier.number, later.number) <= number
-    }
-    rows = {}
-    for lead in dict.fromkeys([*earlier.rows, *later.rows]):
-        row = (later if lead in switched else earlier).rows.get(lead)
-        if row is not None:
-            rows[lead] = _formatted(row, earlier.header, number)
-    return Snapshot(number, earlier.header, earlier.has_separator, rows)
-
-
-def _switch_day(lead: str, earlier: int, later: int) -> int:
-    """A day after the earlier one, and the later one at the latest."""
-    return earlier + 1 + _rank("switch", lead) % (later - earlier)
-
-
-def _formatted(row: Row, header: Sequence[str], number: int) -> Row:
-    """Write the row of one day as the file of another day would have it."""
-    city = row.get("CITY", row.get("CityName", ""))
-    location = row.get("location", f"{city} | {row['STATE']}")
-    demo = row["Demo"] in ("1", "True")
-    cells = {
-        **row,
-        "CITY": city,
-        "CityName": city,
-        "location": location,
-        "STATE": "" if number >= STATE_EMPTY_FROM else row["STATE"] or location.rpartition("| ")[2],
-        "Set": "1" if row["Appt Date"] and number < SET_BROKEN_FROM else "0",
-        "Demo": str(demo) if number in DEMO_AS_WORDS else str(int(demo)),
-    }
-    return {column: cells[column] for column in header}
-
-
-def average_change(known: Sequence[Snapshot]) -> DailyChange:
-    """Return what changes from day to day, on average over all known files."""
-    new = gone = changed = 0
-    for earlier, later in pairwise(known):
-        new += len(later.rows.keys() - earlier.rows.keys())
-        gone += len(earlier.rows.keys() - later.rows.keys())
-        for lead in earlier.rows.keys() & later.rows.keys():
-            one, other = earlier.rows[lead], later.rows[lead]
-            # Set and Demo are left out: they are written another way in another format.
-            changed += any(one[column] != other[column] for column in ("Appt Date", "Dispo", "Job Status"))
-    days = known[-1].number - known[0].number
-    return DailyChange(round(new / days), round(gone / days), round(changed / days))
-
-
-def vary(snapshot: Snapshot, change: DailyChange, *, number: int, first_new_lead: int) -> Snapshot:
-    """Return the snapshot with new, missing and changed rows.
-
-    A changed row takes the status of another row. A new row has its own lead number and hashes, and takes the other
-    cells from an existing row.
-    """
-    order = sorted(snapshot.rows, key=lambda lead: (_rank(f"vary {number}", lead), lead))
-    gone = set(order[: change.gone])
-    changed = order[change.gone : change.gone + change.changed]
-    donors = order[change.gone + change.changed :]
-    rows = {lead: row for lead, row in snapshot.rows.items() if lead not in gone}
-    for position, lead in enumerate(changed):
-        row = rows[lead]
-        donor = next(rows[other] for other in donors[position:] if _status(rows[other]) != _status(row))
-        rows[lead] = row | {column: donor[column] for column in STATUS_COLUMNS}
-    for position in range(change.new):
-        lead = str(first_new_lead + position)
-        own = {name: _sha1(f"new {name} {lead}") for name in ("email_hash", "phone_hash")}
-        rows[lead] = rows[donors[position]] | own | {"LEADNUMBER": lead}
-    return replace(snapshot, number=number, rows=rows)
-
-
-def _status(row: Row) -> tuple[str, ...]:
-    return tuple(row[column] for column in STATUS_COLUMNS)
-
-
-def _rank(purpose: str, text: str) -> int:
-    return int.from_bytes(hashlib.sha1(f"{purpose} {text}".encode(), usedforsecurity=False).digest()[:8])
-
-
-def _sha1(text: str) -> str:
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-# --- the leads --------------------------------------------------------------------------------------------------------
-
-
-def new_leads(leads: pa.Table, new_rows: Sequence[Row]) -> pa.Table:
-    """Return 1 % more leads: those of the new rows, and some that no row has."""
-    count = round(len(leads) * GROWTH)
-    hashes = [(row["email_hash"], row["phone_hash"]) for row in new_rows[:count]]
-    hashes += [(_sha1(f"unseen email {n}"), _sha1(f"unseen phone {n}")) for n in range(count - len(hashes))]
-    is_uuid = _UUID.fullmatch(next(filter(None, leads["lead_UUID"].to_pylist())))
-    ids = [_as_uuid(_sha1(f"new lead {n}")) if is_uuid else _sha1(f"new lead {n}") for n in range(count)]
-    return pa.table(
-        {"lead_UUID": ids, "phone_hash": [phone for _, phone in hashes], "email_hash": [email for email, _ in hashes]},
-        schema=leads.schema,
-    )
-
-
-def without_late_leads(leads: pa.Table) -> pa.Table:
-    """Return the leads but for 1 % of them, chosen by their ids."""
-    ids = leads["lead_UUID"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda position: _rank("late", str(ids[position])))
-    return leads.take(sorted(order[round(len(leads) * GROWTH) :]))
-
-
-def _as_uuid(digest: str) -> str:
-    return "-".join((digest[:8], digest[8:12], digest[12:16], digest[16:20], digest[20:32]))
-
-
 # --- copies -----------------------------------------------------------------------------------------------------------
 
 
 class CopyIds(dict[str | None, str | None]):
-    """Original hash or UUID → that of one copy. Those of copy 0, and what is neither, stay as they are."""
+    """Original hash or UUID → that of one copy. Ids of copy 0, and other values, stay unchanged."""
 
     def __init__(self, copy: int) -> None:
         super().__init__()
@@ -279,17 +106,17 @@ class CopyIds(dict[str | None, str | None]):
     def __missing__(self, original: str | None) -> str | None:
         plain = (original or "").strip().lower()
         new = original
-        if self.copy_number and _HASH.fullmatch(plain):
-            new = _sha1(f"{self.copy_number}{plain}")
-        elif self.copy_number and _UUID.fullmatch(plain):
-            new = _as_uuid(_sha1(f"{self.copy_number}{plain}"))
+        if self.copy_number and HASH.fullmatch(plain):
+            new = sha1(f"{self.copy_number}{plain}")
+        elif self.copy_number and UUID.fullmatch(plain):
+            new = as_uuid(sha1(f"{self.copy_number}{plain}"))
         self[original] = new
         return new
 
 
 @dataclass(frozen=True)
 class _Lines:
-    """A snapshot, ready to be written many times: ids and lead number of each row, and the text around them."""
+    """A snapshot, prepared to be written many times: ids and lead number of each row, and the remaining text."""
 
     snapshot: Snapshot
     rows: Sequence[tuple[str, int, str, str, str]]
@@ -327,11 +154,11 @@ def _csv_line(cells: Iterable[str]) -> str:
 
 
 def ensure_dataset(folder: Path, copies: int, source: Path = REAL_FILES) -> Dataset:
-    """Return the data set in `folder`; make it first unless it is there, complete and from the same source.
+    """Return the data set in `folder`; create it unless it is complete and from the same source.
 
     Raises:
         PipelineError: the source does not have the shape of the real files.
-        ValueError: there cannot be so many copies.
+        ValueError: too many or too few copies.
     """
     if not 1 <= copies <= MAX_COPIES:
         raise ValueError(f"copies must be between 1 and {MAX_COPIES}, not {copies}")
@@ -371,17 +198,6 @@ def _sizes(source: Path) -> dict[str, int]:
     return {file.relative_to(source).as_posix(): file.stat().st_size for file in files}
 
 
-def snapshots(source: Path) -> tuple[list[Snapshot], DailyChange]:
-    """Return all days, from the first known file to the last one, and what changes on an average day."""
-    known = sorted(map(read_snapshot, source.glob("SFTP/data_*.csv")), key=lambda snapshot: snapshot.number)
-    days = [
-        interpolate(earlier, later, number) if number > earlier.number else earlier
-        for earlier, later in pairwise(known)
-        for number in range(earlier.number, later.number)
-    ]
-    return [*days, known[-1]], average_change(known)
-
-
 def _write(folder: Path, source: Path, copies: int) -> Dataset:
     days, change = snapshots(source)
     first_new_lead = 1 + max(int(lead) for day in days for lead in day.rows)
@@ -412,7 +228,7 @@ def _write(folder: Path, source: Path, copies: int) -> Dataset:
 def _write_copies(
     folder: Path, files: Sequence[tuple[str, Snapshot]], leads_files: Mapping[str, pa.Table], copies: int
 ) -> None:
-    """Write all files side by side, copy after copy, so that the ids of only one copy are in memory."""
+    """Write all files in parallel, copy after copy, so that the ids of only one copy are in memory."""
     batches: dict[str, list[pa.RecordBatch]] = {part: [] for part in leads_files}
     with ExitStack() as opened:
         targets = []
@@ -445,7 +261,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 @click.option("--target", type=_folder, required=True, help="Folder of the data set; an older one in it is replaced.")
 @click.option("--source", type=_folder, default=REAL_FILES, help="Folder of the real files.  [default: ../shared/real]")
 def main(**options: Any) -> None:
-    """Make benchmark data with the shape of the real files."""
+    """Create benchmark data with the shape of the real files."""
     try:
         click.echo(ensure_dataset(options["target"], options["copies"], options["source"]))
     except PipelineError as error:

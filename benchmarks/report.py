@@ -1,4 +1,4 @@
-"""Measurements → figures against their targets, and tables in Markdown. Pure: nothing is measured here."""
+"""Measurements → figures with their targets, and tables in Markdown. Measures nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
-"""`make bench` writes what stands between these two in docs/performance.md, and all that stands before them."""
+"""`make bench` writes the text between these markers in docs/performance.md, and the text before them."""
 EMPTY_DOCUMENT = f"{BEGIN}\n{END}\n"
 
 Round = Mapping[str, Mapping[str, Any]]
-"""Name of a run → its measurement, of one round."""
+"""Name of a run → its measurement, in one round."""
 
 FULL_REFRESH, FIRST_LOAD = "full refresh", "first load"
 SHARE_TARGETS: Mapping[str, Mapping[str, float]] = {
@@ -22,7 +22,7 @@ SHARE_TARGETS: Mapping[str, Mapping[str, float]] = {
     "late day": {},
     "late leads": {},
 }
-"""Case → the share of a full refresh that it may take, by scale."""
+"""Case → its maximum share of a full refresh, by scale."""
 PEER_TITLES = {"duckdb-same-work": "DuckDB, same work", "duckdb": "DuckDB", "duckdb-sql": "DuckDB, SQL"}
 PEER_TARGETS: Mapping[str, Mapping[str, float]] = {"duckdb-same-work": {"10": 1.0, "100": 0.8}}
 FLOOR_TARGETS = {"100": 2.0}
@@ -34,7 +34,7 @@ OF_PIPELINE = (FIRST_LOAD, FULL_REFRESH, *SHARE_TARGETS)
 
 
 class Figure(NamedTuple):
-    """A figure, and its upper limit; None where it has no target."""
+    """A figure, and its upper limit; None without a target."""
 
     name: str
     value: float
@@ -47,7 +47,7 @@ class Figure(NamedTuple):
 
 
 def seconds(rounds: Sequence[Round], run: str) -> float | None:
-    """Return the median time of a run; None when it was not measured."""
+    """Return the median time of a run; None if it was not measured."""
     return middle(rounds, run, "seconds")
 
 
@@ -61,20 +61,20 @@ def _seconds(measured: Mapping[str, Any]) -> float:
 
 
 def _all_cpu_seconds(measured: Mapping[str, Any]) -> float:
-    """Of the process and of PostgreSQL."""
+    """CPU seconds of the process and of PostgreSQL."""
     return float(measured["cpu_seconds"] + measured["server_cpu_seconds"])
 
 
 def ratio(
     rounds: Sequence[Round], run: str, other: str, cost: Callable[[Mapping[str, Any]], float] = _seconds
 ) -> float | None:
-    """Return the median of the ratios of two runs, each within a round: what slows a whole round down cancels out."""
+    """Return the median of the ratios of two runs within a round: slow rounds cancel out."""
     pairs = [cost(found[run]) / cost(found[other]) for found in rounds if run in found and other in found]
     return median(pairs) if pairs else None
 
 
 def figures(measured: Mapping[str, Any]) -> list[Figure]:
-    """Return the figures of one server, as far as they were measured: those with targets of the current issue first."""
+    """Return the figures of one server that were measured: those with targets of the current issue first."""
     scales: Mapping[str, Any] = measured["scales"]
     rounds = {scale: found["rounds"] for scale, found in scales.items()}
     one_file = measured.get("one file")
@@ -181,7 +181,7 @@ def replace_head(document: str, introduction: str, text: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose columns are right-aligned, except for those of names."""
+    """Return a table whose columns are right-aligned, except for columns of names."""
     words = [name in ("", "figure", "run") or name.startswith("step") for name in header]
     lines = [header, ["---" if is_word else "---:" for is_word in words], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

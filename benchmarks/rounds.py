@@ -30,7 +30,7 @@ PEER_ARGUMENTS: Mapping[str, Sequence[str]] = {
     "duckdb-same-work": ("--all-tables",),
     "duckdb-sql": ("--gold-in-postgres",),
 }
-PEER = Path(__file__).with_name("peers") / "duckdb_peer.py"
+PEER = ("-m", "benchmarks.peers.duckdb_peer")
 WAREHOUSE = "bench_pipeline"
 """The database that the pipeline is measured on."""
 
@@ -41,7 +41,7 @@ SHARED_TABLES = (
     "silver.stg_leads_parquet",
     "gold.lead_quality_matching",
 )
-"""What every peer writes."""
+"""Tables that every peer writes."""
 ALL_TABLES = (
     *SHARED_TABLES,
     "gold.leads",
@@ -57,7 +57,7 @@ def pipeline_program(*arguments: str) -> list[str | Path]:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where the measurements take place, and what is measured."""
+    """Servers, contestants and cases of the measurements."""
 
     folder: Path
     server: str
@@ -69,7 +69,7 @@ class Bench:
         return self.servers.settings(database, bucket)
 
     def run(self, program: Sequence[str | Path], settings: Settings, *, counted: bool) -> dict[str, Any]:
-        """Measure a program. When its traffic is counted, its times mean nothing."""
+        """Measure a program. If its traffic is counted, its times are not valid."""
         self.servers.analyze_and_checkpoint(settings.postgres_db)
         proxy = counting_proxy(settings.postgres_host, settings.postgres_port) if counted else nullcontext()
         with proxy as counting:
@@ -85,7 +85,7 @@ class Bench:
         return {f"{step['step']} {step['title']}": step["seconds"] for step in steps}
 
     def row_counts(self, database: str, tables: Sequence[str] = ALL_TABLES) -> dict[str, int]:
-        """Return the rows of each table, and those of lead_quality_matching by the way they match."""
+        """Return the rows of each table, and those of lead_quality_matching by kind of match."""
         counts: dict[str, int] = {
             table: self.servers.value(database, f"select count(*) from {table}")  # noqa: S608 - constants
             for table in tables
@@ -96,7 +96,7 @@ class Bench:
         return counts
 
     def bronze_days(self, database: str) -> set[tuple[int, int]]:
-        """Return OID and file of each day's table in bronze: both differ once a day has been replaced."""
+        """Return OID and file of each day's table in bronze: both differ after a day has been replaced."""
         query = (
             "select relid::oid, pg_relation_filenode(relid) from pg_partition_tree('bronze.csv_snapshots') where isleaf"
         )
@@ -138,7 +138,7 @@ class Round:
         click.echo(f"{measured['seconds']:.2f} s" if self.number else "done")
 
     def _measure_full_refresh_and_peers(self) -> None:
-        """In another order each round: no contestant is always the first."""
+        """Run contestants in another order each round: none of them is always the first."""
         contestants: dict[str, Callable[[], None]] = {
             FULL_REFRESH.name: lambda: self._run_case(FULL_REFRESH),
             **{peer: lambda peer=peer: self._run_peer(peer) for peer in PEER_ARGUMENTS},  # type: ignore[misc]
@@ -163,15 +163,15 @@ class Round:
         counts = bench.row_counts(WAREHOUSE)
         _check_source_counts(case.name, counts, self.bucket)
         if case.objects == BASE_OBJECTS:
-            _check_same_rows(case.name, counts, self.expected)
+            check_same_rows(case.name, counts, self.expected)
 
     def _run_peer(self, name: str) -> None:
         settings = self.bench.settings(database_name(name), self.bucket.name)
         self.bucket.hold(BASE_OBJECTS)
         python = self.bench.folder / "peer-venv" / "bin" / "python"
-        self.run(name, [python, PEER, *PEER_ARGUMENTS[name]], settings)
+        self.run(name, [python, *PEER, *PEER_ARGUMENTS[name]], settings)
         tables = ALL_TABLES if name == "duckdb-same-work" else SHARED_TABLES
-        _check_same_rows(name, self.bench.row_counts(settings.postgres_db, tables), self.expected)
+        check_same_rows(name, self.bench.row_counts(settings.postgres_db, tables), self.expected)
 
     def _run_floor(self) -> None:
         servers = self.bench.servers
@@ -201,7 +201,7 @@ def load_warehouse(
     *,
     measured: Callable[[str, Sequence[str | Path], Settings], None] | None = None,
 ) -> None:
-    """Load an empty warehouse, and keep it as the template that cases start from."""
+    """Load an empty warehouse, and keep it as a template for cases."""
     objects: Objects = WAREHOUSES[warehouse]
     bucket.hold(objects)
     bench.servers.recreate_database(settings.postgres_db)
@@ -232,7 +232,7 @@ def _prepare_floor(settings: Settings, folder: Path) -> None:
 
 
 def _check_source_counts(name: str, counts: Mapping[str, int], bucket: Bucket) -> None:
-    """Raise unless bronze holds every record of the bucket's files."""
+    """Raise unless bronze contains every record of the bucket's files."""
     found, expected = (counts["bronze.csv_snapshots"], counts["bronze.leads_parquet"]), bucket.records()
     if found != expected:
         raise PipelineError(
@@ -241,7 +241,7 @@ def _check_source_counts(name: str, counts: Mapping[str, int], bucket: Bucket) -
         )
 
 
-def _check_same_rows(name: str, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
+def check_same_rows(name: str, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
     """Raise unless the counts equal those of the first load. A peer need not have all tables."""
     differing = {
         what: (counts.get(what), expected.get(what))

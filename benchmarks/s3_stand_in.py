@@ -1,6 +1,6 @@
-"""An S3 server in a process of its own, so that its work does not count as the work of who reads from it.
+"""An S3 server in a process of its own, so that its CPU time does not count for the programs that read from it.
 
-python -m benchmarks.s3_stand_in        # prints its endpoint; ends when its standard input does
+python -m benchmarks.s3_stand_in        # prints its endpoint; ends when its standard input is closed
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The servers that the benchmarks run on: PostgreSQL, embedded or of the distribution, and an S3 stand-in.
+"""The servers of the benchmarks: PostgreSQL, embedded or of the distribution, and an S3 stand-in.
 
 Each runs in processes of its own.
 """
@@ -30,19 +30,19 @@ ADMIN = "bench"
 """A superuser of the cluster: only superusers may create databases from templates and trigger checkpoints."""
 
 EMBEDDED, DEFAULT = KINDS = ("embedded", "default")
-"""The server of the demo, with its settings; and one of the distribution, with PostgreSQL's default settings."""
+"""The server of the demo with its settings, and that of the distribution with default settings."""
 
 
 @dataclass(frozen=True)
 class Servers:
-    """PostgreSQL and S3, up and running."""
+    """Running PostgreSQL and S3 servers."""
 
     postgres: EmbeddedPostgres
     s3_endpoint: str
     admin_password: str = field(repr=False)
 
     def settings(self, database: str, bucket: str) -> Settings:
-        """Return the settings of a program that works on this database and this bucket."""
+        """Return the settings of a program for this database and this bucket."""
         settings = demo_settings(self.postgres, self.s3_endpoint)
         return settings.model_copy(update={"postgres_db": database, "s3_bucket_name": bucket})
 
@@ -65,20 +65,20 @@ class Servers:
         return self.rows(database, query)[0][0]
 
     def recreate_database(self, database: str) -> None:
-        """Create an empty database in place of one that may be there."""
+        """Create an empty database; replace an existing one."""
         self.drop_database(database)
         self._admin("create database {} owner {}", database, self.postgres.user)
 
     def copy_database(self, source: str, target: str) -> None:
-        """Create a database as a copy of another one, in place of one that may be there.
+        """Create a database as a copy of another one; replace an existing one.
 
-        Files are copied, so tables keep their OIDs and their layout on disk; nobody may be connected to the source.
+        Files are copied, so tables keep their OIDs and their layout on disk; the source must have no connections.
         """
         self.drop_database(target)
         self._admin("create database {} template {} owner {} strategy file_copy", target, source, self.postgres.user)
 
     def rename_database(self, database: str, name: str) -> None:
-        """Rename a database, in place of one that may have the name already."""
+        """Rename a database; replace an existing one of the new name."""
         self.drop_database(name)
         self._admin("alter database {} rename to {}", database, name)
 
@@ -89,7 +89,7 @@ class Servers:
         self.rows("postgres", sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def analyze_and_checkpoint(self, database: str) -> None:
-        """Do what one run leaves for later, so that it does not slow down the next one."""
+        """Analyze and checkpoint, so that deferred work of one run does not slow down the next one."""
         changed = self.rows(
             database, "select schemaname, relname from pg_stat_user_tables where n_mod_since_analyze > 0"
         )
@@ -116,12 +116,12 @@ class Servers:
         pid = int((self.postgres.data_directory / "postmaster.pid").read_text().splitlines()[0])
         postmaster = psutil.Process(pid)
         while True:
-            own = postmaster.cpu_times()[:4]  # and that of children that have exited
+            own = postmaster.cpu_times()[:4]  # and of its children that have exited
             seconds = sum(own)
             for child in postmaster.children():
                 with suppress(psutil.NoSuchProcess):
                     seconds += sum(child.cpu_times()[:2])
-            if postmaster.cpu_times()[2:4] == own[2:4]:  # else a child exited meanwhile, and was counted nowhere
+            if postmaster.cpu_times()[2:4] == own[2:4]:  # otherwise a child has exited meanwhile, and was not counted
                 return seconds
 
 
@@ -131,7 +131,7 @@ def is_available(kind: str) -> bool:
 
 @contextmanager
 def running_servers(root: Path, kind: str = EMBEDDED) -> Iterator[Servers]:
-    """Start PostgreSQL and S3, and stop both when the block ends, however it ends.
+    """Start PostgreSQL and S3, and stop both when the block ends.
 
     The embedded cluster in `root` is kept; the default one is new each time.
 
@@ -149,7 +149,7 @@ def _embedded_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
     postgres = embedded.start_postgres(root)
     try:
         servers = Servers(postgres, "", password)
-        # It would start at any time, during whatever is being measured. `analyze_and_checkpoint` replaces it.
+        # Autovacuum would start at any time, during measurements. `analyze_and_checkpoint` replaces it.
         servers.rows("postgres", "alter system set autovacuum = off")
         servers.rows("postgres", "select pg_reload_conf()")
         yield postgres, password
@@ -171,13 +171,13 @@ def _default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
 
 
 def _prepare_admin(root: Path) -> str:
-    """Give the superuser of the embedded cluster a new password, which only this process knows."""
+    """Set a new password for the superuser of the embedded cluster, known to this process only."""
     embedded.start_postgres(root)  # creates the cluster if there is none
     embedded.stop_postgres(root)
     password = secrets.token_urlsafe(32)
     postgres_server.run_single_user(
         postgres_cluster.existing_cluster(root),
-        # in single-user mode a caught error is an error all the same
+        # in single-user mode a caught error is still reported as an error
         f"do $$ begin if to_regrole('{ADMIN}') is null then create role {ADMIN}; end if; end $$",
         f"alter role {ADMIN} superuser login password '{password}'",
     )
@@ -191,7 +191,7 @@ def _s3_process() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the benchmark, which then closes this one's input
+        start_new_session=True,  # Ctrl-C interrupts the benchmark, which then closes the input of this process
     )
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101

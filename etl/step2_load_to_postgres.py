@@ -10,14 +10,14 @@ Modules that import pandas are imported only if there is something to load: it m
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from etl.engine.context import RunContext, StepResult
+from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError, shorten
-from etl.utils.prefetch import prefetch
 from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download, find_leads
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
@@ -47,9 +47,12 @@ from etl.warehouse.transactions import transaction
 if TYPE_CHECKING:
     from datetime import date
 
+    import pandas as pd
+
     from etl.utils.csv_reader import RejectedLine
     from etl.utils.day import Day
     from etl.utils.extract import Snapshot
+    from etl.utils.s3_source import Gap
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -71,6 +74,24 @@ class BronzeState:
         return table in self.tables and known is not None and (known.source, known.table) == (source.version, table)
 
 
+class LeadNumbers(NamedTuple):
+    """How many lead numbers a file has, and how many of them occur more than once."""
+
+    distinct: int = 0
+    repeated: int = 0
+
+    @property
+    def are_mostly_repeated(self) -> bool:
+        return 2 * self.repeated > self.distinct
+
+    @classmethod
+    def of(cls, columns: Sequence[pd.Series]) -> LeadNumbers:
+        import pandas as pd
+
+        counts = pd.concat(columns).value_counts()
+        return cls(len(counts), int((counts > 1).sum()))
+
+
 @dataclass(frozen=True)
 class StagedFile:
     """A CSV file in its staging table, before or after validation."""
@@ -80,6 +101,9 @@ class StagedFile:
     rows: int = 0
     rejected_lines: int = 0
     invalid_rows: int = 0
+    lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
+    footers: int = 0
+    """Blank rows, totals and footers, which are rejected but no sign of a broken file, unless they are most of it."""
     first_fault: str = ""
     refused: DataRefusedError | None = None
 
@@ -87,13 +111,15 @@ class StagedFile:
         from etl.utils.transform import count_invalid
 
         invalid = count_invalid(chunk.rows)
-        is_faulty = bool(chunk.rejected or invalid)
+        footers = sum(line.is_footer for line in chunk.rejected)
+        is_faulty = bool(chunk.rejected or any(invalid))
         return replace(
             self,
             records=self.records + chunk.records,
             rows=self.rows + len(chunk.rows),
             rejected_lines=self.rejected_lines + len(chunk.rejected),
-            invalid_rows=self.invalid_rows + invalid,
+            invalid_rows=self.invalid_rows + invalid.leads + invalid.footers,
+            footers=self.footers + invalid.footers + footers,
             first_fault=self.first_fault or (_first_fault(chunk) if is_faulty else ""),
         )
 
@@ -102,7 +128,7 @@ def run(context: RunContext) -> StepResult:
     # --- load inputs: which files are new or changed ----------------------------------------------
     settings, run_id = context.settings, context.run_id
     client = s3_client(settings)
-    snapshots, unclear, keys = discover_snapshots(client, settings)
+    snapshots, unclear, keys, gaps = discover_snapshots(client, settings)
     leads = find_leads(client, settings)
     bronze = read_bronze_state(settings)
     _check_calendar(bronze.files, snapshots)
@@ -127,8 +153,7 @@ def run(context: RunContext) -> StepResult:
     refused = [file.refused for file in validated if file.refused] + refused_leads
 
     # --- report -----------------------------------------------------------------------------------
-    for key in sorted(bronze.files.keys() - keys - {leads.key}):
-        log.warning("s3://%s/%s no longer exists in S3: its rows are kept", bronze.files[key].source.bucket, key)
+    _warn_of_missing(gaps, [file for key, file in bronze.files.items() if key not in keys | {leads.key}])
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
     new = sum(key not in bronze.files for key in loaded)
     rows = sum(file.rows for file in accepted) + leads_rows
@@ -147,6 +172,13 @@ def run(context: RunContext) -> StepResult:
         },
         refused=[*unclear, *refused],
     )
+
+
+def _warn_of_missing(gaps: Iterable[Gap], removed: Iterable[IngestedFile]) -> None:
+    for gap in gaps:
+        log.warning("%s", gap)
+    for file in sorted(removed, key=lambda file: file.source.key):
+        log.warning("%s no longer exists in S3: its rows are kept", file.source)
 
 
 @retry_transient()
@@ -171,10 +203,13 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             fence_run(db, run_id, filling=table)
             create_staging_partition(db, BRONZE_SNAPSHOTS, table, str(file.day))
             rejected: list[RejectedLine] = []
+            lead_numbers: list[pd.Series] = []
             for chunk in prefetch(read_snapshot_chunks(raw, file, extraction_date, CHUNK_SIZE)):
                 copy_from_frame(db, table, chunk.rows, frozen=True)
                 rejected += chunk.rejected
+                lead_numbers.append(chunk.rows["LEADNUMBER"])
                 staged = staged.with_chunk(chunk)
+            staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
             stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
@@ -196,19 +231,29 @@ def _first_fault(chunk: Snapshot) -> str:
 
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
-    """Refuse files with too many rejected rows, or far fewer rows than the day before (specification §7)."""
-    rows_by_day: dict[Day, int] = {load.of_day: load.row_count for load in loads if load.of_day}
+    """Refuse files with too many rejected rows, or that differ too much from the day before (specification §7)."""
+    days = {load.of_day: DayBefore(load.row_count, LeadNumbers(**load.metrics)) for load in loads if load.of_day}
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
-        refused = file.refused or _too_many_rejects(file, settings) or _too_few_rows(file, rows_by_day, settings)
+        refused = file.refused or _too_many_rejects(file, settings)
+        earlier = [day for day in days if day < file.file.day]
+        if earlier and file.records and not refused:
+            refused = _differs_too_much(file, max(earlier), days[max(earlier)], settings)
         if file.records and not refused:
-            rows_by_day[file.file.day] = file.rows
+            days[file.file.day] = DayBefore(file.rows, file.lead_numbers)
         validated.append(replace(file, refused=refused))
     return validated
 
 
+class DayBefore(NamedTuple):
+    """The snapshot with which a file is compared."""
+
+    rows: int
+    lead_numbers: LeadNumbers
+
+
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
-    rejects = file.rejected_lines + file.invalid_rows
+    rejects = file.rejected_lines + file.invalid_rows - file.footers * (2 * file.footers <= file.records)
     if rejects <= settings.max_reject_ratio * file.records:
         return None
     return DataRefusedError(
@@ -218,18 +263,32 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
     )
 
 
-def _too_few_rows(file: StagedFile, rows_by_day: Mapping[Day, int], settings: Settings) -> DataRefusedError | None:
-    earlier = [day for day in rows_by_day if day < file.file.day]
-    if not file.records or not earlier:
-        return None
-    before = max(earlier)
-    if file.rows >= (1 - settings.max_row_drop) * rows_by_day[before]:
-        return None
-    return DataRefusedError(
-        f"{file.file}: {file.rows:,} rows, down from {rows_by_day[before]:,} on {before}: more than "
-        f"{settings.max_row_drop:.0%} less",
-        hint="request the whole file; if it is correct, raise MAX_ROW_DROP for this run",
-    )
+def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
+    """Compare a file with the latest snapshot before it."""
+    if file.rows < (1 - settings.max_row_drop) * before.rows:
+        return DataRefusedError(
+            f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: more than "
+            f"{settings.max_row_drop:.0%} less",
+            hint="request the whole file; if it is correct, raise MAX_ROW_DROP for this run",
+        )
+    if file.lead_numbers.are_mostly_repeated and not before.lead_numbers.are_mostly_repeated:
+        return DataRefusedError(
+            f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers occur "
+            f"more than once, unlike on {day}: the file contains its rows several times, or several snapshots",
+            hint="request the file again, with one row per lead",
+        )
+    if file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
+        return DataRefusedError(
+            f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: more than "
+            f"{settings.max_row_growth:.0%} more",
+            hint="if the file contains earlier snapshots, too, request the file again; if it is correct, raise "
+            "MAX_ROW_GROWTH for this run",
+        )
+    return None
+
+
+ROWS_FOR_GROWTH = 50
+"""Files with fewer rows may grow by any factor."""
 
 
 @retry_transient()
@@ -250,6 +309,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
                 row_count=staged.rows,
                 rejected_count=staged.rejected_lines,
                 day=file.day,
+                metrics=staged.lead_numbers._asdict(),
             )
             record_file(
                 db,

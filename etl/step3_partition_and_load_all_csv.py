@@ -12,16 +12,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
+from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError
-from etl.utils.prefetch import prefetch
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
@@ -42,6 +42,7 @@ from etl.warehouse.tables import (
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
+    from etl.utils.transform import CleanSnapshots, Nulled
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,20 @@ class DayClean:
     rows: int = 0
     rejected: int = 0
     separators: int = 0
+    nulled: Mapping[str, Nulled] = field(default_factory=dict)
 
-    def __add__(self, other: DayClean) -> DayClean:
-        return DayClean(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+    def with_chunk(self, chunk: CleanSnapshots) -> DayClean:
+        return DayClean(
+            self.rows + len(chunk.rows),
+            self.rejected + len(chunk.rejected),
+            self.separators + chunk.separators,
+            {name: self.nulled[name] + counted if self.nulled else counted for name, counted in chunk.nulled.items()},
+        )
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what the load ledger records: columns in which values of bronze became NULL."""
+        nulled = {name: counted._asdict() for name, counted in self.nulled.items() if counted.nulled}
+        return {"nulled": nulled} if nulled else {}
 
 
 def run(context: RunContext) -> StepResult:
@@ -154,7 +166,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         for clean in prefetch(map(clean_csv, copy_to_frames(reader, bronze.table))):
             copy_from_frame(db, table, clean.rows, frozen=True)
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
-            done += DayClean(len(clean.rows), len(clean.rejected), clean.separators)
+            done = done.with_chunk(clean)
         # The planner needs a row count, else step 6 gets bad plans. One column is enough; autovacuum does the rest.
         db.execute(sql.SQL("analyze {} (_partition_date)").format(quote_identifier(table)))
         record_load(
@@ -168,6 +180,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             day=bronze.day,
             built_from=[bronze.load_id],
             code_version=cleaning_code_version(),
+            metrics=done.metrics(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, done.rows, done.rejected, done.separators)

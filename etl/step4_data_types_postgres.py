@@ -65,6 +65,7 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
                 day=cleaned.day,
                 built_from=cleaned.built_from,
                 code_version=cleaned.code_version,
+                metrics=cleaned.metrics,
             )
         run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("silver: %d days published", len(waiting))

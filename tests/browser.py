@@ -1,4 +1,4 @@
-"""A Chromium for the tests: the one that the machine has, or the distribution's package."""
+"""A Chromium for the tests: an installed one, or the package of the distribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS_TO_INSTALL = 180
 QUIET = (
-    "--no-sandbox",  # root's Chromium has none
+    "--no-sandbox",  # root's Chromium has no sandbox
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -29,7 +29,7 @@ QUIET = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium. Skips the test, with the reason, where there is none and none can be installed."""
+    """Yield a headless Chromium. Skips the test, with the reason, if there is none and none can be installed."""
     sync_api = pytest.importorskip("playwright.sync_api")
     executable = found() or installed()
     with sync_api.sync_playwright() as playwright:
@@ -45,14 +45,14 @@ def found() -> str | None:
 
 
 def installed() -> str:
-    """Install the distribution's package, where that takes no password."""
+    """Install the package of the distribution, if that needs no password."""
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         pytest.skip(f"no Chromium on PATH ({', '.join(NAMES)}), and only root could install one")
     command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", "chromium"]
-    surroundings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    base_environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         done = subprocess.run(
-            command, env=surroundings, capture_output=True, text=True, timeout=SECONDS_TO_INSTALL, check=False
+            command, env=base_environment, capture_output=True, text=True, timeout=SECONDS_TO_INSTALL, check=False
         )
     except subprocess.TimeoutExpired:
         pytest.skip(f"no Chromium on PATH, and it could not be installed in {SECONDS_TO_INSTALL} s")

@@ -1,4 +1,4 @@
-"""What the tests share: a PostgreSQL of their own, an S3 server, and the real files where they are at hand."""
+"""Shared fixtures: a PostgreSQL server, an S3 server, and the real files where they are available."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ REAL = PROJECT.parent / "shared" / "real"
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of the real files: `SFTP/`, `parquet/` and `expected.json`."""
+    """Return the folder of the real files: `SFTP/`, `parquet/` and `expected.json`."""
     if not (REAL / "expected.json").exists():
-        pytest.skip("the real files are not at hand: ../shared/real")
+        pytest.skip("the real files are not available: ../shared/real")
     return REAL
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Settings]:
-    """A PostgreSQL of this test session, and settings that name it. Its S3 settings lead nowhere."""
+    """Start a PostgreSQL server for the session; yield its settings. Their S3 endpoint does not exist."""
     with temporary_postgres() as server:
         yield demo_settings(server, "http://127.0.0.1:9")
 
@@ -44,7 +44,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def settings(postgres_server: Settings, s3_endpoint: str, request: pytest.FixtureRequest) -> Iterator[Settings]:
-    """An empty warehouse and an empty bucket of the test's own."""
+    """Yield the settings of an empty warehouse and an empty bucket."""
     with empty_warehouse(postgres_server, s3_endpoint, request.node.nodeid) as settings:
         yield settings
 
@@ -56,7 +56,7 @@ def warehouse(settings: Settings) -> Warehouse:
 
 @pytest.fixture
 def run_pipeline(settings: Settings) -> Callable[..., RunReport]:
-    """Run the steps as main.py does: `run_pipeline(from_step=3, full_refresh=True)`."""
+    """Run steps in this process: `run_pipeline(from_step=3, full_refresh=True)`."""
 
     def run(from_step: int = 1, only_step: int | None = None, **options: Any) -> RunReport:
         return run_steps(settings, choose_steps(from_step, only_step), **options)
@@ -66,7 +66,7 @@ def run_pipeline(settings: Settings) -> Callable[..., RunReport]:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run Python on the project as its own process: `python("main.py", environment=environment_of(settings))`."""
+    """Run Python on the project in a new process: `python("main.py", environment=environment_of(settings))`."""
 
     def run(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         return run_python(tmp_path, *arguments, environment=environment)

@@ -1,4 +1,4 @@
-"""Dockerfile and docker-compose.yml, read by parsers that need no engine."""
+"""Parse Dockerfile and docker-compose.yml without a container engine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ OF_ENV_FILE = {"POSTGRES_USER": "myuser", "POSTGRES_PASSWORD": "its-password", "
 
 
 def compose(*profiles: str, **variables: str) -> dict[str, Any]:
-    """The services, filled in and merged, as `docker compose config` would show them.
+    """Return the compose file with variables and profiles applied, as `docker compose config` shows it.
 
-    podman-compose parses; of podman itself it only asks whether it is there.
+    podman-compose parses the file; it only checks that podman exists.
     """
     with TemporaryDirectory() as folder:
         podman = Path(folder) / "podman"
@@ -32,7 +32,7 @@ def compose(*profiles: str, **variables: str) -> dict[str, Any]:
                 *(argument for profile in profiles for argument in ("--profile", profile)),
                 "config",
             ],
-            cwd=folder,  # no .env here
+            cwd=folder,  # a folder without .env
             env={"PATH": f"{folder}:{os.environ['PATH']}", **OF_ENV_FILE, **variables},
             capture_output=True,
             text=True,
@@ -47,7 +47,7 @@ def environment_of_service(service: Mapping[str, Any]) -> dict[str, str]:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile: `("RUN", "pip install …")`, in order."""
+    """Return the instructions of the Dockerfile, such as `("RUN", "pip install …")`, in order."""
     with (PROJECT / "Dockerfile").open("rb") as dockerfile:
         return [
             (step["instruction"], step["value"])
@@ -57,13 +57,13 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def value_of(instruction: str) -> str:
-    """What the only such instruction says."""
+    """Return the value of an instruction that occurs once."""
     (value,) = [value for name, value in instructions() if name == instruction]
     return value
 
 
 def python_command(service: Mapping[str, Any]) -> list[str]:
-    """A service's command, for this Python."""
+    """Return the command of a service, executed by this Python."""
     program, *arguments = service["command"]
     assert program == "python"
     return [sys.executable, *(str(PROJECT / name) if name == "main.py" else name for name in arguments)]

@@ -1,4 +1,4 @@
-"""A Dask cluster on loopback: scheduler and workers, each a process started by its own command line."""
+"""A Dask cluster on loopback: scheduler and workers are processes, started by their command lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORKER = (sys.executable, "-m", "dask", "worker", f"tcp://scheduler:{PORT}", "--
 
 @dataclass
 class DaskCluster:
-    """A scheduler, and the workers that were started."""
+    """A scheduler and its workers."""
 
     address: str
     folder: Path
@@ -33,25 +33,25 @@ class DaskCluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_worker(self, *arguments: str, inside: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker, without waiting for it to join.
+        """Start a worker, without waiting until it joins.
 
         Args:
-            inside: a command that starts another one, in a network of its own.
+            inside: a command that executes another command, such as in a network namespace.
         """
         command = [self.address if argument.endswith(f":{PORT}") else argument for argument in self.worker]
         log = self.folder / f"worker-{len(self.workers)}.log"
-        surroundings = {**self.environment, **environment}
-        self.workers.append(self.stack.enter_context(_running([*inside, *command, *arguments], log, surroundings)))
+        base_environment = {**self.environment, **environment}
+        self.workers.append(self.stack.enter_context(_running([*inside, *command, *arguments], log, base_environment)))
         return self.workers[-1]
 
     def wait_for_workers(self) -> None:
-        """Until all have joined."""
+        """Wait until all workers have joined."""
         for number, worker in enumerate(self.workers):
             log = self.folder / f"worker-{number}.log"
             wait_until(lambda log=log: b"Registered to" in log.read_bytes(), worker, log)
 
     def logs(self) -> str:
-        """What scheduler and workers have written."""
+        """Return the logs of scheduler and workers."""
         return "".join(log.read_text() for log in sorted(self.folder.glob("*.log")))
 
 
@@ -67,11 +67,11 @@ def dask_cluster(
     worker: Sequence[str] = WORKER,
     **environment: str,
 ) -> Iterator[DaskCluster]:
-    """A scheduler, and workers whose environment holds the settings, if there are any.
+    """Start a scheduler, and workers whose environment contains the settings, if any.
 
     Args:
-        scheduler, worker: their command lines; of the addresses in them, the port is replaced by a free one.
-        environment: variables of both.
+        scheduler, worker: command lines; the port of addresses in them is replaced by a free one.
+        environment: variables of scheduler and workers.
     """
     address, log = f"{protocol}://{host}:{free_port()}", folder / "scheduler.log"
     command = [address if argument.endswith(f":{PORT}") else argument for argument in scheduler]
@@ -87,12 +87,12 @@ def dask_cluster(
 
 @contextmanager
 def _running(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "PYTHONPATH": str(PROJECT)}
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(log.parent), "PYTHONPATH": str(PROJECT)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=log.parent,
-            env={**surroundings, "AWS_EC2_METADATA_DISABLED": "true", **environment},
+            env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment},
             stdout=output,
             stderr=output,
         )

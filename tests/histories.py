@@ -1,8 +1,7 @@
-"""Random histories of a bucket: days that are new, late, corrected and removed, leads that change, runs, kills.
+"""Random histories of a bucket: new, late, corrected and removed days, changed leads, runs and kills.
 
-A history is a list of operations, fully determined by its seed. Operations are plain data, so a part of a history is a
-history, too: see `shrink_history.shrink`. Alphabets are small on purpose: rows compete, share hashes, disappear and
-return.
+A history is a list of operations, determined by its seed. Operations are plain data, so a part of a history is a
+history, too: see `shrink_history.shrink`. Alphabets are small: rows compete, share hashes, disappear and return.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ Lead = tuple[str | None, str | None, str | None]
 FILE_HEADER = (*HEADER, "location")
 MAX_DAYS = 12
 LAST_NUMBER = 16
-"""Highest file number: gaps stay between the days."""
+"""Highest file number: some days stay missing."""
 KILLED_COMMITS = {1: 30, 6: 18}
-"""Step → the latest commit since then beside which a run is killed. One that ends before counts as a plain run."""
+"""Step → the latest commit, counted from its start, at which a run is killed. A run that ends earlier is not killed."""
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ class RemoveDay:
 
     number: int
     keep_gold_load: bool
-    """Leave the ledger row of the day's gold partition in place."""
+    """Keep the ledger row of the day's gold partition."""
 
     def __str__(self) -> str:
         return f"remove day {self.number}" + (", gold's ledger row stays" if self.keep_gold_load else "")
@@ -67,7 +66,7 @@ class PutLeads:
 
 @dataclass(frozen=True)
 class Kill:
-    """SIGKILL beside a commit of a run: the n-th since the step began, of whatever connection."""
+    """SIGKILL before or after the n-th commit since the start of a step, on any connection."""
 
     when: Literal["before", "after"]
     commit: int
@@ -84,7 +83,7 @@ class Run:
     full_refresh: bool = False
     kill: Kill | None = None
     days_later: int = 0
-    """How far the clock has advanced since the operation before: `_extraction_date` follows it."""
+    """Days by which the clock advances before the run: `_extraction_date` follows it."""
 
     def __str__(self) -> str:
         details = [
@@ -109,7 +108,7 @@ class History:
         return "\n".join(f"{number:3}. {operation}" for number, operation in enumerate(self.operations, start=1))
 
     def as_code(self) -> str:
-        """Python that makes this history, rows included."""
+        """Return Python code of this history, rows included."""
         return f"History({self.seed!r}, (\n" + "".join(f"    {operation!r},\n" for operation in self.operations) + "))"
 
 
@@ -131,7 +130,7 @@ def random_history(seed: object, *, with_removed_days: bool = True) -> History:
 
 
 def _random_runs(draw: random.Random) -> list[Operation]:
-    """One run, or several of which all but the last are killed; the last may be missing."""
+    """Draw one run, or several of which all but the last are killed; the last may be missing."""
     runs: list[Operation] = []
     while draw.random() < 0.3:
         step = draw.choice((1, 6, 6, 6))
@@ -150,7 +149,7 @@ def _random_run(draw: random.Random, kill: Kill | None = None) -> Run:
 
 NO_HASH = ("", "", " ", "nan")
 SHARED_HASH = "x0"
-"""Stands in both hash columns of unrelated rows, as the hash of "no value" does in the real files."""
+"""Occurs in both hash columns of unrelated rows, as the hash of the empty value does in the real files."""
 CELLS = {
     "ENTRYDATE": ("02/05/2023", "02/05/2023", "03/06/2023"),
     "CITY": ("Boise", "Boise", "Reno", ""),
@@ -167,7 +166,7 @@ SEPARATOR_ROW = dict.fromkeys(FILE_HEADER, "-----")
 
 
 class _RandomRows:
-    """Draws rows of a few people, and remembers all that it has drawn: rows return."""
+    """Draws rows of a few people, and keeps all drawn rows: they can return."""
 
     def __init__(self, draw: random.Random, people: int) -> None:
         self._draw = draw
@@ -188,7 +187,7 @@ class _RandomRows:
         return self.remember(row)
 
     def steady(self, rows: Sequence[Row]) -> list[Row]:
-        """Draw a day after one with these rows: most stay, a few go, change, return, are new or doubled."""
+        """Draw the day after a day with these rows: most stay; some disappear, change, return or are new."""
         draw = self._draw
         kept = [self.changed(row) if draw.random() < 0.1 else row for row in rows if draw.random() < 0.9]
         kept += draw.sample(self._seen, min(len(self._seen), draw.randrange(4)))
@@ -225,7 +224,7 @@ IDENTITY = ("LEADNUMBER", "email_hash", "phone_hash")
 
 
 class _RandomLeads:
-    """Draws versions of the parquet: leads that are new, gone or changed, share hashes, or are duplicates."""
+    """Draws versions of the parquet: leads that are new, deleted or changed, share hashes, or are duplicates."""
 
     def __init__(self, draw: random.Random, people: int) -> None:
         self._draw = draw
@@ -256,9 +255,9 @@ class _RandomLeads:
         return self._put(leads, " and ".join(reasons))
 
     def _put(self, leads: list[Lead], reason: str) -> PutLeads:
-        # Rows without an id, and blanks around one, exist in this version of the file alone.
+        # Rows without an id and padded ids occur in this version of the file only.
         whole = [(uuid, str(phone).strip(), str(email).lower()) for uuid, phone, email in leads if uuid and phone]
-        if not whole:  # such a file is refused
+        if not whole:  # such a file would be refused
             return PutLeads(tuple(self._versions[-1]), "uploaded again")
         self._versions.append([*whole])
         return PutLeads(tuple(leads), reason)
@@ -272,7 +271,7 @@ class _RandomLeads:
         return [*leads[:at], self._with_other_hash(leads[at]), *leads[at + 1 :]]
 
     def _with_other_hash(self, lead: Lead) -> Lead:
-        """Give a lead the hash of somebody else, one that nobody has, or the one that all share."""
+        """Give a lead the hash of another lead, an unknown one, or the shared one."""
         uuid, phone, email = lead
         other = self._draw.choice((self._draw.randrange(self._people), self._draw.randrange(self._people), 99))
         value = self._draw.choice(("phone", "phone", "email", "email", "shared"))
@@ -285,7 +284,7 @@ class _RandomLeads:
 
 
 class _RandomBucket:
-    """Draws changes that fit what the bucket holds."""
+    """Draws changes that are possible for the current contents of the bucket."""
 
     def __init__(self, draw: random.Random) -> None:
         people = draw.randrange(4, 14)
@@ -364,7 +363,7 @@ class _RandomBucket:
         return RemoveDay(number, keep_gold_load=self._draw.random() < 0.5)
 
     def _day_after(self, number: int) -> list[Row]:
-        """Draw a day that resembles the day before; now and then one that resembles no other."""
+        """Draw a day similar to the day before, and sometimes an unrelated one."""
         before = max((day for day in self._days if day < number), default=None)
         if before is None or self._draw.random() < 0.1:
             return self._random_day()

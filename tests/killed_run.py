@@ -1,7 +1,7 @@
-"""Runs that are killed by SIGKILL beside one of their commits, without the cost of starting Python.
+"""Kill runs by SIGKILL before or after a commit, without starting a new Python.
 
-The run happens in a forked child process: all of its threads and connections die with it, as those of a killed
-`main.py` do. The child inherits the modules, and whatever a test has patched in them.
+The run happens in a forked child process: all of its threads and connections end with it, as those of a killed
+`main.py`. The child inherits the modules, including what a test has patched in them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ TIMEOUT_SECONDS = 120.0
 
 
 class RunHungError(Exception):
-    """The run neither ended nor reached the commit beside which it was to be killed."""
+    """The run neither ended nor reached the commit at which it should be killed."""
 
 
 class KillSwitch:
-    """Kills its process before or after the n-th commit since it was armed, whichever thread commits."""
+    """Kills its process before or after the n-th commit after arming, in any thread."""
 
     def __init__(self, when: Literal["before", "after"], commit: int) -> None:
         self._when = when
@@ -51,13 +51,13 @@ class KillSwitch:
 def run_and_kill(run: Callable[[], str | None], switch: KillSwitch) -> tuple[bool, str]:
     """Run in a child process whose commits go through the switch.
 
-    The caller has closed all of its own connections to the warehouse and to S3 that `run` could use.
+    The caller must have closed all of its own connections to the warehouse and to S3 that `run` could use.
 
     Args:
         run: arms the switch; returns an error message, or None.
 
     Returns:
-        Whether the run was killed, and its error if it ended by itself.
+        Whether the run was killed, and its error if it was not.
     """
     reading_end, writing_end = os.pipe()
     child = os.fork()
@@ -80,7 +80,7 @@ def run_and_kill(run: Callable[[], str | None], switch: KillSwitch) -> tuple[boo
 
 
 def _run_in_child(run: Callable[[], str | None], switch: KillSwitch, writing_end: int) -> None:
-    """Run, report through the pipe, and leave without any of the parent's clean-up."""
+    """Run, report through the pipe, and exit without the clean-up of the parent."""
     exit_code = 1
     try:
         _let_commits_go_through(switch)
@@ -106,7 +106,7 @@ def _let_commits_go_through(switch: KillSwitch) -> None:
 
 
 def _read_all(end: int) -> str:
-    """Read until the other end is closed, which the death of the child does as well."""
+    """Read until the other end is closed, also by the end of the child."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     received = b""
     while True:
@@ -122,7 +122,7 @@ def _read_all(end: int) -> str:
 def wait_until_sessions_end(query: Callable[[str], list[tuple[Any, ...]]]) -> None:
     """Wait until the session of `query` is the only one on the database.
 
-    The server notices a moment later that a client is gone; what that was committing is visible then, or rolled back.
+    The server notices a lost client with a delay; a commit in progress is visible or rolled back then.
     """
     others = (
         "select pid, application_name, state, query from pg_stat_activity "

@@ -1,6 +1,6 @@
-"""What gold must hold, derived row by row from silver (specification §6 and §8), and how the tables differ from it.
+"""Derive the expected gold tables row by row from silver (specification §6 and §8), and compare them with the tables.
 
-Knows silver and gold, and nothing of how gold is built.
+Reads silver and gold, and is independent of the code that builds gold.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """What implementations may differ in."""
+    """Rules in which implementations may differ."""
 
     tie_breaker: Literal["_row_hash", "columns"] = "_row_hash"
-    """Which row of a lead wins on a day if match and lead number are equal: the smallest hash, or column by column."""
+    """Order of the rows of a lead and day with equal match and lead number: by smallest hash, or column by column."""
     permanent_ids: bool = True
-    """An appointment that disappears and returns has its old id."""
+    """An appointment that disappears and returns keeps its id."""
     removed_days: bool = True
-    """A day that is no longer in silver disappears from gold."""
+    """A day that is removed from silver disappears from gold."""
 
 
 LITERAL_JOIN = r"""
@@ -113,7 +113,7 @@ class Match(NamedTuple):
     row_hash: int
 
     def rank(self, rules: Rules) -> tuple[Any, ...]:
-        """Return the position among the rows of the lead on the day: the lowest wins."""
+        """Return the sort key among the rows of the lead on the day: the lowest wins."""
         content = self[4:16] if rules.tie_breaker == "columns" else (self.row_hash,)
         return (
             not (self.email_match and self.phone_match),
@@ -158,14 +158,14 @@ def _nulls_last(value: Any) -> tuple[Any, ...]:
     return (value is None, 0 if value is None else value)
 
 
-# --- The tables, row by row -------------------------------------------------------------------------------------------
+# --- Expected tables --------------------------------------------------------------------------------------------------
 
 
 def expected_gold(query: Query, rules: Rules) -> dict[str, Rows]:
-    """Derive all gold tables from what silver holds now."""
+    """Derive all gold tables from the current rows of silver."""
     matches = [Match(*row) for row in query(LITERAL_JOIN)]
     uuids = {uuid for (uuid,) in query("select lead_uuid from silver.stg_leads_parquet")}
-    # Worst first: in a dict of winners, the last row of a day is the one that stays.
+    # Worst first: in a dict, the last row of a day replaces all others.
     of_leads = sorted(
         (match for match in matches if match.lead_uuid), key=lambda match: match.rank(rules), reverse=True
     )
@@ -210,11 +210,11 @@ def _expected_history(of_leads: list[Match]) -> Rows:
     return periods
 
 
-# --- The tables as they are -------------------------------------------------------------------------------------------
+# --- Actual tables ----------------------------------------------------------------------------------------------------
 
 
 def actual_gold(query: Query) -> dict[str, Rows]:
-    """Read all gold tables; one that does not exist yet counts as empty."""
+    """Read all gold tables; a table that does not exist counts as empty."""
     return {table: Counter(_rows(query, table, columns)) for table, columns in COLUMNS.items()}
 
 
@@ -230,12 +230,16 @@ def _rows(query: Query, table: str, columns: Sequence[str]) -> list[tuple[Any, .
 
 
 def differences(actual: dict[str, Rows], expected: dict[str, Rows]) -> dict[str, str]:
-    """Describe, for each table that differs, the rows that are missing and those that should not be there."""
+    """Describe, for each table that differs, missing and unexpected rows."""
     return {
         table: "\n".join([*_listed("missing", expected[table] - rows), *_listed("unexpected", rows - expected[table])])
         for table, rows in actual.items()
         if rows != expected[table]
     }
+
+
+def assert_gold_equals_oracle(query: Query) -> None:
+    assert differences(actual_gold(query), expected_gold(query, Rules())) == {}
 
 
 def _listed(label: str, rows: Rows, limit: int = 6) -> Iterable[str]:
@@ -247,7 +251,7 @@ def _listed(label: str, rows: Rows, limit: int = 6) -> Iterable[str]:
 
 
 class AppointmentIds:
-    """The ids that appointments have had so far: an id stays with its lead and moment, and is given only once."""
+    """Ids of appointments over time: an id belongs to one lead and timestamp, and is assigned once."""
 
     def __init__(self, rules: Rules) -> None:
         self._permanent = rules.permanent_ids
@@ -255,7 +259,7 @@ class AppointmentIds:
         self._owner_of: dict[int, tuple[str, datetime]] = {}
 
     def violations(self, rows: Iterable[tuple[Any, ...]]) -> list[str]:
-        """Compare with all that was seen before, and remember: the rows of `appointment_ids`."""
+        """Compare the rows of `appointment_ids` with all earlier ones, and keep them."""
         found: list[str] = []
         now: dict[tuple[str, datetime], int] = {}
         for uuid, moment, number in rows:

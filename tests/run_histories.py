@@ -1,7 +1,7 @@
-"""Runs histories through the pipeline and judges gold after every run.
+"""Run histories through the pipeline and compare gold with the oracle after every run.
 
-The pipeline is known by its public entry alone: settings, `run_steps`, the bucket, and the tables of silver and gold;
-where a day is removed by hand, also by its partitions and the ledger.
+Uses the public interface of the pipeline: settings, `run_steps`, the bucket, and the tables of silver and gold;
+to remove a day, also its partitions and the ledger.
 
     failures = run_histories(settings, bucket, range(500))
 """
@@ -37,11 +37,11 @@ WORKERS = 2
 
 
 class Failure(NamedTuple):
-    """A history after which gold is not what it must be."""
+    """A history after which a check of gold fails."""
 
     history: History
     operation: int
-    """The one that fails, from 1; one more than there are for the checks at the end."""
+    """Number of the failing operation, from 1; one more than the number of operations for the final checks."""
     check: str
     details: str
 
@@ -53,7 +53,7 @@ class Failure(NamedTuple):
 
 
 class CheckFailedError(Exception):
-    """Gold is not what it must be."""
+    """A check of gold failed."""
 
     def __init__(self, check: str, details: str) -> None:
         super().__init__(check, details)
@@ -63,7 +63,7 @@ class CheckFailedError(Exception):
 def run_histories(
     settings: Settings, bucket: Bucket, seeds: Iterable[object], rules: Rules | None = None
 ) -> list[Failure]:
-    """Run the random history of each seed in an empty warehouse. Returns those that fail."""
+    """Run the random history of each seed in an empty warehouse. Returns the failures."""
     rules = rules or Rules()
     histories = (random_history(seed, with_removed_days=rules.removed_days) for seed in seeds)
     return [failure for history in histories if (failure := run_history(settings, bucket, history, rules))]
@@ -76,22 +76,22 @@ def run_history(
     rules: Rules | None = None,
     kills: Counter[str] | None = None,
 ) -> Failure | None:
-    """Run one history from an empty bucket and an empty warehouse. Returns the first check that fails.
+    """Run one history from an empty bucket and an empty warehouse. Returns the first failed check.
 
     Args:
-        kills: counts how killed runs leave gold.
+        kills: counts the states that killed runs leave.
     """
     bucket.clear()
     drop_schemas(settings)
     done = 0
     with _query(settings) as query:
-        player = _Player(settings, bucket, query, rules or Rules(), Counter() if kills is None else kills)
+        runner = _HistoryRunner(settings, bucket, query, rules or Rules(), Counter() if kills is None else kills)
         try:
-            with clock_ahead(lambda: player.days_ahead):
+            with clock_ahead(lambda: runner.days_ahead):
                 for operation in history.operations:
-                    player.apply(operation)
+                    runner.apply(operation)
                     done += 1
-                player.check_end()
+                runner.check_end()
         except CheckFailedError as error:
             return Failure(history, done + 1, error.check, error.details)
         except Exception:  # noqa: BLE001 - a broken pipeline can raise anything
@@ -102,7 +102,7 @@ def run_history(
 
 @contextmanager
 def _query(settings: Settings) -> Iterator[oracle.Query]:
-    """One connection for all queries of a history: each of them is a transaction."""
+    """Yield a function that queries on one connection, in a transaction per query."""
     connection = psycopg2.connect(**connection_arguments(settings))
     connection.autocommit = True
 
@@ -119,7 +119,7 @@ def _query(settings: Settings) -> Iterator[oracle.Query]:
 
 @contextmanager
 def clock_ahead(days: Callable[[], int]) -> Iterator[None]:
-    """Set the pipeline's clock ahead by as many days as the function says when the clock is read."""
+    """Set the clock of the pipeline ahead by the number of days that the function returns."""
 
     class Clock(datetime):
         @classmethod
@@ -133,8 +133,8 @@ def clock_ahead(days: Callable[[], int]) -> Iterator[None]:
         yield
 
 
-class _Player:
-    """Carries out operations, and compares gold with the oracle after each run."""
+class _HistoryRunner:
+    """Executes operations, and compares gold with the oracle after each run."""
 
     def __init__(
         self, settings: Settings, bucket: Bucket, query: oracle.Query, rules: Rules, kills: Counter[str]
@@ -189,7 +189,7 @@ class _Player:
         return None if report.exit_code == 0 else str(report.error)
 
     def _run_and_kill(self, kill: Kill, *, full_refresh: bool) -> None:
-        # Parent and child must not share a connection.
+        # parent and child must not share a connection
         close_connections(self._settings)
         self._bucket.client.close()
         wait_until_sessions_end(self._query)
@@ -220,7 +220,7 @@ class _Player:
         return oracle.actual_gold(self._query), oracle.appointment_ids(self._query)
 
     def check_end(self) -> None:
-        """Check what must hold after any history, and leave a warehouse that was loaded in one go."""
+        """Run the checks that hold after any history. Leaves a warehouse that was loaded at once."""
         self._check_rerun()
         self._check_full_refresh()
         self._check_fresh_warehouse()
@@ -237,7 +237,7 @@ class _Player:
             raise CheckFailedError("a rerun writes to gold", ", ".join(written))
 
     def _check_full_refresh(self) -> None:
-        """Contents and ids stay; rows that stay as they are, are not written."""
+        """Check that contents and ids are equal, and that unchanged rows are not written."""
         (contents, ids), stamps = self._gold, {table: dict(self._stamps(table)) for table in LEAD_TABLES}
         self.days_ahead += len(contents[oracle.LEADS]) % 2
         self.run(full_refresh=True)
@@ -262,7 +262,7 @@ class _Player:
             raise CheckFailedError(check, described(differing))
 
     def _stamps(self, table: str) -> list[tuple[Any, ...]]:
-        """Read all rows as text, each with the transaction and the table that hold it."""
+        """Read all rows as text, each with its transaction and its table."""
         return sorted(self._query(f"select t::text, concat_ws(' ', xmin, tableoid) from {table} as t"))
 
 
@@ -279,7 +279,7 @@ def described(differing: dict[str, str]) -> str:
 
 
 def _without_extraction_date(gold: dict[str, Rows]) -> dict[str, Rows]:
-    """Leave out the column that depends on when a file was loaded."""
+    """Remove the column that depends on the time of the load."""
     contents: dict[str, Rows] = {}
     for table, columns in oracle.COLUMNS.items():
         kept = [index for index, column in enumerate(columns) if column != "_extraction_date"]

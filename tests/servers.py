@@ -1,13 +1,12 @@
-"""Servers that are not the pipeline's own: the distribution's PostgreSQL, one like the image's, S3 in another process.
+"""Other servers: the PostgreSQL of the distribution, one like the postgres image, and S3 in another process.
 
-The distribution's PostgreSQL speaks TLS, with a certificate for `localhost`. Over its socket the account that runs it
-is let in, as on a fresh Debian; over TCP nobody is without a password.
+The PostgreSQL of the distribution has TLS, with a certificate for `localhost`. Its operating system account connects
+over the socket without a password, as on a new Debian; TCP connections need a password.
 """
 
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
 import socket
 import subprocess
@@ -25,49 +24,45 @@ import pytest
 from psycopg2 import sql
 from pydantic import SecretStr
 
+from benchmarks.default_postgres import OLDEST_VERSION, installed_programs, unprivileged_account
 from etl.local import postgres_cluster
+from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
-OLDEST_VERSION = 15
 START_TIMEOUT_SECONDS = 60
 OWNER, OWNER_PASSWORD = "owner", "the-owner's"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL that is not the pipeline's own."""
+    """A PostgreSQL server that is not the embedded one."""
 
     port: int
     folder: Path
     programs: Path
     account: str | None
-    """Who runs it, when that is not the user of the tests."""
+    """The operating system account of the server, if it differs from that of the tests."""
     superuser: str
-    """Let in over the socket."""
+    """The role that connects over the socket."""
 
     @property
     def certificate(self) -> Path:
         return self.folder / "server.crt"
 
     def settings(self, role: str, password: str, database: str, s3_endpoint: str) -> Settings:
-        """What `python main.py` needs to know to work here, with a bucket of the database's name."""
-        return Settings(
-            postgres_user=role,
-            postgres_password=SecretStr(password),
-            postgres_db=database,
-            postgres_host="127.0.0.1",
-            postgres_port=self.port,
-            postgres_sslmode=None,
-            postgres_sslrootcert=None,
-            s3_access_key_id=SecretStr("AKIAEXAMPLE"),
-            s3_secret_access_key=SecretStr(SECRET_KEY),
-            s3_region="eu-north-1",
-            s3_iam_role_arn=None,
-            s3_iam_user_arn=None,
-            aws_endpoint_url_s3=s3_endpoint,
-            s3_bucket_name=database,
-            s3_sftp_bucket=None,
-            s3_parquet_bucket=None,
+        """Return settings for this server, with a bucket of the database's name."""
+        postgres = postgres_cluster.EmbeddedPostgres(
+            host="127.0.0.1",
+            port=self.port,
+            user=role,
+            password=password,
+            database=database,
+            pgpass_file=self.folder / "no-pgpass",
+            data_directory=self.folder / "data",
+        )
+        keys = {"s3_access_key_id": SecretStr("AKIAEXAMPLE"), "s3_secret_access_key": SecretStr(SECRET_KEY)}
+        return demo_settings(postgres, s3_endpoint).model_copy(
+            update=keys | {"s3_region": "eu-north-1", "s3_bucket_name": database}
         )
 
     def connect(self, database: str) -> psycopg2.extensions.connection:
@@ -76,7 +71,7 @@ class Server:
         )
 
     def execute(self, database: str, *statements: sql.Composable | str) -> None:
-        """As the superuser, each statement on its own."""
+        """Execute each statement as the superuser, in a transaction of its own."""
         with closing(self.connect(database)) as connection:
             connection.autocommit = True
             with connection.cursor() as db:
@@ -89,12 +84,12 @@ SECRET_KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYkey"
 
 @contextmanager
 def distribution_server() -> Iterator[Server]:
-    """A server of the distribution's PostgreSQL; without one the test is skipped."""
+    """Start the PostgreSQL of the distribution; skip the test if it is not installed."""
     programs = installed_programs()
     if programs is None:
         pytest.skip(f"no PostgreSQL {OLDEST_VERSION} or later of the distribution: /usr/lib/postgresql/*/bin/initdb")
     account = unprivileged_account()
-    # Not tmp_path: pytest makes that one private, and the server's account could not enter it.
+    # Not tmp_path: it is private, and the account of the server could not enter it.
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         if account:
@@ -109,9 +104,9 @@ def distribution_server() -> Iterator[Server]:
 
 @contextmanager
 def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) -> Iterator[Server]:
-    """A server such as the postgres image starts: superuser `postgres`, of the same major as the embedded one."""
+    """Start a server like that of the postgres image: superuser `postgres` and the embedded major version."""
     account = postgres_cluster.server_account()
-    name = account.name if account else None
+    name = account.pw_name if account else None
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         if name:
@@ -122,25 +117,6 @@ def image_server(initdb_arguments: Sequence[str], options: Mapping[str, str]) ->
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def installed_programs() -> Path | None:
-    """The folder of `initdb` and `postgres`: of the oldest supported version if that is there, else of the newest."""
-    found = {int(path.parts[-3]): path.parent for path in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb")}
-    versions = sorted((version for version in found if version >= OLDEST_VERSION), reverse=True)
-    if not versions:
-        return None
-    return found[OLDEST_VERSION if OLDEST_VERSION in versions else versions[0]]
-
-
-def unprivileged_account() -> str | None:
-    """Who runs the server when this is root, as which PostgreSQL does not run."""
-    import pwd
-
-    if os.geteuid() != 0:
-        return None
-    accounts = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in accounts)
 
 
 @contextmanager
@@ -155,28 +131,15 @@ def running_server(
     address: str = "127.0.0.1",
     inside: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """Make a cluster in the folder, and start a server on it.
+    """Create a cluster in the folder, and start a server on it.
 
     Args:
-        inside: a command that starts another one, as the account, in a network of its own, where the address is.
+        inside: a command that executes another command as the account, such as in the network namespace of the address.
     """
     data, log, port = folder / "data", folder / "log", free_port()
-    run_as(
-        account,
-        programs / "initdb",
-        *(
-            "-D",
-            data,
-            "-U",
-            superuser,
-            "--auth-host=scram-sha-256",
-            "--auth-local=peer",
-            "--encoding=UTF8",
-            "--no-sync",
-        ),
-        *initdb_arguments,
-        check=True,
-    )
+    access = ("--auth-host=scram-sha-256", "--auth-local=peer")
+    initdb = (programs / "initdb", "-D", data, "-U", superuser, *access, "--encoding=UTF8", "--no-sync")
+    run_as(account, *initdb, *initdb_arguments, check=True)
     options = {
         **options,
         "listen_addresses": address,
@@ -198,21 +161,8 @@ def running_server(
         wait_until(lambda: subprocess.run(ready, capture_output=True).returncode == 0, process, log)
         password = OWNER_PASSWORD.replace("'", "''")
         make_owner = f"create role {OWNER} superuser login password '{password}'"
-        run_as(
-            account,
-            programs / "psql",
-            "-h",
-            folder,
-            "-p",
-            str(port),
-            "-U",
-            superuser,
-            "-d",
-            "postgres",
-            "-c",
-            make_owner,
-            check=True,
-        )
+        psql = (programs / "psql", "-h", folder, "-p", str(port), "-U", superuser, "-d", "postgres")
+        run_as(account, *psql, "-c", make_owner, check=True)
         yield server
     finally:
         run_as(account, programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop", check=False)
@@ -221,7 +171,7 @@ def running_server(
 
 
 def new_certificate(folder: Path, account: str | None) -> dict[str, Path]:
-    """The certificate of a server called `localhost`, signed by nobody but itself, and its key."""
+    """Create a self-signed certificate for `localhost`, and its key."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -263,7 +213,7 @@ def accepts_connections(port: int) -> bool:
 
 @contextmanager
 def s3_in_another_process(folder: Path) -> Iterator[str]:
-    """The endpoint of an S3 server that takes any credentials."""
+    """Yield the endpoint of an S3 server that accepts any credentials."""
     port, log = free_port(), folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Shrinks a failing history: fewer operations and fewer rows that still fail in the same way."""
+"""Shrink a failing history: fewer operations and fewer rows that still fail in the same way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from etl.utils.utils_connection import Settings
 def shrink(
     settings: Settings, bucket: Bucket, failure: Failure, rules: Rules | None = None, *, seconds: float = 120.0
 ) -> Failure:
-    """Leave out whatever the failure does not need, until nothing more can go or the time is over."""
+    """Remove everything that the failure does not need, until nothing more can be removed or the time is over."""
     deadline = time.monotonic() + seconds
 
     def failure_of(operations: list[Operation]) -> Failure | None:
@@ -35,7 +35,7 @@ def shrink(
 
 
 def _symptom(failure: Failure) -> tuple[str, list[str]]:
-    """What stays the same while shrinking: the check, and the first table or error that it names."""
+    """Return the check, and the first table or error in its details: they stay equal while shrinking."""
     return failure.check, failure.details.splitlines()[:1]
 
 

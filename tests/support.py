@@ -1,4 +1,4 @@
-"""What the tests build on besides fixtures: looks into the tables, files for the bucket, processes of the project."""
+"""Helpers besides fixtures: access to tables, files for the bucket, processes of the project."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ SCHEMAS = ("bronze", "silver", "gold", "meta", "partitions", "staging")
 
 @contextmanager
 def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> Iterator[Settings]:
-    """An empty warehouse and an empty bucket. There is one warehouse: it is one owner's at a time."""
+    """Yield the settings of an empty warehouse and an empty bucket. All tests of a session share it."""
     drop_schemas(postgres_server)
     bucket = f"test-{abs(hash(owner)):x}"
     settings = postgres_server.model_copy(
         update={
             "aws_endpoint_url_s3": s3_endpoint,
             "s3_bucket_name": bucket,
-            # the files of most tests have few rows, and faults on purpose
+            # files of most tests have few rows, and invalid ones
             "max_reject_ratio": 1.0,
             "max_row_drop": 1.0,
+            "max_row_growth": 1000.0,
         }
     )
     s3_client(settings).create_bucket(Bucket=bucket)
@@ -43,14 +44,14 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
 
 
 def drop_schemas(settings: Settings) -> None:
-    """Empty the warehouse, the pipeline's books included."""
+    """Drop all schemas of the warehouse, including that of the load ledger."""
     with psycopg2.connect(**connection_arguments(settings)) as connection, connection.cursor() as db:
         db.execute(f"drop schema if exists {', '.join(SCHEMAS)} cascade")
     connection.close()
 
 
 def connection_arguments(settings: Settings) -> dict[str, Any]:
-    """How psycopg2 connects to the warehouse, past the pipeline's own code."""
+    """Return arguments for psycopg2, independent of the pipeline."""
     return {
         "host": settings.postgres_host,
         "port": settings.postgres_port,
@@ -61,7 +62,7 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
 
 
 class Warehouse:
-    """Looks into the tables, past the pipeline's own code."""
+    """Access to the tables, independent of the pipeline."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -79,26 +80,29 @@ class Warehouse:
         return self.rows(query, *parameters)[0][0]
 
     def contents(self) -> dict[str, str]:
-        """A fingerprint of every table's rows, without run ids, times, and ids that depend on what was there before."""
+        """Return a fingerprint per table, without run ids, times, and ids that depend on earlier loads."""
         return {table: self.fingerprint(table) for table in CONTENT_TABLES}
 
     def gold(self) -> dict[str, str]:
-        """The same of gold alone."""
+        """Return a fingerprint per gold table."""
         return {table: self.fingerprint(table) for table in GOLD_TABLES}
 
     def staging_tables(self) -> list[str]:
-        """What is on its way in staging, or left behind there."""
+        """Return the names of the tables in schema staging."""
         tables = self.rows("select tablename from pg_tables where schemaname = 'staging' order by 1")
         return [name for (name,) in tables]
 
     def fingerprint(self, table: str) -> str:
-        """Equal for equal rows, in whatever order they stand."""
+        """Return a checksum that is equal for equal rows in any order."""
         row = "to_jsonb(t) - array['run_id', 'rejected_at', '_extraction_date', 'appointment_id']"
         return self.value(
             f"select count(*) || ':' || coalesce(sum(('x' || left(md5(({row})::text), 15))::bit(60)::bigint), 0) "
             f"from {table} t"
         )
 
+
+CASES = Path(__file__).parents[2] / "shared" / "cases"
+"""Inputs on which earlier versions fell short; absent in most checkouts."""
 
 CONTENT_TABLES = (
     "bronze.csv_snapshots",
@@ -114,11 +118,11 @@ CONTENT_TABLES = (
 )
 
 GOLD_TABLES = tuple(table for table in CONTENT_TABLES if table.startswith("gold."))
-"""They are old together or new together."""
+"""All of them are replaced in one transaction."""
 
 
 class Bucket:
-    """The test's S3 bucket, filled by hand."""
+    """The S3 bucket of a test."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -137,7 +141,7 @@ class Bucket:
         return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
 
     def put_snapshot(self, number: int, rows: Sequence[dict[str, str]], header: Sequence[str] | None = None) -> None:
-        """Write file `number`; a row names the cells that matter, the others are ordinary."""
+        """Write file `number`; a row names the cells that matter, all other cells are ordinary."""
         header = header or HEADER
         lines = [",".join(header), *(",".join((ORDINARY_ROW | row).get(name, "") for name in header) for row in rows)]
         self.put(f"SFTP/data_{number}.csv", ("\n".join(lines) + "\n").encode())
@@ -181,7 +185,7 @@ ORDINARY_ROW = {
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The settings as environment variables."""
+    """Return the settings as environment variables."""
     return {
         name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         for name, value in settings
@@ -192,17 +196,17 @@ def environment_of(settings: Settings) -> dict[str, str]:
 def run_python(
     folder: Path, *arguments: str, environment: Mapping[str, str], project: Path = PROJECT
 ) -> subprocess.CompletedProcess[str]:
-    """Run Python on the project, in a folder without `.env`, knowing nothing but this environment.
+    """Run Python on the project, in a folder without `.env`, with only these environment variables.
 
     Args:
         project: another checkout, such as one of an earlier version.
     """
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(project)}
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(project)}
     arguments = tuple(str(project / name) if name == "main.py" else name for name in arguments)
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env={**surroundings, "AWS_EC2_METADATA_DISABLED": "true", **environment},
+        env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -211,12 +215,12 @@ def run_python(
 
 
 def read_terminal(end: int) -> str:
-    """All that a program writes to a pseudo-terminal, until it has closed the other end; this one is closed, too."""
+    """Read from a pseudo-terminal until the program has closed its end; close this end, too."""
     seen = b""
     try:
         while chunk := os.read(end, 4096):
             seen += chunk
-    except OSError:  # Linux says so when the other end is closed
+    except OSError:  # raised by Linux when the other end is closed
         pass
     os.close(end)
     return seen.decode()

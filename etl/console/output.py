@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
+from etl.utils.errors import redact
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as ProgressBar
@@ -134,7 +136,7 @@ class TextHandler(logging.Handler):
         if is_told_by_bar or getattr(record, "in_summary", False):
             return
         label = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname:<7} "
-        line = Line(self.format(record), label, _STYLES.get(record.levelno, ""))
+        line = Line(redact(self.format(record)), label, _STYLES.get(record.levelno, ""))
         write_lines([line], sys.stderr, self.bar.console if self.bar else None)
 
 
@@ -163,7 +165,7 @@ class JsonHandler(logging.Handler):
         for name, default in (("event", "log"), ("counts", None), ("seconds", None)):
             setattr(record, name, getattr(record, name, default))
         record.levelname = record.levelname.lower()
-        sys.stdout.write(f"{self.format(record)}\n")
+        sys.stdout.write(f"{redact(self.format(record))}\n")
         sys.stdout.flush()
 
     def echo(self, message: str, event: str, level: int = logging.INFO, **fields: Any) -> None:

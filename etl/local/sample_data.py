@@ -1,13 +1,13 @@
 """Sample data in the shape of the real sources: daily CRM snapshots as CSV, the backend's leads as parquet.
 
-A population of CRM lead numbers is drawn once: who they are, when they arrive and leave, and what becomes of them. File
-n shows it as the CRM would export it on day n. Grain of a CSV file: one row per lead number; of the parquet: one row
-per backend lead, and a few rows that cleaning must repair or drop (specification §5). Every value is invented.
+A population of CRM lead numbers is drawn once: their places, the days on which they appear and disappear, and their
+outcomes. File n is what the CRM would export on day n. Grain of a CSV file: one row per lead number; of the parquet:
+one row per backend lead, and a few rows that cleaning must repair or drop (specification §5). All values are invented.
 
-The same (scale, days, seed) give the same bytes everywhere (in the parquet, which names the pyarrow that wrote it, the
-same rows): all randomness is PCG64's raw output, whose stream numpy guarantees (that of its distributions it does not),
-and the arithmetic on it is exact. A longer sample begins with the files of a shorter one, so "tomorrow's file arrives"
-can be played by asking for one day more.
+Equal parameters (scale, days, seed) give equal CSV files on every machine, and equal rows in the parquet file, whose
+metadata has the version of pyarrow. All random numbers are raw output of PCG64, which numpy keeps stable, unlike its
+distributions; the arithmetic on them is exact. A longer sample begins with the files of a shorter one: one more day
+simulates tomorrow's file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from etl.local.sample_shape import DEFAULT_DAYS
 from etl.utils.errors import PipelineError
 
 GENERATOR_VERSION = 1
-"""Counts up with every change to the bytes that a given (scale, days, seed) yield."""
+"""Incremented with every change to the bytes for given parameters."""
 DEFAULT_SEED = 20241001
 MARKER_NAME = "sample.json"
 
@@ -40,8 +40,8 @@ MARKER_NAME = "sample.json"
 class SampleData:
     """A complete sample in `target`.
 
-    `files` counts the CSV files, `rows` their data rows (separator rows included) and `lead_numbers` the distinct ones
-    in them; `leads` the backend leads that remain of the parquet after cleaning.
+    `files` is the number of CSV files, `rows` that of their data rows including separators, `lead_numbers` that of
+    distinct lead numbers in them, and `leads` that of backend leads in the parquet after cleaning.
     """
 
     target: Path
@@ -61,14 +61,14 @@ class SampleData:
 
 
 def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
-    """Write a sample into `target`, in place of the sample that is there.
+    """Write a sample to `target`; replaces a sample that is already there.
 
-    `scale` multiplies leads and rows per day; from 1 on, the sample has every oddity of the specification, §3. Up to
-    day 22 the backend has 4,364 times `scale` leads; every day after adds its arrivals.
+    `scale` multiplies leads and rows per day; from 1, the sample contains every irregularity of the specification, §3.
+    The backend has 4,364 times `scale` leads, plus those that appear after day 22.
 
     Raises:
         ValueError: a parameter is out of range.
-        PipelineError: `target` holds something that is not a sample.
+        PipelineError: `target` contains files that are not part of a sample.
     """
     _check_parameters(scale, days, seed)
     target = target.resolve()
@@ -92,11 +92,11 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
 
 
 def ensure_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
-    """Return the sample in `target`; write it first unless it is complete and of these parameters and this generator.
+    """Return the sample in `target`. Writes it if it is incomplete or of other parameters or another generator version.
 
     Raises:
         ValueError: a parameter is out of range.
-        PipelineError: `target` holds something that is not a sample.
+        PipelineError: `target` contains files that are not part of a sample.
     """
     present = _complete_sample(target.resolve())
     wanted = (float(scale), days, seed)
@@ -112,19 +112,19 @@ def _check_parameters(scale: float, days: int, seed: int) -> None:
 
 
 def _refuse_foreign_content(target: Path) -> None:
-    """Replacing a folder deletes what is in it, which must never be somebody's own data."""
+    """Raise if `target` contains other files than those of a sample: replacing the folder would delete them."""
     own = {MARKER_NAME, *_read_marker(target).get("sizes", {})}
     present = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
     if foreign := sorted(present - own):
         raise PipelineError(
-            f"{target} holds something else than sample data: {', '.join(foreign[:5])}",
-            hint="name another folder for the sample, or empty this one",
+            f"{target} contains files that are not sample data: {', '.join(foreign[:5])}",
+            hint="choose another folder for the sample, or empty this one",
         )
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `target` at the end, or vanishes when the block fails."""
+    """Yield an empty folder that replaces `target` at the end of the block; after an error it is deleted."""
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.name}.partial-"
     remove_leftovers(target.parent, prefix)
@@ -138,10 +138,10 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path, prefix: str) -> None:
-    """Remove what killed runs left. A day is old enough: a run that is still at work started minutes ago."""
+    """Remove folders that killed processes left behind: those older than a day, as others may be in use."""
     yesterday = time.time() - 86_400
     for leftover in parent.iterdir():
-        with suppress(FileNotFoundError):  # another run may have finished in between
+        with suppress(FileNotFoundError):  # another process may have removed it
             if leftover.name.startswith(prefix) and leftover.stat().st_mtime < yesterday:
                 shutil.rmtree(leftover, ignore_errors=True)
 
@@ -156,7 +156,7 @@ def _write_marker(sample: SampleData, folder: Path) -> None:
 
 
 def _read_marker(folder: Path) -> dict[str, Any]:
-    """Return what the marker says: nothing when there is none, or none that can be read."""
+    """Return the contents of the marker file; empty if it is missing or invalid."""
     with suppress(FileNotFoundError, ValueError):
         marker: dict[str, Any] = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
         return marker
@@ -164,7 +164,7 @@ def _read_marker(folder: Path) -> dict[str, Any]:
 
 
 def _complete_sample(folder: Path) -> SampleData | None:
-    """Return the sample in this folder if it is this generator's and all of its files are there in full, else None."""
+    """Return the sample in this folder, or None if it is incomplete or of another generator version."""
     marker = _read_marker(folder)
     if marker.get("generator_version") != GENERATOR_VERSION:
         return None
@@ -179,7 +179,7 @@ def _complete_sample(folder: Path) -> SampleData | None:
 )
 @click.option("--scale", default=1.0, show_default=True, help="Multiplies leads and rows per day.")
 @click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Number of daily CSV files.")
-@click.option("--seed", default=DEFAULT_SEED, show_default=True, help="Other seeds make other samples.")
+@click.option("--seed", default=DEFAULT_SEED, show_default=True, help="Seed of the random numbers.")
 def main(target: Path, scale: float, days: int, seed: int) -> None:
     """Write sample data: daily CRM snapshots as CSV, and the backend's leads as parquet."""
     try:

@@ -1,4 +1,4 @@
-"""The files of a sample: a population as the CRM and the backend export it."""
+"""Write a population as the files that the CRM and the backend export."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARQUET_NAME = "leads.parquet"
 
 
 def write_snapshots(population: Population, days: int, folder: Path) -> int:
-    """Write the files of days 1 … `days`, one after the other, and return how many rows they have."""
+    """Write the CSV files of days 1 to `days`. Returns the number of their rows."""
     folder.mkdir()
     rows = 0
     for day in range(1, days + 1):
@@ -49,7 +49,7 @@ def write_snapshots(population: Population, days: int, folder: Path) -> int:
 
 
 def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.Array]:
-    """All columns that a file can have, as of this day, by their names in the header."""
+    """Return all columns that a file of this day can have, by their names in the header."""
     present = (population.arrival_day <= day) & (day < population.departure_day)
     present &= (day < population.gap_day) | (population.gap_day + GAP_DAYS <= day)
     rows = population.order[present[population.order]]
@@ -72,7 +72,7 @@ def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.
 
 
 def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
-    """The columns that change from day to day."""
+    """Return the columns that change from day to day."""
     words, fates = population.vocabulary, population.fates
     outcomes = [(dispo, group) for group in OUTCOME_GROUPS for dispo in group.dispos]
     flags = [(group.booked, group.set, group.demo, dispo == SOLD) for dispo, group in outcomes]
@@ -103,14 +103,14 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
 
 
 def write_leads(leads: pa.Table, folder: Path) -> int:
-    """Write the backend's leads, with something for the cleaning to do, and return how many remain after it."""
+    """Write the backend's leads with values and rows to clean. Returns the number of leads after cleaning."""
     folder.mkdir()
     count = len(leads)
     every = np.arange(1, 1 + max(DUPLICATE_ROWS, UPPER_CASE_ROWS, PADDED_ROWS)) * count // 8
     without_id = leads.slice(0, 1).set_column(0, "lead_UUID", pa.nulls(1, pa.string()))
     table = pa.concat_tables([leads, leads.take(every[:DUPLICATE_ROWS]), without_id])
 
-    # The last of the duplicates is in upper case: cleaning must come before the search for duplicates.
+    # The last duplicate is in upper case: it is found only if rows are cleaned before duplicates are dropped.
     upper_case = np.isin(np.arange(len(table)), [*(every + 1)[: UPPER_CASE_ROWS - 1], count + DUPLICATE_ROWS - 1])
     padded = np.isin(np.arange(len(table)), (every + 2)[:PADDED_ROWS])
     email_hash, phone_hash = table["email_hash"], table["phone_hash"]

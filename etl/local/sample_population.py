@@ -1,4 +1,4 @@
-"""The population of a sample: who the leads are, when they arrive and leave, and what becomes of them."""
+"""The population of a sample: its lead numbers, the days on which they appear and disappear, and their outcomes."""
 
 from __future__ import annotations
 
@@ -49,36 +49,37 @@ DRAWS = (
     "number", "order", "entry", "leaving early", "leaving", "gap", "gap day", "city", "form", "zip",
     "earlier lead", "other earlier lead", "outcome", "delay", "walk in", "moved", "move", "hour", "ladder",
 )  # fmt: skip
-"""The random numbers in [0, 1) that every lead number gets, besides its ids."""
+"""Names of the random numbers in [0, 1) that are drawn for every lead number, besides its ids."""
 EMAIL_BYTES, PHONE_BYTES, UUID_BYTES = slice(0, 20), slice(20, 40), slice(40, 56)
 ID_WORDS = 7  # of 64 bits: two SHA-1 digests and a UUID
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers of a group of leads: named ones in [0, 1), and the bytes of their ids."""
+    """Random numbers of a group of leads: those of DRAWS, and the bytes of their ids."""
 
     uniform: dict[str, npt.NDArray[np.float64]]
     ids: ByteArray
 
     def below(self, name: str, limit: int | IntArray) -> IntArray:
-        """Whole numbers from 0 to `limit` - 1."""
+        """Return integers from 0 to `limit` - 1."""
         numbers: IntArray = (self.uniform[name] * limit).astype(np.int64)
         return numbers
 
     def weighted(self, name: str, weights: Sequence[int]) -> IntArray:
-        """Positions in `weights`, each as often as its weight says."""
+        """Return indices of `weights`, with probabilities proportional to them."""
         positions: IntArray = np.searchsorted(np.cumsum(weights), self.below(name, sum(weights)), side="right")
         return positions
 
     def happens(self, name: str, share: float) -> BoolArray:
+        """Return True with the probability `share`."""
         chosen: BoolArray = self.uniform[name] < share
         return chosen
 
 
 @dataclass(frozen=True)
 class Fates:
-    """What becomes of each lead number: its outcome, and the days on which its status changes."""
+    """The outcome of each lead number, and the days on which its status changes."""
 
     outcome: IntArray
     booking_day: IntArray
@@ -92,7 +93,7 @@ class Fates:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The texts that the population's codes stand for."""
+    """The texts of the codes in a population."""
 
     dates: pa.StringArray
     appointments: pa.StringArray
@@ -106,10 +107,10 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Population:
-    """All lead numbers of all days, one array element each, in order of arrival; and the backend's leads, clean.
+    """All lead numbers of all days, one array element each, in order of arrival; and the backend's clean leads.
 
-    `order` is the order of the rows in the files. A lead number is in the snapshots from its arrival to the day before
-    its departure, but for `GAP_DAYS` from `gap_day` on.
+    `order` is the order of rows in the files. A lead number is in the snapshots from its arrival to the day before its
+    departure, except for `GAP_DAYS` from `gap_day`.
     """
 
     lead_number: IntArray
@@ -128,7 +129,7 @@ class Population:
 
 
 def _draw(seed: int, group: int, count: int) -> Draw:
-    """Draw for one group of leads. Each group has its own stream, so that a longer sample only adds groups."""
+    """Draw random numbers for one group of leads, from a stream of its own: a longer sample only adds groups."""
     generator = np.random.PCG64(np.random.SeedSequence((seed, group)))
     words = generator.random_raw(count * (len(DRAWS) + ID_WORDS)).reshape(count, len(DRAWS) + ID_WORDS)
     fractions = (words[:, : len(DRAWS)] >> np.uint64(11)) * 2.0**-53
@@ -137,14 +138,14 @@ def _draw(seed: int, group: int, count: int) -> Draw:
 
 
 def _draw_arrivals(seed: int, arrivals: IntArray) -> Draw:
-    """Draw for the lead numbers of each day, day after day."""
+    """Draw random numbers for the lead numbers that arrive on each day."""
     draws = [_draw(seed, day, int(count)) for day, count in enumerate(arrivals, 1)]
     uniform = {name: np.concatenate([draw.uniform[name] for draw in draws]) for name in DRAWS}
     return Draw(uniform, np.concatenate([draw.ids for draw in draws]))
 
 
 def draw_population(scale: float, horizon: int, seed: int) -> Population:
-    """Draw everybody who is in a snapshot on one of the days 1 … `horizon`, and the backend's leads."""
+    """Draw all lead numbers of the snapshots of days 1 to `horizon`, and the backend's leads."""
     arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *_repeated(ARRIVALS_PER_DAY, horizon - 1)]), scale)
     arrivals = np.diff(arrived, prepend=0)
     draw = _draw_arrivals(seed, arrivals)
@@ -170,7 +171,7 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
 
 
 def _scaled(totals: IntArray, scale: float) -> IntArray:
-    """Running totals at this scale. Scaling them, not the counts, keeps them right to within a half."""
+    """Scale cumulative totals. Their error is at most a half, while errors of scaled counts would add up."""
     rounded: IntArray = np.rint(totals * scale).astype(np.int64)
     return rounded
 
@@ -180,9 +181,9 @@ def _repeated(values: Sequence[int], length: int) -> list[int]:
 
 
 def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
-    """Mark `counts[0]` of each LEAD_NUMBERS positions with 1, `counts[1]` with 2, …, evenly; all others with 0.
+    """Mark `counts[0]` of each LEAD_NUMBERS positions with 1, `counts[1]` with 2 and so on, evenly; all others with 0.
 
-    Casting lots instead would leave some samples without the rarest oddities.
+    Random marks would leave some samples without the rarest irregularities.
     """
     turns = sorted(((turn + 0.5) / count, mark) for mark, count in enumerate(counts, 1) for turn in range(count))
     marks = np.array([mark for _, mark in turns])
@@ -191,7 +192,7 @@ def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
 
 
 def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
-    """Spread those of day 1 over the window, oldest first; the others entered when they arrive, or a day before."""
+    """Return entry days: for arrivals of day 1, spread over the window; for others, their arrival or the day before."""
     elapsed = (np.arange(len(arrival_day)) * WINDOW_DAYS + draw.below("entry", 3 * stock)) // stock
     return np.where(
         arrival_day == 1,
@@ -201,12 +202,12 @@ def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
 
 
 def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale: float) -> IntArray:
-    """First come, first gone, roughly: as many leave each day as keep `LEADS_PER_DAY` in the snapshot."""
+    """Return departure days, roughly in order of arrival, so that each snapshot has `LEADS_PER_DAY` lead numbers."""
     settled = _repeated(SETTLED_LEADS_PER_DAY, len(arrived))
     present = np.array([*LEADS_PER_DAY, *settled][: len(arrived)])
     departed = np.maximum.accumulate(arrived - _scaled(present, scale))
 
-    # Nobody may overtake so many that they leave before they come: about 3,650 stand before a newcomer at scale 1.
+    # A lead number must not move ahead of so many others that it departs before it arrives: at scale 1, about 3,650.
     late, early = 300 * draw.uniform["leaving"], 200 + 3100 * draw.uniform["leaving"]
     turn = np.where(draw.happens("leaving early", LEAVING_EARLY_SHARE), -early, late) * scale
     queue = np.argsort(np.arange(len(arrival_day)) + turn, kind="stable")
@@ -217,18 +218,19 @@ def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale:
 
 
 def _gap_days(draw: Draw, arrival_day: IntArray) -> IntArray:
+    """Return the first day of each lead number's gap, or a day before all snapshots."""
     never = np.full_like(arrival_day, -GAP_DAYS)
     return np.where(draw.happens("gap", GAP_SHARE), arrival_day + 1 + draw.below("gap day", GAP_WITHIN_DAYS), never)
 
 
 def _places(draw: Draw) -> tuple[IntArray, IntArray]:
-    """Codes of place and ZIP: those of the written forms of all cities, and after them those of the odd places."""
+    """Return codes of place and ZIP: first those of all forms of the cities, then those of ODD_PLACES."""
     city = draw.weighted("city", [city.weight for city in cities()])
     form = draw.weighted("form", [form.weight for form in CITY_FORMS])
     zips = np.array([city.zips for city in cities()])
     first_zip = np.cumsum(zips) - zips
 
-    # Half a round later than the lead kinds, so that the two kinds of oddity do not always meet.
+    # Shifted against the lead kinds, so that both irregularities do not always hit the same lead numbers.
     odd = _spread([place.numbers for place in ODD_PLACES], np.arange(len(city)) + LEAD_NUMBERS // 2)
     place = np.where(odd > 0, len(CITY_FORMS) * len(cities()) + odd - 1, form * len(cities()) + city)
     zip_code = np.where(odd > 0, zips.sum() + odd - 1, first_zip[city] + draw.below("zip", zips[city]))
@@ -236,7 +238,7 @@ def _places(draw: Draw) -> tuple[IntArray, IntArray]:
 
 
 def _fates(draw: Draw, entry_day: IntArray) -> Fates:
-    # Multiplied, not raised to a power: pow() may round differently on another machine.
+    # Multiplication, because pow() may round differently on another machine.
     delay_share = draw.uniform["delay"] * draw.uniform["delay"] * draw.uniform["delay"]
     delay = 1 + (delay_share * LONGEST_DELAY).astype(np.int64)
     booking_day, outcome_day = entry_day + delay * 2 // 5, entry_day + delay
@@ -259,12 +261,12 @@ def _fates(draw: Draw, entry_day: IntArray) -> Fates:
 def _identities(
     draw: Draw, arrival_day: IntArray, scale: float, seed: int
 ) -> tuple[pa.StringArray, pa.StringArray, pa.Table]:
-    """The hashes of each lead number, and the backend's leads."""
+    """Return the e-mail and phone hash of each lead number, and the backend's leads."""
     position = np.arange(len(arrival_day))
     kinds = _spread([kind.numbers for kind in LEAD_KINDS[1:]], position)
     in_backend = np.flatnonzero(kinds == 0)
 
-    # Who has the hash? A position in the population, or the one past its end for the hash of no value.
+    # Position of the lead number that owns each hash; the one past the end stands for the hash of no value.
     before = np.maximum(np.cumsum(kinds == 0) - (kinds == 0), 1)
     earlier = draw.below("earlier lead", before)
     other = (earlier + 1 + draw.below("other earlier lead", np.maximum(before - 1, 1))) % before
@@ -291,7 +293,7 @@ def _identities(
 
 
 def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
-    """The hash of each lead number, and at the end that of no value, which also the lead at `without_value` has."""
+    """Return the hash of each lead number, then that of no value, which the one at `without_value` has, too."""
     no_value = np.frombuffer(bytes.fromhex(NO_VALUE_HASH), dtype=np.uint8)
     digests = np.vstack([digests, no_value])
     digests[without_value] = no_value
@@ -304,7 +306,7 @@ def _hex(data: ByteArray) -> ByteArray:
 
 
 def _uuids(data: ByteArray) -> pa.StringArray:
-    """Random UUIDs (version 4) in their usual form."""
+    """Return random UUIDs (version 4) in their usual form."""
     data = data.copy()
     data[:, 6] = data[:, 6] & 0x0F | 0x40
     data[:, 8] = data[:, 8] & 0x3F | 0x80
@@ -312,7 +314,7 @@ def _uuids(data: ByteArray) -> pa.StringArray:
 
 
 def _text(characters: ByteArray) -> pa.StringArray:
-    """One text for each row of characters."""
+    """Return one text per row of characters."""
     count, width = characters.shape
     offsets = np.arange(count + 1, dtype=np.int32) * np.int32(width)
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(characters.tobytes()))
@@ -333,7 +335,7 @@ def _vocabulary(horizon: int) -> Vocabulary:
     zips = [f"{city.first_zip + turn:05d}" for city in cities() for turn in range(city.zips)]
     return Vocabulary(
         dates=pa.array(dates),
-        # The CRM sets the time in a field of seven characters: a one-digit hour stands after two blanks.
+        # The CRM right-aligns the time in seven characters: two blanks precede a one-digit hour.
         appointments=pa.array([f"{day} {time.text:>7}" for day in dates for time in APPOINTMENT_TIMES]),
         dispos=pa.array([*(dispo for group in OUTCOME_GROUPS for dispo in group.dispos), UNTOUCHED, BOOKED, CONFIRMED]),
         job_statuses=pa.array([step for ladder in JOB_LADDERS for step in ladder.steps]),

@@ -1,4 +1,4 @@
-"""The shape of sample data: layouts of files, how many leads, what happens to them. Every value is invented."""
+"""Parameters of sample data: layouts of files, numbers of leads, and their outcomes. All values are invented."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_DAYS = 22
 
 @dataclass(frozen=True)
 class Layout:
-    """How the files look from number `first_file` on, until the next layout begins."""
+    """Layout of the files from number `first_file` to the next layout."""
 
     first_file: int
     header: str
@@ -52,40 +52,39 @@ LEADS_PER_DAY = (
     3786, 3797, 3808, 3819, 3823, 3826, 3815, 3797, 3781, 3766, 3752,
     3738, 3729, 3715, 3699, 3691, 3687, 3684, 3677, 3674, 3666, 3655,
 )  # fmt: skip
-"""Lead numbers in the snapshots of days 1 to 22, before the few that are missing for a moment (`GAP_SHARE`)."""
+"""Lead numbers in the snapshots of days 1 to 22, including those with a gap (`GAP_SHARE`)."""
 SETTLED_LEADS_PER_DAY = (3660, 3668, 3676, 3678, 3682, 3672, 3658)
-"""The same for the days after, again and again."""
+"""The same for later days, repeated."""
 ARRIVALS_PER_DAY = (29, 34, 38, 31, 36, 26, 22)
-"""Lead numbers that appear for the first time on day 2, 3, …, again and again."""
+"""Lead numbers that appear for the first time on days 2, 3 and so on, repeated."""
 UNSEEN_LEADS = 14
-"""Backend leads that no snapshot ever shows."""
+"""Backend leads that are in no snapshot."""
 LEAVING_EARLY_SHARE = 0.07
-"""That share of the lead numbers vanishes before it has grown old."""
+"""Share of lead numbers that disappear before the end of the window."""
 GAP_SHARE = 0.01
 GAP_DAYS = 2
 GAP_WITHIN_DAYS = 18
-"""That share is missing for so many days, some time within the first ones after its arrival, then comes back."""
+"""That share of lead numbers is missing for GAP_DAYS, beginning within GAP_WITHIN_DAYS after its arrival."""
 WINDOW_DAYS = 120
-"""A snapshot reaches that far back: what entered earlier leaves it."""
+"""A snapshot contains the lead numbers that entered in that many days."""
 FIRST_SNAPSHOT = date(2024, 10, 1)
 FIRST_LEAD_NUMBER = 400_001
 LARGEST_NUMBER_STEP = 12
 NO_VALUE_HASH = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
-"""SHA-1 of the empty string: what the CRM exports for a missing e-mail as well as for a missing phone number."""
+"""SHA-1 of the empty string, which the CRM exports for a missing e-mail address or phone number."""
 HashSource = Literal["own", "earlier lead", "other earlier lead", "no value"]
-HASH_SOURCES: tuple[HashSource, ...] = ("own", "earlier lead", "other earlier lead", "no value")
 
 
 class LeadKind(NamedTuple):
-    """Where a lead number's hashes come from, and how many lead numbers of scale 1 are of this kind."""
+    """The source of a lead number's hashes, and how many lead numbers at scale 1 are of this kind."""
 
     numbers: int
     email: HashSource
     phone: HashSource
 
 
-# The first kind is the rule: a backend lead of its own. The others share the hashes of a lead that came before, or of
-# the one backend lead each whose e-mail, whose phone number has no value; the last matches nothing.
+# The first kind is normal: it has a backend lead of its own. Others share hashes with an earlier lead, or with the one
+# backend lead that has no e-mail address or no phone number. The last kind is not in the backend and matches nothing.
 LEAD_KINDS = (
     LeadKind(4350, "own", "own"),
     LeadKind(33, "earlier lead", "earlier lead"),
@@ -101,11 +100,11 @@ BACKEND_LEADS = LEAD_KINDS[0].numbers + UNSEEN_LEADS
 DUPLICATE_ROWS = 5
 UPPER_CASE_ROWS = 5
 PADDED_ROWS = 5
-"""What cleaning finds in the parquet, at any scale; a row whose lead_UUID is missing comes on top."""
+"""Rows to clean in the parquet, at any scale, besides one row without lead_UUID."""
 
 
 class City(NamedTuple):
-    """A city and its ZIPs, which follow each other closely enough for a sample."""
+    """A city and its ZIP codes, which are consecutive."""
 
     state: str
     name: str
@@ -116,14 +115,14 @@ class City(NamedTuple):
 
 @cache
 def cities() -> tuple[City, ...]:
-    """The cities of sample_cities.csv."""
+    """Return the cities of sample_cities.csv."""
     with Path(__file__).with_name("sample_cities.csv").open(encoding="utf-8", newline="") as file:
         _, *rows = csv.reader(file)
     return tuple(City(state, name, int(first), int(zips), int(weight)) for state, name, first, zips, weight in rows)
 
 
 class CityForm(NamedTuple):
-    """A way to write a city, and how often in a thousand."""
+    """A format of a city's name, and its frequency per thousand."""
 
     pattern: str
     weight: int
@@ -133,7 +132,7 @@ CITY_FORMS = (CityForm("{}", 926), CityForm("{:<28}", 62), CityForm("{} ", 12))
 
 
 class OddPlace(NamedTuple):
-    """A place that is incomplete or far away, and how many of scale 1's lead numbers live there."""
+    """An incomplete or remote place, and its number of lead numbers at scale 1."""
 
     numbers: int
     city: str
@@ -161,7 +160,7 @@ ODD_PLACES = (
 
 
 class OutcomeGroup(NamedTuple):
-    """Outcomes with the same flags in the end, each with its weight."""
+    """Dispositions with equal final flags, and their weights."""
 
     booked: bool
     set: int
@@ -169,8 +168,8 @@ class OutcomeGroup(NamedTuple):
     dispos: dict[str, int]
 
 
-# `booked` leads pass through BOOKED and CONFIRMED before their outcome. Those whose `set` is 0 in the end lost their
-# appointment again. The backslash is there because the real dispositions have one too: a trap for careless escaping.
+# `booked` leads are BOOKED and CONFIRMED before their outcome; a final `set` of 0 means a cancelled appointment. One of
+# the real dispositions contains a backslash, too, which must be escaped for COPY.
 OUTCOME_GROUPS = (
     OutcomeGroup(
         False,
@@ -233,16 +232,16 @@ OUTCOME_GROUPS = (
 )
 UNTOUCHED, BOOKED, CONFIRMED, SOLD = "Data", "Appt Set", "Confirmed", "Sale"
 WALK_IN_SHARE = 0.02
-"""That share of the demos was given without an appointment being set."""
+"""Share of demos without an appointment."""
 MOVED_SHARE = 0.2
-"""That share of the appointments is moved before it takes place."""
+"""Share of appointments that are moved."""
 LONGEST_DELAY = 40
-"""Days from entry to outcome, at most. Most take far less."""
+"""Maximum number of days from entry to outcome; most are far shorter."""
 DAYS_PER_JOB_STEP = 4
 
 
 class JobLadder(NamedTuple):
-    """What the job status of a sale passes through."""
+    """A sequence of job statuses of a sale, and its weight."""
 
     weight: int
     steps: tuple[str, ...]
@@ -261,7 +260,7 @@ JOB_LADDERS = (
 
 
 class AppointmentTime(NamedTuple):
-    """A time of day as the CRM writes it, and how often in a hundred."""
+    """A time of day in the CRM's format, and its frequency per hundred."""
 
     text: str
     weight: int

@@ -14,8 +14,8 @@ USPS_STATES = frozenset(
     "DC AS GU MP PR VI".split()
 )
 """The 50 states; the District of Columbia and the territories."""
-FLAGS = {"0": "0", "1": "1", "True": "1", "False": "0"}
-"""Value of Set or Demo in the CRM → integer."""
+FLAGS = {"0": "0", "1": "1", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
+"""Value of Set or Demo in the CRM, in lower case → integer."""
 
 
 class Timestamps(NamedTuple):
@@ -28,8 +28,9 @@ class Timestamps(NamedTuple):
 def parse_timestamp(text: pa.Array) -> Timestamps:
     """Parse dates with an optional time of day: `date` as YYYY-MM-DD and `time` as HH:MM:SS, both text.
 
-    Accepts dates as MM/DD/YYYY, YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour format with AM or
-    PM. NULL for any other text, and for dates and times that do not exist.
+    Accepts dates as MM/DD/YYYY (also M/D/YYYY), YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour
+    format with AM or PM. A time zone is ignored: the time stays as written. NULL for any other text, and for dates and
+    times that do not exist.
     """
     iso = text
     for layout, year_first in _OTHER_DATE_LAYOUTS:
@@ -61,13 +62,16 @@ def parse_timestamp(text: pa.Array) -> Timestamps:
 _BLANK = r"[\s\v\x1c-\x1f\x85\pZ]"
 """The characters that `utf8_trim_whitespace` trims; RE2's `\\s` covers ASCII only."""
 _OTHER_DATE_LAYOUTS = (
+    (r"^([0-9])/", r"0\1/"),
+    (r"^([0-9]{2})/([0-9])/", r"\1/0\2/"),
     (r"^([0-9]{2})/([0-9]{2})/([0-9]{4})", r"\3-\1-\2"),
     (r"^([0-9]{2})-([0-9]{2})-([0-9]{4})", r"\3-\2-\1"),
 )
 _TIMESTAMP = (
     r"^(?P<date>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2}))"
     rf"(?P<time>(?:{_BLANK}+|T)(?P<hour>[0-9]{{1,2}}):(?P<minute>[0-9]{{2}})"
-    rf"(?::(?P<second>[0-9]{{2}})(?:\.[0-9]{{1,6}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?)?$"
+    rf"(?::(?P<second>[0-9]{{2}})(?:\.[0-9]{{1,9}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?"
+    rf"(?:{_BLANK}*(?:[Zz]|[+-][0-9]{{2}}:?[0-9]{{2}}))?)?$"
 )
 _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
 """By month; 0 for invalid months."""
@@ -85,8 +89,18 @@ def state_of(location: pa.Array) -> pa.Array:
 
 
 def clean_zip(text: pa.Array) -> pa.Array:
-    """Keep five digits, such as `02139`; remove extra leading zeros and the +4 of ZIP+4; anything else becomes NULL."""
-    return pc.struct_field(pc.extract_regex(text, r"^0*(?P<zip>[0-9]{5})(?:-[0-9]{4})?$"), "zip")
+    """Keep five digits, such as `02139`; anything else becomes NULL.
+
+    Removes extra leading zeros, the +4 of ZIP+4, and the `.0` of a number that was stored as a float.
+    """
+    return pc.struct_field(pc.extract_regex(text, r"^0*(?P<zip>[0-9]{5})(?:-[0-9]{4}|\.0+)?$"), "zip")
+
+
+def without_fraction(text: pa.Array) -> pa.Array:
+    """Remove the `.0` of integers that were stored as floats. Other texts stay."""
+    if pc.all(_is_plain_number(text)).as_py() is not False:
+        return text
+    return pc.replace_substring_regex(text, r"^([+-]?[0-9]+)\.0+$", r"\1")
 
 
 def is_int32(text: pa.Array) -> pa.Array:
@@ -106,14 +120,19 @@ def _is_plain_number(text: pa.Array) -> pa.Array:
 
 
 def as_flag(text: pa.Array) -> pa.Array:
-    """Convert True and False to 1 and 0. Other texts stay, and are rejected."""
-    return pc.coalesce(_FLAG_NUMBERS.take(pc.index_in(text, _FLAG_WORDS)), text)
+    """Convert the values of `FLAGS` to 1 and 0. Other texts stay, and are rejected."""
+    return pc.coalesce(_FLAG_NUMBERS.take(pc.index_in(pc.utf8_lower(text), _FLAG_WORDS)), text)
+
+
+def is_flag(text: pa.Array) -> pa.Array:
+    """Whether the text is a value of `FLAGS`. NULL is."""
+    return pc.is_in(pc.utf8_lower(text), _FLAG_OR_NULL)
 
 
 _USPS_STATES = pa.array(sorted(USPS_STATES))
 _FLAG_WORDS = pa.array(list(FLAGS))
 _FLAG_NUMBERS = pa.array(list(FLAGS.values()))
-FLAG_OR_NULL = pa.array([*FLAGS, None])
+_FLAG_OR_NULL = pa.array([*FLAGS, None])
 
 
 def fill_false(mask: pa.Array) -> np.ndarray:

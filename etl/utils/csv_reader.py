@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ class RejectedLine:
     reason: str
     text: str
 
+    @property
+    def is_footer(self) -> bool:
+        """Whether the record is a single text: a total or the footer of a report, not a damaged row."""
+        return self.reason.startswith(_TOO_FEW) and "," not in self.text.strip(", ")
+
 
 class CsvText(NamedTuple):
     """A CSV file as text: every record after the header is either a row of `table` or in `rejected`."""
@@ -33,6 +39,8 @@ class CsvText(NamedTuple):
     encoding: str
     records: int
     """Records after the header, counted in the file, not in what was made of it. All are in `table` or `rejected`."""
+    cp1252_lines: Sequence[int]
+    """Lines of the file (not of this chunk) with bytes that are not UTF-8, in a file that otherwise is."""
 
 
 def read_csv_text(raw: bytes) -> CsvText:
@@ -52,10 +60,10 @@ def read_csv_chunks(raw: bytes, chunk_size: int | None) -> Iterator[CsvText]:
 
     Yields at least one chunk. A chunk takes about ten times its size in memory.
     """
-    content, encoding = _as_utf8(raw.rstrip(b"\r\n") if raw.endswith((b"\n\n", b"\n\r\n")) else raw)
-    if b"\0" in content or _has_empty_lines(content) or not _is_strict(content):
-        return _read_records(content.decode(), encoding, chunk_size)
-    return _read_strict(content, encoding, chunk_size)
+    text = _as_utf8(raw.rstrip(b"\r\n") if raw.endswith((b"\n\n", b"\n\r\n")) else raw)
+    if b"\0" in text.content or _has_empty_lines(text.content) or not _is_strict(text.content):
+        return _read_records(text, chunk_size)
+    return _read_strict(text, chunk_size)
 
 
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -70,17 +78,58 @@ _CP1252 = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte 
 """The bytes in which cp1252 differs from latin-1. The five unassigned ones stay control characters, as in browsers."""
 
 
-def _as_utf8(raw: bytes) -> tuple[bytes, str]:
-    """Re-encode to UTF-8 without byte order mark; content that is not Unicode is decoded as Windows cp1252."""
+class _Utf8(NamedTuple):
+    """The content of a file, re-encoded to UTF-8 without byte order mark."""
+
+    content: bytes
+    encoding: str
+    cp1252_lines: Sequence[int] = ()
+
+
+def _as_utf8(raw: bytes) -> _Utf8:
+    """Re-encode to UTF-8. Content that is not Unicode is decoded as Windows cp1252.
+
+    A stray byte must not change how the rest of the file is decoded: where most lines with other characters than ASCII
+    are valid UTF-8, only the invalid bytes of the other lines are decoded as cp1252.
+    """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-8":
-        raw = raw.removeprefix(_UTF8_MARK)
+        while raw.startswith(_UTF8_MARK):
+            raw = raw.removeprefix(_UTF8_MARK)
         if raw.isascii():
-            return raw, encoding
+            return _Utf8(raw, encoding)
     try:
-        return raw.decode(encoding).encode(), encoding
+        return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
     except UnicodeError:
-        return raw.decode("latin-1").translate(_CP1252).encode(), "cp1252"
+        lines = _LINES_BYTES.findall(raw)
+        is_utf8 = [_is_utf8(line) for line in lines]
+        valid = sum(not line.isascii() for line, is_valid in zip(lines, is_utf8, strict=True) if is_valid)
+        if encoding != "utf-8" or valid < is_utf8.count(False):
+            return _Utf8(_cp1252(raw).encode(), "cp1252")
+        odd = [number for number, is_valid in enumerate(is_utf8, start=1) if not is_valid]
+        return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def _cp1252(raw: bytes) -> str:
+    return raw.decode("latin-1").translate(_CP1252)
+
+
+def _decode_invalid_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return _cp1252(error.object[error.start : error.end]), error.end
+
+
+_CP1252_FOR_INVALID = "cp1252_for_invalid"
+codecs.register_error(_CP1252_FOR_INVALID, _decode_invalid_bytes)
 
 
 def _has_empty_lines(content: bytes) -> bool:
@@ -121,8 +170,9 @@ _STRICT_FIELD = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
 _STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:\r\n|\r|\n|\Z)")
 
 
-def _read_strict(content: bytes, encoding: str, chunk_size: int | None) -> Iterator[CsvText]:
+def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     """Read content without NUL bytes, empty lines or misplaced quotes: fast, as only field counts can be wrong."""
+    content = text.content
     header_record = _STRICT_RECORD.match(content)
     assert header_record is not None  # noqa: S101 - it matches the empty string
     header_text = header_record[0].decode()
@@ -130,10 +180,10 @@ def _read_strict(content: bytes, encoding: str, chunk_size: int | None) -> Itera
     line = 1 + len(_LINE_END.findall(header_text))
     start = header_record.end()
     if start == len(content):
-        yield CsvText(text_table(header, []), [], pa.array([], pa.int64()), encoding, 0)
+        yield CsvText(text_table(header, []), [], pa.array([], pa.int64()), text.encoding, 0, text.cp1252_lines)
     for end in _cuts(content, start, chunk_size):
-        chunk, lines = _read_strict_chunk(content[start:end], header, line, encoding)
-        yield chunk
+        chunk, lines = _read_strict_chunk(content[start:end], header, line)
+        yield chunk._replace(encoding=text.encoding, cp1252_lines=text.cp1252_lines)
         start, line = end, line + lines
 
 
@@ -151,7 +201,7 @@ def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
         yield start
 
 
-def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int, encoding: str) -> tuple[CsvText, int]:
+def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -> tuple[CsvText, int]:
     """Read a chunk of whole records. Returns the number of its lines, too."""
     ragged: list[pa.csv.InvalidRow] = []
 
@@ -196,7 +246,7 @@ def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int, e
         _wrong_field_count(int(line), row.actual_columns, len(header), row.text.rstrip("\r\n"))
         for line, row in zip(first_lines[~is_row], ragged, strict=True)
     ]
-    return CsvText(table, rejected, pa.array(first_lines[is_row]), encoding, records), lines
+    return CsvText(table, rejected, pa.array(first_lines[is_row]), "utf-8", records, ()), lines
 
 
 def _count_records(content: bytes) -> int:
@@ -219,14 +269,16 @@ def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
+_LINES_BYTES = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _FIELD = re.compile(
     r'"(?P<quoted>(?:[^"]|"")*+)"(?P<trailing>[^,\r\n]*+)'  # trailing: invalid, but part of the record
     r"|(?P<plain>[^,\r\n]*+)"
 )
 
 
-def _read_records(content: str, encoding: str, chunk_size: int | None) -> Iterator[CsvText]:
+def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     """Read any content record by record: slow."""
+    content = file.content.decode()
     header: list[str] | None = None
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -256,11 +308,13 @@ def _read_records(content: str, encoding: str, chunk_size: int | None) -> Iterat
         line += len(_LINE_END.findall(content, position, end))
         position = end
         if chunk_size and position >= (chunks + 1) * chunk_size and header is not None:
-            yield CsvText(text_table(header, rows), rejected, pa.array(lines, pa.int64()), encoding, records)
+            table = text_table(header, rows)
+            yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
             rows, lines, rejected, records = [], [], [], 0
             chunks = position // chunk_size
     if records or not chunks:
-        yield CsvText(text_table(header or [], rows), rejected, pa.array(lines, pa.int64()), encoding, records)
+        table = text_table(header or [], rows)
+        yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
 
 
 def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
@@ -306,8 +360,11 @@ def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
 
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:
-    kind = "too few" if actual < expected else "too many"
+    kind = _TOO_FEW if actual < expected else "too many"
     return RejectedLine(line, f"{kind} fields: {actual} instead of {expected}", text)
+
+
+_TOO_FEW = "too few"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from etl.utils.errors import PostgresError, SourceError
 
 if TYPE_CHECKING:
     import psycopg2
+    from botocore.exceptions import BotoCoreError
 
     from etl.utils.utils_connection import Settings
 
@@ -67,24 +67,36 @@ def translate_s3_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", "?"))
+        answer = error.response.get("Error", {})
+        code, message = str(answer.get("Code", "?")), " ".join(str(answer.get("Message", "")).split())
         raise SourceError(
-            f"{what}: S3 answered {code}",
-            hint=_S3_HINTS.get(code, _S3_HINT),
+            f"{what}: S3 answered {code}{': ' * bool(message)}{message[:_LONGEST_MESSAGE]}",
+            hint=_s3_hint(code, message),
             transient=code in _S3_BUSY,
         ) from error
     except BotoCoreError as error:
-        name = type(error).__name__
         raise SourceError(
-            f"{what}: {_without_query(error)}",
-            hint=_S3_HINTS.get(name, _S3_HINT),
+            f"{what}: {_botocore_message(error)}",
+            hint=_S3_HINTS.get(type(error).__name__, _S3_HINT),
             transient=isinstance(error, cut_short),
         ) from error
 
 
-def _without_query(error: BaseException) -> str:
-    # A signed URL carries its signature in the query.
-    return re.sub(r"\?[^\s\"']*", "", str(error))
+_LONGEST_MESSAGE = 300
+
+
+def _botocore_message(error: BotoCoreError) -> str:
+    from botocore.exceptions import HTTPClientError
+
+    if type(error) is HTTPClientError:
+        # Its text is that of any error below it, which may contain headers: with the token, or a signature.
+        cause = error.kwargs.get("error")
+        return f"the request could not be sent ({type(cause or error).__name__})"
+    return " ".join(str(error).split())[:_LONGEST_MESSAGE]
+
+
+def _s3_hint(code: str, message: str) -> str:
+    return next((hint for sign, hint in _S3_MESSAGE_HINTS if sign in message), _S3_HINTS.get(code, _S3_HINT))
 
 
 _S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
@@ -97,6 +109,29 @@ _S3_HINTS = {
     "404": "check S3_PARQUET_FILE and its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that it was uploaded",
     "403": _NO_RIGHTS,
     "AccessDenied": _NO_RIGHTS,
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "UnauthorizedSSOTokenError", "SSOTokenLoadError"),
+        "the credentials have expired: log in again (aws sso login), or renew them",
+    ),
+    **dict.fromkeys(
+        ("InvalidToken", "InvalidClientTokenId"), "check the keys and AWS_SESSION_TOKEN: they belong together"
+    ),
+    **dict.fromkeys(("RequestTimeTooSkewed", "RequestInTheFuture"), "set the clock of this machine"),
+    **dict.fromkeys(
+        ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"),
+        "set S3_REGION to the region of the bucket",
+    ),
+    **dict.fromkeys(
+        ("KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException"),
+        "the object is encrypted with a KMS key that cannot be used: enable the key, or upload the object again",
+    ),
+    "InvalidObjectState": "the object is archived (Glacier): restore it, then rerun",
+    "ProfileNotFound": "correct or unset AWS_PROFILE, or set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
+    "ParamValidationError": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): it is no name of a bucket",
+    "InvalidBucketName": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): it is no name of a bucket",
+    "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the certificate of the server's authority",
+    "ProxyConnectionError": "check HTTPS_PROXY and NO_PROXY",
+    "400": "the request is invalid: the credentials may have expired, or the object be encrypted with a customer's key",
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY",
     "PreconditionFailed": "the object changed while it was being read: rerun",
@@ -105,3 +140,11 @@ _S3_HINTS = {
     "EndpointConnectionError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
     "ConnectTimeoutError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
 }
+_S3_MESSAGE_HINTS = (
+    ("kms:", "the credentials lack permission: grant kms:Decrypt on the key with which the bucket is encrypted"),
+    (
+        "Server Side Encryption",
+        "the object is encrypted with a customer's key (SSE-C), which is not supported: upload it without",
+    ),
+)
+"""Part of S3's own message → hint, where the code alone would mislead."""

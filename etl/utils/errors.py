@@ -1,6 +1,9 @@
 """Errors of the pipeline. Each has a message, the step where it was raised, and a hint what to do next."""
 
+import json
+import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 
 class PipelineError(Exception):
@@ -11,6 +14,7 @@ class PipelineError(Exception):
     def __init__(
         self, message: str, *, step: str | None = None, hint: str | None = None, transient: bool = False
     ) -> None:
+        message = redact(message)
         super().__init__(message)
         self.message = message
         self.step = step
@@ -72,6 +76,27 @@ class LockHeldError(PipelineError):
 
 class AbortedError(PipelineError):
     """The run was aborted by Ctrl-C or SIGTERM."""
+
+
+_secrets: set[str] = set()
+
+
+def register_secrets(*secrets: str | None) -> None:
+    """Let `redact` remove these values, unless they are shorter than six characters: those occur by chance."""
+    for secret in secrets:
+        if secret and len(secret) >= 6:
+            _secrets.update((secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]))
+
+
+def redact(text: str) -> str:
+    """Replace registered secrets, the query of URLs (signatures) and their user part (passwords) by asterisks."""
+    for secret in sorted(_secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _URL_USER.sub("//***@", _URL_QUERY.sub(r"\1?***", text))
+
+
+_URL_QUERY = re.compile(r"(\bhttps?://[^\s?\"']*)\?[^\s\"']*")
+_URL_USER = re.compile(r"//[^\s/@]+@")
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -6,11 +6,15 @@ zero and `NA` stays `NA`, because type inference once lost 19,038 ZIPs. An empty
 
 from __future__ import annotations
 
+import gzip
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
+from string import whitespace
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -19,9 +23,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from etl.utils.columns import BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
-from etl.utils.csv_reader import RejectedLine, read_csv_chunks, text_table
+from etl.utils.csv_reader import CsvText, RejectedLine, read_csv_chunks, text_table
 from etl.utils.errors import DataRefusedError, listed, shorten
-from etl.utils.frames import TEXT, repeated, rows_as_json, rows_where, text_frame
+from etl.utils.frames import TEXT, repeated, rows_as_json, rows_where, text_array, text_frame
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download
 from etl.utils.utils_connection import Settings
 
@@ -77,13 +81,14 @@ def read_snapshot_chunks(
     Raises:
         DataRefusedError: see `read_snapshot`; raised before the first chunk.
     """
-    for number, text in enumerate(read_csv_chunks(raw, chunk_size)):
-        if number == 0 and text.encoding != "utf-8":
-            log.warning("%s is not UTF-8: read as %s", file, text.encoding)
+    for number, text in enumerate(read_csv_chunks(_decompressed(raw, file), chunk_size)):
+        if number == 0:
+            _warn_of_encoding(text, file)
         is_empty = not text.table.column_names and not text.rejected
         table = text_table(BRONZE_COLUMNS, []) if is_empty else _name_columns(text.table)
         check_header(table.column_names, file)
         rows = minimal_clean_csv(text_frame(table))
+        _check_repeated_header(text, rows, file)
         unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
         if unknown and number == 0:
             log.warning("%s has unknown columns: %s. They are kept in _extra", file, listed(unknown))
@@ -98,14 +103,102 @@ def read_snapshot_chunks(
         yield Snapshot(pd.DataFrame(columns, copy=False), text.rejected, text.records)
 
 
+def _decompressed(raw: bytes, file: SourceObject) -> bytes:
+    """Return the content of a gzip file, and any other content as it is.
+
+    Raises:
+        DataRefusedError: the file is damaged, or in a format that is known not to be CSV.
+    """
+    if raw.startswith(_GZIP):
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataRefusedError(f"{file} is a damaged gzip file: {shorten(error)}", hint=_AS_CSV) from None
+    if (kind := _other_format(raw)) is not None:
+        raise DataRefusedError(f"{file} is {kind}, not a CSV file", hint=_AS_CSV)
+    return raw
+
+
+_GZIP = b"\x1f\x8b"
+_AS_CSV = "have the file exported and uploaded again as CSV: separated by commas, in UTF-8"
+_OTHER_FORMATS = (
+    (_GZIP, "compressed twice with gzip"),
+    (b"PK\x03\x04", "an Excel workbook or another ZIP archive"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old format (.xls)"),
+    (b"PAR1", "a parquet file"),
+    (b"%PDF", "a PDF document"),
+    (b"{\\rtf", "a rich-text document"),
+    (b"BZh", "compressed with bzip2"),
+    (b"\xfd7zXZ", "compressed with xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"<!doctype html", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<", "an XML or HTML document"),
+    (b"{", "a JSON document"),
+    (b"[", "a JSON document"),
+    (b"sep=", 'a file of Excel with a first line "sep=…"'),
+)
+"""First bytes of a file, in lower case where they are text → what the file is."""
+
+
+def _other_format(raw: bytes) -> str | None:
+    start = raw[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    for signature, kind in _OTHER_FORMATS:
+        if start.startswith(signature) or start.lower().startswith(signature):
+            return kind
+    if not raw.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) and start.count(b"\0") > len(start) / 4:
+        return "encoded in UTF-16 or UTF-32 without a byte order mark, or binary"
+    return None
+
+
+def _warn_of_encoding(text: CsvText, file: SourceObject) -> None:
+    if text.encoding != "utf-8":
+        log.warning("%s is not UTF-8: read as %s", file, text.encoding)
+    if text.cp1252_lines:
+        numbers = ", ".join(map(str, text.cp1252_lines[:5])) + ", …" * (len(text.cp1252_lines) > 5)
+        log.warning(
+            "%s is UTF-8 but for single bytes, which are read as cp1252, on %d of its lines: %s",
+            file,
+            len(text.cp1252_lines),
+            numbers,
+        )
+
+
 def _name_columns(table: pa.Table) -> pa.Table:
-    """Name columns without a name in the header, and drop those that are empty: they come from trailing commas."""
-    named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(table.column_names, start=1)]
-    is_empty = [
-        not name and column.null_count == len(column)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
+    """Strip the column names of the header.
+
+    Columns without a name get one, or are dropped when they are empty: they come from trailing commas.
+    """
+    bare = [name.strip(_AROUND_NAMES) for name in table.column_names]
+    named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(bare, start=1)]
+    is_empty = [not name and column.null_count == len(column) for name, column in zip(bare, table.columns, strict=True)]
     return table.rename_columns(named).select([n for n, empty in enumerate(is_empty) if not empty])
+
+
+_AROUND_NAMES = whitespace + "\v\x85\xa0\u2007\u202f\u3000\u200b\u200c\u200d\u2060\ufeff"
+"""Blanks, zero-width characters and byte order marks that editors leave around column names."""
+
+
+def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
+    """Raise if a record after the first one is a header: that of another file, which was appended to this one.
+
+    Raises:
+        DataRefusedError: names the line.
+    """
+    is_name = [pc.is_in(text_array(rows[name]), _HEADER_NAMES) for name in ("LEADNUMBER", "email_hash")]
+    lines = text.lines.filter(pc.and_(*is_name)).to_pylist()
+    # The other header may have another number of columns.
+    fields = {line.line: set(line.text.split(",")) for line in text.rejected if line.line > 1}
+    lines += [line for line, names in fields.items() if len(names & BRONZE_NAMES.keys()) >= 6]
+    if lines:
+        raise DataRefusedError(
+            f"{file}: line {min(lines)} is a header again: another file was appended to this one",
+            hint="request the file again, with the snapshot of its own day only",
+        )
+
+
+_HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
@@ -122,6 +215,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
         problems.append(f"missing required columns: {', '.join(missing)}")
     if duplicates:
         problems.append(f"duplicate columns: {listed(duplicates)}")
+    if missing and (separator := _other_separator(names)):
+        raise DataRefusedError(f"{file}: its columns are separated by {separator}, not by commas", hint=_AS_CSV)
     if problems:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(
@@ -129,6 +224,15 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
             hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS "
             "in etl/utils/columns.py",
         )
+
+
+def _other_separator(names: Sequence[str]) -> str | None:
+    """Return what separates the known columns of a header that was split at commas; None if nothing does."""
+    header = ",".join(names)
+    for separator, name in {";": "semicolons", "\t": "tabs", "|": "vertical bars"}.items():
+        if len({name.strip(_AROUND_NAMES + '"') for name in header.split(separator)} & BRONZE_NAMES.keys()) > 1:
+            return name
+    return None
 
 
 def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date | None = None) -> pd.DataFrame:
@@ -187,6 +291,10 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
         table = parquet.read_table(pa.BufferReader(raw), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataRefusedError(f"{source} cannot be read as parquet: {shorten(error)}", hint=hint) from error
+    lower = [name.lower() for name in table.column_names]
+    table = table.rename_columns([_LEADS_NAMES.get(name.lower(), name) for name in table.column_names])
+    if duplicates := [name for name in LEADS_COLUMNS if lower.count(name.lower()) > 1]:
+        raise DataRefusedError(f"{source}: duplicate columns: {', '.join(duplicates)}", hint=hint)
     missing = [name for name in LEADS_COLUMNS if name not in table.column_names]
     if missing:
         names = ", ".join(table.column_names)
@@ -214,7 +322,30 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.null()):
+    """Return a column of the parquet as text, in whatever form its writer stored it.
+
+    Raises:
+        DataRefusedError: the column is not text, or not UTF-8.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if column.type == pa.uuid() or (column.type == pa.binary(16) and name == "lead_UUID"):
+        texts = [None if raw is None else str(UUID(bytes=bytes(raw))) for raw in column.cast(pa.binary(16)).to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if column.type not in _TEXT_TYPES:
         raise DataRefusedError(f"{source}: column {name} is {column.type}, not text", hint=hint)
-    return column.cast(pa.string())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise DataRefusedError(f"{source}: column {name} is not UTF-8: {shorten(error)}", hint=hint) from None
+
+
+_LEADS_NAMES = {name.lower(): name for name in LEADS_COLUMNS}
+_TEXT_TYPES = (
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),  # without a logical type: how some writers store text
+    pa.large_binary(),
+    pa.null(),
+)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.utils.day import Day
 from etl.utils.error_hints import translate_s3_errors
-from etl.utils.errors import DataRefusedError, SourceError, shorten
+from etl.utils.errors import DataRefusedError, SourceError, listed, shorten
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
 
@@ -46,6 +47,22 @@ class SnapshotFile(SourceObject):
     day: Day
 
 
+class Gap(NamedTuple):
+    """Consecutive days without a file, between the first and the latest day of all files."""
+
+    first: Day
+    last: Day
+    look_alikes: list[str]
+    """Keys that look like a file of these days, but are not read."""
+
+    def __str__(self) -> str:
+        is_one = self.first == self.last
+        days = f"{self.first} (number {self.first.number})"
+        message = f"no file for {days}" if is_one else f"no files for {days} to {self.last} (number {self.last.number})"
+        similar = f"; not read: {listed(self.look_alikes)}" if self.look_alikes else ""
+        return f"{message}, between {self.first.number - 1} and {self.last.number + 1}{similar}"
+
+
 class Listing(NamedTuple):
     """The CSV snapshots in S3: files in numeric order, and refused ones whose day is not clear."""
 
@@ -53,33 +70,40 @@ class Listing(NamedTuple):
     refused: list[DataRefusedError]
     keys: frozenset[str]
     """The keys of all snapshots, refused ones included."""
+    gaps: list[Gap]
 
 
 @retry_transient()
 def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
-    """List the CSV snapshots under S3_SFTP_FILES_PREFIX: prefix + number + `.csv`.
+    """List the CSV snapshots under S3_SFTP_FILES_PREFIX: prefix + number + `.csv` or `.csv.gz`.
 
-    Keys with the same number (`data_1.csv` and `data_01.csv`), and numbers beyond the calendar, are refused.
+    Keys with the same number (`data_1.csv` and `data_01.csv`), and days in the future, are refused.
 
     Raises:
         SourceError: S3 cannot be read, or contains no snapshot.
     """
     bucket, prefix = settings.csv_bucket, settings.s3_sftp_files_prefix
-    numbered = re.compile(re.escape(prefix) + r"([0-9]+)\.csv")
+    numbered = re.compile(re.escape(prefix) + r"([0-9]+)\.csv(?:\.gz)?")
     listed_by_number: dict[int, list[SourceObject]] = {}
-    for listed, _ in list_objects(client, bucket, prefix):
-        match = numbered.fullmatch(listed.key)
+    ignored = []
+    for source, _ in list_objects(client, bucket, prefix):
+        match = numbered.fullmatch(source.key)
         number = int(match[1]) if match else 0
         if number < 1:
-            log.warning("%s ignored: the key of a snapshot is %s<number from 1>.csv", listed, prefix)
+            log.warning("%s ignored: the key of a snapshot is %s<number from 1>.csv", source, prefix)
+            ignored.append(source.key)
             continue
-        listed_by_number.setdefault(number, []).append(listed)
+        listed_by_number.setdefault(number, []).append(source)
     if not listed_by_number:
         raise SourceError(
             f"s3://{bucket}/{prefix}*.csv: no CSV file under this prefix",
             hint="check S3_SFTP_FILES_PREFIX and S3_BUCKET_NAME (or S3_SFTP_BUCKET), and that the files were uploaded",
         )
-    return _by_day(listed_by_number, settings.partition_start_date)
+    files, refused = _by_day(listed_by_number, settings.partition_start_date)
+    keys = frozenset(source.key for sources in listed_by_number.values() for source in sources)
+    return Listing(
+        files, refused, keys, find_gaps([file.day for file in files], set(listed_by_number), ignored, prefix)
+    )
 
 
 def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[SourceObject, datetime]]:
@@ -94,44 +118,96 @@ def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[S
                 yield SourceObject(bucket, item["Key"], item["ETag"].strip('"'), item["Size"]), item["LastModified"]
 
 
-def _by_day(listed_by_number: Mapping[int, Sequence[SourceObject]], partition_start_date: date) -> Listing:
-    found = Listing([], [], frozenset(source.key for listed in listed_by_number.values() for source in listed))
-    for number, listed in sorted(listed_by_number.items()):
-        if len(listed) > 1:
-            keys = " and ".join(source.key for source in listed)
-            found.refused.append(
-                DataRefusedError(
-                    f"{keys} in bucket {listed[0].bucket} have the same file number, {number}",
-                    hint="delete or rename all but one of them",
-                )
-            )
+def _by_day(
+    listed_by_number: Mapping[int, Sequence[SourceObject]], partition_start_date: date
+) -> tuple[list[SnapshotFile], list[DataRefusedError]]:
+    files, refused = [], []
+    today = datetime.now(UTC).date()
+    for number, sources in sorted(listed_by_number.items()):
+        source = sources[0]
+        if len(sources) > 1:
+            keys = " and ".join(source.key for source in sources)
+            problem = f"{keys} in bucket {source.bucket} have the same file number, {number}"
+            refused.append(DataRefusedError(problem, hint="delete or rename all but one of them"))
             continue
-        (source,) = listed
         try:
             day = Day.of_file(number, partition_start_date)
+            problem = f"is the snapshot of {day}, a day in the future" if day.date > today else ""
         except OverflowError:
-            found.refused.append(
+            problem = f"{partition_start_date} + {shorten(number - 1)} days is not a valid date"
+        if problem:
+            refused.append(
                 DataRefusedError(
-                    f"{source}: {partition_start_date} + {shorten(number - 1)} days is not a valid date",
-                    hint="rename the file, or correct PARTITION_START_DATE",
+                    f"{source}: {problem}",
+                    hint=f"a file's number counts the days from {partition_start_date} on: rename the file, or correct "
+                    "PARTITION_START_DATE",
                 )
             )
             continue
-        found.files.append(SnapshotFile(source.bucket, source.key, source.etag, source.size, day))
-    return found
+        files.append(SnapshotFile(source.bucket, source.key, source.etag, source.size, day))
+    return files, refused
+
+
+def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[str], prefix: str) -> list[Gap]:
+    """Find the days that no file stands for, between the first and the latest day.
+
+    Args:
+        days: the days of the files that are read, in order.
+        listed_numbers: the numbers of all listed files, refused ones included: these are no gaps.
+        ignored: keys that are not read. Those that look like a file of a gap are named beside it.
+        prefix: what a key has before the number.
+    """
+    look_alikes: dict[int, list[str]] = {}
+    for key in ignored:
+        if match := re.match(r"0*([0-9]{1,9})(?![0-9])", key.removeprefix(prefix)):
+            look_alikes.setdefault(int(match[1]), []).append(key)
+    gaps: list[Gap] = []
+    for before, after in pairwise(days):
+        for number in range(before.number + 1, after.number):
+            if number in listed_numbers:
+                continue
+            day = Day(number, before.date + timedelta(number - before.number))
+            first, similar = day, look_alikes.get(number, [])
+            if gaps and gaps[-1].last.number == number - 1:
+                first, similar = gaps[-1].first, gaps.pop().look_alikes + similar
+            gaps.append(Gap(first, day, similar))
+    return gaps
 
 
 @retry_transient()
 def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     """Return the current version of the leads parquet.
 
+    Spark writes a folder of that name: its part is the parquet if there is only one.
+
     Raises:
-        SourceError: the object does not exist, or S3 cannot be read.
+        SourceError: the object does not exist, is a folder with several parts, or S3 cannot be read.
     """
+    from botocore.exceptions import ClientError
+
     bucket, key = settings.parquet_bucket, settings.s3_parquet_file
     with translate_s3_errors(f"s3://{bucket}/{key}"):
-        head = client.head_object(Bucket=bucket, Key=key)
+        try:
+            head = client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            part = _only_part(client, bucket, key) if error.response["Error"]["Code"] == "404" else None
+            if not part:
+                raise
+            return part
     return SourceObject(bucket, key, head["ETag"].strip('"'), head["ContentLength"])
+
+
+def _only_part(client: S3Client, bucket: str, folder: str) -> SourceObject | None:
+    parts = [found for found, _ in list_objects(client, bucket, f"{folder.rstrip('/')}/") if _PART.search(found.key)]
+    if len(parts) > 1:
+        raise SourceError(
+            f"s3://{bucket}/{folder} is a folder with {len(parts)} parts, as Spark writes it, not a parquet file",
+            hint="write a single file (in Spark: coalesce(1)), or set S3_PARQUET_FILE to the key of a file",
+        )
+    return parts[0] if parts else None
+
+
+_PART = re.compile(r"/part-[^/]*$")
 
 
 def download(client: S3Client, source: SourceObject) -> bytes:

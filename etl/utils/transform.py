@@ -17,18 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.utils.cell_rules import (
-    FLAG_OR_NULL,
     _is_plain_number,
     as_flag,
     clean_zip,
     fill_false,
+    is_flag,
     is_int32,
     parse_timestamp,
     state_of,
     usps_state,
+    without_fraction,
 )
 from etl.utils.columns import (
     APPT_TIME,
+    BRONZE_COLUMNS,
     CONTENT_COLUMNS,
     MAX_LENGTH,
     OPTIONAL_COLUMNS,
@@ -36,6 +38,7 @@ from etl.utils.columns import (
     SILVER_COLUMNS,
     SILVER_NAMES,
 )
+from etl.utils.errors import shorten
 from etl.utils.frames import TEXT, rows_as_json, rows_where, text_array, text_frame
 
 LINEAGE = ("_source_file", "_source_row", "_partition_date")
@@ -45,6 +48,10 @@ NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
 """Texts that other programs write for a missing value. No city, disposition or status has such a name."""
 NOT_AN_APPOINTMENT = "nu"
 """An APPT_DATE of `nu` marks a broken export row, which is rejected."""
+PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
+"""Columns in which a value that is not valid becomes NULL → the text by which the CRM marks a missing value."""
+FOOTER = "no lead: at most one cell has a value"
+"""Why blank rows, totals and footers are rejected."""
 IDS = frozenset({"LEADNUMBER", "email_hash", "phone_hash"})
 """Columns in which nearly all values of a day are distinct."""
 TEXT_COLUMNS = tuple(name for name, silver in SILVER_NAMES.items() if silver in MAX_LENGTH)
@@ -60,6 +67,21 @@ class CleanSnapshots(NamedTuple):
     rejected: pd.DataFrame
     """One row per row that cannot be typed: `_source_file _source_row _partition_date reason raw_row` (JSON text)."""
     separators: int
+    nulled: dict[str, Nulled]
+    """Column of silver → how many of its values in bronze became NULL."""
+
+
+class Nulled(NamedTuple):
+    """Values of bronze that cleaning turned into NULL because they are not valid."""
+
+    values: int
+    """Number of values in bronze, valid or not."""
+    nulled: int
+    samples: tuple[str, ...]
+    """Up to three of them, cut short."""
+
+    def __add__(self, other: Nulled) -> Nulled:  # type: ignore[override]
+        return Nulled(self.values + other.values, self.nulled + other.nulled, (self.samples + other.samples)[:3])
 
 
 def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
@@ -102,12 +124,30 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         rows=rows.assign(**{ROW_HASH: row_hash(rows)}),
         rejected=_describe_rejected(raw, rejected, invalid),
         separators=pc.sum(separator).as_py() or 0,
+        nulled=_count_nulled(columns, clean),
     )
+
+
+def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array]) -> dict[str, Nulled]:
+    """Count the values that cleaning turned into NULL. Texts by which the CRM marks a missing value are no values."""
+    found = {}
+    for name, placeholder in PLACEHOLDERS.items():
+        column, result = columns[name], clean[SILVER_NAMES[name]]
+        is_value = pc.and_not(pc.is_valid(column.bare), pc.fill_null(pc.equal(column.bare, placeholder), False))
+        has_value = column.take_rows(is_value)
+        is_nulled = pc.and_(has_value, pc.is_null(result))
+        samples: list[str] = []
+        if nulled := pc.sum(is_nulled).as_py() or 0:
+            samples = pc.unique(column.take_rows(column.bare).filter(is_nulled))[:3].to_pylist()
+        found[SILVER_NAMES[name]] = Nulled(pc.sum(has_value).as_py() or 0, nulled, tuple(map(shorten, samples)))
+    return found
 
 
 def _text_of(name: str, column: _Column) -> pa.Array:
     """Return the values of a column. Surrounding blanks are part of texts, but not of numbers and locations."""
-    return column.bare if name in ("LEADNUMBER", "location") else column.as_is
+    if name == "LEADNUMBER":
+        return without_fraction(column.bare)
+    return column.bare if name == "location" else column.as_is
 
 
 def row_hash(rows: pd.DataFrame) -> pd.Series:
@@ -120,7 +160,15 @@ def row_hash(rows: pd.DataFrame) -> pd.Series:
     return pd.util.hash_pandas_object(rows[list(CONTENT_COLUMNS)], index=False).astype("int64")
 
 
-def count_invalid(raw: pd.DataFrame) -> int:
+class InvalidRows(NamedTuple):
+    """Numbers of rows that `clean_csv` rejects."""
+
+    leads: int
+    footers: int
+    """Blank rows, totals and footers."""
+
+
+def count_invalid(raw: pd.DataFrame) -> InvalidRows:
     """Count the rows that `clean_csv` would reject: decides, before a file is loaded, whether it is refused.
 
     A cheap filter selects suspicious rows, and only those are cleaned: a twentieth of the work for a good file.
@@ -133,14 +181,17 @@ def count_invalid(raw: pd.DataFrame) -> int:
         [
             pc.invert(_is_plain_number(cell["LEADNUMBER"])),
             pc.or_(pc.less(cell["APPT_DATE"], "0"), pc.greater_equal(cell["APPT_DATE"], ":")),  # no digit comes first
-            *(pc.invert(pc.is_in(cell[name], FLAG_OR_NULL)) for name in ("Set", "Demo")),
+            pc.is_null(cell["LEADNUMBER"]),
+            *(pc.invert(pc.is_in(cell[name], _COMMON_FLAGS)) for name in ("Set", "Demo")),
             *too_long,
         ],
     )
     odd = pc.and_not(odd, pc.fill_null(pc.equal(cell["LEADNUMBER"], SEPARATOR), False))
     if not pc.any(odd).as_py():
-        return 0
-    return len(clean_csv(raw.iloc[np.flatnonzero(fill_false(odd))]).rejected)
+        return InvalidRows(0, 0)
+    reasons = clean_csv(raw.iloc[np.flatnonzero(fill_false(odd))]).rejected["reason"]
+    footers = int((reasons == FOOTER).sum())
+    return InvalidRows(len(reasons) - footers, footers)
 
 
 class _Column(NamedTuple):
@@ -205,21 +256,37 @@ def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
     def found(name: str, wrong: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
         return columns[name].where(wrong(columns[name].bare))
 
+    without_ids = functools.reduce(pc.and_, (pc.is_null(columns[name].bare) for name in IDS))
+    is_footer = _is_footer(columns, without_ids)
+
     def too_long(name: str) -> pa.Array | None:
         column = columns[name]
         return column.where(_is_longer(_text_of(name, column), MAX_LENGTH[SILVER_NAMES[name]]))
 
     invalid = {
         f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": found("APPT_DATE", lambda text: pc.equal(text, NOT_AN_APPOINTMENT)),
-        "LEADNUMBER is not a 32-bit integer": found("LEADNUMBER", lambda text: pc.invert(is_int32(text))),
-        "Set is not one of 0, 1, True, False": found("Set", lambda text: pc.invert(pc.is_in(text, FLAG_OR_NULL))),
-        "Demo is not one of 0, 1, True, False": found("Demo", lambda text: pc.invert(pc.is_in(text, FLAG_OR_NULL))),
+        "LEADNUMBER is not a 32-bit integer": found(
+            "LEADNUMBER", lambda text: pc.invert(is_int32(without_fraction(text)))
+        ),
+        FOOTER: is_footer,
+        "LEADNUMBER, email_hash and phone_hash have no value": pc.and_not(without_ids, is_footer),
+        "Set is not one of 0, 1, True, False": found("Set", lambda text: pc.invert(is_flag(text))),
+        "Demo is not one of 0, 1, True, False": found("Demo", lambda text: pc.invert(is_flag(text))),
         **{
             f"{SILVER_NAMES[name]} is longer than {MAX_LENGTH[SILVER_NAMES[name]]} characters": too_long(name)
             for name in TEXT_COLUMNS
         },
     }
-    return {reason: rows for reason, rows in invalid.items() if rows is not None}
+    return {reason: rows for reason, rows in invalid.items() if rows is not None and pc.any(rows).as_py()}
+
+
+def _is_footer(columns: Mapping[str, _Column], without_ids: pa.Array) -> pa.Array:
+    """Find blank rows, and totals and footers of reports: without ids, and with a value in one cell at most."""
+    if not pc.any(without_ids).as_py():
+        return without_ids
+    cells = (columns[name] for name in BRONZE_COLUMNS)
+    filled = sum(fill_false(pc.is_valid(column.take_rows(column.bare))).astype(int) for column in cells)
+    return pc.and_(without_ids, pa.array(filled <= 1))
 
 
 def _is_longer(text: pa.Array, limit: int) -> pa.Array:
@@ -227,6 +294,7 @@ def _is_longer(text: pa.Array, limit: int) -> pa.Array:
     return pc.greater(pc.utf8_length(text), limit) if pc.any(in_bytes).as_py() else in_bytes
 
 
+_COMMON_FLAGS = pa.array(["0", "1", "True", "False", "TRUE", "FALSE", None])
 _NA_VALUES = pa.array(NA_VALUES)
 _NO_VALUE = pa.array([*NA_VALUES, None])
 
@@ -250,7 +318,7 @@ def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, invalid: dict[str,
     reasons = ["; ".join(reason for reason in wrong if wrong[reason][row]) for row in range(len(positions))]
     return rows.reindex(columns=list(LINEAGE)).assign(
         reason=pd.Series(reasons, dtype=TEXT),
-        raw_row=rows_as_json(rows.drop(columns=list(LINEAGE), errors="ignore")),
+        raw_row=rows_as_json(rows.drop(columns=[*LINEAGE, "_extraction_date"], errors="ignore")),
     )
 
 

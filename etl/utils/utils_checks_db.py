@@ -224,6 +224,27 @@ ROWS_MATCH_LEADS = Check(
     hint="check whether CRM and backend still hash e-mail addresses and phone numbers alike",
 )
 
+VALUES_SURVIVE_CLEANING = Check(
+    Severity.WARN,
+    "cleaning should turn at most 5 % of a column's values into NULL",
+    """
+    select format(
+        '%s of %s: %s of %s values are not valid, such as %s', column_name, partition_date, counts ->> 'nulled',
+        counts ->> 'values', samples
+    ) as sample
+    from meta.table_loads
+    cross join jsonb_each(facts -> 'nulled') as nulled (column_name, counts)
+    cross join lateral (
+        select string_agg(value, ', ') as samples from jsonb_array_elements_text(counts -> 'samples') as value
+    ) as invalid
+    where
+        parent_table = 'silver.stg_csv_snapshots'
+        and (counts ->> 'nulled')::bigint > 0.05 * (counts ->> 'values')::bigint
+    order by partition_date, column_name
+    """,
+    hint="bronze keeps the values as they are: request the file again, or add a rule to etl/utils/cell_rules.py",
+)
+
 END_OF_RUN_CHECKS = (
     FILES_ARE_ACCOUNTED_FOR,
     DAYS_ARE_RECONCILED,
@@ -232,6 +253,7 @@ END_OF_RUN_CHECKS = (
     LEADS_ARE_THE_BACKENDS,
     GOLD_IS_UP_TO_DATE,
     ROWS_MATCH_LEADS,
+    VALUES_SURVIVE_CLEANING,
 )
 """The checks at the end of every run, whatever it has loaded."""
 

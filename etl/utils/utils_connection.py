@@ -6,15 +6,17 @@ import os
 import re
 from datetime import date
 from functools import lru_cache
+from getpass import getuser
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etl.utils.error_hints import translate_s3_errors
-from etl.utils.errors import SettingsError
+from etl.utils.errors import SettingsError, register_secrets
 
 if TYPE_CHECKING:
     import boto3
@@ -67,6 +69,7 @@ class Settings(BaseSettings):
 
     max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
     max_row_drop: float = Field(default=0.5, ge=0, le=1)
+    max_row_growth: float = Field(default=1.0, ge=0)
 
     dask_scheduler_address: str | None = None
 
@@ -76,12 +79,35 @@ class Settings(BaseSettings):
             raise ValueError("set both S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or neither")
         return self
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strip(cls, value: Any, field: ValidationInfo) -> Any:
+        # A secret from a file or from Kubernetes often ends with a line end. Blanks may be part of a password.
+        if not isinstance(value, str):
+            return value
+        return value.strip("\r\n") if (field.field_name or "").endswith("password") else value.strip()
+
     @field_validator("dask_scheduler_address")
     @classmethod
     def _require_protocol(cls, address: str | None) -> str | None:
         if address and not re.fullmatch(r"(tcp|tls)://[^/\s]+:[0-9]+", address):
             raise ValueError("must be tcp://host:port or tls://host:port")
         return address
+
+    @field_validator("aws_endpoint_url_s3")
+    @classmethod
+    def _require_url(cls, url: str | None) -> str | None:
+        if url and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", url):
+            raise ValueError("must be http://host:port or https://host:port, without user and password")
+        return url
+
+    @field_validator("partition_start_date", mode="before")
+    @classmethod
+    def _require_date(cls, day: Any) -> Any:
+        # pydantic would accept other layouts, and numbers as seconds since 1970.
+        if isinstance(day, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", day.strip()):
+            raise ValueError("must be a date such as 2024-10-01")
+        return day
 
     def __reduce__(self) -> tuple[object, ...]:
         # Tasks carry no secrets: the receiving process has settings of its own.
@@ -114,11 +140,13 @@ def load_settings(**given: Any) -> Settings:
     the environment, because boto3 reads its own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
 
     Raises:
-        SettingsError: names all missing and invalid variables.
+        SettingsError: names all missing and invalid variables, or says why `.env` cannot be read.
     """
-    from dotenv import find_dotenv, load_dotenv
-
-    load_dotenv(find_dotenv(usecwd=True) or PROJECT / ".env")
+    _load_dotenv()
+    # Also boto3's own variables: a line end in AWS_SESSION_TOKEN makes an invalid request that shows the token.
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        os.environ[name] = os.environ[name].strip()
+    register_secrets(*(os.environ.get(name) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")))
     # pydantic would search all installed packages for plugins, which takes a quarter of a second.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
@@ -131,6 +159,25 @@ def load_settings(**given: Any) -> Settings:
         ) from None
 
 
+def _load_dotenv() -> None:
+    from dotenv import find_dotenv, load_dotenv
+
+    path = Path(find_dotenv(usecwd=True) or PROJECT / ".env")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return
+    except UnicodeDecodeError:
+        text = "\0"
+    except OSError as error:
+        hint = f"make it readable for user {getuser()}, then rerun"
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    if "\0" in text:  # as in UTF-16
+        raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
+    # A value is taken as it is, as a shell would within single quotes: a password may contain ${…}.
+    load_dotenv(stream=StringIO(text), interpolate=False)
+
+
 _local_settings: dict[str, Settings] = {}
 
 
@@ -140,11 +187,7 @@ def set_local_settings(settings: Settings) -> None:
 
 
 def clear_local_settings(warehouse: str) -> None:
-    """Undo `set_local_settings`.
-
-    Args:
-        warehouse: as `Settings.postgres_address`.
-    """
+    """Undo `set_local_settings` for a `Settings.postgres_address`."""
     _local_settings.pop(warehouse, None)
 
 
@@ -193,11 +236,14 @@ def connect_postgres(settings: Settings) -> Connection:
     """
     from etl.utils.postgres_errors import open_connection
 
+    password = settings.postgres_password.get_secret_value()
+    if password not in (settings.postgres_user, settings.postgres_db, settings.postgres_host):
+        register_secrets(password)
     connection = open_connection(
         host=settings.postgres_host,
         port=settings.postgres_port,
         user=settings.postgres_user,
-        password=settings.postgres_password.get_secret_value(),
+        password=password,
         dbname=settings.postgres_db,
         # None is not passed on: libpq then uses PGSSLMODE and PGSSLROOTCERT, and prefers TLS by default.
         sslmode=settings.postgres_sslmode,
@@ -262,8 +308,8 @@ idle during the run."""
 def s3_client(settings: Settings) -> S3Client:
     """Return the S3 client: one per process and settings, shared between threads.
 
-    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, else those that boto3 finds. If S3_IAM_USER_ARN is set,
-    they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
+    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, whatever AWS_PROFILE is, else those that boto3 finds. If
+    S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
 
     Raises:
         SettingsError: the credentials belong to another identity.
@@ -302,16 +348,30 @@ def caller_identity(settings: Settings) -> str:
 
 
 def _session(settings: Settings) -> boto3.session.Session:
-    import boto3
-
-    session = boto3.session.Session(
-        aws_access_key_id=_revealed(settings.s3_access_key_id),
-        aws_secret_access_key=_revealed(settings.s3_secret_access_key),
-        region_name=settings.s3_region,
+    session = _new_session(
+        settings, _revealed(settings.s3_access_key_id), _revealed(settings.s3_secret_access_key), token=None
     )
     if settings.s3_iam_user_arn:
         _check_identity(session, settings.s3_iam_user_arn)
-    return _assume_role(session, settings.s3_iam_role_arn) if settings.s3_iam_role_arn else session
+    return _assume_role(settings, session, settings.s3_iam_role_arn) if settings.s3_iam_role_arn else session
+
+
+def _new_session(
+    settings: Settings, access_key_id: str | None, secret_access_key: str | None, token: str | None
+) -> boto3.session.Session:
+    import boto3
+    import botocore.session
+
+    register_secrets(access_key_id, secret_access_key, token)
+    # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
+    no_profile = {"profile": (None, None, None, None)}
+    return boto3.session.Session(
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+        aws_session_token=token,
+        region_name=settings.s3_region,
+        botocore_session=botocore.session.Session(session_vars=no_profile if settings.s3_access_key_id else None),
+    )
 
 
 def _is_loopback(url: str | None) -> bool:
@@ -331,13 +391,6 @@ def _check_identity(session: boto3.session.Session, expected_arn: str) -> None:
         )
 
 
-def _assume_role(session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
-    import boto3
-
+def _assume_role(settings: Settings, session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
     assumed = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="homebuddy-leads-etl")["Credentials"]
-    return boto3.session.Session(
-        aws_access_key_id=assumed["AccessKeyId"],
-        aws_secret_access_key=assumed["SecretAccessKey"],
-        aws_session_token=assumed["SessionToken"],
-        region_name=session.region_name,
-    )
+    return _new_session(settings, assumed["AccessKeyId"], assumed["SecretAccessKey"], assumed["SessionToken"])

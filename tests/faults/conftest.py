@@ -1,4 +1,4 @@
-"""A PostgreSQL for faults: its role may make databases, so that every test begins with a copy of version A."""
+"""A PostgreSQL server for faults. Its role may create databases, so that every test starts with a copy of version A."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import results
-from scenario import LONG, Story, database_with_version_a, tell_story
+from fault_scenario import LONG, Scenario, create_scenario, database_with_version_a
 
 from etl.local import embedded, postgres_cluster, postgres_server
 from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
 _numbers = itertools.count(1)
-_began = time.monotonic()
+_started_at = time.monotonic()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The full suite, run as a whole, leaves its results in docs/reliability.md."""
+    """Write the results to docs/reliability.md after a complete run of the long suite."""
     config, stats = terminalreporter.config, terminalreporter.stats
     is_whole = [Path(argument).name for argument in config.args] == ["faults"] and not stats.get("deselected")
     calls = [report for kind in ("passed", "failed") for report in stats.get(kind, []) if report.when == "call"]
     if LONG and is_whole and calls:
-        results.write(calls, time.monotonic() - _began)
+        results.write(calls, time.monotonic() - _started_at)
 
 
 @pytest.fixture(scope="session")
 def fault_server_root() -> Iterator[Path]:
     with TemporaryDirectory(prefix="homebuddy-faults-") as folder:
         root = Path(folder)
-        root.chmod(0o711)  # the account that runs root's server has to pass through
+        root.chmod(0o711)  # the account that runs root's server must be able to enter
         yield root
         embedded.stop_postgres(root)
 
@@ -45,21 +45,21 @@ def fault_server(fault_server_root: Path) -> Settings:
     postgres_server.run_single_user(
         postgres_cluster.existing_cluster(fault_server_root.resolve()),
         f"alter role {postgres_cluster.ROLE} createdb",
-        # Nobody cuts this machine's power; what the faults of processes can lose does not hang on it.
+        # Processes are killed, not the machine: no data is lost without fsync.
         "alter system set fsync = off",
-        # A worker of it in a test's database would keep that from being dropped.
+        # An autovacuum worker in a test's database would prevent dropping it.
         "alter system set autovacuum = off",
     )
     return demo_settings(embedded.start_postgres(fault_server_root), "http://127.0.0.1:9")
 
 
 @pytest.fixture(scope="session")
-def story(fault_server: Settings, s3_endpoint: str) -> Story:
-    return tell_story(fault_server, s3_endpoint)
+def scenario(fault_server: Settings, s3_endpoint: str) -> Scenario:
+    return create_scenario(fault_server, s3_endpoint)
 
 
 @pytest.fixture
-def settings(story: Story) -> Iterator[Settings]:
-    """A database that holds version A, in front of a bucket that holds version B."""
-    with database_with_version_a(story, f"faults_{next(_numbers)}") as settings:
+def settings(scenario: Scenario) -> Iterator[Settings]:
+    """Yield a database that contains version A; the bucket contains version B."""
+    with database_with_version_a(scenario, f"faults_{next(_numbers)}") as settings:
         yield settings

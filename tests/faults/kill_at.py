@@ -1,6 +1,6 @@
-"""`python kill_at.py <when> <commit number>`: the command line of main.py, killed beside one of its commits.
+"""`python kill_at.py <when> <commit number>`: run main.py, and kill it before or after one of its commits.
 
-`<when>` is `before` or `after`. SIGKILL leaves the process no time for anything.
+`<when>` is `before` or `after`. The signal is SIGKILL.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ def kill_beside_commit(when: str, number: int) -> None:
     numbers = itertools.count(1)
     lock = threading.Lock()
 
-    def killing_commit(*arguments: Any) -> None:
+    def commit_and_kill(*arguments: Any) -> None:
         with lock:
-            mine = next(numbers) == number
-            if mine and when == "before":
+            is_selected = next(numbers) == number
+            if is_selected and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             commit(*arguments)
-            if mine:
+            if is_selected:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    transactions._commit = killing_commit
+    transactions._commit = commit_and_kill
 
 
 if __name__ == "__main__":

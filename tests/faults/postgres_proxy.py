@@ -1,4 +1,4 @@
-"""A proxy between the pipeline and PostgreSQL that cuts the connection when it sees a COMMIT pass."""
+"""A proxy between the pipeline and PostgreSQL that cuts the connection at a COMMIT."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 
 When = Literal["before", "after", "unnoticed"]
-"""Cut before the server hears of the COMMIT; after it has heard and before its answer arrives; or so that the server
-never hears that the client is gone, as when a firewall forgets the connection."""
+"""Cut before the server receives the COMMIT, after it, or without closing the connection to the server, as when a
+firewall drops the connection.
+"""
 _STARTS_A_SESSION = range(3 << 16, 4 << 16)
 """Protocol 3.x. Other untyped messages ask for encryption, which the server declines, or for a cancellation."""
 
 
 class CommitCutter:
-    """Counts the COMMITs of all connections, and cuts the one of number `cut_at`."""
+    """Count the COMMITs of all connections, and cut the connection of number `cut_at`."""
 
     def __init__(self, server_port: int, cut_at: int, when: When) -> None:
         self.server_port = server_port
@@ -34,7 +35,7 @@ class CommitCutter:
         return self.commits >= self.cut_at
 
     def listen(self) -> None:
-        with suppress(OSError):  # closed: the end
+        with suppress(OSError):  # the listener is closed
             while True:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
@@ -78,7 +79,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 @contextmanager
 def _ended(*ends: socket.socket) -> Iterator[None]:
-    # Closing alone tells the other side nothing while another thread is still reading.
+    # close() alone does not notify the other side while another thread is reading.
     try:
         yield
     finally:

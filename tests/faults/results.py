@@ -1,4 +1,4 @@
-"""The results of the long fault suite as a table in docs/reliability.md, so that it says what did happen."""
+"""Write the results of the long fault suite to docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BEGIN, END = "<!-- make faults -->", "<!-- end of make faults -->"
 
 
 def write(reports: Iterable[pytest.TestReport], seconds: float) -> None:
-    """Put what was done, how often, and how often all held, between the markers of the document."""
+    """Write each test, its number of repetitions and how many of them passed, between the markers of the document."""
     before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(reports, seconds)}\n\n{END}{after}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A server in front of the S3 server that spoils answers on request."""
+"""A server in front of the S3 server that injects faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Fault = Literal["503", "403", "reset", "short"]
 
 
 class Stub:
-    """Spoils the first `times` answers to requests of `method` whose path ends with `key`."""
+    """Inject a fault into the first `times` responses to requests of `method` whose path ends with `key`."""
 
     def __init__(self, upstream: str, fault: Fault | Callable[[], None], method: str, key: str, times: int) -> None:
         self.upstream = upstream
@@ -24,16 +24,16 @@ class Stub:
         self.method = method
         self.key = key
         self.times = times
-        self.spoilt = 0
+        self.injected = 0
         self._counting = threading.Lock()
 
     def next_fault(self, method: str, path: str) -> Fault | None:
         if method != self.method or not urlsplit(path).path.rstrip("/").endswith(self.key):
             return None
         with self._counting:
-            if self.spoilt >= self.times:
+            if self.injected >= self.times:
                 return None
-            self.spoilt += 1
+            self.injected += 1
         if callable(self.fault):
             self.fault()
             return None
@@ -43,56 +43,60 @@ class Stub:
 ERRORS = {"503": (503, "SlowDown", "Please reduce your request rate."), "403": (403, "AccessDenied", "Access Denied")}
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Forward requests to the S3 server, and inject the faults of the stub into its responses."""
+
+    stub: Stub
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        fault = self.stub.next_fault(self.command, self.path)
+        if fault in ERRORS:
+            self._refuse(*ERRORS[fault])
+        else:
+            self._forward(fault)
+
+    do_GET = do_HEAD = _answer  # noqa: N815 - named by http.server
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _forward(self, fault: Fault | None) -> None:
+        upstream = http.client.HTTPConnection(urlsplit(self.stub.upstream).netloc, timeout=10)
+        upstream.request(self.command, self.path, headers=dict(self.headers))
+        answer = upstream.getresponse()
+        body = answer.read()
+        upstream.close()
+        self.send_response_only(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", answer.getheader("Content-Length") or str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        self.wfile.write(body[: len(body) // 2] if fault else body)
+        if fault == "reset":
+            # SO_LINGER with timeout 0 makes close() send RST instead of FIN.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if fault:
+            self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 @contextmanager
-def spoiling(stub: Stub) -> Iterator[str]:
-    """Yields the endpoint to use instead of the real one."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _answer(self) -> None:
-            fault = stub.next_fault(self.command, self.path)
-            if fault in ERRORS:
-                self._refuse(*ERRORS[fault])
-            else:
-                self._forward(fault)
-
-        do_GET = do_HEAD = _answer  # noqa: N815 - named by http.server
-
-        def _refuse(self, status: int, code: str, message: str) -> None:
-            body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def _forward(self, fault: Fault | None) -> None:
-            upstream = http.client.HTTPConnection(urlsplit(stub.upstream).netloc, timeout=10)
-            upstream.request(self.command, self.path, headers=dict(self.headers))
-            answer = upstream.getresponse()
-            body = answer.read()
-            upstream.close()
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", answer.getheader("Content-Length") or str(len(body)))
-            self.end_headers()
-            if self.command == "HEAD":
-                return
-            self.wfile.write(body[: len(body) // 2] if fault else body)
-            if fault == "reset":
-                # Closing with this option set sends RST instead of FIN.
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            if fault:
-                self.close_connection = True
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def faulty_s3(stub: Stub) -> Iterator[str]:
+    """Yield the endpoint to use instead of the real one."""
+    handler = type("Handler", (_Handler,), {"stub": stub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

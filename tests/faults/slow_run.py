@@ -1,4 +1,4 @@
-"""The command line of main.py, whose run takes its time once it has the lock."""
+"""Run main.py with a run that sleeps while it holds the run lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etl.engine import runner
 PROJECT = Path(__file__).parents[2]
 
 SECONDS = 4.0
-"""More than it takes the others to start up and to give up the lock."""
+"""Longer than other runs take to start and to fail to get the lock."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""A disk that holds little, for a tablespace: a tmpfs, which says "No space left on device" as any disk does.
+"""A small disk for a tablespace: a tmpfs that reports "No space left on device" when it is full.
 
-Root mounts it. Anybody else mounts it where only one process sees it, in a namespace of that process's own, and reaches
-it through that process's folder in /proc; where the system allows neither, there is no such disk.
+Root mounts it. Other users mount it in the mount namespace of a separate process, and access it through the folder of
+that process in /proc. Tests are skipped where neither is permitted.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from etl.local import embedded, postgres_cluster, postgres_server
 
 TABLESPACE = "small_disk"
 MEGABYTES = 96
-"""A database has eight of them before it has a row; while one moves here, its old files may still be about."""
+"""An empty database takes eight; while a database is moved to the disk, old files may still exist."""
 
 
 class SmallDisk:
-    """A mounted disk and the ballast on it."""
+    """A mounted disk and a file that fills it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class SmallDisk:
         return shutil.disk_usage(self.folder).free
 
     def fill(self, left: int) -> None:
-        """Leave this many bytes free."""
+        """Fill the disk except for this many bytes."""
         with self._ballast.open("wb") as ballast:
             os.posix_fallocate(ballast.fileno(), 0, self.free - left)
 
@@ -44,15 +44,14 @@ class SmallDisk:
 
 @contextmanager
 def tablespace_on_a_small_disk(server_root: Path) -> Iterator[SmallDisk]:
-    """The tablespace `TABLESPACE` of an embedded server, which is restarted for it: only a superuser may make one."""
+    """Create the tablespace `TABLESPACE` on a small disk. Restarts the server, as only a superuser may create it."""
     server_root = server_root.resolve()
     with ExitStack() as stack:
         disk = SmallDisk(stack.enter_context(_mounted(server_root / "small-disk")))
         folder = disk.folder / "tablespace"
         folder.mkdir(mode=0o700)
         cluster = postgres_cluster.existing_cluster(server_root)
-        if cluster.account:
-            os.chown(folder, cluster.account.uid, cluster.account.gid)
+        cluster.chown(folder)
         embedded.stop_postgres(server_root)
         stack.callback(_drop, server_root)
         postgres_server.run_single_user(
@@ -86,7 +85,7 @@ def _mounted_by_root(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        # lazily: a server that still has a file of it open shall not keep it mounted
+        # lazily: the server may still have files open
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
@@ -116,7 +115,7 @@ def _options(mode: str) -> str:
 
 def _run_or_skip(*command: str) -> None:
     if shutil.which(command[0]) is None:
-        pytest.skip(f"no small disk can be had here: {command[0]} is not installed")
+        pytest.skip(f"no small disk is available: {command[0]} is not installed")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")

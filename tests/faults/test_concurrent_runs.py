@@ -1,4 +1,4 @@
-"""Runs that begin at the same time: one works, the others say so and leave."""
+"""Of runs that start at the same time one works; all other runs exit with 3."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from scenario import LONG, Story, advisory_locks, assert_as_after_a_clean_run, assert_one_clear_error, started
+from fault_scenario import LONG, Scenario, advisory_locks, assert_equals_clean_run, assert_one_clear_error, main_process
 from support import Warehouse
 
 from etl.utils.utils_connection import Settings
 
-CROWDS = [2, 8] * 10 if LONG else [3]
+RUN_COUNTS = [2, 8] * 10 if LONG else [3]
 SLOW_RUN = Path(__file__).with_name("slow_run.py")
 SECONDS_TO_LEAVE = 2.0
 
 
-@pytest.mark.parametrize("crowd", CROWDS)
-def test_runs_that_begin_at_the_same_time(story: Story, settings: Settings, tmp_path: Path, crowd: int) -> None:
-    """They all start before the first one can be done: its work takes longer than their start."""
-    with ExitStack() as stack, ThreadPoolExecutor(crowd) as watchers:
-        processes = [stack.enter_context(started(tmp_path, settings, program=SLOW_RUN)) for _ in range(crowd)]
-        endings = list(watchers.map(ending_of, processes))
-    assert sorted(code for code, _ in endings) == [0] + [3] * (crowd - 1), endings
-    for code, said in endings:
+@pytest.mark.parametrize("run_count", RUN_COUNTS)
+def test_only_one_of_concurrent_runs_works(
+    scenario: Scenario, settings: Settings, tmp_path: Path, run_count: int
+) -> None:
+    """All runs start before the first one ends: the run takes longer than the start."""
+    with ExitStack() as stack, ThreadPoolExecutor(run_count) as watchers:
+        processes = [stack.enter_context(main_process(tmp_path, settings, program=SLOW_RUN)) for _ in range(run_count)]
+        results = list(watchers.map(wait_for_exit, processes))
+    assert sorted(code for code, _ in results) == [0] + [3] * (run_count - 1), results
+    for code, output in results:
         if code == 3:
-            assert_one_clear_error(said, settings.postgres_db, "another run", "meta.pipeline_runs")
-    assert_as_after_a_clean_run(story, settings)
-    assert Warehouse(settings).value("select count(*) from meta.pipeline_runs") == 2, "the losers write nothing"
+            assert_one_clear_error(output, settings.postgres_db, "another run", "meta.pipeline_runs")
+    assert_equals_clean_run(scenario, settings)
+    assert Warehouse(settings).value("select count(*) from meta.pipeline_runs") == 2, "refused runs write nothing"
 
 
-def test_who_comes_second_leaves_soon(settings: Settings, tmp_path: Path) -> None:
-    """Within two seconds; the short suite, which may share its machine, does not hold it to that."""
-    with started(tmp_path, settings, program=SLOW_RUN) as first:
+def test_second_run_exits_within_two_seconds(settings: Settings, tmp_path: Path) -> None:
+    """The short suite does not check the time: the machine may be busy."""
+    with main_process(tmp_path, settings, program=SLOW_RUN) as first:
         deadline = time.monotonic() + 30
         while advisory_locks(settings) == 0 and time.monotonic() < deadline:
             time.sleep(0.05)
-        began = time.monotonic()
-        with started(tmp_path, settings) as second:
-            code, said = ending_of(second)
-        seconds = time.monotonic() - began
-        assert code == 3, said
-        assert ending_of(first)[0] == 0
+        started_at = time.monotonic()
+        with main_process(tmp_path, settings) as second:
+            code, output = wait_for_exit(second)
+        seconds = time.monotonic() - started_at
+        assert code == 3, output
+        assert wait_for_exit(first)[0] == 0
     if LONG:
         assert seconds < SECONDS_TO_LEAVE
 
 
-def ending_of(process: Popen[str]) -> tuple[int, str]:
-    """Exit code, and what was said."""
-    _, said = process.communicate(timeout=60)
-    return process.returncode, said
+def wait_for_exit(process: Popen[str]) -> tuple[int, str]:
+    """Wait for the process; return its exit code and its error output."""
+    _, output = process.communicate(timeout=60)
+    return process.returncode, output

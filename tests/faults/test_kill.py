@@ -1,4 +1,4 @@
-"""A run that is killed at any moment: gold is the old state or the new one, and the next plain run mends everything."""
+"""A run that is killed at any moment leaves gold complete, and the next plain run completes the load."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import (
+from fault_scenario import (
     LONG,
-    Story,
+    Scenario,
     assert_gold_is_complete,
-    assert_one_rerun_mends_everything,
+    assert_rerun_repairs_everything,
     database_with_version_a,
-    dice,
+    main_process,
     run,
-    started,
+    seeded_rng,
     times,
     wait_until_running,
 )
@@ -29,14 +29,14 @@ from etl.warehouse import transactions
 
 MOMENTS = times(1, 50)
 SECONDS_OF_A_RUN = 0.6
-"""What it takes at least from its entry in the books, on a machine that has nothing else to do."""
+"""Minimum duration of a run after its entry in meta.pipeline_runs, on an idle machine."""
 AFTER_GOLD = 3
-"""Transactions that follow the publication of gold: what stands there now, the checks, the end of the run."""
+"""Transactions after the publication of gold: load ledger, checks, end of the run."""
 
 
 @pytest.fixture(scope="module")
-def commits(story: Story) -> int:
-    """How many transactions a run from A to B commits."""
+def commits(scenario: Scenario) -> int:
+    """Return the number of transactions that a run from A to B commits."""
     count, commit = itertools.count(1), transactions._commit
     numbers = []
 
@@ -44,7 +44,7 @@ def commits(story: Story) -> int:
         numbers.append(next(count))
         commit(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch, database_with_version_a(story, "counted") as settings:
+    with pytest.MonkeyPatch.context() as patch, database_with_version_a(scenario, "counted") as settings:
         patch.setattr(transactions, "_commit", counting_commit)
         assert run(settings).error is None
     assert len(numbers) > 20, "a run has a transaction for each day and step"
@@ -52,40 +52,42 @@ def commits(story: Story) -> int:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_beside_any_commit(
-    story: Story, commits: int, tmp_path: Path, when: str, record_property: Callable[[str, object], None]
+def test_run_killed_next_to_any_commit_is_completed_by_the_next(
+    scenario: Scenario, commits: int, tmp_path: Path, when: str, record_property: Callable[[str, object], None]
 ) -> None:
     numbers = boundaries(when, commits)
     record_property("times", len(numbers))
     for number in numbers:
-        with database_with_version_a(story, f"killed_{when}_{number}") as settings:
+        with database_with_version_a(scenario, f"killed_{when}_{number}") as settings:
             kill_beside_commit(tmp_path, settings, when, number)
             is_published = number > commits - AFTER_GOLD or (number == commits - AFTER_GOLD and when == "after")
-            assert Warehouse(settings).gold() == (story.gold_of_b if is_published else story.gold_of_a)
-            assert_one_rerun_mends_everything(story, settings)
+            assert Warehouse(settings).gold() == (scenario.gold_of_b if is_published else scenario.gold_of_a)
+            assert_rerun_repairs_everything(scenario, settings)
 
 
 def boundaries(when: str, commits: int) -> list[int]:
-    """All; or the publication of gold, and some that are drawn."""
+    """Return all commits; in the short suite, the publication of gold and two random commits."""
     publication = commits - AFTER_GOLD
     others = [number for number in range(1, commits + 1) if number != publication]
-    return sorted([publication, *(others if LONG else dice(f"kill {when}").sample(others, 2))])
+    return sorted([publication, *(others if LONG else seeded_rng(f"kill {when}").sample(others, 2))])
 
 
 def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int) -> None:
     program = Path(__file__).with_name("kill_at.py")
-    with started(folder, settings, when, str(number), program=program) as process:
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, said
+    with main_process(folder, settings, when, str(number), program=program) as process:
+        _, output = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, output
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_at_a_random_moment(story: Story, settings: Settings, tmp_path: Path, moment: int) -> None:
-    with started(tmp_path, settings) as process:
+def test_run_killed_at_a_random_moment_is_completed_by_the_next(
+    scenario: Scenario, settings: Settings, tmp_path: Path, moment: int
+) -> None:
+    with main_process(tmp_path, settings) as process:
         wait_until_running(process, settings)
-        time.sleep(dice(f"kill {moment}").uniform(0, SECONDS_OF_A_RUN))
+        time.sleep(seeded_rng(f"kill {moment}").uniform(0, SECONDS_OF_A_RUN))
         process.kill()
         process.communicate()
-    assert process.returncode == -signal.SIGKILL, "it came to its end before it was killed"
-    assert_gold_is_complete(story, settings)
-    assert_one_rerun_mends_everything(story, settings)
+    assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
+    assert_gold_is_complete(scenario, settings)
+    assert_rerun_repairs_everything(scenario, settings)

@@ -1,10 +1,10 @@
-"""More days than the server has locks for: they are published together, or not at all."""
+"""More days than the server has locks for are published together or not at all."""
 
 from __future__ import annotations
 
 from contextlib import closing
 
-from scenario import assert_clear, run
+from fault_scenario import assert_clear, run
 from servers import OWNER, OWNER_PASSWORD, image_server
 from support import Bucket, Warehouse
 
@@ -12,9 +12,9 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 
 DAYS = 40
-LEFT = 200
-"""Locks: enough for a day, and for all of a step that has nothing to publish."""
-LEAVE_FEW_LOCKS = """
+LOCKS_LEFT = 200
+"""Enough locks for one day, and for a step that publishes nothing."""
+TAKE_MOST_LOCKS = """
 do $$
 declare taken int := 0;
 begin
@@ -32,10 +32,15 @@ $$
 """
 
 
-def test_a_server_with_too_few_locks_is_told_what_to_do(s3_endpoint: str) -> None:
+def test_server_with_too_few_locks_is_reported_with_a_hint(s3_endpoint: str) -> None:
     with image_server([], {}) as server:
         settings: Settings = server.settings(OWNER, OWNER_PASSWORD, "postgres", s3_endpoint).model_copy(
-            update={"s3_bucket_name": "many-days", "s3_region": "us-east-1", "max_row_drop": 1.0}
+            update={
+                "s3_bucket_name": "many-days",
+                "s3_region": "us-east-1",
+                "max_row_drop": 1.0,
+                "max_row_growth": 1000.0,
+            }
         )
         bucket = Bucket(settings)
         bucket.client.create_bucket(Bucket=bucket.name)
@@ -47,7 +52,7 @@ def test_a_server_with_too_few_locks_is_told_what_to_do(s3_endpoint: str) -> Non
         warehouse = Warehouse(settings)
         gold, bronze = warehouse.gold(), warehouse.fingerprint("bronze.csv_snapshots")
         with closing(server.connect("postgres")) as others, others.cursor() as db:
-            db.execute(LEAVE_FEW_LOCKS, (LEFT,))
+            db.execute(TAKE_MOST_LOCKS, (LOCKS_LEFT,))
             again = run(settings, full_refresh=True)
         close_connections(settings)
         assert again.exit_code == 1

@@ -1,4 +1,4 @@
-"""PostgreSQL loses connections, restarts, or says no: what passes is tried again, what does not is told clearly."""
+"""PostgreSQL loses connections, restarts or denies access: transient faults are retried, permanent ones reported."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres_proxy import When, cutting_commits
-from pydantic import SecretStr
-from scenario import (
+from fault_scenario import (
     APPLICATION,
-    Story,
-    assert_as_after_a_clean_run,
+    Scenario,
     assert_clear,
-    dice,
+    assert_equals_clean_run,
     execute,
+    main_process,
     run,
-    started,
+    seeded_rng,
     times,
 )
+from postgres_proxy import When, cutting_commits
+from pydantic import SecretStr
 from support import Warehouse
 
 from etl.local import embedded, postgres_cluster
@@ -30,7 +30,7 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse import bulk_copy
 from etl.warehouse.transactions import close_connections
 
-# --- connections that the server ends ---------------------------------------------------------------------------------
+# --- Connections terminated by the server -----------------------------------------------------------------------------
 
 BACKENDS = (
     "select pid from pg_stat_activity "
@@ -39,66 +39,68 @@ BACKENDS = (
 
 
 @pytest.mark.parametrize("number", range(times(3, 20)))
-def test_a_backend_terminated_at_a_random_moment(story: Story, settings: Settings, number: int) -> None:
-    chance = dice(f"terminate {number}")
+def test_terminated_backend_is_retried(scenario: Scenario, settings: Settings, number: int) -> None:
+    rng = seeded_rng(f"terminate {number}")
     terminated: list[int] = []
     is_over = threading.Event()
 
     def terminate() -> None:
-        time.sleep(chance.uniform(0.02, 0.25))
+        time.sleep(rng.uniform(0.02, 0.25))
         while not terminated and not is_over.is_set():
             pids = [pid for (pid,) in execute(settings, BACKENDS)]
-            if pids and execute(settings, f"select pg_terminate_backend({chance.choice(pids)})") == [(True,)]:
+            if pids and execute(settings, f"select pg_terminate_backend({rng.choice(pids)})") == [(True,)]:
                 terminated.append(pids[0])
 
-    hand = threading.Thread(target=terminate)
-    hand.start()
+    terminator = threading.Thread(target=terminate)
+    terminator.start()
     report = run(settings)
     is_over.set()
-    hand.join()
+    terminator.join()
     assert terminated
     assert report.error is None, report.error
-    assert_as_after_a_clean_run(story, settings)
+    assert_equals_clean_run(scenario, settings)
 
 
-# --- connections lost during COMMIT --------------------------------------------------------------------------------
+# --- Connections lost during COMMIT -----------------------------------------------------------------------------------
 
 COMMITS_SEEN = 24
-"""COMMITs that pass in a run, at least: one for each transaction."""
+"""Minimum number of COMMITs in a run: one per transaction."""
 
 
 def cuts() -> list[tuple[When, int]]:
-    chance = dice("cut")
-    return [("before" if n % 2 else "after", chance.randint(1, COMMITS_SEEN)) for n in range(times(4, 20))]
+    rng = seeded_rng("cut")
+    return [("before" if n % 2 else "after", rng.randint(1, COMMITS_SEEN)) for n in range(times(4, 20))]
 
 
 @pytest.mark.parametrize(("when", "number"), cuts())
-def test_a_connection_lost_while_committing(story: Story, settings: Settings, when: When, number: int) -> None:
+def test_connection_lost_during_commit_is_retried(
+    scenario: Scenario, settings: Settings, when: When, number: int
+) -> None:
     with cutting_commits(settings.postgres_port, number, when) as cutter:
         report = run(settings.model_copy(update={"postgres_port": cutter.port}))
         assert cutter.has_cut
     assert report.error is None, report.error
-    assert_as_after_a_clean_run(story, settings)
+    assert_equals_clean_run(scenario, settings)
 
 
-def test_a_connection_whose_loss_the_server_does_not_notice(story: Story, settings: Settings, tmp_path: Path) -> None:
-    """Its session would keep its locks for ever: the run ends it."""
+def test_session_of_a_lost_client_is_terminated(scenario: Scenario, settings: Settings, tmp_path: Path) -> None:
+    """The session of the lost client would keep its locks: the run terminates it."""
     with cutting_commits(settings.postgres_port, 3, "unnoticed") as cutter:
-        spoilt = settings.model_copy(update={"postgres_port": cutter.port})
-        with started(tmp_path, spoilt) as process:
-            _, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert_as_after_a_clean_run(story, settings)
+        settings_behind_proxy = settings.model_copy(update={"postgres_port": cutter.port})
+        with main_process(tmp_path, settings_behind_proxy) as process:
+            _, output = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert_equals_clean_run(scenario, settings)
 
 
-# --- restarts ---------------------------------------------------------------------------------------------------------
+# --- Restarts ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("copy", range(1, times(1, 6) + 1))
-def test_a_restart_in_mid_copy(
-    story: Story, settings: Settings, fault_server_root: Path, monkeypatch: pytest.MonkeyPatch, copy: int
+def test_server_restart_during_copy_is_retried(
+    scenario: Scenario, settings: Settings, fault_server_root: Path, monkeypatch: pytest.MonkeyPatch, copy: int
 ) -> None:
-    """The server falls as in a crash, when the COPY has begun and its rows have not come."""
+    """The server stops as in a crash, after COPY has started and before it has received rows."""
     as_csv, calls = bulk_copy._as_csv, []
 
     def restart_first(batch: Any) -> Any:
@@ -111,7 +113,7 @@ def test_a_restart_in_mid_copy(
     report = run(settings)
     assert len(calls) > copy
     assert report.error is None, report.error
-    assert_as_after_a_clean_run(story, settings)
+    assert_equals_clean_run(scenario, settings)
 
 
 def restart(root: Path, port: int) -> None:
@@ -121,7 +123,7 @@ def restart(root: Path, port: int) -> None:
     embedded.start_postgres(root, port=port)
 
 
-# --- rights -----------------------------------------------------------------------------------------------------------
+# --- Privileges -------------------------------------------------------------------------------------------------------
 
 SCHEMAS = "bronze, silver, gold, meta, partitions, staging"
 
@@ -139,7 +141,7 @@ def role(settings: Settings) -> Iterator[Settings]:
         close_connections(reader)
 
 
-OWNS_THE_BOOKS = (
+OWNS_META_SCHEMA = (
     "grant {role} to {owner}",
     "grant create on database {database} to {role}",
     "alter schema meta owner to {role}",
@@ -160,12 +162,12 @@ OWNS_THE_BOOKS = (
             ("grant create on database {database} to {role}",),
             ("opening the run", "permission denied", "table commit_marks"),
         ),
-        (OWNS_THE_BOOKS, ("step 1", "must be owner of schema bronze")),
+        (OWNS_META_SCHEMA, ("step 1", "must be owner of schema bronze")),
     ],
-    ids=["no rights", "rights on the database alone", "owner of the books alone"],
+    ids=["no rights", "rights on the database alone", "owner of schema meta alone"],
 )
-def test_a_role_without_rights_to_write(
-    story: Story, settings: Settings, statements: tuple[str, ...], named: tuple[str, ...]
+def test_role_without_write_privileges_is_reported(
+    scenario: Scenario, settings: Settings, statements: tuple[str, ...], named: tuple[str, ...]
 ) -> None:
     with role(settings) as reader:
         for statement in statements:
@@ -175,11 +177,11 @@ def test_a_role_without_rights_to_write(
     assert report.exit_code == 1
     assert_clear(report.error, reader.postgres_user, *named)
     assert "only-reads" not in str(report.error)
-    assert Warehouse(settings).contents() == story.a
+    assert Warehouse(settings).contents() == scenario.a
 
 
-def test_the_role_that_owns_the_tables_goes_on_where_another_one_failed(story: Story, settings: Settings) -> None:
+def test_owner_completes_the_run_after_another_role_failed(scenario: Scenario, settings: Settings) -> None:
     with role(settings) as reader:
         assert run(reader).exit_code == 1
     assert run(settings).error is None
-    assert_as_after_a_clean_run(story, settings)
+    assert_equals_clean_run(scenario, settings)

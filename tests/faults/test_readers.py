@@ -1,4 +1,4 @@
-"""Readers of gold see one complete state after the other, and no error."""
+"""Readers of gold see only complete states, and no error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import psycopg2
 import pytest
-from scenario import Story, assert_clear, assert_one_rerun_mends_everything, put_version_b, run, times
+from fault_scenario import Scenario, assert_clear, assert_rerun_repairs_everything, put_version_b, run, times
 from support import Bucket, Warehouse, connection_arguments
 
 from etl.utils.utils_connection import Settings
@@ -26,11 +26,11 @@ LEADS = """
         (select count(distinct lead_uuid) from gold.lead_quality_matching),
         (select count(*) from gold.lead_status_history)
 """
-"""Tables of leads and days, in one look: they are never of different states."""
+"""Tables of leads and days in one statement: all of them are of the same state."""
 
 
-def test_readers_see_no_refresh(
-    story: Story, settings: Settings, record_property: Callable[[str, object], None]
+def test_readers_see_only_complete_states(
+    scenario: Scenario, settings: Settings, record_property: Callable[[str, object], None]
 ) -> None:
     record_property("times", REFRESHES)
     bucket, warehouse = Bucket(settings), Warehouse(settings)
@@ -52,8 +52,8 @@ def test_readers_see_no_refresh(
         for reader in readers:
             reader.join()
     assert errors == []
-    assert seen == complete, "nothing but the old state and the new one, and both were seen"
-    assert warehouse.contents() == story.b
+    assert seen == complete, "readers saw the old state and the new one, and no other"
+    assert warehouse.contents() == scenario.b
 
 
 def read(
@@ -78,8 +78,8 @@ def as_read(rows: list[tuple[object, ...]]) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("statement", [ROWS, "lock table gold.leads in share update exclusive mode"])
-def test_slow_session_delays_publication_and_no_reader(settings: Settings, statement: str) -> None:
-    """A query, or maintenance such as VACUUM, keeps gold open for two seconds; readers do not queue behind the run."""
+def test_slow_session_delays_publication_but_no_reader(settings: Settings, statement: str) -> None:
+    """A query, or maintenance such as VACUUM, locks gold for two seconds; other readers do not queue behind the run."""
     Bucket(settings).put_snapshot(1, [{}])
     waits: list[float] = []
     is_over = threading.Event()
@@ -89,28 +89,28 @@ def test_slow_session_delays_publication_and_no_reader(settings: Settings, state
         connection.autocommit = True
         with connection.cursor() as db:
             while not is_over.is_set():
-                began = time.monotonic()
+                started_at = time.monotonic()
                 db.execute(ROWS)
-                waits.append(time.monotonic() - began)
+                waits.append(time.monotonic() - started_at)
                 time.sleep(0.02)
         connection.close()
 
     slow = psycopg2.connect(**connection_arguments(settings))
-    slow.cursor().execute(statement)  # and the transaction stays open
+    slow.cursor().execute(statement)  # the transaction stays open
     threading.Timer(2.0, slow.close).start()
     quick = threading.Thread(target=read_quickly)
     quick.start()
-    began = time.monotonic()
+    started_at = time.monotonic()
     report = run(settings)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started_at
     is_over.set()
     quick.join()
     assert report.error is None
-    assert seconds > 1, "the run did wait"
-    assert max(waits) < 1, "a tenth of a second is what the run may keep others waiting"
+    assert seconds > 1, "the run waited for the slow session"
+    assert max(waits) < 1, "readers are delayed by at most a tenth of a second, plus tolerance"
 
 
-def test_a_reader_who_never_ends_is_named(story: Story, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_reader_is_named(scenario: Scenario, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.5)
     slow = psycopg2.connect(**connection_arguments(settings), application_name="a dashboard")
     slow.cursor().execute(ROWS)
@@ -121,5 +121,5 @@ def test_a_reader_who_never_ends_is_named(story: Story, settings: Settings, monk
     assert_clear(
         report.error, "step 6", "gold.lead_quality_matching", f"process {session}", "a dashboard", "idle in tr"
     )
-    assert Warehouse(settings).gold() == story.gold_of_a
-    assert_one_rerun_mends_everything(story, settings)
+    assert Warehouse(settings).gold() == scenario.gold_of_a
+    assert_rerun_repairs_everything(scenario, settings)

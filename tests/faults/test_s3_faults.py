@@ -1,4 +1,4 @@
-"""S3 is overloaded, cuts bodies short, says no: what passes is tried again, what does not names its key."""
+"""S3 is overloaded, truncates bodies or denies access: transient faults are retried, permanent ones name the key."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from s3_stub import Stub, spoiling
-from scenario import (
+from fault_scenario import (
     CHANGED_DAY,
     LONG,
-    Story,
-    assert_as_after_a_clean_run,
+    Scenario,
     assert_clear,
-    assert_one_rerun_mends_everything,
+    assert_equals_clean_run,
+    assert_rerun_repairs_everything,
     put_version_b,
     rows_of_day,
     run,
 )
+from s3_stub import Stub, faulty_s3
 from support import Bucket, Warehouse
 
 from etl.engine.report import RunReport
@@ -28,46 +28,46 @@ from etl.warehouse.transactions import close_connections
 
 CSV = f"SFTP/data_{CHANGED_DAY}.csv"
 LEADS = "parquet/leads.parquet"
-FOR_EVER = 1_000_000
+UNLIMITED = 1_000_000
 TRIES = 6
-"""One, and five more: see `s3_client`."""
+"""One attempt and five retries: see `s3_client`."""
 SECONDS_TO_GIVE_UP = 120
-"""A minute of patience, and what botocore has of its own before and after."""
+"""One minute of retries, plus those of botocore."""
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """botocore's pauses between its tries, but a twentieth of them: the long suite waits them out."""
+    """Shorten the pauses of botocore between retries to a twentieth, except in the long suite."""
     if not LONG:
         quick = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 20)})
         monkeypatch.setattr("botocore.endpoint.time", quick)
 
 
 @contextmanager
-def behind(settings: Settings, stub: Stub) -> Iterator[Settings]:
-    with spoiling(stub) as endpoint:
-        spoilt = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
+def settings_with_faults(settings: Settings, stub: Stub) -> Iterator[Settings]:
+    with faulty_s3(stub) as endpoint:
+        faulty_settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
         try:
-            yield spoilt
+            yield faulty_settings
         finally:
-            close_connections(spoilt)
+            close_connections(faulty_settings)
 
 
-def run_behind(settings: Settings, stub: Stub) -> RunReport:
-    with behind(settings, stub) as spoilt:
-        report = run(spoilt)
-    assert stub.spoilt, "the fault did happen"
+def run_with_faults(settings: Settings, stub: Stub) -> RunReport:
+    with settings_with_faults(settings, stub) as faulty_settings:
+        report = run(faulty_settings)
+    assert stub.injected, "the fault was injected"
     return report
 
 
-def stub_for(settings: Settings, fault: object, method: str, key: str, times: int = FOR_EVER) -> Stub:
+def stub_for(settings: Settings, fault: object, method: str, key: str, times: int = UNLIMITED) -> Stub:
     assert settings.aws_endpoint_url_s3
     return Stub(settings.aws_endpoint_url_s3, fault, method, key, times)
 
 
-# --- what passes ------------------------------------------------------------------------------------------------------
+# --- Transient faults -------------------------------------------------------------------------------------------------
 
-PASSING = [
+TRANSIENT = [
     ("503", "GET", CSV, 4),
     ("reset", "GET", CSV, 1),
     ("short", "GET", LEADS, 1),
@@ -83,20 +83,20 @@ PASSING = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "method", "key", "times"), PASSING)
-def test_faults_that_pass_are_tried_again(
-    story: Story, settings: Settings, fault: str, method: str, key: str, times: int
+@pytest.mark.parametrize(("fault", "method", "key", "times"), TRANSIENT)
+def test_transient_s3_faults_are_retried(
+    scenario: Scenario, settings: Settings, fault: str, method: str, key: str, times: int
 ) -> None:
     stub = stub_for(settings, fault, method, key, times)
-    report = run_behind(settings, stub)
+    report = run_with_faults(settings, stub)
     assert report.error is None, report.error
-    assert stub.spoilt == times
-    assert_as_after_a_clean_run(story, settings)
+    assert stub.injected == times
+    assert_equals_clean_run(scenario, settings)
 
 
-# --- what does not ----------------------------------------------------------------------------------------------------
+# --- Permanent faults -------------------------------------------------------------------------------------------------
 
-LASTING = [
+PERMANENT = [
     ("403", "GET", LEADS, "AccessDenied"),
     *LONG
     * [
@@ -110,33 +110,33 @@ LASTING = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "method", "key", "code"), LASTING)
-def test_faults_that_last_end_the_run_and_name_the_key(
-    story: Story, settings: Settings, fault: str, method: str, key: str, code: str
+@pytest.mark.parametrize(("fault", "method", "key", "code"), PERMANENT)
+def test_permanent_s3_faults_end_the_run_and_name_the_key(
+    scenario: Scenario, settings: Settings, fault: str, method: str, key: str, code: str
 ) -> None:
-    began = time.monotonic()
+    started_at = time.monotonic()
     stub = stub_for(settings, fault, method, key)
-    report = run_behind(settings, stub)
-    assert time.monotonic() - began < SECONDS_TO_GIVE_UP
+    report = run_with_faults(settings, stub)
+    assert time.monotonic() - started_at < SECONDS_TO_GIVE_UP
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", key.strip("/"), code)
-    assert stub.spoilt == 1 if fault == "403" else stub.spoilt >= TRIES, "who has no rights need not ask twice"
-    assert Warehouse(settings).gold() == story.gold_of_a
-    assert_days_are_whole(story, settings)
-    assert_one_rerun_mends_everything(story, settings)
+    assert stub.injected == 1 if fault == "403" else stub.injected >= TRIES, "denied access is not retried"
+    assert Warehouse(settings).gold() == scenario.gold_of_a
+    assert_days_are_whole(scenario, settings)
+    assert_rerun_repairs_everything(scenario, settings)
 
 
-def test_a_bucket_that_is_not_there(story: Story, settings: Settings) -> None:
+def test_missing_bucket_is_reported(scenario: Scenario, settings: Settings) -> None:
     missing = settings.model_copy(update={"s3_bucket_name": "no-such-bucket"})
     report = run(missing)
     close_connections(missing)
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", "no-such-bucket", "S3_BUCKET_NAME")
-    assert Warehouse(settings).contents() == story.a
+    assert Warehouse(settings).contents() == scenario.a
 
 
 @pytest.mark.parametrize("key", [CSV, *LONG * [LEADS]])
-def test_an_object_that_changes_between_list_and_get(story: Story, settings: Settings, key: str) -> None:
+def test_object_changed_between_list_and_get_is_reported(scenario: Scenario, settings: Settings, key: str) -> None:
     bucket = Bucket(settings)
 
     def change() -> None:
@@ -145,18 +145,18 @@ def test_an_object_that_changes_between_list_and_get(story: Story, settings: Set
         else:
             bucket.put_leads([("another lead", "p1", "e1")])
 
-    report = run_behind(settings, stub_for(settings, change, "GET", key, times=1))
+    report = run_with_faults(settings, stub_for(settings, change, "GET", key, times=1))
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", key, "rerun")
-    assert Warehouse(settings).gold() == story.gold_of_a
-    assert_days_are_whole(story, settings)
+    assert Warehouse(settings).gold() == scenario.gold_of_a
+    assert_days_are_whole(scenario, settings)
     put_version_b(bucket)
-    assert_one_rerun_mends_everything(story, settings)
+    assert_rerun_repairs_everything(scenario, settings)
 
 
-def assert_days_are_whole(story: Story, settings: Settings) -> None:
-    """Bronze is that of A or, where the leads alone failed, the CSV days of B: no day is in between."""
+def assert_days_are_whole(scenario: Scenario, settings: Settings) -> None:
+    """Assert that bronze is that of A or, if only the leads failed, of B: no day is partially loaded."""
     assert Warehouse(settings).fingerprint("bronze.csv_snapshots") in (
-        story.a["bronze.csv_snapshots"],
-        story.b["bronze.csv_snapshots"],
+        scenario.a["bronze.csv_snapshots"],
+        scenario.b["bronze.csv_snapshots"],
     )

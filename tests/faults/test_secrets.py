@@ -1,4 +1,4 @@
-"""The password and the secret key are nowhere to be read: not in what a run says, not in `ps`, not in the books."""
+"""Password and secret key are in no output of a run, not in `ps`, and not in schema meta."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fault_scenario import Scenario, execute, main_process
 from pydantic import SecretStr
-from scenario import Story, execute, started
 from support import Warehouse
 
 from etl.utils.utils_connection import Settings
@@ -38,30 +38,30 @@ def planted(settings: Settings) -> Iterator[Settings]:
     close_connections(planted)
 
 
-def ending_of(folder: Path, settings: Settings) -> tuple[int, str]:
-    """Exit code, and all that could be read of a run from outside."""
-    with started(folder, settings, "--log-level", "debug") as process:
-        told = Path(f"/proc/{process.pid}/cmdline").read_text() if Path("/proc/self").exists() else ""
-        said, complained = process.communicate(timeout=60)
-    return process.returncode, told + said + complained
+def wait_for_exit(folder: Path, settings: Settings) -> tuple[int, str]:
+    """Run the pipeline; return its exit code, and its command line and output."""
+    with main_process(folder, settings, "--log-level", "debug") as process:
+        command_line = Path(f"/proc/{process.pid}/cmdline").read_text() if Path("/proc/self").exists() else ""
+        output, errors = process.communicate(timeout=60)
+    return process.returncode, command_line + output + errors
 
 
-def test_no_run_tells_a_secret(planted: Settings, story: Story, tmp_path: Path) -> None:
-    endings = [
-        (ending_of(tmp_path, planted), 0),
-        (ending_of(tmp_path, planted.model_copy(update={"s3_bucket_name": "no-such-bucket"})), 1),
-        (ending_of(tmp_path, planted.model_copy(update={"postgres_db": "no_such_database"})), 1),
+def test_run_shows_no_secret(planted: Settings, scenario: Scenario, tmp_path: Path) -> None:
+    results = [
+        (wait_for_exit(tmp_path, planted), 0),
+        (wait_for_exit(tmp_path, planted.model_copy(update={"s3_bucket_name": "no-such-bucket"})), 1),
+        (wait_for_exit(tmp_path, planted.model_copy(update={"postgres_db": "no_such_database"})), 1),
     ]
     warehouse = Warehouse(planted)
-    assert warehouse.contents() == story.b
+    assert warehouse.contents() == scenario.b
     tables = warehouse.rows("select tablename from pg_tables where schemaname = 'meta'")
     assert tables
-    books = "".join(str(warehouse.rows(f"select t::text from meta.{table} t")) for (table,) in tables)
-    assert "NoSuchBucket" in books, "failed runs are in the books, too"
-    for (exit_code, said), expected in endings:
-        assert exit_code == expected, said
-        assert ("Traceback" in said) == bool(exit_code), "debugging shows how it came to an error"
+    meta_rows = "".join(str(warehouse.rows(f"select t::text from meta.{table} t")) for (table,) in tables)
+    assert "NoSuchBucket" in meta_rows, "failed runs are recorded, too"
+    for (exit_code, output), expected in results:
+        assert exit_code == expected, output
+        assert ("Traceback" in output) == bool(exit_code), "debug output contains the traceback of an error"
     for secret in SECRETS:
-        assert secret not in books
-        for (_, said), _ in endings:
-            assert secret not in said
+        assert secret not in meta_rows
+        for (_, output), _ in results:
+            assert secret not in output

@@ -1,4 +1,4 @@
-"""Notebooks are handed on with their outputs: these show neither the password nor the secret key."""
+"""Outputs of notebooks contain neither the password nor the secret key."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from urllib.parse import unquote, unquote_plus
 
 import nbformat
 import pytest
+from fault_scenario import LONG, execute
 from nbclient import NotebookClient
 from pydantic import SecretStr
-from scenario import LONG, execute
 from support import PROJECT, environment_of
 
 from etl.utils.utils_connection import Settings
@@ -29,7 +29,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.fixture
 def planted(settings: Settings) -> Settings:
-    """A role that reads, with the planted password, and the planted key."""
+    """Return settings of a role that can read gold, with a planted password and key."""
     role = f"analyst_of_{settings.postgres_db}"
     execute(settings, f"create role {role} login password '{PASSWORD}'")
     execute(settings, f"grant usage on schema silver, gold to {role}")
@@ -45,13 +45,13 @@ def planted(settings: Settings) -> Settings:
 
 
 def executed(notebook: Path, settings: Settings, home: Path, *, fails: bool = False) -> str:
-    """All that the cells show when each is executed in a kernel that knows nothing but these settings."""
+    """Execute a notebook in a kernel whose environment contains only these settings; return all text in it."""
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         content, allow_errors=fails, timeout=60, resources={"metadata": {"path": str(notebook.parent)}}
     )
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"}
-    client.execute(env={**surroundings, **environment_of(settings)})
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"}
+    client.execute(env={**base_environment, **environment_of(settings)})
     cells = [cell for cell in content.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells), "every cell was executed"
     return shown(content)
@@ -62,7 +62,7 @@ def shown(content: Mapping[str, object]) -> str:
 
 
 def texts(part: object) -> Iterator[str]:
-    """Every text in a notebook's cells, sources and outputs alike, free of JSON's escapes."""
+    """Yield every text in the cells of a notebook, sources and outputs, without JSON escapes."""
     if isinstance(part, Mapping):
         part = list(part.values())
     if isinstance(part, Sequence) and not isinstance(part, str):
@@ -72,25 +72,25 @@ def texts(part: object) -> Iterator[str]:
         yield str(part)
 
 
-def assert_no_secret(said: str) -> None:
-    """Neither as it is nor quoted, by whatever rules, for a URL or for HTML."""
-    for text in (said, unquote(said), unquote_plus(said), unescape(said)):
+def assert_no_secret(output: str) -> None:
+    """Assert that the text contains no secret, neither literally nor quoted for a URL or HTML."""
+    for text in (output, unquote(output), unquote_plus(output), unescape(output)):
         assert PASSWORD not in text
         assert KEY not in text
 
 
-def test_no_notebook_shows_a_secret(planted: Settings, tmp_path: Path) -> None:
+def test_notebooks_show_no_secret(planted: Settings, tmp_path: Path) -> None:
     assert NOTEBOOKS
     with ThreadPoolExecutor() as executor:
-        endings = executor.map(lambda notebook: executed(notebook, planted, tmp_path), NOTEBOOKS)
-        said = dict(zip((notebook.name for notebook in NOTEBOOKS), endings, strict=True))
-    for text in said.values():
+        results = executor.map(lambda notebook: executed(notebook, planted, tmp_path), NOTEBOOKS)
+        output = dict(zip((notebook.name for notebook in NOTEBOOKS), results, strict=True))
+    for text in output.values():
         assert_no_secret(text)
-    assert "SecretStr('**********')" in said["test_s3_access.ipynb"], "the settings are shown"
-    assert planted.postgres_user in said["test_s3_access.ipynb"]
-    assert "SFTP/data_5.csv" in said["test_s3_access.ipynb"]
-    assert "2024-10-04" in said["silver_EDA.ipynb"]
-    assert "email_only" in said["gold_EDA.ipynb"]
+    assert "SecretStr('**********')" in output["test_s3_access.ipynb"], "the settings are shown"
+    assert planted.postgres_user in output["test_s3_access.ipynb"]
+    assert "SFTP/data_5.csv" in output["test_s3_access.ipynb"]
+    assert "2024-10-04" in output["silver_EDA.ipynb"]
+    assert "email_only" in output["gold_EDA.ipynb"]
 
 
 FAILURES = [
@@ -104,15 +104,15 @@ FAILURES = [
 
 @pytest.mark.skipif(not LONG, reason="a kernel for each: FAULTS=long")
 @pytest.mark.parametrize(("name", "different", "fault"), FAILURES)
-def test_no_failing_notebook_shows_a_secret(
+def test_failing_notebooks_show_no_secret(
     planted: Settings, tmp_path: Path, name: str, different: dict[str, object], fault: str
 ) -> None:
     notebook = PROJECT / "your_jup_notebooks" / name
-    said = executed(notebook, planted.model_copy(update=different), tmp_path, fails=True)
-    assert fault in said
-    # the S3 notebook tells what fails, and goes on
-    assert ("Traceback" in said) is ("s3" not in name or "settings" in fault)
-    assert_no_secret(said)
+    output = executed(notebook, planted.model_copy(update=different), tmp_path, fails=True)
+    assert fault in output
+    # the S3 notebook reports errors and continues
+    assert ("Traceback" in output) is ("s3" not in name or "settings" in fault)
+    assert_no_secret(output)
 
 
 def test_notebooks_are_committed_without_outputs() -> None:

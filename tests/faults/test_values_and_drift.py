@@ -1,11 +1,11 @@
-"""Values that other tools change on their way, and files that lost their rows: end to end, from S3 to gold."""
+"""Unusual values, and files that lost their rows: end to end, from S3 to gold."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from scenario import GOLD, ROWS, Story, assert_clear, put_version_b, rows_of_day, run
+from fault_scenario import GOLD, ROWS, Scenario, assert_clear, put_version_b, rows_of_day, run
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
 from etl.utils.utils_connection import Settings
@@ -33,7 +33,7 @@ VALUES = [
     "TRUE",
 ]
 MISSING = {"nan", "None"}
-"""specification §5: these are NULL from silver on."""
+"""NULL from silver on (specification §5)."""
 MEGABYTE = "x" * 1_000_000
 DATES = {
     "02/05/2023": "2023-02-05",
@@ -55,7 +55,7 @@ def put_cells(bucket: Bucket, rows: list[dict[str, str]]) -> None:
     bucket.put(KEY, sink.getvalue().encode())
 
 
-def test_values_arrive_as_they_are_or_as_the_rules_say(settings: Settings) -> None:
+def test_unusual_values_are_exact_in_bronze_and_cleaned_in_silver(settings: Settings) -> None:
     rows = [{"LEADNUMBER": str(number), "CITY": value} for number, value in enumerate(VALUES)]
     rows += [{"LEADNUMBER": str(100 + n), "ENTRYDATE": date} for n, date in enumerate(DATES)]
     rows += [{"LEADNUMBER": str(2**31)}, {"LEADNUMBER": "200", "CITY": MEGABYTE}]
@@ -83,42 +83,44 @@ def test_values_arrive_as_they_are_or_as_the_rules_say(settings: Settings) -> No
         f"select raw_row ->> 'LEADNUMBER', length(raw_row ->> 'CITY') from silver.rejected_rows "
         f"where _source_file = '{KEY}' order by _source_row"
     )
-    assert rejected == [(str(2**31), 5), ("200", len(MEGABYTE))], "nothing is lost"
+    assert rejected == [(str(2**31), 5), ("200", len(MEGABYTE))], "rejected rows are kept"
 
 
-def strict(settings: Settings) -> Settings:
+def with_strict_limits(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_row_drop": 0.5, "max_reject_ratio": 0.1})
 
 
-def test_less_than_half_the_rows_of_the_day_before_is_refused(story: Story, settings: Settings) -> None:
+def test_file_with_less_than_half_the_rows_of_the_day_before_is_refused(scenario: Scenario, settings: Settings) -> None:
     Bucket(settings).put_snapshot(3, rows_of_day(3, "Boise")[: ROWS // 2 - 1])
-    strictly = strict(settings)
-    report = run(strictly)
-    close_connections(strictly)
+    strict_settings = with_strict_limits(settings)
+    report = run(strict_settings)
+    close_connections(strict_settings)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "14 rows, down from 32", "MAX_ROW_DROP")
     warehouse = Warehouse(settings)
-    assert warehouse.gold() == story.gold_of_a
+    assert warehouse.gold() == scenario.gold_of_a
     assert (
         warehouse.value("select count(*) from bronze.csv_snapshots where _source_file = 'SFTP/data_3.csv'") == ROWS + 2
     )
 
 
-def test_too_many_rejects_are_refused_and_a_partial_run_publishes_the_rest(story: Story, settings: Settings) -> None:
+def test_too_many_rejects_are_refused_and_a_partial_run_publishes_the_rest(
+    scenario: Scenario, settings: Settings
+) -> None:
     bucket, warehouse = Bucket(settings), Warehouse(settings)
     faulty = [{"LEADNUMBER": f"no {number}"} for number in range(4)]
     bucket.put_snapshot(3, [*rows_of_day(3, "Elko")[:-2], *faulty])
-    strictly = strict(settings)
-    report = run(strictly)
+    strict_settings = with_strict_limits(settings)
+    report = run(strict_settings)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "4 of its 34 records", "MAX_REJECT_RATIO")
-    assert warehouse.gold() == story.gold_of_a
+    assert warehouse.gold() == scenario.gold_of_a
 
-    report = run(strictly, allow_partial=True)
-    close_connections(strictly)
+    report = run(strict_settings, allow_partial=True)
+    close_connections(strict_settings)
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "MAX_REJECT_RATIO")
-    assert warehouse.contents() == story.b, "the refused day keeps its rows, which are B's"
+    assert warehouse.contents() == scenario.b, "the refused day keeps its rows, which equal those of B"
     put_version_b(bucket)
     assert run(settings).error is None
-    assert warehouse.contents() == story.b
+    assert warehouse.contents() == scenario.b

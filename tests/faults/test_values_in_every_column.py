@@ -1,6 +1,6 @@
-"""Values that other tools change on their way, in each column: exact in bronze, then by the rules.
+"""Unusual values in each column are exact in bronze, and cleaned in silver.
 
-The rules for one cell are tested in tests/unit; here they pass through COPY, JSON and SQL.
+Tests of the rules for single cells are in tests/unit; these values also pass through COPY, JSON and SQL.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import csv
 import io
 
 import pytest
-from scenario import GOLD, run
+from fault_scenario import GOLD, run
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 from test_values_and_drift import MEGABYTE, MISSING, VALUES
 
@@ -68,7 +68,7 @@ NO_FLAGS = ("2", "TRUE", "yes", "NULL", "1.0")
 
 
 def cases() -> list[tuple[str, str, object]]:
-    """Column, cell, what silver has of it."""
+    """Return column, cell, and the value in silver."""
     texts = [
         (column, value, None if value in MISSING else value.strip() if column == "location" else value)
         for column in TEXTS
@@ -87,13 +87,13 @@ def put_rows(bucket: Bucket, rows: list[dict[str, str]]) -> None:
     bucket.put(KEY, sink.getvalue().encode())
 
 
-def marked(number: int, column: str) -> dict[str, str]:
-    """What tells a row apart from silver on, where its lines are not known: it stands beside the cell of the case."""
+def marker(number: int, column: str) -> dict[str, str]:
+    """Return a cell that identifies the row in silver, where line numbers are not kept."""
     return {"Dispo" if column == "CITY" else "CITY": f"case {number}"}
 
 
-def test_every_cell_is_exact_in_bronze_and_by_the_rules_from_silver_on(settings: Settings) -> None:
-    put_rows(Bucket(settings), [marked(n, column) | {column: cell} for n, (column, cell, _) in enumerate(cases())])
+def test_every_cell_is_exact_in_bronze_and_cleaned_in_silver(settings: Settings) -> None:
+    put_rows(Bucket(settings), [marker(n, column) | {column: cell} for n, (column, cell, _) in enumerate(cases())])
     report = run(settings)
     assert report.error is None, report.error
     warehouse = Warehouse(settings)
@@ -110,7 +110,7 @@ def test_every_cell_is_exact_in_bronze_and_by_the_rules_from_silver_on(settings:
             shown = row.get(SILVER[column], value)  # gold has no entry_date
             assert (shown[:10] if shown and column in ("ENTRYDATE", "Appt Date") else shown) == value, (column, cell)
     assert rejected(warehouse) == []
-    assert accounted_for(warehouse)
+    assert is_accounted_for(warehouse)
 
 
 def rejected(warehouse: Warehouse) -> list[tuple[object, ...]]:
@@ -119,7 +119,7 @@ def rejected(warehouse: Warehouse) -> list[tuple[object, ...]]:
     )
 
 
-UNTYPABLE = [
+INVALID = [
     *(("LEADNUMBER", cell, "LEADNUMBER is not a 32-bit integer") for cell in NO_NUMBERS),
     *((column, cell, f"{column} is not one of 0, 1") for column in ("Set", "Demo") for cell in NO_FLAGS),
     *((column, MEGABYTE, f"{SILVER[column]} is longer than") for column in TEXTS),
@@ -127,23 +127,23 @@ UNTYPABLE = [
 ]
 
 
-def test_every_cell_that_cannot_be_typed_is_quarantined_with_its_whole_row(settings: Settings) -> None:
+def test_every_invalid_cell_is_quarantined_with_its_whole_row(settings: Settings) -> None:
     beside = {"ZIP": 'x "y"\\\n🏠\u202e=1', "STATE": ""}
-    rows = [ORDINARY_ROW | {"location": "x"} | beside | {column: cell} for column, cell, _ in UNTYPABLE]
+    rows = [ORDINARY_ROW | {"location": "x"} | beside | {column: cell} for column, cell, _ in INVALID]
     put_rows(Bucket(settings), [*rows, {"LEADNUMBER": "1"}])
     report = run(settings)
     assert report.error is None, report.error
     warehouse = Warehouse(settings)
-    for row, (*_, reason), (_, said, raw) in zip(rows, UNTYPABLE, rejected(warehouse), strict=True):
-        assert reason in str(said)
+    for row, (*_, reason), (_, output, raw) in zip(rows, INVALID, rejected(warehouse), strict=True):
+        assert reason in str(output)
         assert isinstance(raw, dict)
         assert {name: raw[BRONZE.get(name, name)] or "" for name in COLUMNS} == {name: row[name] for name in COLUMNS}
     assert lead_numbers(warehouse) == [1]
-    assert accounted_for(warehouse)
+    assert is_accounted_for(warehouse)
 
 
 @pytest.mark.parametrize("nul", ["\0", "a\0b"])
-def test_a_nul_byte_in_any_column_costs_its_own_row_alone(settings: Settings, nul: str) -> None:
+def test_nul_byte_in_any_column_rejects_only_its_own_row(settings: Settings, nul: str) -> None:
     put_rows(Bucket(settings), [{"LEADNUMBER": "1"}, *({column: nul} for column in COLUMNS), {"LEADNUMBER": "2"}])
     report = run(settings)
     assert report.error is None, report.error
@@ -151,7 +151,7 @@ def test_a_nul_byte_in_any_column_costs_its_own_row_alone(settings: Settings, nu
     found = rejected(warehouse)
     assert [row[:2] for row in found] == [(line, "NUL byte") for line in range(3, 3 + len(COLUMNS))]
     assert lead_numbers(warehouse) == [1, 2]
-    assert accounted_for(warehouse)
+    assert is_accounted_for(warehouse)
 
 
 def lead_numbers(warehouse: Warehouse) -> list[int]:
@@ -159,8 +159,8 @@ def lead_numbers(warehouse: Warehouse) -> list[int]:
     return [number for (number,) in warehouse.rows(query)]
 
 
-def accounted_for(warehouse: Warehouse) -> bool:
-    """Every record of the file is a row of silver, a rejected row or a separator."""
+def is_accounted_for(warehouse: Warehouse) -> bool:
+    """Return whether every record of the file is a row of silver, a rejected row or a separator."""
     (records, accounted) = warehouse.rows(
         "select record_count, (select count(*) from silver.rejected_rows r where r._source_file = s3_key) "
         "+ (select count(*) from silver.stg_csv_snapshots s where s._partition_date = f.partition_date) "

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: `python main.py --demo` in a folder of its own."""
+"""Fixture: `python main.py --demo` in a folder of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Demo:
-    """A folder in which the demo runs, and what it has filled."""
+    """A folder in which the demo runs, and its warehouse."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,6 +50,6 @@ class Demo:
 def demo() -> Iterator[Demo]:
     with TemporaryDirectory(prefix="homebuddy-test-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # the account that runs root's server has to pass through
+        folder.chmod(0o711)  # the account that runs root's server must be able to enter
         yield Demo(folder)
         stop_postgres(folder / ".local")

@@ -1,4 +1,4 @@
-"""Bad settings, servers and files: one clear error (what, where, what to do), and the tables as they were."""
+"""Invalid settings, servers and files give one clear error (what, where, what to do), and unchanged tables."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ Python = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a run ended, and what it said."""
+class RunResult:
+    """Exit code and output of a run."""
 
     exit_code: int
-    said: str
+    output: str
 
     @classmethod
-    def of(cls, process: subprocess.CompletedProcess[str]) -> Ending:
+    def of(cls, process: subprocess.CompletedProcess[str]) -> RunResult:
         return cls(process.returncode, process.stdout + process.stderr)
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], settings: Settings) -> Callable[..., Ending]:
-    """Run the pipeline in this process, with settings that differ from the test's in what is given."""
+def run(capsys: pytest.CaptureFixture[str], settings: Settings) -> Callable[..., RunResult]:
+    """Run the pipeline in this process, with some settings replaced."""
 
-    def run(steps: Sequence[Step] = STEPS, **different: object) -> Ending:
+    def run(steps: Sequence[Step] = STEPS, **overrides: object) -> RunResult:
         capsys.readouterr()
-        bad_settings = settings.model_copy(update=different)
+        bad_settings = settings.model_copy(update=overrides)
         exit_code = run_and_report(bad_settings, steps)
-        if different:
+        if overrides:
             close_connections(bad_settings)
         output = capsys.readouterr()
-        return Ending(exit_code, output.out + output.err)
+        return RunResult(exit_code, output.out + output.err)
 
     return run
 
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse and one bucket for all these tests: none of them may leave a trace."""
+    """One warehouse and one bucket for all tests: a failed run changes nothing."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         yield settings
 
 
 @pytest.fixture
-def before(bucket: Bucket, run: Callable[..., Ending], warehouse: Warehouse) -> dict[str, str]:
-    """What stands in the tables after a good run: two days and their leads."""
+def before(bucket: Bucket, run: Callable[..., RunResult], warehouse: Warehouse) -> dict[str, str]:
+    """Load two days and their leads; return the contents of all tables."""
     bucket.clear()
     bucket.put_snapshot(1, [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(1, 6)])
     bucket.put_snapshot(2, [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(1, 7)])
@@ -78,13 +78,13 @@ def empty_database(settings: Settings) -> None:
     drop_schemas(settings)
 
 
-def assert_one_clear_error(ending: Ending, *named: str, exit_code: int = 1) -> None:
-    """One error that names what is wrong and where, and says what to do."""
-    assert ending.exit_code == exit_code, ending.said
-    assert "Traceback" not in ending.said
-    assert ending.said.count("error: ") == 1, ending.said
-    error = ending.said[ending.said.index("error: ") :]
-    assert "\n  → " in error, "what to do"
+def assert_one_clear_error(result: RunResult, *named: str, exit_code: int = 1) -> None:
+    """Assert that there is one error, which names the cause and the next action."""
+    assert result.exit_code == exit_code, result.output
+    assert "Traceback" not in result.output
+    assert result.output.count("error: ") == 1, result.output
+    error = result.output[result.output.index("error: ") :]
+    assert "\n  → " in error, "no next action"
     for name in named:
         assert name in error
 
@@ -97,157 +97,159 @@ def free_port() -> int:
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
 
-NECESSARY = ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_HOST", "S3_BUCKET_NAME")
+REQUIRED = ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "POSTGRES_HOST", "S3_BUCKET_NAME")
 
 
-def test_all_missing_settings_are_named_at_once(python: Python) -> None:
-    ending = Ending.of(python("main.py", environment={}))
-    assert_one_clear_error(ending, *NECESSARY, ".env")
+def test_missing_settings_are_named_by_main(python: Python) -> None:
+    result = RunResult.of(python("main.py", environment={}))
+    assert_one_clear_error(result, *REQUIRED, ".env")
 
 
-def test_only_what_is_missing_or_wrong_is_named_and_no_value_is_shown(
+def test_only_missing_or_invalid_settings_are_named_without_values(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # no .env here
+    monkeypatch.chdir(tmp_path)  # a folder without .env
     for name, value in (environment_of(settings) | {"POSTGRES_PORT": "five", "POSTGRES_HOST": ""}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("S3_BUCKET_NAME")
     with pytest.raises(SettingsError) as error:
         load_settings()
-    said = str(error.value)
-    assert all(name in said for name in ("S3_BUCKET_NAME", "POSTGRES_HOST", "POSTGRES_PORT"))
-    assert "POSTGRES_USER" not in said
-    assert "five" not in said
-    assert settings.postgres_password.get_secret_value() not in said
+    output = str(error.value)
+    assert all(name in output for name in ("S3_BUCKET_NAME", "POSTGRES_HOST", "POSTGRES_PORT"))
+    assert "POSTGRES_USER" not in output
+    assert "five" not in output
+    assert settings.postgres_password.get_secret_value() not in output
 
 
-def test_a_wrong_flag_is_explained_without_a_traceback(python: Python) -> None:
-    ending = Ending.of(python("main.py", "--from-step", "9", environment={}))
-    assert ending.exit_code not in (0, 3)
-    assert "Traceback" not in ending.said
-    assert "--from-step" in ending.said
-    assert "1<=x<=6" in ending.said
+def test_invalid_option_is_explained_without_a_traceback(python: Python) -> None:
+    result = RunResult.of(python("main.py", "--from-step", "9", environment={}))
+    assert result.exit_code not in (0, 3)
+    assert "Traceback" not in result.output
+    assert "--from-step" in result.output
+    assert "1<=x<=6" in result.output
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_postgres_is_named_with_host_and_port(
-    run: Callable[..., Ending], monkeypatch: pytest.MonkeyPatch
+def test_unreachable_postgres_is_named_with_host_and_port(
+    run: Callable[..., RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenacity.stop_after_delay", lambda _: tenacity.stop_after_attempt(2))  # not ten seconds
+    monkeypatch.setattr("tenacity.stop_after_delay", lambda _: tenacity.stop_after_attempt(2))  # instead of ten seconds
     port = free_port()
     assert_one_clear_error(run(postgres_port=port), f"127.0.0.1:{port}", "POSTGRES_HOST", "POSTGRES_PORT")
 
 
-def test_a_server_without_tls_is_refused_when_tls_is_asked_for(run: Callable[..., Ending]) -> None:
+def test_server_without_tls_is_refused_if_tls_is_required(run: Callable[..., RunResult]) -> None:
     assert_one_clear_error(run(postgres_sslmode="require"), "does not support SSL", "POSTGRES_SSLMODE")
 
 
-def test_an_unknown_host_is_named(run: Callable[..., Ending]) -> None:
+def test_unknown_host_is_named(run: Callable[..., RunResult]) -> None:
     assert_one_clear_error(run(postgres_host="no-such-host.invalid"), "no-such-host.invalid", "POSTGRES_HOST")
 
 
-def test_a_wrong_password_is_refused_at_once_and_not_shown(
+def test_wrong_password_is_refused_at_once_and_not_shown(
     python: Python, settings: Settings, warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     wrong = settings.model_copy(update={"postgres_password": SecretStr("wrong-and-secret")})
-    ending = Ending.of(python("main.py", environment=environment_of(wrong)))
-    assert_one_clear_error(ending, f"{settings.postgres_user}@127.0.0.1", "POSTGRES_PASSWORD")
-    assert "wrong-and-secret" not in ending.said
+    result = RunResult.of(python("main.py", environment=environment_of(wrong)))
+    assert_one_clear_error(result, f"{settings.postgres_user}@127.0.0.1", "POSTGRES_PASSWORD")
+    assert "wrong-and-secret" not in result.output
     assert warehouse.contents() == before
 
 
-def test_not_even_a_traceback_for_debugging_shows_the_password(
-    run: Callable[..., Ending], caplog: pytest.LogCaptureFixture
+def test_debug_traceback_does_not_show_the_password(
+    run: Callable[..., RunResult], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("DEBUG"):
-        ending = run(postgres_password=SecretStr("wrong-and-secret"))
-    assert ending.exit_code == 1
+        result = run(postgres_password=SecretStr("wrong-and-secret"))
+    assert result.exit_code == 1
     assert "Traceback" in caplog.text
     assert "password authentication failed" in caplog.text
-    assert "wrong-and-secret" not in caplog.text + ending.said
+    assert "wrong-and-secret" not in caplog.text + result.output
 
 
-def test_a_database_that_is_not_there_is_named(run: Callable[..., Ending]) -> None:
+def test_missing_database_is_named(run: Callable[..., RunResult]) -> None:
     assert_one_clear_error(run(postgres_db="no_such_database"), "no_such_database", "POSTGRES_DB")
 
 
 # --- S3 ---------------------------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_s3_is_named_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str]
+def test_unreachable_s3_is_named_and_changes_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     endpoint = f"http://127.0.0.1:{free_port()}"
     assert_one_clear_error(run(aws_endpoint_url_s3=endpoint), "step 2", endpoint, "AWS_ENDPOINT_URL_S3")
     assert warehouse.contents() == before
 
 
-def test_a_bucket_that_is_not_there_is_named_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str]
+def test_missing_bucket_is_named_and_changes_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str]
 ) -> None:
     assert_one_clear_error(run(s3_bucket_name="no-such-bucket"), "no-such-bucket", "NoSuchBucket", "S3_BUCKET_NAME")
     assert warehouse.contents() == before
 
 
-def test_a_parquet_bucket_that_is_not_there_is_named_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str]
+def test_missing_parquet_bucket_is_named_and_changes_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str]
 ) -> None:
-    ending = run(s3_parquet_bucket="no-such-bucket/parquet")
-    assert_one_clear_error(ending, "s3://no-such-bucket/parquet/leads.parquet", "S3_PARQUET_BUCKET")
+    result = run(s3_parquet_bucket="no-such-bucket/parquet")
+    assert_one_clear_error(result, "s3://no-such-bucket/parquet/leads.parquet", "S3_PARQUET_BUCKET")
     assert warehouse.contents() == before
 
 
-def test_a_missing_parquet_is_named_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], settings: Settings
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("s3_parquet_file", "parquet/nothing.parquet"), ("s3_sftp_files_prefix", "SFTP/nothing_")],
+    ids=["parquet", "snapshots"],
+)
+def test_missing_files_are_named_and_change_nothing(
+    run: Callable[..., RunResult],
+    warehouse: Warehouse,
+    before: dict[str, str],
+    settings: Settings,
+    setting: str,
+    value: str,
 ) -> None:
-    ending = run(s3_parquet_file="parquet/nothing.parquet")
-    assert_one_clear_error(ending, f"s3://{settings.s3_bucket_name}/parquet/nothing.parquet", "S3_PARQUET_FILE")
-    assert warehouse.contents() == before
-
-
-def test_a_prefix_without_files_is_named_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], settings: Settings
-) -> None:
-    ending = run(s3_sftp_files_prefix="SFTP/nothing_")
-    assert_one_clear_error(ending, f"s3://{settings.s3_bucket_name}/SFTP/nothing_", "S3_SFTP_FILES_PREFIX")
+    result = run(**{setting: value})
+    assert_one_clear_error(result, f"s3://{settings.s3_bucket_name}/{value}", setting.upper())
     assert warehouse.contents() == before
 
 
 # --- Files ------------------------------------------------------------------------------------------------------------
 
 
-def test_two_keys_of_one_number_are_refused_and_change_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+def test_two_keys_with_one_number_are_refused_and_change_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_02.csv", b"whatever\n")
     assert_one_clear_error(run(), "SFTP/data_02.csv", "SFTP/data_2.csv", bucket.name, exit_code=2)
     assert warehouse.contents() == before
 
 
-def test_a_file_with_missing_columns_is_refused_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+def test_file_with_missing_columns_is_refused_and_changes_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name not in ("LEADNUMBER", "Appt Date")])
-    ending = run()
+    result = run()
     assert_one_clear_error(
-        ending, f"s3://{bucket.name}/SFTP/data_2.csv", "missing required columns: LEADNUMBER, APPT_DATE", exit_code=2
+        result, f"s3://{bucket.name}/SFTP/data_2.csv", "missing required columns: LEADNUMBER, APPT_DATE", exit_code=2
     )
     assert warehouse.contents() == before
 
 
-def test_a_process_whose_data_is_refused_ends_with_2(
+def test_process_with_refused_data_exits_with_2(
     python: Python, settings: Settings, warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name != "STATE"])
-    ending = Ending.of(python("main.py", environment=environment_of(settings)))
-    assert_one_clear_error(ending, "SFTP/data_2.csv", "missing required columns: STATE", exit_code=2)
+    result = RunResult.of(python("main.py", environment=environment_of(settings)))
+    assert_one_clear_error(result, "SFTP/data_2.csv", "missing required columns: STATE", exit_code=2)
     assert warehouse.contents() == before
 
 
-def test_a_refused_file_loads_once_it_is_mended(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+def test_refused_file_is_loaded_after_correction(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(3, [{}], header=[name for name in HEADER if name != "Demo"])
     assert_one_clear_error(run(), "SFTP/data_3.csv", "missing required columns: Demo", exit_code=2)
@@ -258,14 +260,14 @@ def test_a_refused_file_loads_once_it_is_mended(
 
 
 def test_all_refused_files_are_named_in_one_error(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put_snapshot(1, [{}], header=[name for name in HEADER if name != "ZIP"])
     bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name != "Dispo"])
     bucket.put("parquet/leads.parquet", b"no parquet")
-    ending = run()
+    result = run()
     assert_one_clear_error(
-        ending,
+        result,
         "SFTP/data_1.csv",
         "missing required columns: ZIP",
         "SFTP/data_2.csv",
@@ -277,16 +279,16 @@ def test_all_refused_files_are_named_in_one_error(
 
 
 @pytest.mark.parametrize("second_city", ["CITY", "CityName"])
-def test_a_doubled_column_is_refused_under_either_name_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket, second_city: str
+def test_duplicate_column_is_refused_under_either_name_and_changes_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket, second_city: str
 ) -> None:
     bucket.put_snapshot(1, [{}], header=[*HEADER, second_city])
     assert_one_clear_error(run(), "SFTP/data_1.csv", "duplicate columns: CITY", exit_code=2)
     assert warehouse.contents() == before
 
 
-def test_a_file_without_a_header_is_refused_and_changes_nothing(
-    run: Callable[..., Ending], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
+def test_file_without_header_is_refused_and_changes_nothing(
+    run: Callable[..., RunResult], warehouse: Warehouse, before: dict[str, str], bucket: Bucket
 ) -> None:
     bucket.put("SFTP/data_1.csv", b"02/05/2023,1,e1,p1,Boise,ID,83701,,1,0,Data,\n")
     assert_one_clear_error(run(), "SFTP/data_1.csv", "missing required columns: ENTRYDATE", exit_code=2)
@@ -314,8 +316,8 @@ WHOLE_PARQUET = parquet_of(lead_UUID=["u"], phone_hash=["p"], email_hash=["e"])
     ],
     ids=["empty", "csv", "cut short", "garbage", "column missing", "numbers"],
 )
-def test_an_unreadable_parquet_is_refused_and_changes_nothing(
-    run: Callable[..., Ending],
+def test_unreadable_parquet_is_refused_and_changes_nothing(
+    run: Callable[..., RunResult],
     warehouse: Warehouse,
     before: dict[str, str],
     bucket: Bucket,
@@ -327,13 +329,13 @@ def test_an_unreadable_parquet_is_refused_and_changes_nothing(
     assert warehouse.contents() == before
 
 
-# --- Steps alone on an empty database ---------------------------------------------------------------------------------
+# --- Single steps on an empty database --------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("empty_database")
-@pytest.mark.parametrize("number", [2, 4, 6])  # 1 and 5 may make what they need; 3: below
-def test_a_step_alone_on_an_empty_database_says_which_step_comes_first(
-    run: Callable[..., Ending], bucket: Bucket, number: int
+@pytest.mark.parametrize("number", [2, 4, 6])  # steps 1 and 5 create what they need; step 3: see below
+def test_single_step_on_an_empty_database_names_the_step_to_run_first(
+    run: Callable[..., RunResult], bucket: Bucket, number: int
 ) -> None:
     bucket.put_snapshot(1, [{}])
     bucket.put_leads([("lead", "p1", "e1")])
@@ -341,7 +343,7 @@ def test_a_step_alone_on_an_empty_database_says_which_step_comes_first(
 
 
 @pytest.mark.usefixtures("empty_database")
-def test_a_step_started_by_its_module_on_an_empty_database_says_the_same(python: Python, settings: Settings) -> None:
+def test_module_of_a_step_on_an_empty_database_names_the_step_to_run_first(python: Python, settings: Settings) -> None:
     module = "etl.step3_partition_and_load_all_csv"
-    ending = Ending.of(python("-m", module, environment=environment_of(settings)))
-    assert_one_clear_error(ending, "step 3", "--from-step")
+    result = RunResult.of(python("-m", module, environment=environment_of(settings)))
+    assert_one_clear_error(result, "step 3", "--from-step")

@@ -1,4 +1,4 @@
-"""The role of BI tools: it reads all of gold, also what comes later, and nothing else; it writes nothing."""
+"""The role of BI tools reads all of gold, including later tables, and nothing else; it writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSWORD = 'a reader\'s \\ "word" %s'
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """A filled warehouse, whose readers have a password."""
+    """Yield a filled warehouse with a password for readers."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         settings = settings.model_copy(update={"bi_reader_password": SecretStr(PASSWORD)})
         bucket = Bucket(settings)
@@ -42,7 +42,7 @@ def reader(settings: Settings) -> Warehouse:
 
 
 def relations(settings: Settings, *schemas: str) -> list[str]:
-    """The tables and views of some schemas."""
+    """Return the tables and views of some schemas."""
     return [
         name
         for (name,) in Warehouse(settings).rows(
@@ -62,20 +62,20 @@ def test_all_of_gold_can_be_read(settings: Settings, reader: Warehouse) -> None:
     assert reader.value("select count(*) from gold.lead_quality_matching") == 1
 
 
-def test_what_comes_into_gold_later_can_be_read(settings: Settings, reader: Warehouse) -> None:
+def test_tables_added_to_gold_later_can_be_read(settings: Settings, reader: Warehouse) -> None:
     owner = Warehouse(settings)
     owner.rows("create table gold.later as select 1 as one; create view gold.later_view as table gold.later")
     assert reader.rows("select * from gold.later union all select * from gold.later_view") == [(1,), (1,)]
     owner.rows("drop table gold.later cascade")
 
 
-def test_gold_can_be_read_again_after_it_was_lost_as_a_whole(settings: Settings, reader: Warehouse) -> None:
+def test_rebuilt_gold_can_be_read(settings: Settings, reader: Warehouse) -> None:
     Warehouse(settings).rows("drop schema gold cascade")
     assert run_steps(settings, STEPS).error is None
     assert reader.value("select count(*) from gold.lead_quality_matching") == 1
 
 
-def test_nothing_else_can_be_read(settings: Settings, reader: Warehouse) -> None:
+def test_other_schemas_cannot_be_read(settings: Settings, reader: Warehouse) -> None:
     others = relations(settings, "bronze", "silver", "meta", "partitions", "staging")
     assert len(others) >= 10
     for name in others:
@@ -101,7 +101,7 @@ def test_nothing_can_be_written(reader: Warehouse, statement: str) -> None:
         reader.rows(statement)
 
 
-def test_without_a_password_the_role_is_made_and_nobody_logs_in_with_it(settings: Settings) -> None:
+def test_role_without_password_cannot_log_in(settings: Settings) -> None:
     warehouse = Warehouse(settings)
     drop_schemas(settings)
     warehouse.rows("drop role bi_reader")
@@ -110,11 +110,13 @@ def test_without_a_password_the_role_is_made_and_nobody_logs_in_with_it(settings
     assert warehouse.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     assert warehouse.value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')") is True
 
-    assert run_steps(settings, STEPS).error is None, "a password can come later"
+    assert run_steps(settings, STEPS).error is None, "a password can be set later"
     assert warehouse.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is True
 
 
-def test_a_role_that_may_make_no_roles_goes_on_without_it(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_loader_without_createrole_continues_without_bi_reader(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     owner = Warehouse(settings)
     drop_schemas(settings)
     owner.rows("drop role bi_reader")
@@ -130,7 +132,7 @@ def test_a_role_that_may_make_no_roles_goes_on_without_it(settings: Settings, ca
         assert owner.value("select count(*) from pg_roles where rolname = 'bi_reader'") == 0
 
         owner.rows("create role bi_reader")
-        assert run_steps(limited, STEPS).error is None, "it cannot give it a password"
+        assert run_steps(limited, STEPS).error is None, "the role cannot set the password"
         assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
         assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     finally:

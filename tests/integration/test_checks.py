@@ -1,4 +1,4 @@
-"""Promises about the tables, held at the end of every run: what fails ends it with 1, what warns is told and kept."""
+"""Checks at the end of every run: a failed check ends the run with 1, a warning is logged and recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _loaded(bucket: Bucket, run_pipeline: Run) -> None:
     assert (report.error, report.warnings) == (None, [])
 
 
-LIES = {
+VIOLATIONS = {
     "bronze and rejected lines are not all of a file's records": (
         "update meta.ingested_files set record_count = 9 where file_number = 2",
         (
@@ -70,23 +70,23 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize(("lie", "told"), LIES.values(), ids=LIES)
-def test_a_broken_promise_fails_every_run_that_finds_it(
-    run_pipeline: Run, warehouse: Warehouse, lie: str, told: tuple[str, ...]
+@pytest.mark.parametrize(("statement", "expected"), VIOLATIONS.values(), ids=VIOLATIONS)
+def test_failed_check_fails_every_run(
+    run_pipeline: Run, warehouse: Warehouse, statement: str, expected: tuple[str, ...]
 ) -> None:
-    warehouse.rows(lie)
+    warehouse.rows(statement)
     for _ in range(2):
         report = run_pipeline()
         assert report.exit_code == 1
         message = str(report.error)
-        for part in ("checks at the end: ", "check failed for 1 row: ", "\n  → ", *told):
+        for part in ("checks at the end: ", "check failed for 1 row: ", "\n  → ", *expected):
             assert part in message, message
     last = "select status, exit_code from meta.pipeline_runs order by started_at desc limit 1"
     assert warehouse.rows(last) == [("failed", 1)]
     assert run_pipeline(full_refresh=True).error is None
 
 
-def test_rejected_rows_that_are_gone_are_loaded_again_or_fail_the_run(run_pipeline: Run, warehouse: Warehouse) -> None:
+def test_deleted_rejected_rows_fail_the_check_or_are_loaded_again(run_pipeline: Run, warehouse: Warehouse) -> None:
     warehouse.rows("delete from silver.rejected_rows where _partition_date = '2024-10-01'")
     report = run_pipeline(only_step=5)
     assert report.exit_code == 1
@@ -95,9 +95,7 @@ def test_rejected_rows_that_are_gone_are_loaded_again_or_fail_the_run(run_pipeli
     assert warehouse.value("select count(*) from silver.rejected_rows") == 2
 
 
-def test_days_that_gold_does_not_have_yet_are_a_warning(
-    run_pipeline: Run, warehouse: Warehouse, bucket: Bucket
-) -> None:
+def test_days_missing_from_gold_are_a_warning(run_pipeline: Run, warehouse: Warehouse, bucket: Bucket) -> None:
     bucket.put_snapshot(3, [{}, {}, {}])
     report = run_pipeline(only_step=2)
     assert report.error is None
@@ -117,19 +115,19 @@ def test_days_that_match_few_leads_are_a_warning(run_pipeline: Run, bucket: Buck
     assert failure.samples == ["2024-10-02: 4 of 4 rows match no lead"]
 
 
-def test_ids_that_leads_share_are_told_with_samples(
+def test_shared_ids_of_leads_are_reported_with_samples(
     run_pipeline: Run, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared = [("a", "p1", "e1"), ("b", "P1", " E1"), ("b", "p3", "e3"), ("c", "p4", "e4"), ("c", "p4", "e4")]
     bucket.put_leads([*shared, ("d", None, "e5")])
     with caplog.at_level(logging.WARNING):
         assert run_pipeline().error is None
-    said = [record.getMessage() for record in caplog.records]
-    for told in (
+    messages = [record.getMessage() for record in caplog.records]
+    for expected in (
         "leads: 1 rows without an id and 1 duplicates left out",
         "every lead_uuid should belong to one backend lead. b: 2 leads",
         "every email_hash should belong to one backend lead. e1: 2 leads",
         "every phone_hash should belong to one backend lead. p1: 2 leads",
         "every email_hash, phone_hash should belong to one backend lead. e1 p1: 2 leads",
     ):
-        assert any(told in line for line in said), (told, said)
+        assert any(expected in line for line in messages), (expected, messages)

@@ -1,4 +1,4 @@
-"""docs/data_dictionary.md and img/gold-model.svg say what the database says of itself."""
+"""docs/data_dictionary.md and img/gold-model.svg agree with the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make demo` as a newcomer sees it: sample data, an embedded PostgreSQL and S3, the six steps."""
+"""`make demo`: sample data, an embedded PostgreSQL and S3, the six steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def timeless(output: str) -> str:
-    """Without what differs from run to run: seconds, run id, port, and the blanks that align them."""
+def without_run_specifics(output: str) -> str:
+    """Remove what differs from run to run: seconds, run id, port, and the blanks that align them."""
     output = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "RUN", output)
     output = re.sub(r"\d+\.\d\d\b", "SECONDS", output)
     output = re.sub(r"127\.0\.0\.1:\d+|-p \d+", "PORT", output)
@@ -29,13 +29,13 @@ def first_output(demo: Demo) -> str:
     return done.stdout
 
 
-def test_readme_shows_what_the_demo_prints(first_output: str) -> None:
+def test_readme_shows_the_output_of_the_demo(first_output: str) -> None:
     shown = re.search(r"<!-- output of `make demo` -->\n```text\n(.*?)```", README, flags=re.DOTALL)
     assert shown is not None
-    assert timeless(shown[1]) == timeless(first_output)
+    assert without_run_specifics(shown[1]) == without_run_specifics(first_output)
 
 
-def test_the_sample_has_every_layer_filled_and_every_scenario(first_output: str, demo: Demo) -> None:
+def test_sample_fills_every_layer_and_every_scenario(first_output: str, demo: Demo) -> None:
     del first_output
     assert demo.query("select count(*), count(distinct _partition_date) from silver.stg_csv_snapshots")[0][1] == 22
     assert dict(demo.query("select scenario, row_count > 0 from gold.match_scenarios")) == dict.fromkeys(
@@ -43,17 +43,17 @@ def test_the_sample_has_every_layer_filled_and_every_scenario(first_output: str,
     )
 
 
-def test_running_the_demo_again_loads_nothing_and_changes_nothing(first_output: str, demo: Demo) -> None:
+def test_second_demo_run_loads_and_changes_nothing(first_output: str, demo: Demo) -> None:
     del first_output
-    books = "select table_name, load_id, row_count from meta.table_loads order by 1"
-    before = demo.query(books)
+    ledger = "select table_name, load_id, row_count from meta.table_loads order by 1"
+    before = demo.query(ledger)
     done = demo.run()
     assert done.returncode == 0, done.stderr
     assert "0 new · 0 changed · 23 skipped · 0 refused" in done.stdout
-    assert demo.query(books) == before
+    assert demo.query(ledger) == before
 
 
-def test_another_data_folder_takes_the_place_of_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
+def test_data_option_replaces_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
     del first_output
     sample = demo.folder / ".local" / "sample"
     for part, name in (("SFTP", "data_7.csv"), ("parquet", "leads.parquet")):
@@ -64,7 +64,7 @@ def test_another_data_folder_takes_the_place_of_the_sample(first_output: str, de
     assert demo.query("select distinct _partition_date::text from gold.lead_quality_matching") == [("2024-10-07",)]
 
 
-def test_no_password_stands_in_what_the_demo_prints(first_output: str, demo: Demo) -> None:
+def test_demo_output_contains_no_password(first_output: str, demo: Demo) -> None:
     password = (demo.folder / ".local" / "pgpass").read_text(encoding="utf-8").strip().rsplit(":", 1)[1]
     done = demo.run("--log-level", "debug")
     assert password not in first_output + done.stdout + done.stderr

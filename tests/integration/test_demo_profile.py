@@ -1,7 +1,7 @@
-"""`docker compose --profile demo up`, replayed without an engine: the services' own commands and environment, in order.
+"""`docker compose --profile demo up` without an engine: commands and environment of the services, in order.
 
-PostgreSQL is the wheel's, of the image's major version, made and started with the arguments of the image; the names of
-the services lead to this machine.
+PostgreSQL is that of the wheel, of the same major version as the image, with the arguments of the image; the names of
+the services resolve to this machine.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ FIGURES = PROJECT / ".github" / "workflows" / "containers.yml"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where the services of the profile run."""
+class DemoProfile:
+    """The services of the profile and the servers that replace containers."""
 
     services: Mapping[str, Any]
     server: Server
@@ -38,12 +38,12 @@ class Stage:
     folder: Path
 
     def run(self, name: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run a service to its end."""
+        """Run a service until it ends."""
         service = self.services[name]
         return subprocess.run(
             python_command(service),
             cwd=self.folder,
-            env=self.surroundings()
+            env=self.base_environment()
             | environment_of_service(service)
             | {"POSTGRES_PORT": str(self.server.port)}
             | changes,
@@ -52,8 +52,8 @@ class Stage:
             timeout=120,
         )
 
-    def surroundings(self) -> dict[str, str]:
-        """What an engine's network does: `postgres` and `s3` are names of this machine."""
+    def base_environment(self) -> dict[str, str]:
+        """Return variables that resolve `postgres` and `s3` to this machine, as the network of an engine does."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -64,7 +64,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProfile]:
     services = compose("demo", BI_READER_PASSWORD=READERS_PASSWORD)["services"]
     folder = tmp_path_factory.mktemp("workspace")
     service = services["postgres"]
@@ -75,11 +75,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with image_server(initdb_arguments, started_with) as server:
         prepare(server, service)
         with running_s3(services["s3"], folder) as port:
-            yield Stage(services, server, port, folder)
+            yield DemoProfile(services, server, port, folder)
 
 
 def prepare(server: Server, service: Mapping[str, Any]) -> None:
-    """What the image does when its volume is empty: its superuser's scripts, in order, over the socket."""
+    """Execute the scripts of an empty volume as the image does: as its superuser, in order, over the socket."""
     mounted = (volume.split(":")[:2] for volume in service["volumes"] if volume.startswith("./"))
     scripts = [PROJECT / source for source, target in sorted(mounted, key=lambda pair: pair[1])]
     environment = {"PATH": os.environ["PATH"], **environment_of_service(service)}
@@ -119,32 +119,32 @@ def running_s3(service: Mapping[str, Any], folder: Path) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def filled(stage: Stage) -> Iterator[Warehouse]:
+def filled(profile: DemoProfile) -> Iterator[Warehouse]:
     for name in ("sample", "pipeline"):
-        done = stage.run(name)
+        done = profile.run(name)
         assert done.returncode == 0, done.stdout + done.stderr
-    settings = stage.server.settings(
+    settings = profile.server.settings(
         OF_ENV_FILE["POSTGRES_USER"], OF_ENV_FILE["POSTGRES_PASSWORD"], OF_ENV_FILE["POSTGRES_DB"], "http://127.0.0.1:9"
     )
     yield Warehouse(settings)
     close_connections(settings)
 
 
-def test_gold_is_filled_without_any_cloud_account(filled: Warehouse) -> None:
+def test_demo_profile_fills_gold_without_a_cloud_account(filled: Warehouse) -> None:
     assert filled.value("select count(*) from silver.stg_csv_snapshots") == 82_325
     assert filled.value("select count(*) from gold.lead_quality_matching") == 82_422
     assert filled.value("select count(*) from gold.leads") == 4_364
 
 
-def test_starting_again_loads_nothing(stage: Stage, filled: Warehouse) -> None:
-    books = "select table_name, load_id from meta.table_loads order by 1"
-    before = filled.rows(books)
-    assert stage.run("sample").returncode == 0
-    assert "0 new · 0 changed · 23 skipped" in stage.run("pipeline").stdout
-    assert filled.rows(books) == before
+def test_second_start_loads_nothing(profile: DemoProfile, filled: Warehouse) -> None:
+    ledger = "select table_name, load_id from meta.table_loads order by 1"
+    before = filled.rows(ledger)
+    assert profile.run("sample").returncode == 0
+    assert "0 new · 0 changed · 23 skipped" in profile.run("pipeline").stdout
+    assert filled.rows(ledger) == before
 
 
-def test_the_pipeline_has_the_documented_rights_and_no_others(filled: Warehouse) -> None:
+def test_pipeline_role_has_only_the_documented_rights(filled: Warehouse) -> None:
     special = "rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls"
     assert filled.rows(f"select {special} from pg_roles where rolname = current_user") == [(False,) * 5]
     for right, granted in {"connect": True, "create": True, "temporary": False}.items():
@@ -155,37 +155,35 @@ def test_the_pipeline_has_the_documented_rights_and_no_others(filled: Warehouse)
     )
 
 
-def test_bi_reader_reads_gold_with_the_password_of_its_setting(stage: Stage, filled: Warehouse) -> None:
-    reader = Warehouse(stage.server.settings("bi_reader", READERS_PASSWORD, filled.settings.postgres_db, ""))
+def test_bi_reader_reads_gold_with_its_configured_password(profile: DemoProfile, filled: Warehouse) -> None:
+    reader = Warehouse(profile.server.settings("bi_reader", READERS_PASSWORD, filled.settings.postgres_db, ""))
     assert reader.value("select count(*) from gold.lead_quality_matching") == 82_422
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         reader.rows("select * from silver.stg_csv_snapshots")
 
 
-def test_the_superuser_of_the_container_has_no_password(stage: Stage, filled: Warehouse) -> None:
+def test_superuser_of_the_container_has_no_password(profile: DemoProfile, filled: Warehouse) -> None:
     del filled
-    with stage.server.connect("postgres") as connection, connection.cursor() as db:
-        db.execute("select rolpassword from pg_authid where rolname = %s", (stage.server.superuser,))
+    with profile.server.connect("postgres") as connection, connection.cursor() as db:
+        db.execute("select rolpassword from pg_authid where rolname = %s", (profile.server.superuser,))
         assert db.fetchall() == [(None,)]
         db.execute("select rolname from pg_authid where rolpassword not like 'SCRAM-SHA-256$%'")
         assert db.fetchall() == []
     connection.close()
 
 
-def test_no_password_stands_in_the_log_of_the_server(stage: Stage, filled: Warehouse) -> None:
+def test_server_log_contains_no_password(profile: DemoProfile, filled: Warehouse) -> None:
     del filled
-    log = (stage.server.folder / "log").read_text()
+    log = (profile.server.folder / "log").read_text()
     assert "ready to accept connections" in log
     for secret in (OF_ENV_FILE["POSTGRES_PASSWORD"], READERS_PASSWORD, READERS_PASSWORD.replace("'", "''")):
         assert secret not in log
 
 
-def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehouse(
-    stage: Stage, filled: Warehouse
-) -> None:
+def test_sample_command_overwrites_no_foreign_objects_or_warehouse(profile: DemoProfile, filled: Warehouse) -> None:
     counted = "select count(*) from gold.lead_quality_matching"
     before = filled.value(counted)
-    refused = stage.run("sample", S3_BUCKET_NAME="another-bucket")
+    refused = profile.run("sample", S3_BUCKET_NAME="another-bucket")
     assert refused.returncode == 1
     assert "mydatabase contains the files of bucket homebuddy-demo" in refused.stderr
 
@@ -193,14 +191,14 @@ def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehou
 
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://127.0.0.1:{stage.s3_port}",
+        endpoint_url=f"http://127.0.0.1:{profile.s3_port}",
         region_name="us-east-1",
         aws_access_key_id="any",
         aws_secret_access_key="any",
     )
     client.create_bucket(Bucket="real-leads")
     client.put_object(Bucket="real-leads", Key="SFTP/data_1.csv", Body=b"real")
-    refused = stage.run("sample", S3_BUCKET_NAME="real-leads")
+    refused = profile.run("sample", S3_BUCKET_NAME="real-leads")
     assert refused.returncode == 1
     assert (
         "bucket real-leads contains objects that are not part of the sample, such as SFTP/data_1.csv" in refused.stderr
@@ -210,7 +208,7 @@ def test_the_sample_overwrites_neither_other_objects_nor_another_buckets_warehou
     assert filled.value(counted) == before
 
 
-def test_the_workflow_asserts_the_same_figures(filled: Warehouse) -> None:
+def test_workflow_asserts_the_same_figures(filled: Warehouse) -> None:
     asserted = re.findall(r"^\s+(gold\.\w+) (\d+)$", FIGURES.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert len(asserted) >= 3
     for table, rows in asserted:

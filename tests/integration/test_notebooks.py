@@ -1,4 +1,4 @@
-"""The notebooks run top to bottom on the warehouse of the demo: on the sample, and on the real files."""
+"""The notebooks run from top to bottom on the warehouse of the demo: on the sample and on the real files."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 NOTEBOOKS = sorted((PROJECT / "your_jup_notebooks").glob("*.ipynb"))
 Shown = Mapping[str, str]
-"""Cell id → what the cell shows: text, Markdown and HTML."""
+"""Cell id → output of the cell: text, Markdown and HTML."""
 
 
 def executed(notebook: Path, folder: Path) -> Shown:
-    """Execute a notebook in a kernel that knows no settings, in the folder where the demo has run."""
+    """Execute a notebook in a kernel without settings, in the folder of the demo."""
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(content, timeout=120, resources={"metadata": {"path": str(folder)}})
     client.execute(env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT)})
@@ -45,7 +45,7 @@ def executed_all(folder: Path) -> dict[str, Shown]:
 
 
 def rows_of(shown: str) -> list[list[str]]:
-    """The cells of the table that a notebook's cell shows, row by row."""
+    """Return the cells of the HTML table in an output, row by row."""
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown, flags=re.DOTALL)]
     return [[unescape(cell).replace(",", "") for cell in row] for row in rows if row]
 
@@ -59,7 +59,7 @@ def on_sample(demo: Demo) -> dict[str, Shown]:
 
 @pytest.fixture(scope="module")
 def on_real(on_sample: dict[str, Shown], demo: Demo, real_data: Path) -> dict[str, Shown]:
-    del on_sample  # the real files take its place
+    del on_sample  # the real files replace the sample
     done = demo.run("--data", str(real_data))
     assert done.returncode == 0, done.stderr
     return executed_all(demo.folder)
@@ -71,7 +71,7 @@ def expected(real_data: Path) -> dict[str, Any]:
     return figures
 
 
-def test_each_question_of_gold_is_answered_on_the_sample(on_sample: dict[str, Shown]) -> None:
+def test_gold_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Shown]) -> None:
     gold = on_sample["gold_EDA"]
     assert "Of 82,422 rows, 98.8 % match a lead on e-mail and phone" in gold["match_scenarios"]
     assert ["email_only", "715", "30"] in rows_of(gold["match_scenarios"])
@@ -82,14 +82,14 @@ def test_each_question_of_gold_is_answered_on_the_sample(on_sample: dict[str, Sh
     assert "Suspect: 1 hash" in gold["suspect_hashes"]
 
 
-def test_each_question_of_gold_has_a_sentence_and_all_have_rows(on_sample: dict[str, Shown]) -> None:
+def test_each_cell_of_the_gold_notebook_shows_a_sentence_and_rows(on_sample: dict[str, Shown]) -> None:
     for name, shown in on_sample["gold_EDA"].items():
         if name != "setup":
             assert re.search(r"\*\*.+\.\*\*", shown), name
             assert rows_of(shown), name
 
 
-def test_silver_is_described_on_the_sample(on_sample: dict[str, Shown]) -> None:
+def test_silver_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Shown]) -> None:
     silver = on_sample["silver_EDA"]
     assert len(rows_of(silver["rows_per_day"])) == 22
     assert "location from 13 October 2024 on" in silver["null_shares"]
@@ -105,7 +105,7 @@ def test_silver_is_described_on_the_sample(on_sample: dict[str, Shown]) -> None:
     }
 
 
-def test_s3_is_described_on_the_sample_and_secrets_show_as_asterisks(on_sample: dict[str, Shown]) -> None:
+def test_s3_notebook_describes_the_sample_and_masks_secrets(on_sample: dict[str, Shown]) -> None:
     s3 = on_sample["test_s3_access"]
     assert "s3_secret_access_key=SecretStr('**********')" in s3["setup"]
     assert [ok for _, ok, *_ in rows_of(s3["checks"])] == ["yes"] * 5
@@ -114,7 +114,7 @@ def test_s3_is_described_on_the_sample_and_secrets_show_as_asterisks(on_sample: 
     assert len(rows_of(s3["rows"])) == len(rows_of(s3["leads"])) == 5
 
 
-def test_silver_has_the_figures_that_were_counted_independently(
+def test_silver_notebook_shows_the_expected_figures_of_the_real_files(
     on_real: dict[str, Shown], expected: dict[str, Any]
 ) -> None:
     silver = on_real["silver_EDA"]
@@ -122,20 +122,20 @@ def test_silver_has_the_figures_that_were_counted_independently(
     assert rows == {day: counts["silver"] for day, counts in expected["partitions"].items()}
     distinct = {name: int(count) for name, _, _, count in rows_of(silver["distinct_values"])}
     wanted = {name: metrics["distinct"] for name, metrics in expected["silver_columns"].items()}
-    # expected.json compares cities with trailing blanks cut
+    # expected.json compares cities without trailing blanks
     assert {name: distinct[name] for name in wanted if name not in ("city", "_partition_date")} == {
         name: count for name, count in wanted.items() if name not in ("city", "_partition_date")
     }
     assert len(rows_of(silver["header_drift"])) == 3
 
 
-def test_s3_is_described_on_the_real_files(on_real: dict[str, Shown]) -> None:
+def test_s3_notebook_describes_the_real_files(on_real: dict[str, Shown]) -> None:
     s3 = on_real["test_s3_access"]
     assert "8 CSV files" in s3["files"]
     assert "14 days between them without a file" in s3["files"]
 
 
-def test_gold_has_the_figures_that_were_counted_independently(
+def test_gold_notebook_shows_the_expected_figures_of_the_real_files(
     on_real: dict[str, Shown], expected: dict[str, Any]
 ) -> None:
     gold = on_real["gold_EDA"]
@@ -149,6 +149,6 @@ def test_gold_has_the_figures_that_were_counted_independently(
     high_quality = rows_of(gold["new_high_quality_leads_per_day"])
     new_ones = {day: int(count) for day, count in high_quality}
     assert {day: count for day, count in new_ones.items() if count} == expected["new_high_quality_leads_daily"]
-    assert list(new_ones) == list(expected["total_leads_daily"]), "a day without any is shown, too"
+    assert list(new_ones) == list(expected["total_leads_daily"]), "a day without new leads is shown, too"
     assert next(int(high) for _, high, *_ in rows_of(gold["lead_quality_per_day"])) == new_ones["2024-10-01"]
     assert "a4e3b6a6" in gold["suspect_hashes"]

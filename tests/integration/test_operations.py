@@ -1,8 +1,8 @@
-"""docs/operations.md, followed line by line on a machine that has nothing, with the distribution's PostgreSQL.
+"""Execute docs/operations.md on a machine without an installation, with the PostgreSQL of the distribution.
 
-One shell runs the page's own blocks in their order; S3 is another process. Stand-ins do what a test cannot: `sudo` is
-whoever runs the server, `apt-get` installs nothing, `aws s3 cp` is boto3, the editor is a person who fills in what the
-page says, and the virtual environment is the one that the tests run in.
+One shell executes the code blocks of the page in order; S3 is another process. Stand-ins replace some programs: `sudo`
+runs as the account of the server, `apt-get` installs nothing, `aws s3 cp` is boto3, the editor fills in what the page
+says, and the virtual environment is that of the tests.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def block_after(comment: str, language: str) -> str:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What each block of the page printed, in order, and what came of it."""
+    """The output of each code block of the page, in order, and the folder."""
 
     folder: Path
     printed: list[str]
@@ -68,7 +68,7 @@ class Transcript:
         return self.folder / "homebuddy-leads-etl"
 
     def of(self, command: str) -> str:
-        """What the block with this command printed."""
+        """Return the output of the block with this command."""
         (number,) = [n for n, block in enumerate(blocks("bash")) if command in block]
         return self.printed[number]
 
@@ -87,7 +87,7 @@ def s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def environment(server: Server, s3_process: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The fresh machine, stand-ins first in its PATH."""
+    """Return the environment of the machine, with the stand-ins first in its PATH."""
     folder = tmp_path_factory.mktemp("machine")
     programs = folder / "bin"
     programs.mkdir()
@@ -100,7 +100,7 @@ def environment(server: Server, s3_process: str, tmp_path_factory: pytest.TempPa
     }
     as_server = f"runuser -u {server.account} --" if server.account else ""
     stand_ins = {
-        # --preserve-env=… -u postgres COMMAND…: over the server's socket, as its account
+        # --preserve-env=… -u postgres COMMAND…: over the socket of the server, as its account
         "sudo": f'#!/bin/sh\ncase "$1" in apt-get) exit 0;; esac\nshift 3\n'
         f"cd / && export PGHOST={server.folder} PGPORT={server.port} PGUSER= PGPASSWORD= PGDATABASE=postgres\n"
         f'exec {as_server} "$@"\n',
@@ -119,7 +119,7 @@ def environment(server: Server, s3_process: str, tmp_path_factory: pytest.TempPa
         "EDITOR": "editor",
         "REPOSITORY": str(new_repository(folder / "repository")),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "PIP_NO_INDEX": "1",  # all is installed: nothing is fetched
+        "PIP_NO_INDEX": "1",  # everything is installed: nothing is downloaded
     }
 
 
@@ -159,7 +159,7 @@ file.write_text(text)
 
 
 def new_repository(folder: Path) -> Path:
-    """This checkout as it is now, to be cloned."""
+    """Copy this checkout into a repository to clone."""
     ignored = shutil.ignore_patterns(".git", ".venv", ".local", ".env", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(PROJECT, folder, ignore=ignored)
     for command in ("init --quiet", "add .", "-c user.name=test -c user.email=test@localhost commit --quiet -m now"):
@@ -179,11 +179,11 @@ def transcript(environment: dict[str, str], tmp_path_factory: pytest.TempPathFac
     return Transcript(folder, [*printed, done.stderr])
 
 
-def test_gold_is_filled(transcript: Transcript) -> None:
-    said = transcript.of("select * from gold.match_scenarios")
-    assert "23 new · 0 changed · 0 skipped · 0 refused" in said
-    assert "0 new · 0 changed · 23 skipped · 0 refused" in said, "the second run"
-    scenarios = dict(re.findall(r"^ (\w+) +\| +(\d+) \|", said, flags=re.MULTILINE))
+def test_setup_fills_gold(transcript: Transcript) -> None:
+    printed = transcript.of("select * from gold.match_scenarios")
+    assert "23 new · 0 changed · 0 skipped · 0 refused" in printed
+    assert "0 new · 0 changed · 23 skipped · 0 refused" in printed, "the second run"
+    scenarios = dict(re.findall(r"^ (\w+) +\| +(\d+) \|", printed, flags=re.MULTILINE))
     assert {name: int(scenarios[name]) for name in ("both", "email_only", "phone_only", "none")} == {
         "both": 81_397,
         "email_only": 715,
@@ -192,29 +192,29 @@ def test_gold_is_filled(transcript: Transcript) -> None:
     }
 
 
-def test_no_secret_is_shown_and_the_file_of_secrets_is_closed(transcript: Transcript) -> None:
-    for said in transcript.printed:
+def test_no_secret_is_printed_and_env_file_is_private(transcript: Transcript) -> None:
+    for printed in transcript.printed:
         for secret in SECRETS:
-            assert secret not in said
+            assert secret not in printed
     assert (transcript.checkout / ".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_day_that_is_delivered_again_takes_the_place_of_its_own_alone(transcript: Transcript) -> None:
-    said = transcript.of("data_7.csv")
-    assert "0 new · 1 changed · 22 skipped · 0 refused" in said
-    assert "1 cleaned · 1 typed" in said
+def test_corrected_day_replaces_only_itself(transcript: Transcript) -> None:
+    printed = transcript.of("data_7.csv")
+    assert "0 new · 1 changed · 22 skipped · 0 refused" in printed
+    assert "1 cleaned · 1 typed" in printed
 
 
-def test_layers_are_rebuilt_without_s3_and_all_from_it(transcript: Transcript) -> None:
-    said = transcript.of("--only-step 3 --full-refresh")
-    assert re.search(r"^days +22 cleaned$", said, flags=re.MULTILINE)
-    assert re.search(r"^days +22 typed$", said, flags=re.MULTILINE)
-    assert re.search(r"^days +22 published$", said, flags=re.MULTILINE)
-    assert re.search(r"^days +22 cleaned · 22 typed · 22 published$", said, flags=re.MULTILINE)
-    assert "23 new · 0 changed" in transcript.of("drop_schemas.sql"), "from nothing"
+def test_layers_are_rebuilt_without_s3_and_the_warehouse_from_s3(transcript: Transcript) -> None:
+    printed = transcript.of("--only-step 3 --full-refresh")
+    assert re.search(r"^days +22 cleaned$", printed, flags=re.MULTILINE)
+    assert re.search(r"^days +22 typed$", printed, flags=re.MULTILINE)
+    assert re.search(r"^days +22 published$", printed, flags=re.MULTILINE)
+    assert re.search(r"^days +22 cleaned · 22 typed · 22 published$", printed, flags=re.MULTILINE)
+    assert "23 new · 0 changed" in transcript.of("drop_schemas.sql"), "loaded into an empty warehouse"
 
 
-def test_a_dump_restores_gold(transcript: Transcript) -> None:
+def test_dump_restores_gold(transcript: Transcript) -> None:
     rows = re.search(r"^gold\.lead_quality_matching +([\d,]+)$", transcript.of("drop_schemas.sql"), flags=re.MULTILINE)
     counted = re.search(r"count\s*\n-+\n +(\d+)", transcript.of("pg_restore"))
     assert rows is not None
@@ -222,19 +222,19 @@ def test_a_dump_restores_gold(transcript: Transcript) -> None:
     assert int(counted[1]) == int(rows[1].replace(",", "")) > 82_000
 
 
-def test_what_runs_said_is_in_the_books(transcript: Transcript) -> None:
+def test_run_history_shows_completed_runs(transcript: Transcript) -> None:
     assert re.search(r"\| complete \| +0 \|", transcript.of("from meta.pipeline_runs"))
 
 
-def test_a_column_that_nobody_knows_can_be_read_in_bronze(transcript: Transcript) -> None:
+def test_unknown_column_can_be_queried_in_bronze(transcript: Transcript) -> None:
     with_agent = transcript.of("_extra ->> 'Agent'")
     assert re.search(r"^ 2024-10-01 +\| +\| +\d+$", with_agent, flags=re.MULTILINE)
 
 
-def test_the_change_for_a_new_column_applies_and_fills_it(
+def test_documented_change_adds_and_fills_a_column(
     transcript: Transcript, environment: dict[str, str], server: Server
 ) -> None:
-    """In the checkout of the transcript, whose warehouse is full: the column comes to tables that are there."""
+    """In the checkout of the transcript, whose warehouse is filled: the column is added to existing tables."""
 
     def run(*command: str, stdin: str = "") -> None:
         done = subprocess.run(
@@ -252,10 +252,10 @@ def test_the_change_for_a_new_column_applies_and_fills_it(
     run(".venv/bin/python", "-m", "pytest", "-q", "tests/unit/utils/test_transform.py", "tests/sql")
 
 
-# --- What needs an AWS account, or a scheduler ------------------------------------------------------------------------
+# --- AWS and schedulers -----------------------------------------------------------------------------------------------
 
 
-def test_the_policy_lets_the_pipeline_read_and_do_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iam_policy_permits_reading_only(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = block_after("the least policy", "json")
     bucket = "homebuddy-leads"
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
@@ -296,7 +296,7 @@ def test_the_policy_lets_the_pipeline_read_and_do_nothing_else(monkeypatch: pyte
         as_the_pipeline()
 
 
-def test_the_aws_commands_name_operations_and_parameters_that_there_are() -> None:
+def test_aws_commands_use_existing_operations_and_parameters() -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines()]
     assert len(commands) >= 8
     session = botocore.session.get_session()
@@ -324,7 +324,7 @@ def test_cron_runs_the_pipeline_every_morning() -> None:
     assert re.match(r"15 6 \* \* \* cd \S+ && \.venv/bin/python main\.py ", job)
 
 
-def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
+def test_systemd_units_are_valid(tmp_path: Path) -> None:
     service, timer = blocks("ini")
     parsed = configparser.ConfigParser(strict=False, interpolation=None)
     parsed.optionxform = str
@@ -340,11 +340,11 @@ def test_the_units_are_understood_by_systemd(tmp_path: Path) -> None:
     done = subprocess.run(
         [analyse, "verify", "--man=no", *tmp_path.iterdir()], capture_output=True, text=True, timeout=60
     )
-    ours = [line for line in done.stderr.splitlines() if "homebuddy" in line]
-    assert (done.returncode, ours) == (0, []), done.stderr
+    read_end = [line for line in done.stderr.splitlines() if "homebuddy" in line]
+    assert (done.returncode, read_end) == (0, []), done.stderr
 
 
-def test_the_dag_of_airflow_is_python_that_runs_the_pipeline_once_a_day() -> None:
+def test_airflow_dag_runs_the_pipeline_once_a_day() -> None:
     (text,) = blocks("python")
     calls = {
         call.func.id: {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
@@ -356,10 +356,10 @@ def test_the_dag_of_airflow_is_python_that_runs_the_pipeline_once_a_day() -> Non
     assert calls["BashOperator"]["bash_command"].endswith(".venv/bin/python main.py'")
 
 
-def test_each_exit_code_of_the_command_line_has_its_line() -> None:
+def test_every_exit_code_is_documented() -> None:
     rows = re.findall(r"^\| (\d) \| ([\w ]+)", PAGE.split("## Exit codes")[1], flags=re.MULTILINE)
     shown = (
         (PROJECT / "docs" / "configuration.md").read_text(encoding="utf-8").split("  Exit codes:\n")[1]
-    )  # as it is printed
+    )  # as printed by --help
     codes = re.findall(r"^    (\d)  (\w+)", shown, flags=re.MULTILINE)
     assert [(code, meaning.split()[0]) for code, meaning in rows] == codes

@@ -1,6 +1,6 @@
-"""The pipeline as an operator runs it: `python main.py`, plain environment variables, and servers that are not its own.
+"""Run `python main.py` with environment variables, on servers that are not the embedded ones.
 
-PostgreSQL is the one that the distribution installs, S3 a process of its own: nothing depends on the embedded parts.
+PostgreSQL is that of the distribution, and S3 another process: nothing depends on the embedded servers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from etl.warehouse.transactions import close_connections
 
 ROLE = "loader"
 PASSWORD = "p@ss:w/rd %2F 'quoted' \"twice\" \\ #1"
-"""Everything that a URL, a connection string or SQL would have to escape."""
+"""Contains all characters that a URL, a connection string or SQL must escape."""
 
 
-# --- The servers ------------------------------------------------------------------------------------------------------
+# --- Servers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def new_database(server: Server, name: str, s3_endpoint: str) -> Settings:
-    """Make a database in which the role may connect and make schemas, and nothing besides."""
+    """Create a database in which the role may connect and create schemas, and nothing else."""
     database, role = sql.Identifier(name), sql.Identifier(ROLE)
     server.execute(
         "postgres",
@@ -77,7 +77,7 @@ def new_bucket(settings: Settings) -> Bucket:
 
 @dataclass(frozen=True)
 class FirstRun:
-    """What the first run of `python main.py` said, and what it left."""
+    """The first run of `python main.py`: its output, and the contents of the tables."""
 
     settings: Settings
     folder: Path
@@ -102,7 +102,7 @@ def run_main(folder: Path, settings: Settings) -> subprocess.CompletedProcess[st
     return run_python(folder, "main.py", "--log-level", "debug", environment=environment_of(settings))
 
 
-def test_the_server_is_none_of_the_embedded_ones(first_run: FirstRun) -> None:
+def test_server_is_from_the_distribution_with_a_limited_role(first_run: FirstRun) -> None:
     warehouse = Warehouse(first_run.settings)
     version = int(warehouse.value("show server_version_num")) // 10_000
     assert version >= OLDEST_VERSION
@@ -114,10 +114,10 @@ def test_the_server_is_none_of_the_embedded_ones(first_run: FirstRun) -> None:
         warehouse.value("select pg_has_role(datdba, 'usage') from pg_database where datname = current_database()")
         is False
     )
-    assert list(first_run.folder.iterdir()) == [], "nothing is made beside the tables, no .local either"
+    assert list(first_run.folder.iterdir()) == [], "nothing is created besides the tables, not even .local"
 
 
-def test_every_layer_has_the_expected_rows_of_every_day(first_run: FirstRun, real_data: Path) -> None:
+def test_every_layer_has_the_expected_rows_per_day(first_run: FirstRun, real_data: Path) -> None:
     expected = json.loads((real_data / "expected.json").read_text())
     warehouse = Warehouse(first_run.settings)
     tables = {
@@ -132,7 +132,7 @@ def test_every_layer_has_the_expected_rows_of_every_day(first_run: FirstRun, rea
     assert warehouse.value("select count(*) from silver.stg_leads_parquet") == expected["leads"]
 
 
-def test_the_matches_and_grades_are_the_expected_ones(first_run: FirstRun, real_data: Path) -> None:
+def test_matches_and_grades_are_as_expected(first_run: FirstRun, real_data: Path) -> None:
     expected = json.loads((real_data / "expected.json").read_text())
     warehouse = Warehouse(first_run.settings)
     (matches,) = warehouse.rows(
@@ -153,21 +153,21 @@ def test_the_matches_and_grades_are_the_expected_ones(first_run: FirstRun, real_
     assert {flag: leads for flag, _, leads in grades} == expected["quality_leads"]
 
 
-def test_a_second_run_leaves_equal_contents_and_no_run_tells_a_secret(first_run: FirstRun, tmp_path: Path) -> None:
+def test_second_run_gives_equal_contents_and_no_run_shows_a_secret(first_run: FirstRun, tmp_path: Path) -> None:
     second = run_main(tmp_path, first_run.settings)
     assert second.returncode == 0, second.stderr
     assert Warehouse(first_run.settings).contents() == first_run.contents
-    assert " DEBUG " in first_run.output.stderr, "the log is at its most talkative"
-    for said in (first_run.output.stdout, first_run.output.stderr, second.stdout, second.stderr):
+    assert " DEBUG " in first_run.output.stderr, "the log level is debug"
+    for text in (first_run.output.stdout, first_run.output.stderr, second.stdout, second.stderr):
         for secret in (PASSWORD, SECRET_KEY):
             for shown in (secret, quote(secret), quote(secret, safe="")):
-                assert shown not in said
+                assert shown not in text
 
 
-# --- What differs between versions of PostgreSQL ----------------------------------------------------------------------
+# --- Differences between versions of PostgreSQL -----------------------------------------------------------------------
 
 
-def test_hashes_are_trimmed_of_blanks_and_of_no_letter(server: Server, s3_process: str) -> None:
+def test_hashes_are_trimmed_of_blanks_only(server: Server, s3_process: str) -> None:
     """Before PostgreSQL 16, `\\v` in a string is the letter v."""
     settings = new_database(server, "small-leads", s3_process)
     bucket = new_bucket(settings)
@@ -190,26 +190,26 @@ def test_hashes_are_trimmed_of_blanks_and_of_no_letter(server: Server, s3_proces
 
 
 def connected_by(settings: Settings, **changes: object) -> str:
-    """How a session of the pipeline is encrypted: `TLSv1.3`, or nothing."""
+    """Return the TLS version of a session of the pipeline, or an empty text."""
     with closing(connect_postgres(settings.model_copy(update=changes))) as connection, connection.cursor() as db:
         db.execute("select coalesce(version, '') from pg_stat_ssl where pid = pg_backend_pid()")
         return db.fetchone()[0]
 
 
 @pytest.fixture(scope="module")
-def over_tcp(server: Server, s3_process: str) -> Settings:
+def tls_settings(server: Server, s3_process: str) -> Settings:
     return new_database(server, "tls-leads", s3_process)
 
 
-def test_tls_is_used_where_the_server_has_it_unless_it_is_disabled(over_tcp: Settings) -> None:
-    assert connected_by(over_tcp) == "TLSv1.3"
-    assert connected_by(over_tcp, postgres_sslmode="require") == "TLSv1.3"
-    assert connected_by(over_tcp, postgres_sslmode="disable") == ""
+def test_tls_is_used_if_offered_unless_disabled(tls_settings: Settings) -> None:
+    assert connected_by(tls_settings) == "TLSv1.3"
+    assert connected_by(tls_settings, postgres_sslmode="require") == "TLSv1.3"
+    assert connected_by(tls_settings, postgres_sslmode="disable") == ""
 
 
-def test_verify_full_knows_the_server_by_its_certificate_and_name(over_tcp: Settings, server: Server) -> None:
+def test_verify_full_accepts_server_with_matching_certificate_and_name(tls_settings: Settings, server: Server) -> None:
     known = {"postgres_sslmode": "verify-full", "postgres_sslrootcert": str(server.certificate)}
-    assert connected_by(over_tcp, postgres_host="localhost", **known) == "TLSv1.3"
+    assert connected_by(tls_settings, postgres_host="localhost", **known) == "TLSv1.3"
 
 
 @pytest.mark.parametrize(
@@ -221,12 +221,12 @@ def test_verify_full_knows_the_server_by_its_certificate_and_name(over_tcp: Sett
     ],
     ids=["another name", "another authority", "no authority"],
 )
-def test_verify_full_refuses_an_impostor_at_once(
-    over_tcp: Settings, server: Server, tmp_path: Path, changes: dict[str, str], hint: str
+def test_verify_full_refuses_another_server_at_once(
+    tls_settings: Settings, server: Server, tmp_path: Path, changes: dict[str, str], hint: str
 ) -> None:
     files = {"the server's": server.certificate, "another's": new_certificate(tmp_path, None)["cert"]}
     file = changes["postgres_sslrootcert"]
-    settings = over_tcp.model_copy(
+    settings = tls_settings.model_copy(
         update={"postgres_sslmode": "verify-full", **changes, "postgres_sslrootcert": str(files.get(file, file))}
     )
     with pytest.raises(PostgresError, match=hint) as refused, translate_postgres_errors(settings):

@@ -1,4 +1,4 @@
-"""`python main.py --report`: one page that shows gold as it stands, opens offline, and fits phone, desk and paper."""
+"""`python main.py --report` writes one page about gold that opens offline and fits phones, desktops and paper."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def report(demo: Demo) -> Path:
-    """The report of the demo, as its two commands write it."""
+    """Write the report of the demo with its two commands."""
     done = demo.run()
     assert done.returncode == 0, done.stderr
     done = demo.run("--report")
@@ -34,12 +34,12 @@ def report(demo: Demo) -> Path:
 
 @pytest.fixture(scope="module")
 def text(report: Path) -> str:
-    """What the page says, its tags left out."""
+    """Return the text of the page, without tags."""
     body = re.sub(r"<style>.*?</style>", "", report.read_text(encoding="utf-8"), flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
-def test_the_page_has_headline_figures_sentences_and_tables(text: str, demo: Demo) -> None:
+def test_report_has_kpis_sentences_and_tables(text: str, demo: Demo) -> None:
     assert "22 snapshots, 1 October 2024 to 22 October 2024" in text
     assert "3,600 leads in the latest snapshot of 4,350 ever seen" in text
     assert "14.6 % are of high quality" in text
@@ -49,28 +49,28 @@ def test_the_page_has_headline_figures_sentences_and_tables(text: str, demo: Dem
     assert f"last run {run_id}, complete, ended 20" in text
 
 
-def test_the_page_tells_of_refusals_rejects_drift_and_suspect_hashes(text: str) -> None:
+def test_report_lists_refusals_rejects_drift_and_suspect_hashes(text: str) -> None:
     assert "The last run refused no file." in text
     assert "No row is rejected." in text
     assert "2 columns drifted: STATE (empty), location (empty)." in text
     assert "Suspect: 1 hash." in text
 
 
-def test_without_settings_the_report_is_of_the_demo_that_runs_here(report: Path, demo: Demo) -> None:
+def test_report_without_settings_uses_the_local_demo(report: Path, demo: Demo) -> None:
     report.unlink()
     done = run_python(demo.folder, "main.py", "--report", environment={})
     assert done.returncode == 0, done.stderr
     assert report.exists()
 
 
-def test_settings_that_lack_something_are_an_error_also_where_a_demo_runs(report: Path, demo: Demo) -> None:
+def test_incomplete_settings_are_an_error_next_to_a_demo(report: Path, demo: Demo) -> None:
     del report
     done = run_python(demo.folder, "main.py", "--report", environment={"POSTGRES_HOST": "warehouse.invalid"})
     assert done.returncode == 1
     assert "missing settings: POSTGRES_USER" in done.stderr
 
 
-def test_the_report_runs_no_step_and_takes_no_option_of_one(report: Path, demo: Demo) -> None:
+def test_report_runs_no_step_and_refuses_options_of_steps(report: Path, demo: Demo) -> None:
     del report
     runs = demo.query("select count(*) from meta.pipeline_runs")
     done = demo.run("--report", "--full-refresh")
@@ -79,7 +79,7 @@ def test_the_report_runs_no_step_and_takes_no_option_of_one(report: Path, demo: 
     assert demo.query("select count(*) from meta.pipeline_runs") == runs
 
 
-def test_without_gold_there_is_an_error_that_says_what_makes_it(settings: Settings, tmp_path: Path) -> None:
+def test_report_without_gold_is_an_error_with_a_hint(settings: Settings, tmp_path: Path) -> None:
     done = run_python(tmp_path, "main.py", "--report", environment=environment_of(settings))
     assert done.returncode == 1
     assert "gold.lead_quality_matching" in done.stderr
@@ -87,7 +87,7 @@ def test_without_gold_there_is_an_error_that_says_what_makes_it(settings: Settin
     assert not (tmp_path / REPORT).exists()
 
 
-def test_of_an_empty_gold_there_is_a_page_that_says_so(
+def test_report_of_an_empty_gold_is_written(
     settings: Settings, run_pipeline: Callable[..., RunReport], tmp_path: Path
 ) -> None:
     assert run_pipeline(only_step=1).error is None
@@ -97,22 +97,22 @@ def test_of_an_empty_gold_there_is_a_page_that_says_so(
     assert "There are no rows yet." in page
 
 
-def test_what_the_data_says_is_text_and_no_markup(
+def test_report_escapes_markup_in_data(
     settings: Settings, run_pipeline: Callable[..., RunReport], bucket: Bucket, tmp_path: Path
 ) -> None:
-    evil = "<script>alert(1)</script>"
+    markup = "<script>alert(1)</script>"
     bucket.put_snapshot(1, [{"Dispo": "Data"}])
-    bucket.put_snapshot(2, [{"Dispo": evil, "Set": "0"}])
+    bucket.put_snapshot(2, [{"Dispo": markup, "Set": "0"}])
     bucket.put_leads([("u1", "p1", "e1")])
     assert run_pipeline().error is None
     page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert evil not in page
+    assert markup not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "Set is 0 in all rows of snapshots from 2 October 2024 to 2 October 2024" in page
 
 
 class Outline(HTMLParser):
-    """The headings and charts of a page."""
+    """Headings and image texts of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Outline(HTMLParser):
             self.alts.append(dict(attributes).get("alt"))
 
 
-def test_headings_make_an_outline_and_each_picture_has_a_text(report: Path) -> None:
+def test_headings_are_nested_and_each_image_has_a_text(report: Path) -> None:
     outline = Outline(report.read_text(encoding="utf-8"))
     assert outline.levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
@@ -146,20 +146,20 @@ SIZES = {"phone": (390, 844), "desk": (1440, 900)}
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_in_a_browser_the_page_is_whole_quiet_and_no_wider_than_the_window(
+def test_report_in_a_browser_loads_nothing_and_fits_the_window(
     browser: Browser, report: Path, size: str, scheme: str
 ) -> None:
     width, height = SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert messages == []
+    assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
     charts = page.evaluate("Array.from(document.images, image => [image.complete, image.naturalWidth > 0])")
     assert len(charts) >= 9
     assert all(complete and has_size for complete, has_size in charts)
@@ -167,7 +167,7 @@ def test_in_a_browser_the_page_is_whole_quiet_and_no_wider_than_the_window(
     page.close()
 
 
-def test_on_paper_the_page_is_light_and_shows_every_row(browser: Browser, report: Path) -> None:
+def test_printed_report_is_light_and_shows_every_row(browser: Browser, report: Path) -> None:
     page = browser.new_page(viewport={"width": 700, "height": 1000})
     page.emulate_media(media="print", color_scheme="dark")
     page.goto(report.as_uri())
@@ -183,7 +183,7 @@ def scroll_width(page: Page) -> int:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_stands_out_from_what_is_behind_it(browser: Browser, report: Path, scheme: str) -> None:
+def test_all_text_has_sufficient_contrast(browser: Browser, report: Path, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
     page.goto(report.as_uri())
     assert page.evaluate(LOWEST_CONTRAST) >= 4.5
@@ -211,6 +211,6 @@ LOWEST_CONTRAST = """
 """
 
 
-def test_make_report_writes_where_git_looks_away() -> None:
+def test_report_folder_is_ignored_by_git() -> None:
     ignored = (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert f"{REPORT.parent}/" in ignored

@@ -1,4 +1,4 @@
-"""What the S3 notebook tells: what can be done, what is there, and for each failure what to do about it."""
+"""The S3 notebook shows permitted operations and existing files, and a hint for each failure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def filled(settings: Settings, bucket: Bucket) -> Settings:
     return settings
 
 
-def test_where_all_is_well_each_check_says_what_it_found(filled: Settings) -> None:
+def test_passed_checks_show_their_results(filled: Settings) -> None:
     access = check_access(filled)
     assert access.checks.sentence == "The pipeline can do everything it needs in S3."
     assert access.checks.rows["ok"].tolist() == ["yes"] * 5
@@ -31,7 +31,7 @@ def test_where_all_is_well_each_check_says_what_it_found(filled: Settings) -> No
     assert access.first_leads["lead_UUID"].tolist() == ["u1"]
 
 
-def test_what_is_there_names_files_sizes_dates_and_gaps(filled: Settings) -> None:
+def test_listing_shows_files_sizes_dates_and_gaps(filled: Settings) -> None:
     there = what_is_there(filled, check_access(filled).files)
     assert there.rows["key"].tolist() == ["SFTP/data_1.csv", "SFTP/data_3.csv"]
     assert there.rows["last_modified"].notna().all()
@@ -40,7 +40,7 @@ def test_what_is_there_names_files_sizes_dates_and_gaps(filled: Settings) -> Non
     )
 
 
-def test_headers_are_read_file_by_file(filled: Settings) -> None:
+def test_headers_are_read_per_file(filled: Settings) -> None:
     found = headers(filled)
     assert found[date(2024, 10, 1)] == list(HEADER)
     assert found[date(2024, 10, 3)][-1] == "location"
@@ -56,7 +56,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("different", "check", "what_we_know", "what_to_do"), FAILURES)
-def test_what_fails_is_told_with_what_to_do_and_the_rest_is_tried_all_the_same(
+def test_failed_check_has_a_hint_and_the_remaining_checks_run(
     filled: Settings, different: dict[str, str], check: str, what_we_know: str, what_to_do: str
 ) -> None:
     access = check_access(filled.model_copy(update=different))
@@ -70,11 +70,11 @@ def test_what_fails_is_told_with_what_to_do_and_the_rest_is_tried_all_the_same(
     assert what_is_there(filled, access.files).sentence
 
 
-def test_a_file_that_breaks_its_contract_is_told(filled: Settings, bucket: Bucket) -> None:
+def test_refused_file_is_reported(filled: Settings, bucket: Bucket) -> None:
     bucket.put("SFTP/data_4.csv", b"a,b\n1,2\n")
     rows = check_access(filled).checks.rows.set_index("check")
     assert "missing required columns" in rows.loc["read a CSV file", "what_we_know"]
 
 
-def test_an_s3_compatible_server_is_named_and_not_asked_who_we_are(filled: Settings) -> None:
+def test_identity_on_an_s3_compatible_server_is_its_endpoint(filled: Settings) -> None:
     assert f"{filled.aws_endpoint_url_s3}" in caller_identity(filled)

@@ -1,4 +1,4 @@
-"""Names, types, lengths and order of columns (specification, §4 to §6), and NULL for missing values."""
+"""Names, types, lengths and order of columns (specification §4 to §6), and NULL for missing values."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ GOLD_MATCHING = """
 """
 
 NO_VALUES = ("nan", "None", "<NA>", "NaT", "", " ", "   ", "\t", " nan ", "None\t", "\u00a0", "\u3000")
-"""What stands for "no value" in files. Each of it goes into each column."""
+"""NA values in files. Each of them occurs in each column."""
 
 FILES = (1, 2, 23, 400)
 COLUMNS = tuple(name for name in ORDINARY_ROW if name != "CityName")
@@ -101,7 +101,7 @@ WHOLE_LEAD = ("u", "p1", "e1")
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse for all these tests, which only look: four days, full of cells that stand for no value."""
+    """One warehouse for all tests, which only read: four days, with every NA value in every column."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         bucket = Bucket(settings)
         rows = [{column: word} for column in COLUMNS for word in NO_VALUES]
@@ -130,14 +130,14 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
         ("gold.lead_quality_matching", GOLD_MATCHING),
     ],
 )
-def test_the_columns_have_the_names_types_lengths_and_order_of_the_specification(
+def test_columns_have_names_types_lengths_and_order_of_the_specification(
     warehouse: Warehouse, table: str, expected: str
 ) -> None:
     assert columns_of(warehouse, table) == [tuple(line.split(maxsplit=1)) for line in expected.strip().splitlines()]
 
 
 def columns_of(warehouse: Warehouse, table: str) -> list[tuple[str, str]]:
-    """Names and types in their order, as information_schema has them."""
+    """Return names and types in order, from information_schema."""
     schema, name = table.split(".")
     return [
         (column, f"{kind}({length})" if length else kind)
@@ -154,7 +154,7 @@ def columns_of(warehouse: Warehouse, table: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_cleaning_knows_the_lengths_that_postgres_holds(warehouse: Warehouse) -> None:
+def test_maximum_lengths_equal_those_in_postgres(warehouse: Warehouse) -> None:
     lengths = dict(
         warehouse.rows(
             """
@@ -173,7 +173,7 @@ def test_cleaning_knows_the_lengths_that_postgres_holds(warehouse: Warehouse) ->
 # --- Days -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehouse) -> None:
+def test_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehouse) -> None:
     days = {"01": "2024-10-01", "02": "2024-10-02", "23": "2024-10-23", "400": "2025-11-04"}
     partitions = warehouse.rows(
         """
@@ -187,13 +187,13 @@ def test_the_daily_tables_are_the_partitions_of_all_snapshots(warehouse: Warehou
         f"silver.stg_csv_data_{suffix}": f"FOR VALUES IN ('{day}')" for suffix, day in days.items()
     }
     tables = warehouse.rows("select tablename from pg_tables where schemaname = 'silver' and tablename like '%data%'")
-    assert {name for (name,) in tables} == {f"stg_csv_data_{suffix}" for suffix in days}, "and there are no others"
+    assert {name for (name,) in tables} == {f"stg_csv_data_{suffix}" for suffix in days}, "there are no other days"
 
 
 # --- Cells ------------------------------------------------------------------------------------------------------------
 
 
-def test_no_cell_of_silver_or_gold_says_in_text_that_it_has_no_value(warehouse: Warehouse) -> None:
+def test_silver_and_gold_contain_no_na_values_as_text(warehouse: Warehouse) -> None:
     text_columns = warehouse.rows(
         """
         select table_schema, table_name, column_name
@@ -210,20 +210,20 @@ def test_no_cell_of_silver_or_gold_says_in_text_that_it_has_no_value(warehouse: 
         assert not telling, f"{schema}.{table}.{column}"
 
 
-def test_the_input_was_full_of_such_cells_and_no_row_of_it_is_lost(warehouse: Warehouse) -> None:
-    """Holds the test above to its purpose."""
+def test_input_contains_every_na_value_and_no_row_is_lost(warehouse: Warehouse) -> None:
+    """Verify the input of the test above."""
     for table in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
         assert warehouse.value(f"select count(*) from {table}") == len(FILES) * len(NO_VALUES) * (len(COLUMNS) + 1)
     for column, _ in columns_of(warehouse, "bronze.csv_snapshots"):
         if not column.startswith("_"):
             cells = {cell for (cell,) in warehouse.rows(f'select distinct "{column}" from bronze.csv_snapshots')}
-            assert cells >= {word or None for word in NO_VALUES}, "bronze keeps them as they are"
+            assert cells >= {word or None for word in NO_VALUES}, "bronze keeps NA values"
     leads = warehouse.rows("select lead_uuid, phone_hash, email_hash from silver.stg_leads_parquet")
     assert leads == [WHOLE_LEAD]
 
 
 @pytest.mark.parametrize("column", [line.split()[0] for line in SILVER_SNAPSHOTS.strip().splitlines()])
-def test_such_a_cell_is_null_and_the_others_of_its_column_are_there(warehouse: Warehouse, column: str) -> None:
+def test_na_values_are_null_and_other_values_are_kept(warehouse: Warehouse, column: str) -> None:
     nulls, values = warehouse.rows(
         f"select count(*) filter (where {column} is null), count({column}) from silver.stg_csv_snapshots"
     )[0]
@@ -231,5 +231,5 @@ def test_such_a_cell_is_null_and_the_others_of_its_column_are_there(warehouse: W
     if column.startswith("_"):
         assert nulls == 0
     elif column not in ("state", "job_status"):
-        # in the rows where it alone has no value, and in those where no cell has any
+        # rows in which only this cell has an NA value, and rows in which all cells have one
         assert nulls == len(FILES) * len(NO_VALUES) * 2

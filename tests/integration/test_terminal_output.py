@@ -1,4 +1,4 @@
-"""What a whole run prints: on a terminal of 80 columns, into a pipe, and as JSON for an orchestrator."""
+"""Output of a whole run: on a terminal of 80 columns, into a pipe, and as JSON."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ COLUMNS = 80
 
 
 @pytest.fixture
-def good(settings: Settings, bucket: Bucket) -> dict[str, str]:
-    """An environment whose run goes well."""
+def valid_environment(settings: Settings, bucket: Bucket) -> dict[str, str]:
+    """Return an environment whose run succeeds."""
     for number in (1, 2, 3):
         bucket.put_snapshot(number, [{"LEADNUMBER": str(lead)} for lead in range(5)])
     bucket.put_leads([("u1", "p1", "e1"), ("u2", "p2", "e2")])
@@ -35,14 +35,14 @@ def good(settings: Settings, bucket: Bucket) -> dict[str, str]:
 
 
 @pytest.fixture
-def refused(good: dict[str, str], bucket: Bucket) -> dict[str, str]:
-    """An environment whose run refuses two files, with much to say of them."""
+def refused(valid_environment: dict[str, str], bucket: Bucket) -> dict[str, str]:
+    """Return an environment whose run refuses two files, with long messages."""
     bucket.put("SFTP/data_4.csv", b"a,b,c\n1,2,3\n")
     bucket.put_snapshot(5, [{}], header=["ENTRYDATE", "ENTRYDATE", "Lead No", "email_hash", "phone_hash"])
-    return good
+    return valid_environment
 
 
-# --- JSON -----------------------------------------------------------------------------------------
+# --- JSON -------------------------------------------------------------------------------------------------------------
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
@@ -50,16 +50,16 @@ def events(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_as_json_each_line_is_an_object_with_run_step_and_event(python: Python, good: dict[str, str]) -> None:
-    said = events(python("main.py", "--log-format", "json", environment=good))
+def test_json_lines_have_run_step_and_event(python: Python, valid_environment: dict[str, str]) -> None:
+    output_events = events(python("main.py", "--log-format", "json", environment=valid_environment))
     always = {"timestamp", "level", "run_id", "step", "event", "message", "counts", "seconds"}
-    assert all(always <= event.keys() for event in said)
-    assert said[0]["event"] == "run_started"
-    assert {event["run_id"] for event in said} == {said[0]["run_id"]}
-    ended = [event for event in said if event["event"] == "step_ended"]
-    assert [event["step"] for event in ended] == [1, 2, 3, 4, 5, 6]
-    assert all(event["seconds"] >= 0 for event in ended)
-    assert ended[1]["counts"] == {
+    assert all(always <= event.keys() for event in output_events)
+    assert output_events[0]["event"] == "run_started"
+    assert {event["run_id"] for event in output_events} == {output_events[0]["run_id"]}
+    finished = [event for event in output_events if event["event"] == "step_ended"]
+    assert [event["step"] for event in finished] == [1, 2, 3, 4, 5, 6]
+    assert all(event["seconds"] >= 0 for event in finished)
+    assert finished[1]["counts"] == {
         "rows_in": 17,
         "rows_out": 17,
         "rejected": 0,
@@ -67,44 +67,52 @@ def test_as_json_each_line_is_an_object_with_run_step_and_event(python: Python, 
     }
 
 
-def test_as_json_the_last_line_is_the_summary(python: Python, good: dict[str, str]) -> None:
+def test_last_json_line_is_the_summary(python: Python, valid_environment: dict[str, str]) -> None:
     for _ in range(2):
-        last = events(python("main.py", "--log-format", "json", "--log-level", "error", environment=good))[-1]
+        last = events(python("main.py", "--log-format", "json", "--log-level", "error", environment=valid_environment))[
+            -1
+        ]
     assert (last["event"], last["status"], last["exit_code"], last["error"]) == ("run_ended", "complete", 0, None)
     assert last["counts"]["files"] == {"new": 0, "changed": 0, "skipped": 4, "refused": 0}
     assert last["counts"]["days"] == {"cleaned": 0, "typed": 0, "published": 0}
     assert last["counts"]["rows_per_table"]["silver.stg_csv_snapshots"] == 15
 
 
-def test_as_json_a_refusal_is_an_event_with_what_to_do(python: Python, refused: dict[str, str]) -> None:
+def test_refusal_in_json_has_a_hint(python: Python, refused: dict[str, str]) -> None:
     done = python("main.py", "--log-format", "json", environment=refused)
-    said = events(done)
+    output_events = events(done)
     assert done.returncode == 2
-    assert [event["step"] for event in said if event["event"] == "file_refused"] == [2, 2]
-    assert (said[-1]["event"], said[-1]["status"], said[-1]["exit_code"]) == ("run_ended", "refused", 2)
-    assert said[-1]["error"]["kind"] == "DataRefusedError"
-    assert "SFTP/data_4.csv" in said[-1]["error"]["message"]
-    assert said[-1]["error"]["hint"]
+    assert [event["step"] for event in output_events if event["event"] == "file_refused"] == [2, 2]
+    assert (output_events[-1]["event"], output_events[-1]["status"], output_events[-1]["exit_code"]) == (
+        "run_ended",
+        "refused",
+        2,
+    )
+    assert output_events[-1]["error"]["kind"] == "DataRefusedError"
+    assert "SFTP/data_4.csv" in output_events[-1]["error"]["message"]
+    assert output_events[-1]["error"]["hint"]
 
 
-def test_as_json_a_run_that_cannot_begin_says_so_in_an_object(python: Python) -> None:
+def test_configuration_error_in_json_is_one_object(python: Python) -> None:
     done = python("main.py", "--log-format", "json", environment={})
     (event,) = events(done)
     assert done.returncode == 1
     assert (event["event"], event["level"], event["error"]["kind"]) == ("error", "error", "SettingsError")
 
 
-def test_as_json_debug_lines_hold_no_secret(python: Python, good: dict[str, str]) -> None:
-    done = python("main.py", "--log-format", "json", "--log-level", "debug", environment=good)
+def test_json_debug_lines_contain_no_secret(python: Python, valid_environment: dict[str, str]) -> None:
+    done = python("main.py", "--log-format", "json", "--log-level", "debug", environment=valid_environment)
     events(done)
-    assert good["POSTGRES_PASSWORD"] not in done.stdout
+    assert valid_environment["POSTGRES_PASSWORD"] not in done.stdout
 
 
-# --- a pipe ---------------------------------------------------------------------------------------
+# --- Pipe -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("forced", [{}, {"FORCE_COLOR": "1", "TERM": "xterm-256color"}], ids=["plain", "forced"])
-def test_piped_a_run_has_no_control_characters(python: Python, refused: dict[str, str], forced: dict[str, str]) -> None:
+def test_piped_output_has_no_control_characters(
+    python: Python, refused: dict[str, str], forced: dict[str, str]
+) -> None:
     done = python("main.py", environment=refused | forced)
     assert done.returncode == 2
     assert "refused" in done.stdout
@@ -113,32 +121,32 @@ def test_piped_a_run_has_no_control_characters(python: Python, refused: dict[str
         assert line.isprintable(), line
 
 
-def test_piped_an_unchanged_run_imports_nothing_that_only_people_need(python: Python, good: dict[str, str]) -> None:
-    assert python("main.py", environment=good).returncode == 0
-    done = python("-X", "importtime", str(PROJECT / "main.py"), environment=good)
+def test_piped_unchanged_run_imports_no_optional_library(python: Python, valid_environment: dict[str, str]) -> None:
+    assert python("main.py", environment=valid_environment).returncode == 0
+    done = python("-X", "importtime", str(PROJECT / "main.py"), environment=valid_environment)
     assert done.returncode == 0
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "psycopg2" in imported
     assert imported & {"rich", "pandas", "matplotlib", "jinja2", "pythonjsonlogger"} == set()
 
 
-# --- a terminal -----------------------------------------------------------------------------------
+# --- Terminal ---------------------------------------------------------------------------------------------------------
 
 
 def on_terminal(environment: Mapping[str, str], folder: Path) -> str:
     """All that a run writes to a terminal of 80 columns, control characters and all."""
-    ours, theirs = pty.openpty()
+    read_end, write_end = pty.openpty()
     size = {"TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": "40"}
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "main.py")],
         cwd=folder,
-        stdout=theirs,
-        stderr=theirs,
-        env={**surroundings, **size, **environment},
+        stdout=write_end,
+        stderr=write_end,
+        env={**base_environment, **size, **environment},
     )
-    os.close(theirs)
-    seen = read_terminal(ours)
+    os.close(write_end)
+    seen = read_terminal(read_end)
     process.wait(timeout=60)
     return seen.replace("\r\n", "\n")
 
@@ -147,9 +155,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 COLOUR = re.compile(r"\x1b\[(?:[0-9]+;)*(?:3[0-7]|9[0-7]|38;[0-9;]+)m")
 
 
-def test_on_a_terminal_colour_marks_what_went_wrong_and_no_color_takes_it_away(
-    refused: dict[str, str], tmp_path: Path
-) -> None:
+def test_terminal_output_colours_errors_unless_no_color_is_set(refused: dict[str, str], tmp_path: Path) -> None:
     coloured = on_terminal(refused, tmp_path)
     assert COLOUR.search(coloured)
     assert "\x1b[1;31merror: " in coloured
@@ -158,33 +164,33 @@ def test_on_a_terminal_colour_marks_what_went_wrong_and_no_color_takes_it_away(
     assert "error: " in plain
 
 
-def test_on_a_terminal_no_line_is_longer_than_it(refused: dict[str, str], tmp_path: Path) -> None:
+def test_terminal_output_fits_the_width(refused: dict[str, str], tmp_path: Path) -> None:
     lines = CONTROL.sub("", on_terminal(refused, tmp_path)).replace("\r", "\n").split("\n")
     assert [line for line in lines if len(line) > COLUMNS] == []
 
 
-def test_on_a_terminal_that_can_nothing_all_is_plain(refused: dict[str, str], tmp_path: Path) -> None:
+def test_dumb_terminal_gets_plain_output(refused: dict[str, str], tmp_path: Path) -> None:
     assert "\x1b" not in on_terminal(refused | {"TERM": "dumb"}, tmp_path)
 
 
-def test_in_tmux_at_80_columns_nothing_wraps(refused: dict[str, str], tmp_path: Path) -> None:
+def test_output_in_tmux_does_not_wrap_at_80_columns(refused: dict[str, str], tmp_path: Path) -> None:
     tmux = shutil.which("tmux")
     if tmux is None:
         pytest.skip("tmux is not installed")
-    socket, ended = f"homebuddy-{uuid.uuid4().hex[:8]}", tmp_path / "ended"
+    socket, finished = f"homebuddy-{uuid.uuid4().hex[:8]}", tmp_path / "finished"
     run = shlex.join([sys.executable, str(PROJECT / "main.py")])
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "TERM": "xterm-256color"}
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "TERM": "xterm-256color"}
 
     def ask(*arguments: str) -> str:
         command = [tmux, "-u", "-f", "/dev/null", "-L", socket, *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env=surroundings | refused, capture_output=True, text=True, check=True
+            command, cwd=tmp_path, env=base_environment | refused, capture_output=True, text=True, check=True
         ).stdout
 
-    ask("new-session", "-d", "-x", str(COLUMNS), "-y", "100", f"{run}; touch {shlex.quote(str(ended))}; sleep 60")
+    ask("new-session", "-d", "-x", str(COLUMNS), "-y", "100", f"{run}; touch {shlex.quote(str(finished))}; sleep 60")
     try:
         deadline = time.monotonic() + 60
-        while not ended.exists() and time.monotonic() < deadline:
+        while not finished.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         screen = ask("capture-pane", "-p")
         with_wrapped_lines_joined = ask("capture-pane", "-p", "-J")

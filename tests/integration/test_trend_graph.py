@@ -1,4 +1,4 @@
-"""img/graph.png is the trend of the sample data, as `make graph` draws it."""
+"""img/graph.png shows the trend of the sample data, as `make graph` draws it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from conftest import Demo
 
 
-def test_the_graph_is_up_to_date(demo: Demo, tmp_path: Path) -> None:
+def test_trend_graph_is_up_to_date(demo: Demo, tmp_path: Path) -> None:
     done = demo.run()
     assert done.returncode == 0, done.stderr
     server = running_postgres(demo.folder / ".local")

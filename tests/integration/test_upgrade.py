@@ -1,7 +1,7 @@
-"""A warehouse that the previous version has filled: one plain run of this version upgrades it.
+"""One plain run upgrades a warehouse that the previous version has filled.
 
-The previous version itself fills it, as a process of its own. Nothing is loaded into bronze again, gold is readable all
-the time, and an upgrade that is killed is completed by the next run.
+The previous version fills it in a separate process. Nothing is loaded into bronze again, gold stays readable, and the
+next run completes an upgrade that was killed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PREVIOUS_VERSION = "c33c716"
 """The last commit without numbered migrations, content hashes and code versions."""
 DAYS = (1, 2, 3, 4)
 LEADS = range(8)
-GONE = {"LEADNUMBER": "99", "email_hash": "e7", "phone_hash": "p7", "Appt Date": "12/24/2024  9:00AM"}
-"""Has the highest appointment id, and is taken back by a corrected file."""
+DELETED_APPOINTMENT = {"LEADNUMBER": "99", "email_hash": "e7", "phone_hash": "p7", "Appt Date": "12/24/2024  9:00AM"}
+"""Has the highest appointment id, and is removed by a corrected file."""
 
 BRONZE = "select table_name, load_id, table_oid from meta.table_loads where parent_table like 'bronze.%' order by 1"
 LEDGER = "select table_name, load_id from meta.table_loads order by 1"
@@ -50,7 +50,7 @@ GOLD_COUNTS = """
 
 @pytest.fixture(scope="module")
 def previous_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the code of the previous version."""
+    """Extract the code of the previous version into a folder."""
     if shutil.which("git") is None:
         pytest.skip("the previous version is taken from the repository, and there is no git")
     archive = subprocess.run(
@@ -68,7 +68,7 @@ def previous_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows_of_day(number: int, *, city: str = "Boise") -> list[dict[str, str]]:
-    """Rows that stay and change from day to day, some without a lead, one that is rejected, one separator."""
+    """Return rows that stay and change from day to day, some without a lead, one rejected row, one separator."""
     rows = [
         {
             "LEADNUMBER": str(lead),
@@ -89,7 +89,7 @@ def old_appointment_ids(
 ) -> dict[tuple[str, datetime], int]:
     """Fill the warehouse with the previous version: four days, then two corrected ones.
 
-    Returns the ids that the previous version has given, also that of an appointment that is not there any more.
+    Returns the ids that the previous version has assigned, including that of a deleted appointment.
     """
 
     def run_previous_version() -> None:
@@ -99,13 +99,13 @@ def old_appointment_ids(
 
     bucket.put_leads([(f"u{lead}", f"p{lead}", f"e{lead}") for lead in LEADS])
     for number in DAYS:
-        bucket.put_snapshot(number, [*rows_of_day(number), *([GONE] if number == DAYS[-1] else [])])
+        bucket.put_snapshot(number, [*rows_of_day(number), *([DELETED_APPOINTMENT] if number == DAYS[-1] else [])])
     run_previous_version()
     given = appointment_ids(warehouse)
     bucket.put_snapshot(2, rows_of_day(2, city="Reno")[1:])
     bucket.put_snapshot(DAYS[-1], rows_of_day(DAYS[-1]))
     run_previous_version()
-    assert warehouse.value("select to_regclass('meta.migrations')") is None, "it is the previous version"
+    assert warehouse.value("select to_regclass('meta.migrations')") is None, "the previous version has no migrations"
     assert len(appointment_ids(warehouse)) == len(given) - 1
     return given
 
@@ -115,7 +115,7 @@ def appointment_ids(warehouse: Warehouse) -> dict[tuple[str, datetime], int]:
 
 
 def contents_of_fresh_warehouse(settings: Settings, run_pipeline: Run) -> dict[str, str]:
-    """What this version makes of the same files."""
+    """Return the contents that this version loads from the same files."""
     drop_schemas(settings)
     assert run_pipeline().error is None
     return Warehouse(settings).contents()
@@ -123,7 +123,7 @@ def contents_of_fresh_warehouse(settings: Settings, run_pipeline: Run) -> dict[s
 
 @contextmanager
 def reader_of_gold(settings: Settings) -> Iterator[set[tuple[Any, ...]]]:
-    """Count the rows of gold over and over, beside the block. Gives what was seen."""
+    """Count the rows of gold repeatedly in a thread while the block runs. Yields all results."""
     seen: set[tuple[Any, ...]] = set()
     errors: list[Exception] = []
     is_over = threading.Event()
@@ -170,22 +170,22 @@ def test_plain_run_upgrades_the_warehouse(
 
     contents, ledger = warehouse.contents(), warehouse.rows(LEDGER)
     assert run_pipeline().error is None
-    assert warehouse.rows(LEDGER) == ledger, "the next run finds nothing to do"
+    assert warehouse.rows(LEDGER) == ledger, "the next run has nothing to do"
 
-    bucket.put_snapshot(5, [*rows_of_day(4), GONE | {"Appt Date": "12/25/2024  9:00AM"}])
+    bucket.put_snapshot(5, [*rows_of_day(4), DELETED_APPOINTMENT | {"Appt Date": "12/25/2024  9:00AM"}])
     assert run_pipeline().error is None
     (new_id,) = set(appointment_ids(warehouse).values()) - set(ids.values())
-    assert new_id > max(old_appointment_ids.values()), "no id is given twice, not even that of a deleted appointment"
+    assert new_id > max(old_appointment_ids.values()), "no id is assigned twice, not even that of a deleted appointment"
 
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_5.csv")
     assert contents == contents_of_fresh_warehouse(settings, run_pipeline)
 
 
 @pytest.mark.usefixtures("old_appointment_ids")
-def test_upgrade_that_is_killed_again_and_again_ends_the_same(
+def test_repeatedly_killed_upgrade_gives_the_same_tables(
     settings: Settings, warehouse: Warehouse, run_pipeline: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first run is killed at its first commit, each one after it a commit later than the one before."""
+    """The first run is killed at its first commit, and each run after it one commit later than the run before."""
     bronze, counts, ids = warehouse.rows(BRONZE), warehouse.rows(GOLD_COUNTS), appointment_ids(warehouse)
     kills = 0
     with reader_of_gold(settings) as seen:
@@ -211,7 +211,7 @@ def test_upgrade_that_is_killed_again_and_again_ends_the_same(
 
 
 def kill_at_commit(last: int, patched: pytest.MonkeyPatch) -> threading.Event:
-    """Let nothing be committed from commit number `last` on: as if the process had been killed before it."""
+    """Raise KeyboardInterrupt instead of committing from commit number `last` on."""
     commit = transactions._commit
     numbers = itertools.count(1)
     was_killed = threading.Event()

@@ -1,6 +1,6 @@
 """Each table and view of gold, from a folder of given and expected rows.
 
-`<object>/given/<table>.csv` names the columns that matter; `<object>/expected.csv` the ones that are looked at, its
+`<object>/given/<table>.csv` names the columns that matter, `<object>/expected.csv` the columns that are compared, with
 rows in any order. An empty cell is NULL.
 """
 
@@ -40,12 +40,12 @@ GRADED = {
     "lead_quality_flag": "Low Quality",
 }
 NEVER_NULL = {MATCHING: GRADED, "gold.lead_quality_current": GRADED | {"_partition_date": "2024-10-01"}}
-"""What stands in columns that are not given and must not be NULL."""
+"""Values of columns that are not given and must not be NULL."""
 
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """A warehouse with all tables and views, and without rows."""
+    """Yield a warehouse with all tables and views, and without rows."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         assert run_steps(settings, [STEPS[0], STEPS[3], STEPS[4]]).error is None
         yield settings
@@ -53,7 +53,7 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
 
 @pytest.fixture
 def db(settings: Settings) -> Iterator[Cursor]:
-    """A transaction that leaves nothing behind."""
+    """Yield a cursor; roll back after the test."""
     connection = psycopg2.connect(**connection_arguments(settings))
     with connection.cursor() as cursor:
         yield cursor
@@ -61,7 +61,7 @@ def db(settings: Settings) -> Iterator[Cursor]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
+def test_given_rows_produce_the_expected_rows(db: Cursor, folder: Path) -> None:
     leads_first = sorted((folder / "given").glob("*.csv"), key=lambda file: file.stem != GOLD_LEADS)
     days = {day for file in leads_first for day in put(db, file)}
     target = f"gold.{folder.name}"
@@ -73,12 +73,12 @@ def test_given_rows_make_the_expected_ones(db: Cursor, folder: Path) -> None:
     assert rows_of(db, target, columns) == sorted(expected)
 
 
-def test_each_table_and_view_of_gold_has_its_folder(db: Cursor) -> None:
+def test_each_table_and_view_of_gold_has_a_folder(db: Cursor) -> None:
     db.execute("select relname from pg_class where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p', 'v')")
     assert {name for (name,) in db.fetchall()} == {folder.name for folder in FOLDERS}
 
 
-def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor) -> None:
+def test_each_table_view_and_column_of_the_warehouse_has_a_comment(db: Cursor) -> None:
     db.execute(
         """
         select format('%I.%I %s', nspname, relname, attname)
@@ -96,7 +96,7 @@ def test_each_table_view_and_column_of_the_warehouse_says_what_it_is(db: Cursor)
 
 
 def put(db: Cursor, file: Path) -> set[str]:
-    """COPY a file's rows into its table. Returns the days that they are of."""
+    """COPY the rows of a file into its table. Returns their days."""
     table = file.stem
     columns, rows = read(file)
     if table in NEVER_NULL:
@@ -121,7 +121,7 @@ def put(db: Cursor, file: Path) -> set[str]:
 
 
 def version(db: Cursor, days: set[str]) -> list[sql.Composable]:
-    """What step 6 does before it builds anything. Returns the days' tables."""
+    """Version the days as step 6 does. Returns the tables of the days."""
     db.execute(HASH_ROWS)
     row_versions.compare_leads(db)
     tables = [quote_identifier(f"staging.given_stg_csv_snapshots_{number}") for number in range(len(days))]
@@ -136,7 +136,7 @@ HASH_ROWS = sql.SQL(
 
 
 def match(db: Cursor, days: set[str]) -> None:
-    """What step 6 does with each day."""
+    """Match each day as step 6 does."""
     for number, (day, snapshot) in enumerate(zip(sorted(days), version(db, days), strict=True)):
         target = sql.Identifier("staging", f"matched_{number}")
         db.execute(
@@ -149,7 +149,7 @@ def match(db: Cursor, days: set[str]) -> None:
 
 
 def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
-    """What step 6 does with the tables of leads, when they are empty."""
+    """Fill the tables of leads as step 6 does, when they are empty."""
     version(db, days)
     row_versions.add_all_leads(db)
     for table in gold_models.AFFECTED:
@@ -168,7 +168,7 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
 
 
 def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]:
-    """The rows of a table, as COPY writes them, sorted."""
+    """Return the rows of a table, as COPY writes them, sorted."""
     text = io.StringIO()
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     query = sql.SQL("copy (select {} from {}) to stdout (format csv)").format(names, quote_identifier(table))
@@ -177,7 +177,7 @@ def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]
 
 
 def read(file: Path) -> tuple[list[str], list[tuple[str, ...]]]:
-    """A file's header and its rows. Blanks around a cell are no part of it: the files are aligned for the eye."""
+    """Return the header and the rows of a file, without the blanks that align them."""
     with file.open(encoding="utf-8", newline="") as lines:
         header, *rows = [[cell.strip() for cell in row] for row in csv.reader(lines, skipinitialspace=True) if row]
     return header, [tuple(row) for row in rows]

@@ -1,4 +1,4 @@
-"""`make audit` finds what is wrong, and never calls clean what it could not look at. The advisories are made up."""
+"""`make audit` finds vulnerabilities and secrets, and fails if it cannot check. The advisories are made up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 from support import PROJECT
 
-FAULTY = "pandas"
+VULNERABLE = "pandas"
 
 
 def audit(*arguments: str, project: Path = PROJECT) -> tuple[int, str]:
@@ -32,16 +32,16 @@ def audit(*arguments: str, project: Path = PROJECT) -> tuple[int, str]:
 
 
 @contextmanager
-def advisories(*, faulty: str | None = None) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers as OSV does, and the libraries that it was asked about."""
-    asked: list[str] = []
+def advisories(*, vulnerable: str | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Start a server that responds like OSV. Yield its URL and the libraries that are queried."""
+    queried: list[str] = []
 
     class Osv(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             package = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             name = package["package"]["name"]
-            asked.append(f"{name}=={package['version']}")
-            answer = json.dumps({"vulns": [advisory(name)]} if name == faulty else {}).encode()
+            queried.append(f"{name}=={package['version']}")
+            answer = json.dumps({"vulns": [advisory(name)]} if name == vulnerable else {}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -53,7 +53,7 @@ def advisories(*, faulty: str | None = None) -> Iterator[tuple[str, list[str]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Osv) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/v1/query", asked
+            yield f"http://127.0.0.1:{server.server_port}/v1/query", queried
         finally:
             server.shutdown()
 
@@ -64,54 +64,54 @@ def advisory(name: str) -> dict[str, object]:
     return {"id": "PYSEC-2026-1", "summary": "bad", "affected": [affected]}
 
 
-def test_every_pinned_library_is_asked_about() -> None:
-    with advisories() as (url, asked):
-        code, said = audit("--only", "dependencies", "--osv-url", url)
-    assert code == 0, said
-    assert "no known fault" in said
+def test_every_pinned_library_is_audited() -> None:
+    with advisories() as (url, queried):
+        code, output = audit("--only", "dependencies", "--osv-url", url)
+    assert code == 0, output
+    assert "no known fault" in output
     for name in ("requirements.txt", "requirements-dev.txt", "benchmarks/peers/requirements.txt"):
         pins = [
             line.split()[0] for line in (PROJECT / name).read_text().splitlines() if "==" in line and ";" not in line
         ]
         assert pins
         assert {pin.partition("[")[0] + "==" + pin.partition("==")[2] if "[" in pin else pin for pin in pins} <= set(
-            asked
+            queried
         )
 
 
-def test_a_library_with_a_known_fault_is_named() -> None:
-    with advisories(faulty=FAULTY) as (url, _):
-        code, said = audit("--only", "dependencies", "--osv-url", url)
+def test_library_with_a_known_vulnerability_is_named() -> None:
+    with advisories(vulnerable=VULNERABLE) as (url, _):
+        code, output = audit("--only", "dependencies", "--osv-url", url)
     assert code == 1
-    assert f"dependencies: {FAULTY} " in said
-    assert "has PYSEC-2026-1, mended in 99.0" in said
+    assert f"dependencies: {VULNERABLE} " in output
+    assert "has PYSEC-2026-1, mended in 99.0" in output
 
 
-def test_an_audit_that_cannot_ask_does_not_pass() -> None:
-    code, said = audit("--only", "dependencies", "--osv-url", "http://127.0.0.1:9/v1/query")
+def test_audit_without_a_connection_fails() -> None:
+    code, output = audit("--only", "dependencies", "--osv-url", "http://127.0.0.1:9/v1/query")
     assert code == 3
-    assert "dependencies: NOT AUDITED" in said
+    assert "dependencies: NOT AUDITED" in output
 
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
-def test_no_file_holds_what_looks_like_a_secret_and_is_not_known_to_be_none() -> None:
+def test_no_file_contains_an_unknown_secret() -> None:
     if not (PROJECT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no git checkout")
-    code, said = audit("--only", "secrets")
-    assert code == 0, said
+    code, output = audit("--only", "secrets")
+    assert code == 0, output
 
 
-def test_a_secret_that_gets_into_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
+def test_secret_in_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
     shutil.copy(PROJECT / ".secrets.baseline", tmp_path)
     secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCY" + "EXAMPLEKEY"
     (tmp_path / "notes.md").write_text(f"aws_secret_access_key = '{secret}'\n")
     (tmp_path / "clean.md").write_text("nothing\n")
     for command in (("init", "--quiet"), ("add", ".")):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
-    code, said = audit("--only", "secrets", project=tmp_path)
+    code, output = audit("--only", "secrets", project=tmp_path)
     assert code == 1
-    assert "secrets: notes.md:1 looks like one" in said
-    assert secret not in said
-    assert "clean.md" not in said
+    assert "secrets: notes.md:1 looks like one" in output
+    assert secret not in output
+    assert "clean.md" not in output

@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that measure nothing: data sets, cases, figures, tables, pins."""
+"""The parts of the benchmarks that can be tested without measuring: data sets, cases, figures, tables, pins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pytest
 
 from benchmarks import bench, cases, report, rounds
 from benchmarks.default_postgres import installed_programs
-from benchmarks.measure import COPY_DATA, _Messages
+from benchmarks.measure import COPY_DATA, Messages
+from benchmarks.real_days import DailyChange, Snapshot, interpolate, read_snapshot, vary
 from benchmarks.real_shape import (
     BASE,
     CORRECTED,
@@ -23,18 +24,13 @@ from benchmarks.real_shape import (
     LEADS_KEY,
     NEW_DAY,
     CopyIds,
-    DailyChange,
     Dataset,
-    Snapshot,
     ensure_dataset,
-    interpolate,
-    read_snapshot,
-    vary,
 )
 
 PROJECT = Path(__file__).parents[2]
 
-# --- data with the shape of the real files ----------------------------------------------------------------------------
+# --- Data sets --------------------------------------------------------------------------------------------------------
 
 HEADER = "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status".split(",")
 NEW_HEADER = [
@@ -45,7 +41,7 @@ NEW_HEADER = [
 
 
 def a_snapshot(number: int, dispos: dict[str, str], header: list[str] = HEADER, **cells: str) -> Snapshot:
-    """One row per lead number, with its disposition."""
+    """Return one row per lead number, with its disposition."""
     common = {"CITY": "Reno", "CityName": "Reno", "STATE": "NV", "Demo": "0", "Set": "0", "location": "Reno | NV"}
     rows = {}
     for lead, dispo in dispos.items():
@@ -78,7 +74,7 @@ def test_interpolated_day_has_the_format_of_the_earlier_file() -> None:
     assert [column for column, _ in row] == HEADER
     assert dict(row)["Demo"] == "True"
     assert dict(row)["STATE"] == "NV", "taken from location, which files before 13 do not have"
-    assert days[-1].rows["2"]["STATE"] == "", "files 21 and 22 have none"
+    assert days[-1].rows["2"]["STATE"] == "", "files 21 and 22 have no state"
 
 
 def test_set_follows_the_appointment_until_the_export_breaks() -> None:
@@ -88,7 +84,7 @@ def test_set_follows_the_appointment_until_the_export_breaks() -> None:
     assert flags == ["1", "1", "0", "0", "0", "0"]
 
 
-def test_varied_day_has_as_many_new_missing_and_changed_rows_as_asked_for() -> None:
+def test_varied_day_has_the_requested_new_missing_and_changed_rows() -> None:
     snapshot = a_snapshot(22, {str(lead): f"dispo {lead % 5}" for lead in range(1, 101)})
     day = vary(snapshot, DailyChange(new=3, gone=4, changed=5), number=23, first_new_lead=101)
     assert day.rows.keys() - snapshot.rows.keys() == {"101", "102", "103"}
@@ -150,8 +146,8 @@ def rows_of(dataset: Dataset, part: str, number: int) -> dict[str, dict[str, str
     return dict(read_snapshot(dataset.file(part, f"SFTP/data_{number}.csv")).rows)
 
 
-def test_no_day_repeats_a_lead_number_and_interpolated_days_equal_no_known_one(dataset: Dataset) -> None:
-    days = {number: rows_of(dataset, BASE, number) for number in range(1, 23)}  # raises where a lead number is repeated
+def test_days_have_unique_lead_numbers_and_interpolated_days_differ_from_known_ones(dataset: Dataset) -> None:
+    days = {number: rows_of(dataset, BASE, number) for number in range(1, 23)}  # raises if a lead number is repeated
     for earlier, day, later in ((2, 4, 6), (6, 7, 9), (13, 17, 20), (20, 21, 22)):
         for known in (earlier, later):
             differing = days[day].keys() ^ days[known].keys()
@@ -192,7 +188,7 @@ def test_grown_leads_file_has_the_leads_of_the_new_rows(dataset: Dataset) -> Non
     older = {row["email_hash"] for number in range(1, 23) for row in rows_of(dataset, BASE, number).values()}
     new = {row["email_hash"] for row in rows_of(dataset, NEW_DAY, 23).values()} - older
     assert new < grown - base, "some new leads are not in the CRM yet"
-    assert older.isdisjoint(grown - base), "no row of an older day begins to match"
+    assert older.isdisjoint(grown - base), "no row of an older day starts to match"
     assert base - fewer <= older
 
 
@@ -210,10 +206,10 @@ def test_sample_replaces_missing_real_files(tmp_path: Path, capsys: pytest.Captu
     assert dataset.file(BASE, "SFTP/data_9.csv").read_bytes() == (tmp_path / "sample-1/SFTP/data_9.csv").read_bytes()
 
 
-# --- cases ------------------------------------------------------------------------------------------------------------
+# --- Cases ------------------------------------------------------------------------------------------------------------
 
 
-def test_cases_change_what_they_say() -> None:
+def test_cases_change_the_objects_of_their_name() -> None:
     objects = {case.name: case.objects for case in cases.CASES}
     assert objects["unchanged"] == objects["late day"] == cases.BASE_OBJECTS
     assert objects["new day"].keys() - cases.BASE_OBJECTS.keys() == {"SFTP/data_23.csv"}
@@ -247,7 +243,7 @@ def test_server_that_is_not_installed_is_skipped(
     monkeypatch.setattr(bench, "is_available", lambda kind: kind == "embedded")
     assert bench.chosen_servers("both") == ["embedded"]
     assert "Skipping the default server" in capsys.readouterr().err
-    assert bench.chosen_servers("default") == ["default"], "asked for by name, it fails with a hint"
+    assert bench.chosen_servers("default") == ["default"], "a server requested by name fails with a hint"
 
 
 def test_oldest_supported_postgres_of_the_distribution_is_preferred(
@@ -267,14 +263,14 @@ def test_oldest_supported_postgres_of_the_distribution_is_preferred(
 def test_row_counts_that_differ_are_named() -> None:
     expected = dict.fromkeys(rounds.ALL_TABLES, 5) | {"gold rows, email_match True, phone_match True": 5}
     shared = {name: 5 for name in expected if name in rounds.SHARED_TABLES or name.startswith("gold rows")}
-    rounds._check_same_rows("duckdb", shared, expected)
+    rounds.check_same_rows("duckdb", shared, expected)
     with pytest.raises(Exception, match=r"gold.lead_quality_matching': \(4, 5\)"):
-        rounds._check_same_rows("duckdb", shared | {"gold.lead_quality_matching": 4}, expected)
+        rounds.check_same_rows("duckdb", shared | {"gold.lead_quality_matching": 4}, expected)
     with pytest.raises(Exception, match=r"email_match True, phone_match True': \(None, 5\)"):
-        rounds._check_same_rows("duckdb", dict.fromkeys(rounds.SHARED_TABLES, 5), expected)
+        rounds.check_same_rows("duckdb", dict.fromkeys(rounds.SHARED_TABLES, 5), expected)
 
 
-# --- figures and tables -----------------------------------------------------------------------------------------------
+# --- Figures and tables -----------------------------------------------------------------------------------------------
 
 
 def a_run(seconds: float) -> dict[str, Any]:
@@ -310,7 +306,7 @@ def test_ratio_is_the_median_of_the_ratios_within_rounds() -> None:
     assert report.seconds(rounds, "full refresh") == 4
 
 
-def test_figures_are_only_those_that_were_measured() -> None:
+def test_figures_include_only_measured_values() -> None:
     found = {"scales": {"10": a_scale(100, {"full refresh": 3, "duckdb-same-work": 2, "new day": 0.3, "late day": 3})}}
     assert [(figure.name, round(figure.value, 3), figure.verdict) for figure in report.figures(found)] == [
         ("scale 10: new day ÷ full refresh", 0.1, "met"),
@@ -376,14 +372,14 @@ def test_performance_document_begins_with_the_introduction() -> None:
     assert document.startswith(bench.INTRODUCTION.read_text(encoding="utf-8") + report.BEGIN)
 
 
-# --- measuring --------------------------------------------------------------------------------------------------------
+# --- Measuring --------------------------------------------------------------------------------------------------------
 
 
-def test_messages_are_counted_in_pieces_of_any_size() -> None:
+def test_messages_are_counted_in_chunks_of_any_size() -> None:
     start_up = b"\0\0\0\x08\0\3\0\0"
     stream = start_up + b"Q\0\0\0\x0bselect" + b"\0" + b"d\0\0\0\x07abc" + b"d\0\0\0\x05x" + b"c\0\0\0\x04"
     for size in (1, 3, 7, len(stream)):
-        messages = _Messages(untyped=1)
+        messages = Messages(untyped=1)
         for position in range(0, len(stream), size):
             messages.read(stream[position : position + size])
         assert messages.total == len(stream)

@@ -1,4 +1,4 @@
-"""Containers, as far as they can be judged without an engine: by schemas, parsers, a linter, and what is copied in."""
+"""Container files, checked without an engine: by schemas, parsers and a linter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from docker.utils import exclude_paths
 from jupyter_server.auth.identity import IdentityProvider
 from support import PROJECT
 
-from etl.local import postgres_server
 from etl.utils.utils_connection import Settings
 
 COMPOSE = PROJECT / "docker-compose.yml"
@@ -36,7 +35,7 @@ def services() -> dict[str, Any]:
 # --- docker-compose.yml -----------------------------------------------------------------------------------------------
 
 
-def test_the_compose_file_is_valid_by_the_schema_of_the_compose_specification() -> None:
+def test_compose_file_matches_the_schema_of_the_compose_specification() -> None:
     check_schema("vendor.compose-spec", COMPOSE)
 
 
@@ -47,7 +46,7 @@ def check_schema(name: str, *files: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_docker_compose_itself_reads_the_file(tmp_path: Path) -> None:
+def test_docker_compose_reads_the_file(tmp_path: Path) -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("docker compose is not installed")
@@ -65,7 +64,7 @@ def test_each_profile_has_its_services(services: dict[str, Any]) -> None:
     assert set(services) == ALWAYS.union(*PROFILES.values())
 
 
-def test_each_service_waits_for_services_that_start_with_it(services: dict[str, Any]) -> None:
+def test_each_service_waits_for_services_of_its_profile(services: dict[str, Any]) -> None:
     started_with = {profile: ALWAYS | names for profile, names in PROFILES.items()}
     for name, service in services.items():
         available = started_with.get("".join(service.get("profiles", [])), ALWAYS)
@@ -88,44 +87,45 @@ def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:
     }
 
 
-def test_no_container_gets_at_the_engine_or_more_rights_than_it_has(services: dict[str, Any]) -> None:
+def test_no_container_has_the_docker_socket_or_extra_privileges(services: dict[str, Any]) -> None:
     for file in (COMPOSE, PROJECT / ".devcontainer" / "devcontainer.json", PROJECT / "Dockerfile"):
         assert "docker.sock" not in file.read_text(encoding="utf-8")
     for service in services.values():
         assert not {"privileged", "cap_add", "network_mode", "pid", "devices", "security_opt"} & set(service)
 
 
-def test_no_password_stands_in_the_file(services: dict[str, Any]) -> None:
+def test_compose_file_contains_no_password(services: dict[str, Any]) -> None:
     text = COMPOSE.read_text(encoding="utf-8")
     secret = re.findall(r"^\s+\w*(?:PASSWORD|TOKEN): (.*)$", text, flags=re.MULTILINE)
     assert len(secret) >= 4
     assert [
         value for value in secret if not re.fullmatch(r"\$\{(POSTGRES|BI_READER)_PASSWORD:[-?][\w .]*\}", value)
     ] == []
-    assert environment_of_service(services["sample"])["S3_SECRET_ACCESS_KEY"] == "demo", "a stand-in takes any key"
+    assert environment_of_service(services["sample"])["S3_SECRET_ACCESS_KEY"] == "demo", "the S3 server accepts any key"
     for service in services.values():
         assert "its-password" not in str(service.get("command", "")) + str(service.get("healthcheck", ""))
 
 
-def test_the_settings_of_env_example_are_enough_for_the_compose_file() -> None:
+def test_settings_of_env_example_suffice_for_the_compose_file() -> None:
     example = dict(re.findall(r"^(\w+)=(.+)$", (PROJECT / ".env.example").read_text(), flags=re.MULTILINE))
     compose(*PROFILES, **example)
 
 
-def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compose_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("containers.OF_ENV_FILE", {"POSTGRES_USER": "u", "POSTGRES_DB": "d"})
     with pytest.raises(subprocess.CalledProcessError) as missing:
         compose()
     assert "set it in .env" in missing.value.stderr
 
 
-def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: dict[str, Any]) -> None:
+def test_postgres_has_version_settings_and_collation_of_the_embedded_server(services: dict[str, Any]) -> None:
     server = services["postgres"]
     major = re.fullmatch(r"postgres:(\d+)-\w+", server["image"])[1]
     assert f"pginstall{major}" in (PROJECT / "etl" / "local" / "postgres_cluster.py").read_text(encoding="utf-8")
     program, *options = server["command"]
     assert program == "postgres"
-    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", postgres_server.SETTINGS, flags=re.MULTILINE))
+    embedded_conf = (PROJECT / "etl" / "local" / "embedded.conf").read_text(encoding="utf-8")
+    of_embedded = dict(re.findall(r"^(\w+) = '?([\w.]+)'?", embedded_conf, flags=re.MULTILINE))
     for option in options:
         name, value = re.fullmatch(r"--(\w+)=(\w+)", option).groups()
         assert of_embedded[name] == value
@@ -136,22 +136,22 @@ def test_postgres_is_the_embedded_one_in_version_settings_and_order(services: di
         assert f'"{argument}"' in initdb
 
 
-def test_the_data_of_postgres_is_a_named_volume_where_this_major_wants_it(services: dict[str, Any]) -> None:
-    """From 18 on the image keeps its data in a folder of the major below /var/lib/postgresql."""
+def test_data_of_postgres_is_a_named_volume_at_the_path_of_its_major_version(services: dict[str, Any]) -> None:
+    """From version 18 on, the image keeps its data below /var/lib/postgresql/<major>."""
     assert "postgres-data:/var/lib/postgresql" in services["postgres"]["volumes"]
     assert set(compose(*PROFILES)["volumes"]) == {"postgres-data", "metabase-data"}
 
 
-def test_what_postgres_mounts_is_there(services: dict[str, Any]) -> None:
+def test_files_mounted_by_postgres_exist(services: dict[str, Any]) -> None:
     mounted = [volume.split(":") for volume in services["postgres"]["volumes"] if volume.startswith("./")]
     assert [mode for _, _, mode in mounted] == ["ro", "ro"]
     for source, target, _ in mounted:
         assert (PROJECT / source).is_file()
         assert target.startswith("/docker-entrypoint-initdb.d/")
-        assert target.endswith(".sql"), "the image executes no other"
+        assert target.endswith(".sql"), "the image executes no other files"
 
 
-def test_the_pipeline_of_the_demo_gets_settings_that_the_pipeline_knows(services: dict[str, Any]) -> None:
+def test_demo_service_uses_known_settings(services: dict[str, Any]) -> None:
     environment = environment_of_service(services["pipeline"])
     assert environment == environment_of_service(services["sample"])
     assert set(environment) <= {name.upper() for name in Settings.model_fields}
@@ -166,17 +166,17 @@ def test_python_and_jupyter_see_the_same_settings_and_files(services: dict[str, 
     assert services["jupyter"]["env_file"] == [".env"]
 
 
-def test_workers_see_what_the_driver_sees_and_the_scheduler_no_settings(services: dict[str, Any]) -> None:
+def test_workers_have_the_settings_of_the_driver_and_the_scheduler_has_none(services: dict[str, Any]) -> None:
     for key in ("image", "env_file", "environment", "volumes", "build"):
         assert services["worker"][key] == services["python"][key]
     assert services["scheduler"]["image"] == services["python"]["image"]
     same_version = ["./etl:/workspace/etl:ro", "./sql_scripts:/workspace/sql_scripts:ro"]
-    assert services["scheduler"]["volumes"] == same_version, "and not .env"
+    assert services["scheduler"]["volumes"] == same_version, "without .env"
     assert not {"env_file", "environment", "ports"} & set(services["scheduler"])
     assert services["worker"]["deploy"] == {"replicas": 2}
 
 
-def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notebook_server_without_token_generates_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_TOKEN", "")
     assert len(IdentityProvider().token) >= 32
     monkeypatch.setenv("JUPYTER_TOKEN", "one's own")
@@ -186,19 +186,19 @@ def test_a_notebook_server_without_a_token_of_its_own_makes_one(monkeypatch: pyt
 # --- Dockerfile -------------------------------------------------------------------------------------------------------
 
 
-def test_the_dockerfile_passes_its_linter_without_a_remark() -> None:
+def test_dockerfile_passes_its_linter() -> None:
     hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
     done = subprocess.run([hadolint, "--no-color", PROJECT / "Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_base_is_pinned_slim_and_of_the_python_that_the_requirements_are_for() -> None:
+def test_base_image_is_pinned_slim_and_of_the_required_python() -> None:
     version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-\w+", value_of("FROM"))[1]
     assert version == (PROJECT / ".python-version").read_text().strip()
     assert f"--python-version {version}" in (PROJECT / "Makefile").read_text(encoding="utf-8")
 
 
-def test_requirements_are_installed_before_the_source_is_copied_and_nothing_is_compiled() -> None:
+def test_requirements_are_installed_before_the_source_is_copied() -> None:
     names = [f"{name} {value}" for name, value in instructions()]
     options = " ".join(f"--requirement {file}" for file in REQUIREMENTS)
     installed = names.index(f"RUN pip install --only-binary :all: {options}")
@@ -206,7 +206,7 @@ def test_requirements_are_installed_before_the_source_is_copied_and_nothing_is_c
     assert not re.search(r"\b(apt|apk|gcc|build-essential|docker)\b", " ".join(names))
 
 
-def test_the_container_runs_as_a_user_with_a_folder_of_its_own() -> None:
+def test_container_runs_as_an_unprivileged_user_with_its_own_folder() -> None:
     steps = instructions()
     assert ("USER", "1000:1000") in steps
     assert [name for name, _ in steps[steps.index(("USER", "1000:1000")) :]] == ["USER", "CMD"]
@@ -216,12 +216,12 @@ def test_the_container_runs_as_a_user_with_a_folder_of_its_own() -> None:
     assert value_of("WORKDIR") == "/workspace"
 
 
-# --- What is copied into the image ------------------------------------------------------------------------------------
+# --- Files in the image -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    """What `COPY . .` takes from a checkout in use, secrets and all: a folder like the image's /workspace."""
+    """Return what `COPY . .` takes from a checkout with secrets: a folder like /workspace of the image."""
     checkout, image = tmp_path / "checkout", tmp_path / "workspace"
     ignored = shutil.ignore_patterns(".git", ".venv", ".local", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(PROJECT, checkout, ignore=ignored)
@@ -248,13 +248,13 @@ NOT_COPIED = [
 ]
 
 
-def test_no_secret_and_nothing_that_is_made_anew_gets_into_the_image(copied: Path) -> None:
+def test_image_contains_no_secret_and_no_generated_file(copied: Path) -> None:
     present = {path.relative_to(copied).as_posix() for path in copied.rglob("*") if path.is_file()}
     assert present & set(NOT_COPIED) == set()
     assert {".env.example", "main.py", "etl/pipeline.py", "sql_scripts/gold/models/leads.sql"} <= present
 
 
-def test_the_command_of_the_image_works_on_what_was_copied(copied: Path, tmp_path: Path) -> None:
+def test_command_of_the_image_works_on_the_copied_files(copied: Path, tmp_path: Path) -> None:
     program, *arguments = json.loads(value_of("CMD"))
     assert program == "python"
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
@@ -274,7 +274,7 @@ def devcontainer() -> dict[str, Any]:
     return json.loads(JSON_WITH_COMMENTS.sub("", text))
 
 
-# Those of the Dev Container specification for a container that docker compose makes, as far as they are used here.
+# Properties of the Dev Container specification for a container of docker compose, as far as they are used here.
 TYPES = {
     "name": str,
     "dockerComposeFile": str,
@@ -287,12 +287,12 @@ TYPES = {
 }
 
 
-def test_the_devcontainer_has_only_properties_of_the_specification(devcontainer: dict[str, Any]) -> None:
+def test_devcontainer_has_only_properties_of_the_specification(devcontainer: dict[str, Any]) -> None:
     assert {name: type(value) for name, value in devcontainer.items()} == TYPES
     assert devcontainer["shutdownAction"] in ("none", "stopCompose")
 
 
-def test_the_devcontainer_opens_the_service_python_in_the_mounted_project(
+def test_devcontainer_opens_the_python_service_in_the_mounted_project(
     devcontainer: dict[str, Any], services: dict[str, Any]
 ) -> None:
     compose_file = PROJECT / ".devcontainer" / devcontainer["dockerComposeFile"]
@@ -316,5 +316,5 @@ def test_dangling_images_are_pruned_by_the_host(devcontainer: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_are_valid_by_the_schema_of_github(workflow: Path) -> None:
+def test_workflows_match_the_schema_of_github(workflow: Path) -> None:
     check_schema("vendor.github-workflows", workflow)

@@ -1,4 +1,4 @@
-"""Packages import one way: utils ← warehouse ← engine ← steps ← pipeline ← main; and importing does nothing."""
+"""Packages import one way (utils ← warehouse ← engine ← steps ← pipeline ← main), and files and functions are short."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 MODULES = sorted([PROJECT / "main.py", *PROJECT.glob("etl/**/*.py")])
+TESTS_AND_BENCHMARKS = sorted([*PROJECT.glob("tests/**/*.py"), *PROJECT.glob("benchmarks/**/*.py")])
 
 MAY_IMPORT = {
     "utils": {"utils"},
@@ -43,10 +44,10 @@ def package_of(module: str) -> str:
 
 
 def imports_of(path: Path, *, deferred: bool = True) -> set[str]:
-    """The project's modules that a file imports; its `__main__` block is a command line.
+    """Return the project's modules that a file imports, without its `__main__` block.
 
     Args:
-        deferred: those within functions and for type checking, too.
+        deferred: include imports within functions and for type checking.
     """
     names = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -69,13 +70,30 @@ def test_imports_have_no_cycle() -> None:
     list(TopologicalSorter({name_of(path): imports_of(path, deferred=False) for path in MODULES}).static_order())
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_modules_and_functions_are_short(path: Path) -> None:
+@pytest.mark.parametrize("path", [*MODULES, *TESTS_AND_BENCHMARKS], ids=name_of)
+def test_modules_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES_OF_A_MODULE
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS_AND_BENCHMARKS], ids=name_of)
+def test_functions_are_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MOST_LINES_OF_A_MODULE
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
     lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES_OF_A_FUNCTION} == {}
+
+
+def test_unit_tests_mirror_etl() -> None:
+    """`tests/unit/<package>/test_<module>[_<subject>].py` tests `etl/<package>/<module>.py`."""
+    unmatched = [
+        path.relative_to(PROJECT)
+        for path in (PROJECT / "tests" / "unit").glob("*/test_*.py")
+        if not any(
+            f"{path.stem}_".startswith(f"test_{module.stem}_")
+            for module in (PROJECT / "etl" / path.parent.name).glob("*.py")
+        )
+    ]
+    assert unmatched == []
 
 
 def test_utils_is_small() -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while it works: a bar on a terminal, plain lines in a log."""
+"""Progress output: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -30,41 +30,41 @@ print("the summary")
 """
 
 
-def test_on_a_terminal_a_bar_tells_of_days_and_rows_and_warnings_stand_above_it() -> None:
-    ours, theirs = pty.openpty()
+def test_progress_bar_on_a_terminal_shows_days_and_rows_below_warnings() -> None:
+    read_end, write_end = pty.openpty()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), "TERM": "xterm", "COLUMNS": "80"}
-    process = subprocess.Popen([sys.executable, "-c", WORK], stderr=theirs, stdout=subprocess.PIPE, env=environment)
-    os.close(theirs)
-    text = read_terminal(ours)
-    said, _ = process.communicate(timeout=30)
-    assert said == b"the summary\n"
+    process = subprocess.Popen([sys.executable, "-c", WORK], stderr=write_end, stdout=subprocess.PIPE, env=environment)
+    os.close(write_end)
+    text = read_terminal(read_end)
+    lines, _ = process.communicate(timeout=30)
+    assert lines == b"the summary\n"
     assert "2/3" in text
     assert "2,000 rows" in text
     assert "day 2 is odd [1/2]" in text
-    assert "is done" not in text, "the bar says so"
+    assert "is done" not in text, "the bar replaces these lines"
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]", CONTROL.sub("", text)))
 
 
-def test_in_a_log_there_are_lines_every_few_seconds_and_no_control_characters(
+def test_progress_in_a_log_is_lines_without_control_characters(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress_module, "SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO), progress_module.progress(3) as advance:
         for rows in (1000, 500, 500):
             advance(rows)
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.split(" rows")[0] for line in said] == ["1 of 3 done, 1,000", "2 of 3 done, 1,500"]
-    assert all(line.isprintable() and line.endswith("s left") for line in said)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.split(" rows")[0] for line in lines] == ["1 of 3 done, 1,000", "2 of 3 done, 1,500"]
+    assert all(line.isprintable() and line.endswith("s left") for line in lines)
 
 
-def test_work_that_is_done_soon_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_short_work_shows_no_progress(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), progress_module.progress(2) as advance:
         advance(1)
         advance(1)
     assert caplog.records == []
 
 
-def test_piped_there_are_no_control_characters() -> None:
+def test_piped_progress_has_no_control_characters() -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, env=environment, check=True)
     assert done.stderr.replace("\n", "").isprintable()

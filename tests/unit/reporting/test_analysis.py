@@ -1,4 +1,4 @@
-"""The sentences of the analysis say what the rows say, also where there is little or nothing to say."""
+"""The sentences of the analysis agree with the rows, including few or no rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def scenarios(*row_counts: int) -> pd.DataFrame:
     return pd.DataFrame({"scenario": names, "row_count": row_counts, "lead_count": row_counts})
 
 
-def test_match_scenarios_are_told_with_shares_and_counts() -> None:
+def test_match_scenarios_have_shares_and_counts() -> None:
     answer = analysis.match_scenarios(scenarios(1990, 6, 3, 1))
     assert answer.sentence == (
         "Of 2,000 rows, 99.5 % match a lead on e-mail and phone; "
@@ -27,7 +27,7 @@ def test_match_scenarios_are_told_with_shares_and_counts() -> None:
     assert analysis.match_scenarios(scenarios(0, 0, 0, 0)).sentence == "There are no rows yet."
 
 
-def test_leads_per_day_tells_of_the_last_day_and_of_the_best_after_the_first() -> None:
+def test_leads_per_day_describes_the_last_day_and_the_best_after_the_first() -> None:
     rows = pd.DataFrame(
         {
             "_partition_date": DAYS,
@@ -44,7 +44,7 @@ def test_leads_per_day_tells_of_the_last_day_and_of_the_best_after_the_first() -
     assert analysis.leads_per_day(rows.head(0)).sentence == "There is no snapshot yet."
 
 
-def test_the_distribution_counts_each_lead_once_as_it_is_now() -> None:
+def test_distribution_counts_each_lead_once_by_its_current_flag() -> None:
     flags = ["High Quality", "Medium Quality", "Low Quality"]
     rows = pd.DataFrame(
         {"lead_quality_flag": flags, "row_count": 9, "lead_count": 9, "current_lead_count": [150, 50, 800]}
@@ -57,7 +57,7 @@ def test_the_distribution_counts_each_lead_once_as_it_is_now() -> None:
     assert nothing.sentence == "No lead is graded yet."
 
 
-def test_quality_per_day_has_a_column_for_each_flag_also_for_one_that_does_not_occur() -> None:
+def test_quality_per_day_has_a_column_for_every_flag() -> None:
     rows = pd.DataFrame(
         {"_partition_date": DAYS[:2], "lead_quality_flag": ["High Quality", "Low Quality"], "lead_count": [1, 3]}
     )
@@ -89,12 +89,12 @@ def test_quality_per_day_has_a_column_for_each_flag_also_for_one_that_does_not_o
         ([], "A trend takes two snapshots: on the first day all leads are new."),
     ],
 )
-def test_the_trend_leaves_the_first_day_out(counts: list[int], sentence: str) -> None:
+def test_trend_sentence_excludes_the_first_day(counts: list[int], sentence: str) -> None:
     rows = pd.DataFrame({"_partition_date": DAYS[: len(counts)], "new_high_quality_leads": counts})
     assert analysis.new_high_quality_leads_per_day(rows).sentence == sentence
 
 
-def test_the_funnel_has_the_rates_of_all_leads_and_of_the_stage_before() -> None:
+def test_funnel_has_rates_of_all_leads_and_of_the_stage_before() -> None:
     counts = {"lead_count": [200], "appointment_count": [50], "demo_count": [10], "sale_count": [5]}
     answer = analysis.conversion_funnel(pd.DataFrame(counts))
     assert answer.rows.to_dict("list") == {
@@ -128,7 +128,7 @@ def test_states_with_few_leads_are_not_compared() -> None:
     assert analysis.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
 
 
-def test_status_changes_name_the_most_frequent_one() -> None:
+def test_status_changes_name_the_most_frequent_change() -> None:
     rows = pd.DataFrame(
         {"dispo_before": [None, "Data"], "dispo": ["Data", "Sale"], "change_count": [2, 1], "lead_count": [2, 1]}
     )
@@ -150,7 +150,7 @@ def test_suspect_hashes_are_counted_once_for_both_columns() -> None:
     assert analysis.suspect_hashes(rows.head(0), matches * 0).sentence == "No hash is suspect."
 
 
-def test_null_shares_tell_from_when_on_a_column_is_filled() -> None:
+def test_null_shares_name_the_first_day_of_a_filled_column() -> None:
     filled = pd.DataFrame(
         {"_partition_date": DAYS, "row_count": [2, 2, 4], "zip": [2, 2, 4], "location": [0, 0, 3], "city": [2, 2, 3]}
     )
@@ -163,7 +163,7 @@ def test_null_shares_tell_from_when_on_a_column_is_filled() -> None:
     assert silver_analysis.null_shares(filled.head(0)).sentence == "There is no snapshot yet."
 
 
-def test_header_drift_tells_added_missing_and_moved_columns() -> None:
+def test_header_drift_lists_added_missing_and_moved_columns() -> None:
     answer = silver_analysis.header_drift(
         {
             date(2024, 10, 1): ["CITY", "Set", "Demo"],
@@ -182,7 +182,7 @@ def test_header_drift_tells_added_missing_and_moved_columns() -> None:
     assert silver_analysis.header_drift({date(2024, 10, 1): ["CITY"]}).sentence == "All of 1 file have the same header."
 
 
-def test_source_drift_tells_columns_that_say_nothing_on_some_days_and_unknown_ones() -> None:
+def test_source_drift_lists_constant_empty_and_unknown_columns() -> None:
     filled = pd.DataFrame(
         {"_partition_date": DAYS, "row_count": 9, "STATE": [9, 9, 0], "CITY": [9, 9, 1], "Set": 9, "is_set": [2, 0, 3]}
     )
@@ -197,13 +197,13 @@ def test_source_drift_tells_columns_that_say_nothing_on_some_days_and_unknown_on
     )
 
 
-def test_a_share_that_is_not_whole_never_shows_as_whole() -> None:
+def test_partial_share_is_never_shown_as_0_or_100_percent() -> None:
     shown = [words.share(part, 100_000) for part in (0, 1, 50, 99_949, 99_999, 100_000)]
     assert shown == ["0.0 %", "< 0.1 %", "0.1 %", "99.9 %", "> 99.9 %", "100.0 %"]
     assert words.share(0, 0) == "none"
 
 
-def test_tables_show_percentages_thousands_and_dates_and_nothing_for_null() -> None:
+def test_tables_format_percentages_thousands_dates_and_null() -> None:
     rows = pd.DataFrame(
         {"_partition_date": DAYS[:2], "row_count": [1200, 3], "demo_rate": [0.5, None], "state": ["WA", None]}
     )
@@ -215,7 +215,7 @@ def test_tables_show_percentages_thousands_and_dates_and_nothing_for_null() -> N
     ]
 
 
-def test_each_question_of_the_folder_says_its_grain() -> None:
+def test_each_analysis_query_states_its_grain() -> None:
     questions = sorted((SQL_SCRIPTS / "analysis").glob("*.sql"))
     assert questions
     assert [file.name for file in questions if not file.read_text(encoding="utf-8").startswith("-- Grain: ")] == []

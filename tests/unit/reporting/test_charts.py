@@ -1,4 +1,4 @@
-"""Pictures are drawn in every look, from any number of rows, and have the contrast that they promise."""
+"""Charts are drawn in both themes, for any number of rows, with sufficient contrast."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def trend(days: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize("days", [0, 1, 2, 22, 400])
 @pytest.mark.parametrize("narrow", [False, True])
-def test_the_trend_graph_takes_any_number_of_days(days: int, narrow: bool) -> None:
+def test_trend_graph_accepts_any_number_of_days(days: int, narrow: bool) -> None:
     figure = charts.new_high_quality_leads_per_day(trend(days), narrow=narrow)
     assert charts.as_svg(figure).startswith("<?xml")
     assert figure.get_figwidth() == (charts.NARROW if narrow else charts.WIDE)
 
 
-def test_in_dark_no_colour_of_the_light_theme_is_left() -> None:
+def test_dark_theme_has_no_colour_of_the_light_theme() -> None:
     light = charts.as_svg(charts.new_high_quality_leads_per_day(trend(9)))
     colours = set(re.findall(r"#[0-9a-f]{6}\b", charts.in_dark(light)))
     assert colours <= {*asdict(charts.DARK).values(), "#000000"}
     assert charts.DARK.good in colours
 
 
-def test_the_trend_graph_leaves_the_first_day_out() -> None:
+def test_trend_graph_excludes_the_first_day() -> None:
     (axes,) = charts.new_high_quality_leads_per_day(trend(5)).axes
     (line, _mean) = axes.lines
     assert list(line.get_ydata()) == [1, 2, 3, 4]
 
 
-def test_the_same_rows_give_the_same_picture() -> None:
+def test_same_rows_give_the_same_chart() -> None:
     first, second = (charts.as_svg(charts.new_high_quality_leads_per_day(trend(9))) for _ in range(2))
     assert first == second
 
@@ -58,7 +58,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("theme", [charts.LIGHT, charts.DARK], ids=["light", "dark"])
-def test_text_and_bars_stand_out_from_the_background(theme: charts.Theme) -> None:
+def test_text_and_bars_have_sufficient_contrast(theme: charts.Theme) -> None:
     for text in (theme.text, theme.dim):
         assert contrast(text, theme.background) >= 4.5
     for bar in (theme.good, theme.fair, theme.poor, theme.accent):

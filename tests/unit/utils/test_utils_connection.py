@@ -1,4 +1,4 @@
-"""Settings of the environment and `.env`, explained when wrong and silent about secrets; whose the S3 client is."""
+"""Read settings from the environment and `.env`, explain errors without secrets, and build the S3 client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from etl.utils.utils_connection import (
 PASSWORD = "a-very-secret-password"
 ACCESS_KEY = "AKIAVERYSECRETKEYID1"
 SECRET_KEY = "a-very-secret-access-key"
-NECESSARY = {
+REQUIRED = {
     "POSTGRES_USER": "myuser",
     "POSTGRES_PASSWORD": PASSWORD,
     "POSTGRES_DB": "mydatabase",
@@ -37,15 +37,15 @@ NECESSARY = {
     "S3_BUCKET_NAME": "homebuddy-leads",
 }
 KEYS = {"S3_ACCESS_KEY_ID": ACCESS_KEY, "S3_SECRET_ACCESS_KEY": SECRET_KEY, "S3_REGION": "eu-north-1"}
-OF_THE_PIPELINE = ("POSTGRES_", "S3_", "AWS_", "PARTITION_", "JUPYTER_", "DASK_")
+PIPELINE_PREFIXES = ("POSTGRES_", "S3_", "AWS_", "PARTITION_", "JUPYTER_", "DASK_")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An environment that knows nothing of the pipeline, and a folder without `.env`; each test has its own."""
+    """Give each test an environment without variables of the pipeline, and a folder without `.env`."""
     before = dict(os.environ)
     for name in before:
-        if name.upper().startswith(OF_THE_PIPELINE):
+        if name.upper().startswith(PIPELINE_PREFIXES):
             del os.environ[name]
     monkeypatch.chdir(tmp_path)
     yield
@@ -54,20 +54,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 
 def load(**variables: str) -> Settings:
-    os.environ.update(NECESSARY | variables)
+    os.environ.update(REQUIRED | variables)
     return load_settings()
 
 
-def fault(**variables: str) -> SettingsError:
+def settings_error(**variables: str) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         load(**variables)
     return caught.value
 
 
-# --- what is read -----------------------------------------------------------------------------------------------------
+# --- Valid settings ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_necessary_is_enough_and_the_rest_has_the_documented_defaults() -> None:
+def test_required_settings_suffice_and_the_rest_has_documented_defaults() -> None:
     settings = load()
     assert (settings.postgres_user, settings.postgres_db, settings.postgres_host) == (
         "myuser",
@@ -84,7 +84,7 @@ def test_what_is_necessary_is_enough_and_the_rest_has_the_documented_defaults() 
     assert settings.partition_start_date == date(2024, 10, 1)
 
 
-def test_every_variable_has_its_place() -> None:
+def test_every_environment_variable_sets_its_field() -> None:
     settings = load(
         POSTGRES_PORT="6543",
         POSTGRES_SSLMODE="verify-full",
@@ -113,10 +113,8 @@ def test_every_variable_has_its_place() -> None:
     assert settings.partition_start_date == date(2025, 1, 31)
 
 
-def test_settings_are_read_from_the_env_file_of_this_folder_or_one_above(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    lines = [f"{name}={value}" for name, value in NECESSARY.items()]
+def test_env_file_of_this_folder_or_a_parent_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = [f"{name}={value}" for name, value in REQUIRED.items()]
     (tmp_path / ".env").write_text(
         "\n".join(["# comment", *lines, "POSTGRES_PORT=6543", "S3_REGION="]), encoding="utf-8"
     )
@@ -126,25 +124,25 @@ def test_settings_are_read_from_the_env_file_of_this_folder_or_one_above(
     deeper = tmp_path / "your_jup_notebooks" / "deeper"
     deeper.mkdir(parents=True)
     monkeypatch.chdir(deeper)
-    for name in [*NECESSARY, "POSTGRES_PORT"]:
-        del os.environ[name]  # the first reading put them there
+    for name in [*REQUIRED, "POSTGRES_PORT"]:
+        del os.environ[name]  # set by the first load_settings
     assert load_settings().postgres_user == "myuser"
 
 
-def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
+def test_environment_overrides_the_env_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("POSTGRES_HOST=from-file\nPOSTGRES_USER=from-file\n", encoding="utf-8")
-    os.environ.update({name: value for name, value in NECESSARY.items() if name != "POSTGRES_USER"})
+    os.environ.update({name: value for name, value in REQUIRED.items() if name != "POSTGRES_USER"})
     settings = load_settings()
     assert (settings.postgres_host, settings.postgres_user) == ("postgres", "from-file")
 
 
-def test_the_env_file_reaches_boto3s_own_variables(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("AWS_PROFILE=somebody\n", encoding="utf-8")
+def test_env_file_sets_the_variables_of_boto3(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("AWS_PROFILE=analyst\n", encoding="utf-8")
     load()
-    assert os.environ["AWS_PROFILE"] == "somebody"
+    assert os.environ["AWS_PROFILE"] == "analyst"
 
 
-def test_the_example_file_is_one_that_works(tmp_path: Path) -> None:
+def test_example_env_file_is_valid(tmp_path: Path) -> None:
     example = Path(__file__).parents[3] / ".env.example"
     (tmp_path / ".env").write_bytes(example.read_bytes())
     assert load_settings().postgres_port == 5432
@@ -157,7 +155,7 @@ def test_settings_are_frozen_and_comparable() -> None:
     assert hash(settings) == hash(load_settings())
 
 
-def test_no_setting_crosses_a_process_boundary() -> None:
+def test_pickled_settings_contain_no_secret() -> None:
     sent = pickle.dumps(load(**KEYS))
     for secret in (PASSWORD, ACCESS_KEY, SECRET_KEY):
         assert secret.encode() not in sent
@@ -167,7 +165,7 @@ def test_no_setting_crosses_a_process_boundary() -> None:
     _settings_of_environment.cache_clear()
 
 
-def test_settings_that_a_process_was_handed_are_its_own_until_it_is_rid_of_them() -> None:
+def test_settings_given_to_a_process_apply_until_cleared() -> None:
     settings = load(**KEYS)
     sent = pickle.dumps(settings)
     set_local_settings(settings)
@@ -179,45 +177,47 @@ def test_settings_that_a_process_was_handed_are_its_own_until_it_is_rid_of_them(
 
 
 @pytest.mark.parametrize("address", ["host:8786", "tcp://host", "http://host:8786", "tcp://host:8786/x", "tcp:// :1"])
-def test_a_schedulers_address_names_protocol_host_and_port(address: str) -> None:
-    assert "DASK_SCHEDULER_ADDRESS: must be tcp://host:port" in str(fault(DASK_SCHEDULER_ADDRESS=address))
+def test_scheduler_address_needs_protocol_host_and_port(address: str) -> None:
+    assert "DASK_SCHEDULER_ADDRESS: must be tcp://host:port" in str(settings_error(DASK_SCHEDULER_ADDRESS=address))
 
 
-def test_what_is_given_wins_over_the_environment() -> None:
+def test_arguments_override_the_environment() -> None:
     load(DASK_SCHEDULER_ADDRESS="tcp://one:1")
     assert load_settings(dask_scheduler_address="tls://two:2").dask_scheduler_address == "tls://two:2"
 
 
-# --- what is missing or wrong -----------------------------------------------------------------------------------------
+# --- Missing and invalid settings -------------------------------------------------------------------------------------
 
 
-def test_all_missing_settings_are_named_in_one_error_that_says_what_to_do() -> None:
+def test_missing_settings_are_named_in_one_error_with_a_hint() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert caught.value.message == f"missing settings: {', '.join(NECESSARY)}"
+    assert caught.value.message == f"missing settings: {', '.join(REQUIRED)}"
     assert ".env.example" in str(caught.value)
     assert "--demo" in str(caught.value)
     assert caught.value.exit_code == 1
 
 
-def test_an_empty_variable_counts_as_missing() -> None:
-    assert fault(POSTGRES_HOST="", S3_BUCKET_NAME="").message == "missing settings: POSTGRES_HOST, S3_BUCKET_NAME"
+def test_empty_variable_counts_as_missing() -> None:
+    assert (
+        settings_error(POSTGRES_HOST="", S3_BUCKET_NAME="").message == "missing settings: POSTGRES_HOST, S3_BUCKET_NAME"
+    )
     assert load(POSTGRES_HOST="h", S3_BUCKET_NAME="b", S3_ACCESS_KEY_ID="", POSTGRES_PORT="").postgres_port == 5432
 
 
 @pytest.mark.parametrize("port", ["five", "0", "65536", "-1", "54.32", "5432 or so"])
-def test_a_port_that_is_none_is_named(port: str) -> None:
-    error = fault(POSTGRES_PORT=port)
+def test_invalid_port_is_named(port: str) -> None:
+    error = settings_error(POSTGRES_PORT=port)
     assert error.message.startswith("invalid settings: POSTGRES_PORT: ")
 
 
 @pytest.mark.parametrize("day", ["01.10.2024", "2024-13-01", "today"])
-def test_a_start_date_that_is_none_is_named(day: str) -> None:
-    assert fault(PARTITION_START_DATE=day).message.startswith("invalid settings: PARTITION_START_DATE: ")
+def test_invalid_start_date_is_named(day: str) -> None:
+    assert settings_error(PARTITION_START_DATE=day).message.startswith("invalid settings: PARTITION_START_DATE: ")
 
 
-def test_what_is_missing_and_what_is_wrong_is_told_at_once() -> None:
-    message = fault(POSTGRES_PORT="five", PARTITION_START_DATE="today", POSTGRES_USER="").message
+def test_missing_and_invalid_settings_are_named_in_one_error() -> None:
+    message = settings_error(POSTGRES_PORT="five", PARTITION_START_DATE="today", POSTGRES_USER="").message
     missing, wrong = message.split(" · ")
     assert missing == "missing settings: POSTGRES_USER"
     assert "POSTGRES_PORT: " in wrong
@@ -225,32 +225,32 @@ def test_what_is_missing_and_what_is_wrong_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("half", [{"S3_ACCESS_KEY_ID": ACCESS_KEY}, {"S3_SECRET_ACCESS_KEY": SECRET_KEY}])
-def test_half_a_pair_of_keys_is_refused(half: dict[str, str]) -> None:
-    message = fault(**half).message
+def test_access_key_without_its_secret_is_refused(half: dict[str, str]) -> None:
+    message = settings_error(**half).message
     assert message.startswith("invalid settings: set both S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY")
     assert message.count("S3_ACCESS_KEY_ID") == 1
 
 
-# --- secrets ----------------------------------------------------------------------------------------------------------
+# --- Secrets ----------------------------------------------------------------------------------------------------------
 
 
-def assert_silent(text: str) -> None:
+def assert_no_secret(text: str) -> None:
     for secret in (PASSWORD, ACCESS_KEY, SECRET_KEY):
         assert secret not in text
 
 
-def test_settings_do_not_show_their_secrets() -> None:
+def test_settings_do_not_show_secrets() -> None:
     settings = load(**KEYS)
     for text in (repr(settings), str(settings), f"{settings}", str(settings.model_dump()), settings.model_dump_json()):
-        assert_silent(text)
-    assert_silent(json.dumps(settings.model_dump(), default=str))
+        assert_no_secret(text)
+    assert_no_secret(json.dumps(settings.model_dump(), default=str))
     assert "myuser" in repr(settings)
 
 
-def test_neither_the_engine_nor_the_name_of_the_warehouse_shows_the_password() -> None:
+def test_engine_and_warehouse_name_do_not_show_the_password() -> None:
     settings = load()
     engine = postgres_engine(settings)
-    assert_silent(f"{engine!r} {engine.url} {settings.postgres_address}")
+    assert_no_secret(f"{engine!r} {engine.url} {settings.postgres_address}")
     assert settings.postgres_address == "myuser@postgres:5432/mydatabase"
 
 
@@ -263,35 +263,35 @@ def test_neither_the_engine_nor_the_name_of_the_warehouse_shows_the_password() -
         {"POSTGRES_PORT": PASSWORD, "PARTITION_START_DATE": SECRET_KEY},
     ],
 )
-def test_no_error_shows_a_secret_not_even_one_in_the_wrong_place(variables: dict[str, str]) -> None:
-    error = fault(**variables)
-    assert_silent(f"{error} {error!r}")
-    assert_silent("".join(traceback.format_exception(error)))
-    assert_silent(repr(error.__context__))
+def test_errors_do_not_show_misplaced_secrets(variables: dict[str, str]) -> None:
+    error = settings_error(**variables)
+    assert_no_secret(f"{error} {error!r}")
+    assert_no_secret("".join(traceback.format_exception(error)))
+    assert_no_secret(repr(error.__context__))
 
 
-# --- the S3 client ----------------------------------------------------------------------------------------------------
+# --- The S3 client ----------------------------------------------------------------------------------------------------
 
 ROLE = "arn:aws:iam::123456789012:role/leads-reader"
 
 
 @pytest.fixture
 def aws() -> Iterator[None]:
-    """An AWS of the test's own. It gives every caller its fake credentials, as the environment of a machine would."""
+    """Mock AWS with fake credentials in the environment; a new one for each test."""
     s3_client.cache_clear()
     with mock_aws():
         yield
     s3_client.cache_clear()
 
 
-def signature(settings: Settings) -> str:
-    """With whose credentials, and for which region, the client signs."""
+def presigned_url(settings: Settings) -> str:
+    """Presign a URL: the access key and the region of the client are part of it."""
     client = s3_client(settings)
     return client.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
 
 
 def new_user(name: str) -> tuple[str, dict[str, str]]:
-    """A user's ARN and the settings with their keys."""
+    """Create a user; return its ARN and the settings with its keys."""
     iam = boto3.client("iam", region_name="us-east-1")
     arn = iam.create_user(UserName=name)["User"]["Arn"]
     key = iam.create_access_key(UserName=name)["AccessKey"]
@@ -299,21 +299,21 @@ def new_user(name: str) -> tuple[str, dict[str, str]]:
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_client_signs_with_the_keys_of_the_settings() -> None:
-    url = signature(load(**KEYS))
+def test_client_signs_with_the_keys_of_the_settings() -> None:
+    url = presigned_url(load(**KEYS))
     assert ACCESS_KEY in url
     assert "eu-north-1" in url
     assert SECRET_KEY not in url
 
 
 @pytest.mark.usefixtures("aws")
-def test_without_keys_the_client_takes_what_boto3_finds_by_itself() -> None:
+def test_client_without_keys_uses_the_credentials_of_boto3() -> None:
     os.environ |= {"AWS_ACCESS_KEY_ID": "AKIAFROMTHECHAIN", "AWS_SECRET_ACCESS_KEY": "x"}
-    assert "AKIAFROMTHECHAIN" in signature(load(S3_REGION="eu-north-1"))
+    assert "AKIAFROMTHECHAIN" in presigned_url(load(S3_REGION="eu-north-1"))
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_client_talks_to_the_endpoint_of_the_settings() -> None:
+def test_client_uses_the_endpoint_of_the_settings() -> None:
     client = s3_client(load(**KEYS, AWS_ENDPOINT_URL_S3="http://127.0.0.1:9000"))
     assert client.meta.endpoint_url == "http://127.0.0.1:9000"
 
@@ -324,25 +324,25 @@ def test_equal_settings_share_a_client() -> None:
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_role_of_the_settings_is_assumed() -> None:
-    url = signature(load(**KEYS, S3_IAM_ROLE_ARN=ROLE))
+def test_role_of_the_settings_is_assumed() -> None:
+    url = presigned_url(load(**KEYS, S3_IAM_ROLE_ARN=ROLE))
     assert ACCESS_KEY not in url
-    assert "ASIA" in url, "temporary keys start so"
+    assert "ASIA" in url, "prefix of temporary keys"
     assert "security-token=" in url.lower()
     assert "eu-north-1" in url
 
 
 @pytest.mark.usefixtures("aws")
-def test_credentials_of_the_user_of_the_settings_are_taken() -> None:
+def test_credentials_of_the_configured_user_are_accepted() -> None:
     arn, keys = new_user("pipeline")
-    assert keys["S3_ACCESS_KEY_ID"] in signature(load(**keys, S3_IAM_USER_ARN=arn))
+    assert keys["S3_ACCESS_KEY_ID"] in presigned_url(load(**keys, S3_IAM_USER_ARN=arn))
 
 
 @pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize("role", ["", ROLE])
-def test_credentials_of_another_user_are_refused_naming_both_even_when_a_role_is_to_be_assumed(role: str) -> None:
+def test_credentials_of_another_user_are_refused_naming_both_users(role: str) -> None:
     arn, _ = new_user("pipeline")
-    other_arn, other_keys = new_user("somebody-else")
+    other_arn, other_keys = new_user("analyst")
     with pytest.raises(SettingsError) as caught:
         s3_client(load(**other_keys, S3_IAM_USER_ARN=arn, S3_IAM_ROLE_ARN=role))
     assert f"belong to {other_arn}, but S3_IAM_USER_ARN is {arn}" in caught.value.message
@@ -351,19 +351,19 @@ def test_credentials_of_another_user_are_refused_naming_both_even_when_a_role_is
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_user_is_checked_and_then_the_role_is_assumed() -> None:
+def test_user_is_checked_before_the_role_is_assumed() -> None:
     arn, keys = new_user("pipeline")
-    assert "security-token=" in signature(load(**keys, S3_IAM_USER_ARN=arn, S3_IAM_ROLE_ARN=ROLE)).lower()
+    assert "security-token=" in presigned_url(load(**keys, S3_IAM_USER_ARN=arn, S3_IAM_ROLE_ARN=ROLE)).lower()
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_identity_is_the_user_or_the_session_of_the_role() -> None:
+def test_identity_is_the_user_or_the_session_of_the_role() -> None:
     arn, keys = new_user("pipeline")
     assert caller_identity(load(**keys)) == arn
     assert ":assumed-role/" in caller_identity(load(**keys, S3_IAM_ROLE_ARN=ROLE))
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_role_that_is_no_arn_is_explained() -> None:
+def test_role_that_is_not_an_arn_is_explained() -> None:
     with pytest.raises(SourceError, match="identity of the S3 credentials"):
         s3_client(load(**KEYS, S3_IAM_ROLE_ARN="reader"))

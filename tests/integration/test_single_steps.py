@@ -1,4 +1,4 @@
-"""Steps hand over through tables: silver comes again from bronze with S3 switched off, gold from silver alone."""
+"""Steps exchange data through tables: silver is rebuilt from bronze without S3, and gold from silver alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MODULES = (
 
 @pytest.fixture(scope="module")
 def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse for all these tests, and the files of three days with all that can befall a row."""
+    """One warehouse for all tests, and files of three days with valid, rejected and separator rows."""
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         bucket = Bucket(settings)
         ordinary = [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(1, 9)]
@@ -41,8 +41,8 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="module")
-def whole(settings: Settings) -> dict[str, str]:
-    """What stands in the tables after a whole run."""
+def complete(settings: Settings) -> dict[str, str]:
+    """Return the contents of all tables after a complete run."""
     assert run_steps(settings, STEPS).error is None
     warehouse = Warehouse(settings)
     assert [rows for (rows,) in warehouse.rows("select count(*) from silver.rejected_rows group by step")] == [1, 1]
@@ -52,27 +52,27 @@ def whole(settings: Settings) -> dict[str, str]:
 
 
 @pytest.fixture
-def before(whole: dict[str, str], settings: Settings, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
-    """What stands in the tables, whatever the test before did to them."""
-    if not is_whole(warehouse, whole):
+def before(complete: dict[str, str], settings: Settings, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
+    """Return the contents of all tables, after repairing the changes of the previous test."""
+    if not is_complete(warehouse, complete):
         run_pipeline()
-    if not is_whole(warehouse, whole):
+    if not is_complete(warehouse, complete):
         drop_schemas(settings)
         run_pipeline()
-        assert warehouse.contents() == whole
-    return whole
+        assert warehouse.contents() == complete
+    return complete
 
 
-def is_whole(warehouse: Warehouse, whole: dict[str, str]) -> bool:
+def is_complete(warehouse: Warehouse, complete: dict[str, str]) -> bool:
     try:
-        return warehouse.contents() == whole
-    except psycopg2.Error:  # a table is gone
+        return warehouse.contents() == complete
+    except psycopg2.Error:  # a table is missing
         return False
 
 
 @pytest.fixture
 def run_without_s3(settings: Settings) -> Iterator[Callable[..., None]]:
-    """Run steps one by one, each as a run of its own, where nothing answers at the S3 endpoint."""
+    """Run steps as separate runs, with an S3 endpoint that does not exist."""
     without_s3 = settings.model_copy(update={"aws_endpoint_url_s3": "http://127.0.0.1:9"})
 
     def run(*numbers: int, **options: bool) -> None:
@@ -103,7 +103,7 @@ LOSSES_OF_SILVER = {
 
 
 @pytest.mark.parametrize("loss", LOSSES_OF_SILVER.values(), ids=LOSSES_OF_SILVER)
-def test_steps_3_and_4_bring_back_what_silver_lost(
+def test_steps_3_and_4_restore_lost_rows_of_silver(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, loss: str
 ) -> None:
     warehouse.rows(loss)
@@ -112,7 +112,7 @@ def test_steps_3_and_4_bring_back_what_silver_lost(
     assert warehouse.contents() == before
 
 
-def test_steps_1_3_and_4_bring_back_a_dropped_silver_table_with_its_days(
+def test_steps_1_3_and_4_restore_a_dropped_silver_table_with_its_days(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
 ) -> None:
     warehouse.rows("drop table silver.stg_csv_snapshots cascade")
@@ -134,7 +134,7 @@ def test_steps_1_3_and_4_bring_back_a_dropped_silver_table_with_its_days(
         "delete from silver.stg_csv_snapshots",
     ],
 )
-def test_a_full_refresh_of_steps_3_and_4_mends_any_damage(
+def test_full_refresh_of_steps_3_and_4_repairs_any_damage(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, damage: str
 ) -> None:
     warehouse.rows(damage)
@@ -143,7 +143,7 @@ def test_a_full_refresh_of_steps_3_and_4_mends_any_damage(
     assert warehouse.contents() == before
 
 
-def test_steps_3_to_6_bring_back_silver_and_gold_when_both_were_lost(
+def test_steps_3_to_6_restore_silver_and_gold(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
 ) -> None:
     warehouse.rows("truncate silver.stg_csv_snapshots, silver.stg_leads_parquet")
@@ -153,7 +153,7 @@ def test_steps_3_to_6_bring_back_silver_and_gold_when_both_were_lost(
 
 
 @pytest.mark.parametrize("full_refresh", [False, True], ids=["plain", "full refresh"])
-def test_step_3_without_bronze_rows_keeps_what_silver_has(
+def test_step_3_without_bronze_rows_keeps_silver(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, full_refresh: bool
 ) -> None:
     warehouse.rows("truncate bronze.csv_snapshots; delete from bronze.leads_parquet")
@@ -174,7 +174,7 @@ def test_step_3_without_bronze_rows_keeps_what_silver_has(
     ],
     ids=["truncated", "deleted", "dropped", "full refresh"],
 )
-def test_steps_5_and_6_rebuild_gold_when_bronze_is_empty(
+def test_steps_5_and_6_rebuild_gold_from_silver_alone(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, emptying: str, full_refresh: bool
 ) -> None:
     warehouse.rows(emptying)
@@ -182,10 +182,10 @@ def test_steps_5_and_6_rebuild_gold_when_bronze_is_empty(
     run_without_s3(5, 6, full_refresh=full_refresh)
     assert warehouse.fingerprint("gold.lead_quality_matching") == before["gold.lead_quality_matching"]
     assert warehouse.fingerprint("silver.stg_csv_snapshots") == before["silver.stg_csv_snapshots"]
-    assert warehouse.value("select sum(row_count) from gold.match_scenarios") > 0, "the views are there, too"
+    assert warehouse.value("select sum(row_count) from gold.match_scenarios") > 0, "the views exist, too"
 
 
-def test_steps_5_and_6_rebuild_gold_when_its_very_schema_is_gone(
+def test_steps_5_and_6_rebuild_a_dropped_schema_of_gold(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse
 ) -> None:
     warehouse.rows("truncate bronze.csv_snapshots, bronze.leads_parquet; drop schema gold cascade")
@@ -203,7 +203,7 @@ def test_steps_5_and_6_rebuild_gold_when_its_very_schema_is_gone(
         "drop schema partitions cascade; create schema partitions",
     ],
 )
-def test_step_6_brings_back_what_gold_lost(
+def test_step_6_restores_lost_rows_of_gold(
     before: dict[str, str], run_without_s3: Run, warehouse: Warehouse, loss: str
 ) -> None:
     warehouse.rows(loss)
@@ -219,8 +219,8 @@ def without_bronze(contents: dict[str, str]) -> dict[str, str]:
 # --- Each step as a process -------------------------------------------------------------------------------------------
 
 
-def test_each_step_runs_by_itself_as_a_module_and_only_step_2_needs_s3(
-    whole: dict[str, str],
+def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
+    complete: dict[str, str],
     python: Callable[..., subprocess.CompletedProcess[str]],
     settings: Settings,
     warehouse: Warehouse,
@@ -232,6 +232,6 @@ def test_each_step_runs_by_itself_as_a_module_and_only_step_2_needs_s3(
         process = python("-m", module, environment=environment | s3)
         assert process.returncode == 0, process.stderr
         assert step.title in process.stdout
-    assert warehouse.contents() == whole
+    assert warehouse.contents() == complete
     steps = warehouse.rows("select arguments -> 'steps' from meta.pipeline_runs order by started_at")
     assert steps == [([number],) for number in range(1, 7)]

@@ -1,6 +1,6 @@
-"""Hosts that are truly apart: driver, scheduler, workers, PostgreSQL and S3 in network namespaces of their own.
+"""Separate hosts: driver, scheduler, workers, PostgreSQL and S3 in network namespaces of their own.
 
-Each has an address of its own and reaches the others over a bridge. Needs Linux, root and `ip`.
+Each host has an address and reaches the other hosts over a bridge. Needs Linux, root and `ip`.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Host:
-    """A network namespace, in which there is one address besides that of the loopback."""
+    """A network namespace with one address besides loopback."""
 
     name: str
     address: str
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """A command that starts another one here."""
+        """Return a command that executes another command on this host."""
         return ("ip", "netns", "exec", self.name)
 
     def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        surroundings = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"}
+        base_environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"}
         paths = f"{PROJECT}:{PROJECT / 'tests'}"
         return subprocess.run(
             [*self.inside, *command],
             cwd="/",
-            env={**surroundings, "PYTHONPATH": paths, **environment},
+            env={**base_environment, "PYTHONPATH": paths, **environment},
             capture_output=True,
             text=True,
             timeout=120,
         )
 
     def traffic(self) -> int:
-        """Bytes that have gone in and out, but for the loopback."""
+        """Return the bytes sent and received, without loopback."""
         folder = "/sys/class/net/eth0/statistics"
         return sum(int(self.run("cat", f"{folder}/{way}_bytes").stdout) for way in ("rx", "tx"))
 
@@ -102,21 +102,21 @@ def ip(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def postgres_on(host: Host) -> Iterator[tuple[Settings, Warehouse]]:
-    """A warehouse on this host: as the others reach it, and by its socket, which is a file, to look into it."""
+    """Start a warehouse on this host. Yield its settings for other hosts, and access over its socket."""
     account = postgres_cluster.server_account()
-    assert account is not None, "this is root, as whom PostgreSQL does not run"
+    assert account is not None, "PostgreSQL does not run as root"
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
-        shutil.chown(folder, account.name)
+        shutil.chown(folder, account.pw_name)
         folder.chmod(0o711)
         hba = folder / "pg_hba.conf"
         hba.write_text("local all all trust\nhost all all all scram-sha-256\n")
         hba.chmod(0o644)
-        as_account = (sys.executable, "-c", AS_ACCOUNT, str(account.uid), str(account.gid))
+        as_account = (sys.executable, "-c", AS_ACCOUNT, str(account.pw_uid), str(account.pw_gid))
         with running_server(
             postgres_cluster.server_programs(account),
             folder,
-            account.name,
+            account.pw_name,
             "postgres",
             ["--auth-local=trust"],
             {"hba_file": hba},
@@ -132,7 +132,7 @@ def postgres_on(host: Host) -> Iterator[tuple[Settings, Warehouse]]:
 
 @contextmanager
 def s3_on(host: Host, folder: Path) -> Iterator[str]:
-    """The endpoint of an S3 server on this host."""
+    """Yield the endpoint of an S3 server on this host."""
     port, log = free_port(), folder / "s3.log"
     command = [*host.inside, sys.executable, "-m", "moto.server", "-H", host.address, "-p", str(port)]
     with log.open("wb") as output:
@@ -145,7 +145,7 @@ def s3_on(host: Host, folder: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def test_driver_workers_and_postgres_on_hosts_of_their_own(
+def test_cluster_on_separate_hosts_gives_the_same_tables(
     hosts: dict[str, Host], real_data: Path, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     scheduler = (*hosts["scheduler"].inside, *SCHEDULER)

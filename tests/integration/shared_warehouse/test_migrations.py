@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import psycopg2
 import pytest
-from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
+from support import Warehouse, connection_arguments, drop_schemas
 
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
@@ -20,13 +20,7 @@ from etl.warehouse.migrations import known_migrations
 
 OLD_RUN = str(uuid.uuid4())
 OLD_META_TABLES = (migrations.MIGRATIONS / "0001_meta_tables.sql").read_text(encoding="utf-8")
-"""What the previous version executed at the beginning of each run."""
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
+"""SQL that the previous version executed at the start of each run."""
 
 
 @pytest.fixture
@@ -37,7 +31,7 @@ def warehouse(settings: Settings) -> Warehouse:
 
 @pytest.fixture
 def old_warehouse(warehouse: Warehouse) -> Warehouse:
-    """A warehouse that the previous version has filled: it has no meta.migrations."""
+    """A warehouse of the previous version, without meta.migrations."""
     warehouse.rows(OLD_META_TABLES)
     warehouse.rows(
         "insert into meta.pipeline_runs (run_id, version, arguments, status) values (%s, '0.1.0', '{}', 'complete')",
@@ -53,7 +47,7 @@ def old_warehouse(warehouse: Warehouse) -> Warehouse:
 
 @pytest.fixture
 def begin(settings: Settings) -> Callable[[], RunReport]:
-    """A run that only creates schemas and tables."""
+    """Return a function that runs step 1."""
     return lambda: run_steps(settings, STEPS[:1])
 
 
@@ -114,7 +108,7 @@ def test_killed_migration_leaves_nothing_and_the_next_run_applies_all(
     assert applied(old_warehouse) == [str(migration) for migration in known_migrations()]
 
 
-def test_warehouse_of_a_newer_version_is_refused_and_left_alone(
+def test_warehouse_of_a_newer_version_is_refused_and_not_changed(
     warehouse: Warehouse, begin: Callable[[], RunReport]
 ) -> None:
     assert begin().error is None
@@ -168,7 +162,7 @@ def add_load(warehouse: Warehouse, table: str, parent: str, metrics: str = "{}")
         (False, None, []),
     ],
 )
-def test_registry_of_appointment_ids_holds_the_ids_given_before(
+def test_registry_of_appointment_ids_contains_existing_ids(
     old_warehouse: Warehouse,
     begin: Callable[[], RunReport],
     has_appointments: bool,
@@ -184,7 +178,7 @@ def test_registry_of_appointment_ids_holds_the_ids_given_before(
     assert old_warehouse.rows("select * from meta.affected_leads") == []
 
 
-def test_tables_that_the_previous_version_kept_in_staging_are_dropped(
+def test_staging_tables_of_the_previous_version_are_dropped(
     old_warehouse: Warehouse, begin: Callable[[], RunReport]
 ) -> None:
     old_warehouse.rows(

@@ -1,4 +1,4 @@
-"""Silver's types are declared in one place; step 4 applies them to all existing days, in place, and to later ones."""
+"""Types of silver are declared in one place; step 4 applies them to all existing and later days, in place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
+from support import Bucket, Warehouse, connection_arguments, drop_schemas
 
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
@@ -31,12 +31,6 @@ FILES = (
 )
 
 
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
-
-
 @pytest.fixture
 def run(settings: Settings) -> Run:
     return lambda *steps, **options: run_steps(settings, [STEPS[n - 1] for n in steps] or choose_steps(), **options)
@@ -44,7 +38,7 @@ def run(settings: Settings) -> Run:
 
 @pytest.fixture
 def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehouse]:
-    """Two days, loaded up to gold."""
+    """Load two days up to gold."""
     drop_schemas(settings)
     bucket.clear()
     for number in (1, 2):
@@ -57,7 +51,7 @@ def warehouse(settings: Settings, bucket: Bucket, run: Run) -> Iterator[Warehous
 
 @pytest.fixture
 def declare(monkeypatch: pytest.MonkeyPatch) -> Declare:
-    """Declare another type for a column: `declare("dispo", "varchar(80)")`."""
+    """Return a function that declares another type for a column: `declare("dispo", "varchar(80)")`."""
     types: dict[str, str] = {}
     read_script = sql_scripts.read_script
 
@@ -76,7 +70,7 @@ def types_of(warehouse: Warehouse, column: str, *tables: str) -> set[str]:
     return {warehouse.value(TYPE_OF, table, column) for table in tables or ALL_TABLES}
 
 
-def test_step_1_creates_text_columns_and_step_4_gives_them_their_types(
+def test_step_1_creates_text_columns_and_step_4_applies_their_types(
     settings: Settings, warehouse: Warehouse, run: Run
 ) -> None:
     drop_schemas(settings)
@@ -93,7 +87,7 @@ def test_step_1_creates_text_columns_and_step_4_gives_them_their_types(
     assert types_of(warehouse, "lead_uuid", "silver.stg_leads_parquet") == {"character varying(255)"}
 
 
-def test_changed_type_reaches_existing_days_without_loading_them_again(
+def test_changed_type_is_applied_to_existing_days_without_a_load(
     warehouse: Warehouse, run: Run, declare: Declare
 ) -> None:
     ledger, contents, files = warehouse.rows(LEDGER), warehouse.contents(), warehouse.rows(FILES)
@@ -109,7 +103,7 @@ def test_changed_type_reaches_existing_days_without_loading_them_again(
     assert warehouse.rows(LEDGER) == ledger, "nothing is loaded or published again"
 
 
-def test_changed_type_that_rewrites_the_rows_keeps_them(warehouse: Warehouse, run: Run, declare: Declare) -> None:
+def test_changed_type_that_rewrites_rows_keeps_their_values(warehouse: Warehouse, run: Run, declare: Declare) -> None:
     ledger = warehouse.rows(LEDGER)
     declare("lead_number", "bigint")
     declare("appt_date", "date")
@@ -136,9 +130,7 @@ def test_second_run_alters_nothing(warehouse: Warehouse, run: Run) -> None:
     assert warehouse.rows(FILES) == before
 
 
-def test_cleaned_days_that_wait_get_the_changed_type(
-    warehouse: Warehouse, run: Run, declare: Declare, bucket: Bucket
-) -> None:
+def test_staged_days_get_the_changed_type(warehouse: Warehouse, run: Run, declare: Declare, bucket: Bucket) -> None:
     bucket.put_snapshot(3, [{}])
     assert run(1, 2, 3).error is None
     declare("dispo", "varchar(80)")
@@ -148,7 +140,7 @@ def test_cleaned_days_that_wait_get_the_changed_type(
 
 @pytest.fixture
 def row_versions(warehouse: Warehouse) -> str:
-    """A table that is built from the days of silver, with a version that no day has any more."""
+    """Create row versions, with a version that belongs to no day."""
     warehouse.rows(
         """
         create table if not exists silver.row_versions (
@@ -170,7 +162,7 @@ def test_row_versions_get_the_changed_type(warehouse: Warehouse, run: Run, decla
     assert warehouse.rows(f"select * from {row_versions} order by _row_hash") == rows
 
 
-def test_row_versions_that_do_not_fit_are_built_again(
+def test_row_versions_that_do_not_fit_are_rebuilt(
     warehouse: Warehouse, run: Run, declare: Declare, row_versions: str
 ) -> None:
     contents = warehouse.contents()
@@ -201,7 +193,7 @@ def test_view_that_uses_an_altered_column_is_named(
     assert types_of(warehouse, "dispo") == {"character varying(80)"}
 
 
-def test_value_that_does_not_fit_is_told_with_table_and_columns(
+def test_value_that_does_not_fit_is_reported_with_table_and_columns(
     warehouse: Warehouse, run: Run, declare: Declare
 ) -> None:
     before = warehouse.rows(FILES)
@@ -215,7 +207,7 @@ def test_value_that_does_not_fit_is_told_with_table_and_columns(
     assert warehouse.rows(FILES) == before
 
 
-def test_day_that_is_replaced_need_not_fit(warehouse: Warehouse, run: Run, declare: Declare) -> None:
+def test_replaced_day_need_not_fit_the_changed_type(warehouse: Warehouse, run: Run, declare: Declare) -> None:
     warehouse.rows("update silver.stg_csv_data_02 set dispo = 'longer than before'")
     declare("dispo", "varchar(4)")
     assert run().error is None
@@ -227,7 +219,7 @@ def test_day_that_is_replaced_need_not_fit(warehouse: Warehouse, run: Run, decla
     ("data_type", "message"),
     [("varcar(80)", 'type "varcar" does not exist'), ("timestamp(3)", "spell the type"), ("box", "cannot cast type")],
 )
-def test_declaration_that_cannot_be_applied_is_told(
+def test_invalid_declaration_is_reported(
     warehouse: Warehouse, run: Run, declare: Declare, data_type: str, message: str
 ) -> None:
     declare("appt_date", data_type)
@@ -238,7 +230,7 @@ def test_declaration_that_cannot_be_applied_is_told(
     assert types_of(warehouse, "appt_date") == {"timestamp(3) without time zone"}
 
 
-def test_session_that_reads_silver_is_waited_for_and_named(
+def test_session_that_reads_silver_is_named(
     warehouse: Warehouse, run: Run, declare: Declare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)

@@ -1,15 +1,14 @@
-"""Tables and views are defined once: again when their definition changes, or when they are not as they were made."""
+"""Tables and views are created once, and again only if their definition changes or if they were modified."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg2
 import pytest
-from support import Warehouse, connection_arguments, drop_schemas, empty_warehouse
+from support import Warehouse, connection_arguments, drop_schemas
 
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
@@ -18,12 +17,6 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse import partitions
 
 VIEW = "gold.lead_quality_distribution"
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
 
 
 @pytest.fixture
@@ -38,7 +31,7 @@ def define_all(settings: Settings) -> RunReport:
 
 
 def catalog_rows(warehouse: Warehouse) -> list[tuple[object, ...]]:
-    """Which transaction wrote each table, view and comment."""
+    """Return the transaction that wrote each table, view and comment."""
     return warehouse.rows(
         """
         select oid::text, xmin::text from pg_class where relnamespace = any('{bronze,silver,gold}'::regnamespace[])
@@ -50,7 +43,7 @@ def catalog_rows(warehouse: Warehouse) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_second_run_writes_nothing_to_the_catalog(settings: Settings, warehouse: Warehouse) -> None:
+def test_second_run_writes_nothing_to_the_catalog(settings: Settings, warehouse: Warehouse) -> None:
     before = catalog_rows(warehouse)
     assert len(before) > 100
     assert define_all(settings).error is None
@@ -58,7 +51,7 @@ def test_a_second_run_writes_nothing_to_the_catalog(settings: Settings, warehous
 
 
 @pytest.mark.parametrize(
-    "harm",
+    "modification",
     [
         f"drop view {VIEW}",
         f"create or replace view {VIEW} as select 'none'::varchar(50) as lead_quality_flag, 0::bigint as lead_count, "
@@ -66,15 +59,15 @@ def test_a_second_run_writes_nothing_to_the_catalog(settings: Settings, warehous
         "update meta.definitions set digest = 'of another version'",
     ],
 )
-def test_a_view_that_is_not_as_it_was_made_is_made_again(settings: Settings, warehouse: Warehouse, harm: str) -> None:
-    warehouse.rows(harm)
+def test_modified_view_is_recreated(settings: Settings, warehouse: Warehouse, modification: str) -> None:
+    warehouse.rows(modification)
     assert define_all(settings).error is None
     flags = warehouse.rows(f"select lead_quality_flag from {VIEW} order by 1")
     assert flags == [("High Quality",), ("Low Quality",), ("Medium Quality",)]
 
 
 @pytest.mark.parametrize("table", ["bronze.leads_parquet", "silver.stg_leads_parquet", "gold.lead_quality_matching"])
-def test_a_trigger_that_was_dropped_comes_back(settings: Settings, warehouse: Warehouse, table: str) -> None:
+def test_dropped_trigger_is_recreated(settings: Settings, warehouse: Warehouse, table: str) -> None:
     warehouse.rows(f"drop trigger note_change on {table}")
     assert define_all(settings).error is None
     assert warehouse.value(f"select count(*) from pg_trigger where tgrelid = '{table}'::regclass") == 1
@@ -97,7 +90,7 @@ def test_views_of_the_first_version_are_replaced(settings: Settings, warehouse: 
     assert warehouse.value("select count(*) from gold.match_scenarios") == 4
 
 
-def test_who_reads_a_view_is_waited_for_and_others_are_not_kept_waiting(
+def test_replacing_a_view_waits_for_its_reader_and_delays_no_other_reader(
     settings: Settings, warehouse: Warehouse
 ) -> None:
     warehouse.rows("update meta.definitions set digest = 'of another version'")
@@ -123,9 +116,7 @@ def row_hash_columns(warehouse: Warehouse) -> list[tuple[str, str]]:
     )
 
 
-def test_column_that_the_previous_version_lacked_is_added_and_its_rows_are_null(
-    settings: Settings, warehouse: Warehouse
-) -> None:
+def test_missing_column_is_added_with_null_values(settings: Settings, warehouse: Warehouse) -> None:
     warehouse.rows(
         "alter table silver.stg_csv_snapshots drop column _row_hash; "
         "create table silver.stg_csv_data_01 partition of silver.stg_csv_snapshots for values in ('2024-10-01'); "

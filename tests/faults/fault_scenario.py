@@ -1,4 +1,4 @@
-"""The story that every fault interrupts: a warehouse loaded from version A of the bucket, a run towards version B."""
+"""The scenario that every fault interrupts: a warehouse loaded from version A of the bucket, and a run to version B."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 
 LONG = os.environ.get("FAULTS") == "long"
-"""The counts of docs/reliability.md instead of the short ones of `make test`."""
+"""Use the counts of docs/reliability.md instead of the short ones of `make test`."""
 SEED = int(os.environ.get("FAULTS_SEED", "20241001"))
 APPLICATION = "homebuddy-leads-etl"
 GOLD = "gold.lead_quality_matching"
@@ -37,12 +37,12 @@ def times(short: int, long: int) -> int:
     return long if LONG else short
 
 
-def dice(what: str) -> random.Random:
-    """Random numbers that are the same in every session."""
+def seeded_rng(what: str) -> random.Random:
+    """Return a random number generator that gives the same numbers in every session."""
     return random.Random(f"{SEED} {what}")
 
 
-# --- the bucket's two versions ----------------------------------------------------------------------------------------
+# --- The two versions of the bucket -----------------------------------------------------------------------------------
 
 
 def put_version_a(bucket: Bucket) -> None:
@@ -53,7 +53,7 @@ def put_version_a(bucket: Bucket) -> None:
 
 
 def put_version_b(bucket: Bucket) -> None:
-    """One changed day, one new day, other leads: every day of gold becomes another one."""
+    """Upload one changed day, one new day and other leads: every day of gold changes."""
     bucket.clear()
     for number in (*DAYS_OF_A, NEW_DAY):
         bucket.put_snapshot(number, rows_of_day(number, "Reno" if number == CHANGED_DAY else "Boise"))
@@ -61,7 +61,7 @@ def put_version_b(bucket: Bucket) -> None:
 
 
 def rows_of_day(number: int, city: str) -> list[dict[str, str]]:
-    """Ordinary rows, one that is quarantined, one separator."""
+    """Return ordinary rows, one row that is quarantined, and one separator."""
     rows = [
         {
             "LEADNUMBER": str(100 * number + row),
@@ -78,12 +78,12 @@ def put_leads(bucket: Bucket, count: int) -> None:
     bucket.put_leads([(f"lead {lead}", f"p{lead}", f"e{lead}") for lead in range(count)])
 
 
-# --- databases that begin with version A ------------------------------------------------------------------------------
+# --- Databases that contain version A ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Story:
-    """What the tables hold after a clean run of each version, and a database to copy that holds version A."""
+class Scenario:
+    """Contents of the tables after a clean run of each version, and a template database that contains version A."""
 
     settings: Settings
     a: Mapping[str, str]
@@ -99,43 +99,44 @@ class Story:
         return {table: self.b[table] for table in GOLD_TABLES}
 
 
-def tell_story(server: Settings, s3_endpoint: str) -> Story:
+def create_scenario(server: Settings, s3_endpoint: str) -> Scenario:
     settings = server.model_copy(
         update={
             "aws_endpoint_url_s3": s3_endpoint,
             "s3_bucket_name": "faults",
             "max_reject_ratio": 1.0,
             "max_row_drop": 1.0,
+            "max_row_growth": 1000.0,
         }
     )
     bucket = Bucket(settings)
     bucket.client.create_bucket(Bucket=bucket.name)
     contents = []
-    for put_version, database in ((put_version_b, "version_b"), (put_version_a, Story.template)):
+    for put_version, database in ((put_version_b, "version_b"), (put_version_a, Scenario.template)):
         put_version(bucket)
         create_database(settings, database)
-        of_its_own = settings.model_copy(update={"postgres_db": database})
-        assert run(of_its_own).error is None
-        contents.append(Warehouse(of_its_own).contents())
-        close_connections(of_its_own)
+        settings_of_version = settings.model_copy(update={"postgres_db": database})
+        assert run(settings_of_version).error is None
+        contents.append(Warehouse(settings_of_version).contents())
+        close_connections(settings_of_version)
     b, a = contents
-    assert all(a[table] != b[table] for table in a), "every table shall tell A from B"
-    return Story(settings, a, b)
+    assert all(a[table] != b[table] for table in a), "every table must differ between A and B"
+    return Scenario(settings, a, b)
 
 
 @contextmanager
-def database_with_version_a(story: Story, name: str) -> Iterator[Settings]:
-    """A database of its own that holds version A, in front of a bucket that holds version B."""
-    create_database(story.settings, name, template=story.template)
-    settings = story.settings.model_copy(update={"postgres_db": name})
+def database_with_version_a(scenario: Scenario, name: str) -> Iterator[Settings]:
+    """Yield a new database that contains version A; the bucket contains version B."""
+    create_database(scenario.settings, name, template=scenario.template)
+    settings = scenario.settings.model_copy(update={"postgres_db": name})
     bucket = Bucket(settings)
-    bucket.client.create_bucket(Bucket=bucket.name)  # whoever mocks AWS in this process empties the server as well
+    bucket.client.create_bucket(Bucket=bucket.name)  # a test that mocks AWS in this process also empties the S3 server
     put_version_b(bucket)
     try:
         yield settings
     finally:
         close_connections(settings)
-        execute(story.settings, f"drop database {name} with (force)")
+        execute(scenario.settings, f"drop database {name} with (force)")
 
 
 def create_database(settings: Settings, name: str, template: str = "template1") -> None:
@@ -145,7 +146,7 @@ def create_database(settings: Settings, name: str, template: str = "template1") 
 
 
 def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
-    """Execute one statement outside of any transaction, on a connection that the pipeline does not know of."""
+    """Execute one statement outside of any transaction, on a separate connection."""
     connection = psycopg2.connect(**connection_arguments(settings))
     try:
         connection.autocommit = True
@@ -156,24 +157,24 @@ def execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
         connection.close()
 
 
-# --- runs -------------------------------------------------------------------------------------------------------------
+# --- Runs -------------------------------------------------------------------------------------------------------------
 
 
 def run(settings: Settings, **options: Any) -> RunReport:
-    """A plain run inside this process: half a second instead of two."""
+    """Run the pipeline in this process: half a second instead of two."""
     return run_steps(settings, choose_steps(), **options)
 
 
 @contextmanager
-def started(
+def main_process(
     folder: Path, settings: Settings, *arguments: str, program: Path = PROJECT / "main.py"
 ) -> Iterator[subprocess.Popen[str]]:
-    """`python main.py` as a process of its own; it does not outlive the block."""
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT)}
+    """Start `python main.py`; kill the process when the block ends."""
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(PROJECT)}
     process = subprocess.Popen(
         [sys.executable, str(program), *arguments],
         cwd=folder,
-        env={**surroundings, "AWS_EC2_METADATA_DISABLED": "true", **environment_of(settings)},
+        env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment_of(settings)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -186,7 +187,7 @@ def started(
 
 
 def wait_until_running(process: subprocess.Popen[str], settings: Settings) -> None:
-    """Until the run has entered itself into the books."""
+    """Wait until the run is recorded in meta.pipeline_runs."""
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
         if Warehouse(settings).value("select count(*) from meta.pipeline_runs where status = 'running'"):
@@ -194,11 +195,11 @@ def wait_until_running(process: subprocess.Popen[str], settings: Settings) -> No
         time.sleep(0.01)
 
 
-def assert_one_clear_error(said: str, *named: str) -> None:
-    """One error that names what is wrong and where, and says what to do next."""
-    assert "Traceback" not in said
-    assert said.count("error: ") == 1, said
-    assert_clear(said[said.index("error: ") :], *named)
+def assert_one_clear_error(output: str, *named: str) -> None:
+    """Assert that there is one error, which names the cause and the next action."""
+    assert "Traceback" not in output
+    assert output.count("error: ") == 1, output
+    assert_clear(output[output.index("error: ") :], *named)
 
 
 def assert_clear(error: object, *named: str) -> None:
@@ -208,17 +209,17 @@ def assert_clear(error: object, *named: str) -> None:
         assert name in message, f"{name!r} is not named in: {message}"
 
 
-# --- what must hold afterwards ----------------------------------------------------------------------------------------
+# --- Assertions -------------------------------------------------------------------------------------------------------
 
 
-def assert_gold_is_complete(story: Story, settings: Settings) -> None:
-    assert Warehouse(settings).gold() in (story.gold_of_a, story.gold_of_b), "gold is a mix of the old and the new"
+def assert_gold_is_complete(scenario: Scenario, settings: Settings) -> None:
+    assert Warehouse(settings).gold() in (scenario.gold_of_a, scenario.gold_of_b), "gold is a mix of A and B"
 
 
-def assert_as_after_a_clean_run(story: Story, settings: Settings) -> None:
-    """Equal to a clean run of B: every file loaded once, nothing left behind."""
+def assert_equals_clean_run(scenario: Scenario, settings: Settings) -> None:
+    """Assert that the tables equal those of a clean run of B: each file loaded once, nothing left in staging."""
     warehouse = Warehouse(settings)
-    assert warehouse.contents() == story.b
+    assert warehouse.contents() == scenario.b
     assert_nothing_left_behind(settings)
     files = warehouse.rows("select s3_key, bronze_rows from meta.ingested_files order by 1")
     days = [(f"SFTP/data_{number}.csv", ROWS + 2) for number in (*DAYS_OF_A, NEW_DAY)]
@@ -239,8 +240,8 @@ def advisory_locks(settings: Settings) -> int:
     )
 
 
-def assert_one_rerun_mends_everything(story: Story, settings: Settings) -> None:
+def assert_rerun_repairs_everything(scenario: Scenario, settings: Settings) -> None:
     report = run(settings)
     assert report.error is None, report.error
     assert report.exit_code == 0
-    assert_as_after_a_clean_run(story, settings)
+    assert_equals_clean_run(scenario, settings)

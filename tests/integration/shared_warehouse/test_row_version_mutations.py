@@ -1,25 +1,24 @@
-"""Deliberate mistakes in the SQL of step 6 are detected by the random histories.
+"""Random histories detect deliberate errors in the SQL of step 6.
 
-FAULTS=long pytest tests/integration/test_row_version_mutations.py      # all of them; `make test` takes three
+FAULTS=long tests all mutations; `make test` tests three.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 from histories import History, PutDay, PutLeads, Run
 from run_histories import run_histories, run_history
-from support import Bucket, empty_warehouse
+from support import Bucket
 
 from etl.utils.utils_connection import Settings
 from etl.warehouse import sql_scripts
 
 LONG = os.environ.get("FAULTS") == "long"
 HISTORIES_PER_MUTATION = 60
-"""The first that fails ends the search: most mutations need one to three."""
+"""The search ends at the first failure: most mutations need one to three histories."""
 
 VERSIONS, MODELS = "silver/row_versions", "gold/models"
 
@@ -152,13 +151,7 @@ DIRECTED = {
         ),
     )
 }
-"""Mutations that random histories seldom detect."""
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
+"""Histories for mutations that random histories seldom detect."""
 
 
 @pytest.mark.parametrize("name", MUTATIONS if LONG else SHORT)

@@ -1,4 +1,4 @@
-"""What others change in the tables is mended by the next plain run; what cannot be stored is quarantined."""
+"""The next plain run repairs tables that were modified externally; rows that cannot be stored are quarantined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [{"LEADNUMBER": str(lead), "email_hash": f"e{lead}", "phone_hash": f"p{le
 
 @pytest.fixture
 def before(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> dict[str, str]:
-    """A warehouse of two days, one ragged line, one row that cannot be typed; and its contents."""
+    """Load two days with one ragged line and one invalid row; return the contents of all tables."""
     bucket.put_snapshot(1, ROWS)
     bucket.put_snapshot(2, [*ROWS, {"LEADNUMBER": "none"}])
     bucket.put("SFTP/data_2.csv", bucket.get("SFTP/data_2.csv") + b"ragged,line\n")
@@ -42,14 +42,16 @@ def before(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> dict[str,
         "drop schema silver cascade",
     ],
 )
-def test_the_next_run_mends_it(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, change: str) -> None:
+def test_external_change_is_repaired(
+    before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, change: str
+) -> None:
     warehouse.rows(change)
     report = run_pipeline()
     assert report.error is None
     assert warehouse.contents() == before
 
 
-def test_views_of_others_on_a_day_stay_and_show_its_new_rows(
+def test_external_views_on_a_day_are_kept_and_show_its_new_rows(
     before: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     del before
@@ -68,16 +70,16 @@ def test_views_of_others_on_a_day_stay_and_show_its_new_rows(
     assert warehouse.value("select count(*) from public.theirs_1") == 7
 
 
-def test_an_untouched_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
+def test_unmodified_day_is_not_loaded_again(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
     del before
-    books = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
-    loads = warehouse.rows(books)
+    ledger = "select table_name, load_id from meta.table_loads where table_name like '%\\_01' order by 1"
+    loads = warehouse.rows(ledger)
     warehouse.rows("delete from silver.stg_csv_data_02 where lead_number = 3")
     assert run_pipeline().error is None
-    assert warehouse.rows(books) == loads
+    assert warehouse.rows(ledger) == loads
 
 
-def test_leads_that_cannot_be_stored_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, ROWS)
     bucket.put_leads([("lead 1", "p1", "e1"), ("lead\0 2", "p2", "e2"), ("lead 3", "p3", "e" * 256)])
     assert run_pipeline().error is None

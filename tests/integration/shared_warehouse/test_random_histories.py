@@ -1,8 +1,9 @@
-"""Gold against a row-by-row oracle, after every run of random histories with kills between any two transactions.
+"""Gold equals a row-by-row oracle after every run of random histories, with kills between any two transactions.
 
-    pytest tests/integration/test_random_histories.py                                   # 4 histories
-    FAULTS=long pytest -n 2 --dist load tests/integration/test_random_histories.py      # 500 histories, 20 minutes
-    HISTORIES=1 FIRST_HISTORY=137 SHRINK=1 pytest tests/integration/test_random_histories.py
+    cd tests/integration/shared_warehouse
+    pytest test_random_histories.py                                   # 4 histories
+    FAULTS=long pytest -n 2 --dist load test_random_histories.py      # 500 histories, 20 minutes
+    HISTORIES=1 FIRST_HISTORY=137 SHRINK=1 pytest test_random_histories.py
 
 The last line replays history 137, and prints a smaller one if it fails.
 """
@@ -10,7 +11,6 @@ The last line replays history 137, and prints a smaller one if it fails.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ from killed_run import KillSwitch, run_and_kill
 from oracle import AppointmentIds, Rules
 from run_histories import Failure, clock_ahead, run_histories, run_history
 from shrink_history import shrink
-from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
+from support import Bucket, Warehouse, connection_arguments, drop_schemas
 
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
@@ -32,13 +32,6 @@ from etl.utils.utils_connection import Settings
 
 COUNT = int(os.environ.get("HISTORIES") or (500 if os.environ.get("FAULTS") == "long" else 4))
 FIRST = int(os.environ.get("FIRST_HISTORY") or 0)
-
-
-@pytest.fixture(scope="module")
-def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
-    """One warehouse and one bucket for all histories: connecting anew takes longer than emptying them."""
-    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + COUNT))
@@ -73,11 +66,11 @@ def test_histories_contain_every_kind_of_operation() -> None:
     assert {operation.keep_gold_load for operation in operations if isinstance(operation, RemoveDay)} == {True, False}
     runs = [operation for operation in operations if isinstance(operation, Run)]
     assert {bool(run.kill) for run in runs} == {run.full_refresh for run in runs} == {True, False}
-    assert max(len(day.rows) for day in days) < 50, "the pipeline's limits for large days do not apply"
+    assert max(len(day.rows) for day in days) < 50, "limits for large days do not apply"
     assert max(len({o.number for o in h.operations if isinstance(o, PutDay)}) for h in histories) <= 16
 
 
-def test_shrunk_history_has_only_what_the_failure_needs(
+def test_shrunk_history_contains_only_the_cause_of_the_failure(
     settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails_on_a_sale(_settings: Settings, _bucket: Bucket, history: History, _rules: Rules | None) -> Failure | None:
@@ -93,7 +86,7 @@ def test_shrunk_history_has_only_what_the_failure_needs(
     assert "Sale" in smaller.as_code()
 
 
-# --- The judge --------------------------------------------------------------------------------------------------------
+# --- The oracle -------------------------------------------------------------------------------------------------------
 
 DAMAGE = {
     "insert into gold.lead_quality_matching select * from gold.lead_quality_matching limit 1": oracle.MATCHING,
@@ -110,7 +103,7 @@ DAMAGE = {
 
 @pytest.fixture(scope="module")
 def loaded(settings: Settings) -> Settings:
-    """The warehouse after a history."""
+    """Return the settings of a warehouse after a history."""
     assert run_history(settings, Bucket(settings), random_history("loaded")) is None
     return settings
 

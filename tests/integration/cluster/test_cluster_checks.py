@@ -1,0 +1,173 @@
+"""The cluster is checked at the start of a run: each fault is one clear error."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import psycopg2
+import pytest
+from crm_files import put_files
+from dask_cluster import DaskCluster, dask_cluster
+from distributed import Client
+from servers import free_port
+from support import PROJECT, Bucket, Warehouse, connection_arguments, environment_of, run_python
+
+from etl.engine.cluster_checks import CLIENT_NAME, CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER
+from etl.utils.utils_connection import Settings
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+# --- Refused clusters -------------------------------------------------------------------------------------------------
+
+
+def error_of(done: CompletedProcess[str]) -> str:
+    """Return the only error of a failed run."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "\n  → " in done.stderr
+    return done.stderr[done.stderr.index("error: ") :]
+
+
+def test_missing_scheduler_is_named(run: Run, warehouse: Warehouse) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    assert f"no Dask scheduler answers at {address}" in error_of(run("--scheduler", address))
+    assert warehouse.value("select status from meta.pipeline_runs") == "failed"
+
+
+def test_invalid_scheduler_address_is_named(run: Run) -> None:
+    assert "DASK_SCHEDULER_ADDRESS: must be tcp://host:port" in error_of(run("--scheduler", "host"))
+
+
+def test_missing_dask_is_explained(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "distributed.py").write_text("raise ModuleNotFoundError(\"No module named 'distributed'\")")
+    environment = environment_of(settings) | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"}
+    done = run_python(tmp_path, "main.py", "--scheduler", "tcp://127.0.0.1:8786", environment=environment)
+    assert "needs Dask, which cannot be imported" in error_of(done)
+    assert "pip install -r requirements-dask.txt" in done.stderr
+
+
+@pytest.fixture
+def error_with(settings: Settings, tmp_path: Path, run: Run) -> Callable[..., str]:
+    """Return a function that runs on a cluster with a second, different worker and returns the error."""
+
+    def error_with(*arguments: str, **environment: str) -> str:
+        with dask_cluster(tmp_path, settings, workers=1) as cluster:
+            cluster.start_worker(*arguments, **environment)
+            cluster.wait_for_workers()
+            return error_of(run("--scheduler", cluster.address))
+
+    return error_with
+
+
+def test_worker_with_another_dask_version_is_refused(tmp_path: Path, error_with: Callable[..., str]) -> None:
+    other = tmp_path / "other"
+    metadata = other / "dask-2020.1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: dask\nVersion: 2020.1.0\n")
+    error = error_with(PYTHONPATH=f"{other}:{PROJECT}")
+    assert "has dask 2020.1.0, the driver " in error
+    assert "requirements-dask.txt" in error
+
+
+def test_worker_with_another_pipeline_version_is_refused(tmp_path: Path, error_with: Callable[..., str]) -> None:
+    other = tmp_path / "other"
+    for part in ("etl", "sql_scripts"):
+        shutil.copytree(PROJECT / part, other / part)
+    with (other / "etl" / "step2_load_to_postgres.py").open("a") as file:
+        file.write("# a line more\n")
+    assert "has another version of the pipeline" in error_with(PYTHONPATH=str(other))
+
+
+def test_worker_without_the_pipeline_is_refused(error_with: Callable[..., str]) -> None:
+    error = error_with(PYTHONPATH="")
+    assert "cannot load the pipeline" in error
+    assert "No module named 'etl'" in error
+    assert "in the project's folder" in error
+
+
+def test_worker_without_settings_is_refused(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_HOST="", S3_BUCKET_NAME="")
+    assert "worker tcp://127.0.0.1:" in error
+    assert "missing settings: POSTGRES_HOST, S3_BUCKET_NAME" in error
+
+
+def test_worker_of_another_warehouse_is_refused(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_DB="postgres")
+    assert "/postgres does not contain this run" in error
+
+
+def test_worker_with_a_wrong_password_is_refused(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_PASSWORD="wrong")
+    assert "worker tcp://127.0.0.1:" in error
+    assert "password authentication failed" in error
+
+
+def test_second_run_on_the_same_cluster_is_refused(
+    cluster: DaskCluster, bucket: Bucket, run: Run, warehouse: Warehouse
+) -> None:
+    put_files(bucket)
+    with Client(cluster.address, name=CLIENT_NAME, set_as_default=False):  # the name of a driver
+        refused = run("--scheduler", cluster.address)
+    assert refused.returncode == 3, refused.stderr
+    assert f"another run is active on the cluster of {cluster.address}\n  → wait" in refused.stderr
+    assert run("--scheduler", cluster.address).returncode == 0
+    assert warehouse.value("select count(*) from meta.pipeline_runs where status = 'complete'") == 1
+
+
+def test_more_threads_than_connections_are_refused(settings: Settings, tmp_path: Path, run: Run) -> None:
+    with dask_cluster(tmp_path, settings, workers=0) as cluster:
+        cluster.start_worker("--nthreads", "500")
+        cluster.wait_for_workers()
+        error = error_of(run("--scheduler", cluster.address))
+    needed = CONNECTIONS_OF_A_THREAD * 500 + CONNECTIONS_OF_THE_DRIVER
+    assert f"the workers' 500 threads need {needed} connections" in error
+    assert "threads in all; or raise max_connections" in error
+
+
+def test_connections_in_use_by_other_sessions_are_subtracted(
+    cluster: DaskCluster, settings: Settings, bucket: Bucket, run: Run
+) -> None:
+    put_files(bucket)
+    assert run("--scheduler", cluster.address).returncode == 0
+    needed = 2 * CONNECTIONS_OF_A_THREAD + CONNECTIONS_OF_THE_DRIVER
+    limits = Warehouse(settings)
+    allowed = limits.value(
+        "select sum(setting::int) filter (where name = 'max_connections') "
+        "- sum(setting::int) filter (where name <> 'max_connections') from pg_settings "
+        "where name in ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
+    )
+    with ExitStack() as stack:
+        for _ in range(allowed - needed + 1):
+            other = psycopg2.connect(**connection_arguments(settings), application_name="another session")
+            stack.callback(other.close)
+        assert f"has {needed - 1} for them" in error_of(run("--scheduler", cluster.address))
+    assert run("--scheduler", cluster.address).returncode == 0
+
+
+def test_workers_close_their_connections_after_the_run(
+    cluster: DaskCluster, bucket: Bucket, warehouse: Warehouse, run: Run
+) -> None:
+    put_files(bucket)
+    assert run("--scheduler", cluster.address).returncode == 0
+    assert warehouse.value("select count(*) from pg_stat_activity where application_name ~ 'homebuddy'") == 0
+
+
+def test_dask_is_not_imported_without_a_scheduler(settings: Settings, bucket: Bucket, tmp_path: Path) -> None:
+    put_files(bucket)
+    code = (
+        "import runpy, sys\n"
+        "program = sys.argv.pop()\n"
+        "try:\n"
+        "    runpy.run_path(program, run_name='__main__')\n"
+        "finally:\n"
+        "    print('loaded:', sorted({'dask', 'distributed', 'etl.engine.cluster'} & set(sys.modules)))\n"
+    )
+    done = run_python(tmp_path, "-c", code, str(PROJECT / "main.py"), environment=environment_of(settings))
+    assert done.returncode == 0, done.stderr
+    assert "loaded: []" in done.stdout

@@ -1,0 +1,90 @@
+"""A run that was interrupted is completed by the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import loads
+import pytest
+from support import Bucket, Warehouse
+
+from etl import step6_insert_into_gold_tables
+from etl.engine.report import RunReport
+
+Run = Callable[..., RunReport]
+
+pytestmark = pytest.mark.usefixtures("emptied")
+
+
+@pytest.mark.parametrize("last_step", [1, 2, 3, 4, 5])
+def test_run_interrupted_between_two_steps_is_completed_by_the_next(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, last_step: int
+) -> None:
+    bucket.put_snapshot(1, loads.rows_of_day(1))
+    loads.put_leads(bucket)
+    run_pipeline()
+    bucket.put_snapshot(1, [*loads.rows_of_day(1, city="Reno"), {"LEADNUMBER": "no number"}])
+    bucket.put_snapshot(2, loads.rows_of_day(2))
+    loads.put_leads(bucket, 3)
+    for number in range(1, last_step + 1):
+        assert run_pipeline(only_step=number).error is None
+    assert bool(warehouse.staging_tables()) == (last_step == 3), "only cleaned days are in staging"
+
+    assert run_pipeline().error is None
+    contents = warehouse.contents()
+    assert warehouse.staging_tables() == []
+    assert run_pipeline(full_refresh=True).error is None
+    assert warehouse.contents() == contents
+    assert warehouse.value("select count(*) from gold.lead_quality_matching where city = 'Reno'") == 5
+
+
+@pytest.mark.usefixtures("loaded")
+def test_file_changed_between_steps_3_and_4_loads_its_latest_content(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    contents = warehouse.contents()
+    bucket.put_snapshot(2, loads.rows_of_day(2, city="Reno"))
+    for number in (1, 2, 3):
+        run_pipeline(only_step=number)
+    bucket.put_snapshot(2, loads.rows_of_day(2))
+    assert run_pipeline().error is None
+    assert warehouse.contents() == contents
+    assert warehouse.staging_tables() == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_run_killed_before_publishing_gold_is_completed_by_the_next(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put_snapshot(3, loads.rows_of_day(3, city="Reno"))
+    gold = warehouse.fingerprint("gold.lead_quality_matching")
+    kill_before_publication(run_pipeline, monkeypatch)
+    assert "lead_quality_matching_03" in warehouse.staging_tables()
+    assert warehouse.fingerprint("gold.lead_quality_matching") == gold
+
+    assert run_pipeline().error is None
+    assert warehouse.value("select count(*) from gold.lead_quality_matching where city = 'Reno'") == 7
+    assert warehouse.staging_tables() == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_run_after_a_killed_refresh_leaves_no_staging_tables(
+    run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = warehouse.contents()
+    kill_before_publication(run_pipeline, monkeypatch, only_step=6, full_refresh=True)
+    assert len([name for name in warehouse.staging_tables() if name.startswith("lead_quality_matching_")]) == len(
+        loads.DAYS
+    )
+
+    assert run_pipeline().error is None
+    assert warehouse.contents() == contents
+    assert warehouse.staging_tables() == []
+
+
+def kill_before_publication(run_pipeline: Run, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(step6_insert_into_gold_tables, "publish_gold", loads.raise_interrupt)
+        run_pipeline(**options)

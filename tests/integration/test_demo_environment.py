@@ -1,0 +1,99 @@
+"""The demo in an environment that configures libpq, boto3, pip and the pipeline for other servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg2
+import pytest
+from support import PROJECT
+
+from etl.local.demo import ignore_environment
+from etl.local.sample_data import write_sample
+from etl.utils.utils_connection import Settings, connect_postgres, s3_client
+
+if TYPE_CHECKING:
+    from conftest import Demo
+
+PG_VARIABLES = {
+    "PGSSLMODE": "require",
+    "PGSERVICE": "prod",
+    "PGHOSTADDR": "127.0.0.2",
+    "PGCHANNELBINDING": "require",
+    "PGREQUIREAUTH": "md5",
+    "PGGSSENCMODE": "require",
+    "PGTARGETSESSIONATTRS": "read-only",
+}
+AWS_VARIABLES = {
+    "AWS_PROFILE": "left-over",
+    "AWS_DEFAULT_PROFILE": "left-over",
+    "AWS_DEFAULT_REGION": "no-such-region",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_CONFIG_FILE": "config",
+    "AWS_SESSION_TOKEN": "expired",
+}
+OTHER_VARIABLES = {
+    "PGOPTIONS": "-c no_such_setting=1",
+    "PGDATABASE": "postgres",
+    "PIP_REQUIRE_VIRTUALENV": "1",
+    "PIP_TARGET": "/nonexistent",
+    "PIP_INDEX_URL": "http://127.0.0.1:9",
+    "POSTGRES_HOST": "warehouse.invalid",
+    "POSTGRES_SSLMODE": "verify-full",
+    "S3_BUCKET_NAME": "real-leads",
+    "S3_SFTP_FILES_PREFIX": "elsewhere/",
+    "S3_IAM_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
+    "PARTITION_START_DATE": "never",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+}
+
+
+@pytest.fixture
+def environment() -> Iterator[None]:
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("name", PG_VARIABLES)
+def test_variable_of_libpq_is_ignored(postgres_server: Settings, name: str) -> None:
+    os.environ[name] = PG_VARIABLES[name]
+    with pytest.raises(psycopg2.OperationalError):
+        connect_postgres(postgres_server)
+    ignore_environment()
+    connect_postgres(postgres_server).close()
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("name", AWS_VARIABLES)
+def test_variable_of_boto3_is_ignored(settings: Settings, tmp_path: Path, name: str) -> None:
+    os.environ[name] = AWS_VARIABLES[name]
+    (tmp_path / "config").write_text("this is no configuration")
+    if name == "AWS_CONFIG_FILE":
+        os.environ[name] = str(tmp_path / "config")
+    ignore_environment()
+    s3_client.cache_clear()
+    assert s3_client(settings).list_objects_v2(Bucket=settings.s3_bucket_name)["KeyCount"] == 0
+
+
+def test_demo_succeeds_with_all_variables_set(demo: Demo, tmp_path: Path) -> None:
+    write_sample(tmp_path / "data", scale=0.01, days=1)
+    (tmp_path / "config").write_text("this is no configuration")
+    done = subprocess.run(
+        [sys.executable, PROJECT / "main.py", "--demo", "--data", tmp_path / "data"],
+        cwd=demo.folder,
+        env=os.environ | PG_VARIABLES | AWS_VARIABLES | OTHER_VARIABLES | {"AWS_CONFIG_FILE": str(tmp_path / "config")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert demo.query("select count(*) > 0 from gold.lead_quality_matching") == [(True,)]

@@ -1,0 +1,87 @@
+"""The embedded PostgreSQL after interrupted starts and killed servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from etl.local import postgres_server
+from etl.local.embedded import running_postgres, start_postgres, temporary_postgres
+from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    with temporary_postgres() as server:
+        yield server.pgpass_file.parent
+
+
+def connect(server: EmbeddedPostgres) -> psycopg2.extensions.connection:
+    return psycopg2.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
+    )
+
+
+def accepts_connections(server: EmbeddedPostgres) -> bool:
+    with closing(connect(server)):
+        return True
+
+
+def test_server_does_not_start_next_to_backends_of_a_killed_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start_postgres(root)
+    connection = connect(server)
+    backend = connection.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)  # it cannot notice that its server is gone
+    os.kill(int((root / "postgres" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+    try:
+        while running_postgres(root):
+            time.sleep(0.01)
+        monkeypatch.setattr(postgres_server, "OLD_BACKENDS_TIMEOUT_SECONDS", 0.5)
+        with pytest.raises(EmbeddedError, match="pre-existing shared memory block"):
+            start_postgres(root)
+        monkeypatch.undo()
+    finally:
+        threading.Timer(0.5, os.kill, (backend, signal.SIGCONT)).start()
+    assert start_postgres(root) == server
+    assert accepts_connections(server)
+
+
+def test_server_whose_start_was_interrupted_is_restarted(root: Path) -> None:
+    server = start_postgres(root)
+    pid_file = root / "postgres" / "postmaster.pid"
+    before = pid_file.read_text()
+    with pid_file.open("r+") as file:
+        file.write(before.replace("ready   ", "starting"))
+    assert running_postgres(root) is None
+    assert start_postgres(root) == server
+    assert pid_file.read_text().splitlines()[0] != before.splitlines()[0]
+    assert accepts_connections(server)
+
+
+def test_damaged_password_file_is_replaced(root: Path) -> None:
+    server = start_postgres(root)
+    server.pgpass_file.write_text("127.0.0.1:54")
+    again = start_postgres(root)
+    assert again.port == server.port
+    assert again.password != server.password
+    assert accepts_connections(again)
+
+
+def test_server_of_a_moved_folder_is_still_found(root: Path) -> None:
+    server = start_postgres(root)
+    moved = root.with_name(f"{root.name}-moved")
+    root.rename(moved)
+    try:
+        found = running_postgres(moved)
+    finally:
+        moved.rename(root)
+    assert found is not None
+    assert found.port == server.port

@@ -1,0 +1,397 @@
+"""Files that mislead: read as meant, quarantined, or refused by name; never loaded wrong with exit code 0.
+
+The folders of `../shared/cases` are inputs on which earlier versions fell short; the other inputs are of their classes.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import pytest
+from support import CASES, HEADER, ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehouse
+
+from etl.engine.report import RunReport
+from etl.engine.runner import run_steps
+from etl.pipeline import choose_steps
+from etl.utils.utils_connection import Settings
+
+Row = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def shared_settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
+    with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
+        yield settings.model_copy(update={"max_reject_ratio": 0.05, "max_row_drop": 0.5, "max_row_growth": 1.0})
+
+
+@pytest.fixture
+def settings(shared_settings: Settings) -> Settings:
+    """Settings of an empty warehouse and an empty bucket, with the default limits."""
+    drop_schemas(shared_settings)
+    Bucket(shared_settings).clear()
+    return shared_settings
+
+
+@pytest.fixture
+def bucket(settings: Settings) -> Bucket:
+    return Bucket(settings)
+
+
+@pytest.fixture
+def warehouse(settings: Settings) -> Warehouse:
+    return Warehouse(settings)
+
+
+def run(settings: Settings) -> RunReport:
+    return run_steps(settings, choose_steps())
+
+
+def put_case(bucket: Bucket, name: str) -> None:
+    folder = CASES / name
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    bucket.put_folder(folder)
+
+
+def leads(count: int, **cells: str) -> list[Row]:
+    return [{"LEADNUMBER": str(n), "email_hash": f"e{n}", "phone_hash": f"p{n}"} | cells for n in range(1, count + 1)]
+
+
+def put_leads(bucket: Bucket, count: int = 5) -> None:
+    bucket.put_leads([(f"lead {n}", f"p{n}", f"e{n}") for n in range(1, count + 1)])
+
+
+def csv_of(rows: list[Row]) -> bytes:
+    lines = [HEADER, *([(ORDINARY_ROW | row).get(name, "") for name in HEADER] for row in rows)]
+    return "".join(",".join(line) + "\n" for line in lines).encode()
+
+
+def assert_refused(report: RunReport, *named: str) -> None:
+    assert report.exit_code == 2, report.error
+    message = str(report.error)
+    assert "\n  → " in message
+    for name in named:
+        assert name in message
+
+
+# --- encoding ---------------------------------------------------------------------------------------------------------
+
+
+def test_stray_byte_of_the_case_changes_its_line_alone(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_case(bucket, "01-stray-byte-in-utf8")
+    assert run(settings).error is None
+    assert warehouse.rows(
+        "select _partition_date::text, dispo, count(*) from silver.stg_csv_snapshots group by 1, 2 order by 1"
+    ) == [
+        ("2024-10-01", "Não quer", 10),
+        ("2024-10-02", "Não quer", 10),
+        ("2024-10-03", "Não quer", 10),
+    ]
+    assert warehouse.value("select count(*) from gold.lead_status_history") == 10
+    assert "which are read as cp1252, on 1 of its lines: 2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cities", "expected"),
+    [
+        # mostly UTF-8
+        (["Bogotá".encode(), "Bogotá".encode(), "Bogotá".encode("cp1252")], ["Bogotá"] * 3),
+        (["東京".encode(), b"caf\xe9 \x80", b"plain"], ["東京", "café €", "plain"]),
+        (["東京".encode(), "é ".encode() + b"\xe9", b"plain"], ["東京", "é é", "plain"]),
+        # wholly cp1252, one line of which happens to be valid UTF-8
+        (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), "Ã©".encode("cp1252")], ["Bogotá", "Málaga", "Ã©"]),
+    ],
+)
+def test_encoding_is_decided_per_line(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, cities: list[bytes], expected: list[str]
+) -> None:
+    rows = leads(3)
+    for n, row in enumerate(rows):
+        row["CITY"] = f"city {n}"
+    content = csv_of(rows)
+    for n, city in enumerate(cities):
+        content = content.replace(f"city {n}".encode(), city)
+    bucket.put("SFTP/data_1.csv", content)
+    put_leads(bucket)
+    assert run(settings).error is None
+    assert warehouse.rows("select city from silver.stg_csv_snapshots order by lead_number") == [
+        (city,) for city in expected
+    ]
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_values_of_the_case_saved_by_excel_are_kept_or_warned_of(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    put_case(bucket, "02-excel-saved-dates-all-null")
+    report = run(settings)
+    assert report.error is None
+    assert warehouse.rows(
+        "select _partition_date::text, count(entry_date), count(appt_date), count(appt_time), count(zip) "
+        "from silver.stg_csv_snapshots group by 1 order by 1"
+    ) == [("2024-10-01", 10, 10, 10, 10), ("2024-10-02", 10, 10, 10, 0), ("2024-10-03", 10, 10, 10, 10)]
+    (warning,) = report.warnings
+    assert "zip of 2024-10-02: 10 of 10 values are not valid, such as '2139'" in str(warning)
+    assert warehouse.value("select checks ->> 0 from meta.pipeline_runs") == str(warning)
+
+
+@pytest.mark.parametrize(
+    ("cells", "named"),
+    [
+        ({"ENTRYDATE": "45566"}, "entry_date of 2024-10-01: 5 of 5 values are not valid, such as '45566'"),
+        ({"Appt Date": "10/01/24"}, "appt_date of 2024-10-01: 5 of 5 values are not valid, such as '10/01/24'"),
+        ({"ZIP": "T5J 3S4"}, "zip of 2024-10-01: 5 of 5 values are not valid, such as 'T5J 3S4'"),
+        ({"STATE": "Nevada"}, "state of 2024-10-01: 5 of 5 values are not valid, such as 'Nevada'"),
+    ],
+)
+def test_column_that_cleaning_empties_is_named(settings: Settings, bucket: Bucket, cells: Row, named: str) -> None:
+    bucket.put_snapshot(1, leads(5, **cells))
+    put_leads(bucket)
+    report = run(settings)
+    assert report.error is None
+    assert [named in str(warning) for warning in report.warnings] == [True]
+    again = run(settings)
+    assert [named in str(warning) for warning in again.warnings] == [True], "until the file is corrected"
+    bucket.put_snapshot(1, leads(5))
+    assert run(settings).warnings == []
+
+
+def test_few_values_that_become_null_are_no_warning(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, [*leads(39), {"LEADNUMBER": "40", "ZIP": "2139"}])
+    put_leads(bucket)
+    assert run(settings).warnings == []
+    nulled = warehouse.value(
+        "select facts -> 'nulled' -> 'zip' from meta.table_loads where table_name = 'silver.stg_csv_data_01'"
+    )
+    assert nulled == {"values": 40, "nulled": 1, "samples": ["'2139'"]}
+
+
+def test_numbers_and_flags_that_went_through_a_float_are_values(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    bucket.put_snapshot(
+        1, leads(1, ZIP="89101.0", Set="1.0", Demo="TRUE") + leads(1, LEADNUMBER="12345.0", ZIP="89102", Set="FALSE")
+    )
+    put_leads(bucket)
+    assert run(settings).error is None
+    assert warehouse.rows("select lead_number, zip, set, demo from silver.stg_csv_snapshots order by 1") == [
+        (1, "89101", 1, 1),
+        (12345, "89102", 0, 0),
+    ]
+
+
+# --- rows that are no leads -------------------------------------------------------------------------------------------
+
+
+def test_footer_of_the_case_is_quarantined(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    put_case(bucket, "06-totals-and-footer-rows")
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.lead_quality_matching where lead_number is null") == 0
+    assert warehouse.rows("select _source_row::int, raw_row ->> 'ENTRYDATE' from silver.rejected_rows order by 1") == [
+        (12, "All Leads"),
+        (13, "Copyright (c) example"),
+        (14, "Generated By: someone 10/2/2024"),
+        (15, "TOTAL: 10"),
+    ]
+
+
+@pytest.mark.parametrize("footer", ["TOTAL: 5", "TOTAL: 5,,", ",,,,,,,,,,,", ",,,,Exported by Jo,,,,,,,"])
+def test_footer_in_any_shape_is_quarantined(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, footer: str
+) -> None:
+    bucket.put("SFTP/data_1.csv", csv_of(leads(5)) + f"{footer}\n".encode() * 2)
+    put_leads(bucket)
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from silver.rejected_rows") == 2
+    assert warehouse.value("select count(*) from gold.lead_quality_matching") == 5
+
+
+def test_file_of_rows_without_ids_is_refused(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(5, LEADNUMBER="", email_hash="", phone_hash=""))
+    assert_refused(run(settings), "5 of its 5 records cannot be loaded", "have no value")
+
+
+def test_file_of_blank_rows_is_refused(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", csv_of(leads(2)) + b",,,,,,,,,,,\n" * 3)
+    assert_refused(run(settings), "3 of its 5 records cannot be loaded")
+
+
+# --- files that are another file, too ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("layout", ["same", "wider", "reordered"])
+def test_file_with_another_one_appended_is_refused(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, layout: str, mark: bytes
+) -> None:
+    put_leads(bucket)
+    header = {"same": HEADER, "wider": (*HEADER, "location"), "reordered": (*HEADER[:2], *reversed(HEADER[2:]))}[layout]
+    row = [ORDINARY_ROW.get(name, "") for name in header]
+    appended = "".join(",".join(line) + "\n" for line in (header, row)).encode()
+    bucket.put("SFTP/data_1.csv", csv_of(leads(40)) + mark + appended)
+    assert_refused(run(settings), "SFTP/data_1.csv: line 42 is a header again")
+    assert warehouse.value("select count(*) from bronze.csv_snapshots") == 0
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_file_with_every_row_twice_is_refused(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, times: int
+) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(20))
+    bucket.put_snapshot(2, leads(10) * times)
+    assert_refused(run(settings), "SFTP/data_2.csv: 10 of 10 lead numbers occur more than once, unlike on 2024-10-01")
+    bucket.put_snapshot(2, leads(20))
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.lead_quality_matching") == 40
+
+
+def test_source_that_always_repeats_lead_numbers_is_loaded(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(10) * 2)
+    assert run(settings).error is None
+    bucket.put_snapshot(2, leads(10) * 2)
+    bucket.put_snapshot(3, leads(10) * 2)
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from silver.stg_csv_snapshots") == 60
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "refused"), [(60, 121, True), (60, 120, False), (10, 49, False), (20, 50, True)]
+)
+def test_growth_beyond_the_limit_is_refused(
+    settings: Settings, bucket: Bucket, before: int, after: int, refused: bool
+) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(before))
+    bucket.put_snapshot(2, leads(after))
+    report = run(settings)
+    if refused:
+        assert_refused(report, f"SFTP/data_2.csv: {after} rows, up from {before} on 2024-10-01", "MAX_ROW_GROWTH")
+        report = run(settings.model_copy(update={"max_row_growth": 2.0}))
+    assert report.error is None
+
+
+# --- days -------------------------------------------------------------------------------------------------------------
+
+
+def test_day_in_the_future_is_refused(settings: Settings, bucket: Bucket) -> None:
+    tomorrow = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 2
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(5))
+    for number in (tomorrow, 241023):
+        bucket.put_snapshot(number, leads(5))
+    assert_refused(
+        run(settings), f"SFTP/data_{tomorrow}.csv: is the snapshot of", "SFTP/data_241023.csv", "a day in the future"
+    )
+    for number in (tomorrow, 241023):
+        bucket.client.delete_object(Bucket=bucket.name, Key=f"SFTP/data_{number}.csv")
+    bucket.put_snapshot(tomorrow - 1, leads(5))
+    assert run(settings).error is None, "today is no day in the future"
+
+
+def test_missing_day_of_the_case_is_named(settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
+    put_case(bucket, "05-missing-day")
+    assert run(settings).error is None
+    assert "no file for 2024-10-03 (number 3), between 2 and 4" in caplog.messages
+
+
+def test_gaps_are_named_as_ranges_with_keys_that_look_like_their_files(
+    settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_leads(bucket)
+    for number in (2, 3, 7, 9):
+        bucket.put_snapshot(number, leads(5))
+    for key in ("SFTP/data_5.CSV", "SFTP/data_06.csv.bak", "SFTP/data_8 (1).csv", "SFTP/data_9.txt"):
+        bucket.put(key, b"")
+    assert run(settings).error is None
+    assert [message for message in caplog.messages if message.startswith("no file")] == [
+        "no files for 2024-10-04 (number 4) to 2024-10-06 (number 6), between 3 and 7; "
+        "not read: SFTP/data_5.CSV, SFTP/data_06.csv.bak",
+        "no file for 2024-10-08 (number 8), between 7 and 9; not read: SFTP/data_8 (1).csv",
+    ]
+
+
+# --- what is no CSV file ----------------------------------------------------------------------------------------------
+
+
+def test_gzip_file_of_the_case_is_read(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    put_case(bucket, "18-not-a-csv-at-all")
+    assert run(settings).error is None
+    assert warehouse.value("select count(distinct _partition_date) from gold.lead_quality_matching") == 2
+
+
+@pytest.mark.parametrize("key", ["SFTP/data_1.csv", "SFTP/data_01.csv.gz"])
+def test_gzip_file_is_read_under_both_names(settings: Settings, bucket: Bucket, warehouse: Warehouse, key: str) -> None:
+    put_leads(bucket)
+    bucket.put(key, gzip.compress(csv_of(leads(5))))
+    assert run(settings).error is None
+    assert warehouse.rows("select distinct _source_file, _source_row from bronze.csv_snapshots order by 2 limit 1") == [
+        (key, 2)
+    ]
+
+
+CONTENT = csv_of(leads(5)).decode()
+NOT_CSV = {
+    "damaged gzip file": gzip.compress(CONTENT.encode())[:-20],
+    "compressed twice with gzip": gzip.compress(gzip.compress(CONTENT.encode())),
+    "an Excel workbook": b"PK\x03\x04\x14\x00" + bytes(range(256)),
+    "old format (.xls)": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100),
+    "an HTML page": b"\n<!DOCTYPE HTML>\n<html><body>Sign in</body></html>",
+    "an XML or HTML document": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+    "a parquet file": b"PAR1" + bytes(50),
+    "a JSON document": b'[{"LEADNUMBER": 1}]',
+    "separated by semicolons": CONTENT.replace(",", ";").encode(),
+    "separated by tabs": CONTENT.replace(",", "\t").encode(),
+    "separated by vertical bars": CONTENT.replace(",", "|").encode(),
+    'first line "sep=': b"sep=;\n" + CONTENT.replace(",", ";").encode(),
+    "UTF-16 or UTF-32 without": CONTENT.encode("utf-16-le"),
+    "or UTF-32 without a byte order mark": CONTENT.encode("utf-32-be"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_CSV)
+def test_file_of_another_format_is_refused_by_name(settings: Settings, bucket: Bucket, kind: str) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", NOT_CSV[kind])
+    report = run(settings)
+    assert_refused(report, "s3://", "SFTP/data_1.csv", kind)
+    assert "missing required columns" not in str(report.error)
+
+
+@pytest.mark.parametrize(
+    "before", ["\ufeff\ufeff", "\ufeff ", "\u200b", "\xa0", "\t", "\u2060\ufeff"], ids=[repr(n) for n in range(6)]
+)
+def test_invisible_characters_around_column_names_are_ignored(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, before: str
+) -> None:
+    put_leads(bucket)
+    content = csv_of(leads(5)).decode().replace("LEADNUMBER,", f"{before}LEADNUMBER{before},")
+    bucket.put("SFTP/data_1.csv", (before + content).encode())
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.leads where lead_number is not null") == 5
+
+
+def test_folder_of_spark_is_read_or_named(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, leads(5))
+    put_leads(bucket)
+    parquet = bucket.get("parquet/leads.parquet")
+    bucket.client.delete_object(Bucket=bucket.name, Key="parquet/leads.parquet")
+    bucket.put("parquet/leads.parquet/_SUCCESS", b"")
+    bucket.put("parquet/leads.parquet/part-00000-c000.snappy.parquet", parquet)
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.leads") == 5
+    bucket.put("parquet/leads.parquet/part-00001-c000.snappy.parquet", parquet)
+    report = run(settings)
+    assert report.exit_code == 1
+    assert "parquet/leads.parquet is a folder with 2 parts, as Spark writes it" in str(report.error)

@@ -1,0 +1,125 @@
+"""Errors of botocore and psycopg2: the server's own message, a hint that fits it, and never a secret."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import botocore.exceptions
+import psycopg2.errors
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from pydantic import SecretStr
+
+from etl.utils.error_hints import translate_postgres_errors, translate_s3_errors
+from etl.utils.errors import PostgresError, SourceError, redact, register_secrets
+from etl.utils.utils_connection import Settings
+
+PLANTED = "planted/secret+with=signs"
+
+
+@pytest.fixture(autouse=True)
+def planted_secret() -> None:
+    register_secrets(PLANTED)
+
+
+def translated(error: Exception) -> SourceError:
+    with pytest.raises(SourceError) as caught, translate_s3_errors("s3://bucket/key"):
+        raise error
+    return caught.value
+
+
+def answer(code: str, message: str = "", status: int = 403) -> ClientError:
+    response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(response, "GetObject")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "hint"),
+    [
+        (
+            "AccessDenied",
+            "User: arn:aws:iam::1:user/etl is not authorized to perform: kms:Decrypt",
+            "grant kms:Decrypt",
+        ),
+        ("AccessDenied", "Access Denied", "s3:GetObject"),
+        ("InvalidObjectState", "The operation is not valid for the object's storage class", "restore it"),
+        ("ExpiredToken", "The provided token has expired.", "log in again"),
+        ("RequestTimeTooSkewed", "The difference between the request time and …", "set the clock"),
+        ("KMS.DisabledException", "arn:aws:kms:eu-north-1:1:key/x is disabled.", "kms:Decrypt"),
+        ("KMS.KMSInvalidStateException", "the key is pending deletion", "enable the key"),
+        ("InvalidRequest", "The object was stored using a form of Server Side Encryption.", "SSE-C"),
+        ("PermanentRedirect", "The bucket must be addressed using the specified endpoint.", "S3_REGION"),
+    ],
+)
+def test_message_of_s3_is_shown_with_a_hint_that_fits_it(code: str, message: str, hint: str) -> None:
+    error = translated(answer(code, message))
+    assert error.message == f"s3://bucket/key: S3 answered {code}: {message}"
+    assert hint in str(error.hint)
+
+
+def test_answer_without_message_shows_its_code() -> None:
+    assert translated(answer("403")).message == "s3://bucket/key: S3 answered 403"
+
+
+def test_long_message_of_s3_is_cut() -> None:
+    assert len(translated(answer("AccessDenied", "x" * 10_000)).message) < 400
+
+
+BOTOCORE_ERRORS = [
+    error
+    for _, error in inspect.getmembers(botocore.exceptions, inspect.isclass)
+    if issubclass(error, BotoCoreError) and error.__init__ in (BotoCoreError.__init__, HTTPClientError.__init__)
+]
+
+
+@pytest.mark.parametrize("kind", BOTOCORE_ERRORS, ids=lambda kind: kind.__name__)
+def test_botocore_error_shows_no_secret(kind: type[BotoCoreError]) -> None:
+    fields = dict.fromkeys(re.findall(r"{(\w+)}", kind.fmt), f"Invalid header value b'{PLANTED}\\n'")
+    fields |= {"error": ValueError(f"header {PLANTED}")} if "error" in fields else {}
+    assert PLANTED not in str(translated(kind(**fields)))
+
+
+def test_secret_that_was_never_registered_is_not_in_an_http_error() -> None:
+    cause = ValueError("Invalid header value b'never-registered\\n'")
+    error = translated(HTTPClientError(error=cause))
+    assert error.message == "s3://bucket/key: the request could not be sent (ValueError)"
+
+
+def test_answer_of_s3_shows_no_secret() -> None:
+    assert PLANTED not in str(translated(answer("SignatureDoesNotMatch", f"StringToSign: {PLANTED}")))
+
+
+@pytest.mark.parametrize("kind", [psycopg2.Error, psycopg2.OperationalError, *vars(psycopg2.errors).values()])
+def test_postgres_error_shows_no_secret(kind: object) -> None:
+    if not (isinstance(kind, type) and issubclass(kind, psycopg2.Error)):
+        pytest.skip("no error")
+    settings = Settings.model_construct(
+        postgres_user="etl",
+        postgres_password=SecretStr(PLANTED),
+        postgres_host="server",
+        postgres_port=5432,
+        postgres_db="warehouse",
+    )
+    with pytest.raises(PostgresError) as caught, translate_postgres_errors(settings):
+        raise kind(f'invalid connection option "password={PLANTED}"')
+    assert PLANTED not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"key {PLANTED}.", "key ***."),
+        ("planted%2Fsecret%2Bwith%3Dsigns", "***"),
+        ("https://bucket.s3/key?X-Amz-Signature=abc 'end'", "https://bucket.s3/key?*** 'end'"),
+        ("proxy http://user:pw@proxy:3128 refused", "proxy http://***@proxy:3128 refused"),
+        ("etl@server:5432/warehouse: is it up?", "etl@server:5432/warehouse: is it up?"),
+    ],
+)
+def test_redaction_removes_secrets_and_nothing_else(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+def test_short_values_are_no_secrets() -> None:
+    register_secrets("demo", None, "")
+    assert redact("the demo runs") == "the demo runs"

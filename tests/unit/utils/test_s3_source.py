@@ -1,0 +1,133 @@
+"""List and download the objects of the pipeline in S3."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from etl.utils.errors import SourceError
+from etl.utils.s3_source import discover_snapshots, download, find_leads
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+from mock_s3 import make_settings, put_objects
+
+
+def listed(s3: S3Client, **different: Any) -> list[tuple[str, int, str]]:
+    return [
+        (file.key, file.day.number, str(file.day)) for file in discover_snapshots(s3, make_settings(**different)).files
+    ]
+
+
+def test_snapshots_are_listed_in_numeric_order_despite_zeros_and_gaps(s3: S3Client) -> None:
+    put_objects(s3, "SFTP/data_10.csv", "SFTP/data_9.csv", "SFTP/data_02.csv", "SFTP/data_400.csv", "SFTP/data_001.csv")
+    assert listed(s3) == [
+        ("SFTP/data_001.csv", 1, "2024-10-01"),
+        ("SFTP/data_02.csv", 2, "2024-10-02"),
+        ("SFTP/data_9.csv", 9, "2024-10-09"),
+        ("SFTP/data_10.csv", 10, "2024-10-10"),
+        ("SFTP/data_400.csv", 400, "2025-11-04"),
+    ]
+
+
+def test_snapshot_has_bucket_key_etag_and_size(s3: S3Client) -> None:
+    etag = s3.put_object(Bucket="leads", Key="SFTP/data_1.csv", Body=b"abc")["ETag"]
+    [file] = discover_snapshots(s3, make_settings()).files
+    assert (file.bucket, file.key, file.etag, file.size) == ("leads", "SFTP/data_1.csv", etag.strip('"'), 3)
+
+
+def test_files_beyond_first_page_of_listing_are_found(s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "10")  # a page of S3 itself holds 1000 keys
+    put_objects(s3, *(f"SFTP/data_{number}.csv" for number in range(1, 36)))
+    assert len(s3.list_objects_v2(Bucket="leads")["Contents"]) == 10
+    assert [number for _, number, _ in listed(s3)] == list(range(1, 36))
+
+
+def test_keys_of_other_files_are_ignored_with_a_warning(s3: S3Client, caplog: pytest.LogCaptureFixture) -> None:
+    foreign = [
+        "SFTP/data_0.csv",
+        "SFTP/data_1.csv.bak",
+        "SFTP/data_1.CSV",
+        "SFTP/data_.csv",
+        "SFTP/data_-1.csv",
+        "SFTP/data_x.csv",
+        "SFTP/data_1x.csv",
+        "SFTP/data_2024/2.csv",
+        "SFTP/data_\u0663.csv",
+    ]
+    put_objects(s3, "SFTP/data_7.csv", "SFTP/readme.txt", "parquet/leads.parquet", *foreign)
+    with caplog.at_level(logging.WARNING):
+        assert listed(s3) == [("SFTP/data_7.csv", 7, "2024-10-07")]
+    assert sorted(record.getMessage().split(" ignored")[0] for record in caplog.records) == sorted(
+        f"s3://leads/{key}" for key in foreign
+    )
+
+
+def test_prefix_is_matched_literally(s3: S3Client) -> None:
+    put_objects(s3, "a.b(c/1.csv", "a.b(c/2.csv", "axb(c/3.csv")
+    assert [number for _, number, _ in listed(s3, s3_sftp_files_prefix="a.b(c/")] == [1, 2]
+
+
+def test_two_files_with_one_number_are_refused_by_name(s3: S3Client) -> None:
+    put_objects(s3, "SFTP/data_2.csv", "SFTP/data_1.csv", "SFTP/data_01.csv")
+    found = discover_snapshots(s3, make_settings())
+    assert [file.key for file in found.files] == ["SFTP/data_2.csv"], "other files are accepted"
+    (refused,) = found.refused
+    assert re.search(r"SFTP/data_01\.csv and SFTP/data_1\.csv .* file number, 1", refused.message)
+    assert refused.hint
+
+
+def test_file_number_beyond_the_calendar_is_refused_by_name(s3: S3Client) -> None:
+    keys = [f"SFTP/data_{number}.csv" for number in ("9999999", "9" * 30)]
+    put_objects(s3, "SFTP/data_1.csv", *keys)
+    found = discover_snapshots(s3, make_settings())
+    assert [file.key for file in found.files] == ["SFTP/data_1.csv"]
+    for key, refused in zip(keys, found.refused, strict=True):
+        assert key in refused.message
+        assert "PARTITION_START_DATE" in str(refused.hint)
+
+
+def test_listing_without_snapshots_names_prefix_and_setting(s3: S3Client) -> None:
+    put_objects(s3, "SFTP/readme.txt")
+    with pytest.raises(SourceError, match=r"s3://leads/SFTP/data_\*\.csv") as error:
+        discover_snapshots(s3, make_settings())
+    assert "S3_SFTP_FILES_PREFIX" in str(error.value.hint)
+
+
+def test_missing_bucket_is_named(s3: S3Client) -> None:
+    with pytest.raises(SourceError, match=r"s3://elsewhere/SFTP/data_: S3 answered NoSuchBucket") as error:
+        discover_snapshots(s3, make_settings(s3_bucket_name="elsewhere"))
+    assert "S3_BUCKET_NAME" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("override", ["other", "other/", "other/parquet", "other/a/b"])
+def test_bucket_setting_before_first_slash_overrides_the_bucket(s3: S3Client, override: str) -> None:
+    s3.create_bucket(Bucket="other")
+    put_objects(s3, "SFTP/data_1.csv", "parquet/leads.parquet", bucket="other")
+    put_objects(s3, "SFTP/data_2.csv", "parquet/leads.parquet")
+    both = {"s3_sftp_bucket": override, "s3_parquet_bucket": override}
+    assert [str(file) for file in discover_snapshots(s3, make_settings(**both)).files] == ["s3://other/SFTP/data_1.csv"]
+    assert str(find_leads(s3, make_settings(**both))) == "s3://other/parquet/leads.parquet"
+
+    only_parquet = make_settings(s3_parquet_bucket=override)
+    assert [str(file) for file in discover_snapshots(s3, only_parquet).files] == ["s3://leads/SFTP/data_2.csv"]
+    assert find_leads(s3, only_parquet).bucket == "other"
+
+
+def test_object_changed_since_listing_is_not_read(s3: S3Client) -> None:
+    put_objects(s3, "SFTP/data_1.csv", body=b"old")
+    [file] = discover_snapshots(s3, make_settings()).files
+    assert download(s3, file) == b"old"
+    put_objects(s3, "SFTP/data_1.csv", body=b"new")
+    with pytest.raises(SourceError, match=r"s3://leads/SFTP/data_1\.csv") as error:
+        download(s3, file)
+    assert "rerun" in str(error.value.hint)
+
+
+def test_missing_parquet_is_named_with_its_setting(s3: S3Client) -> None:
+    with pytest.raises(SourceError, match=r"s3://leads/parquet/leads\.parquet") as error:
+        find_leads(s3, make_settings())
+    assert "S3_PARQUET_FILE" in str(error.value.hint)

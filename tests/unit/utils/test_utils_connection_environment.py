@@ -1,0 +1,152 @@
+"""Settings as files, shells and secret stores deliver them: in odd encodings, with line ends, in other layouts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from etl.utils.errors import SettingsError
+from etl.utils.utils_connection import Settings, load_settings
+
+REQUIRED = {
+    "POSTGRES_USER": "myuser",
+    "POSTGRES_PASSWORD": "mypassword",
+    "POSTGRES_DB": "mydatabase",
+    "POSTGRES_HOST": "postgres",
+    "S3_BUCKET_NAME": "homebuddy-leads",
+}
+ENV = "".join(f"{name}={value}\n" for name, value in REQUIRED.items())
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test an environment without settings, and a folder of its own for `.env`."""
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("POSTGRES_", "S3_", "AWS_", "PARTITION_")):
+            del os.environ[name]
+    monkeypatch.chdir(tmp_path)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def load(**variables: str) -> Settings:
+    os.environ.update(REQUIRED | variables)
+    return load_settings()
+
+
+def error_of(**variables: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(**variables)
+    return str(caught.value)
+
+
+# --- .env -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ENV.encode("utf-16"),
+        ENV.encode("utf-16-le"),
+        b"# f\xfcr den Server\n" + ENV.encode(),
+        ENV.replace("mypassword", "pässword").encode("latin-1"),
+    ],
+    ids=["UTF-16", "UTF-16 without mark", "comment in cp1252", "value in latin-1"],
+)
+def test_env_file_in_another_encoding_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert f"{tmp_path / '.env'} is not UTF-8" in str(caught.value)
+    assert "save it as UTF-8" in str(caught.value)
+
+
+def test_env_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbf" + ENV.encode())
+    assert load_settings().postgres_user == "myuser"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can take the rights of another user")
+def test_env_file_of_another_user_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(ENV)
+    (tmp_path / ".env").chmod(0o600)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != Path("/") and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    program = (
+        "import os; os.setuid(65534)\n"
+        "from etl.utils.utils_connection import load_settings\n"
+        "try:\n    load_settings()\nexcept Exception as error:\n    print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import etl.utils.utils_connection, dotenv, getpass, pwd\n" + program],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[3])},
+        check=True,
+    )
+    assert done.stdout.startswith(f"SettingsError {tmp_path / '.env'} cannot be read: Permission denied")
+    assert "make it readable for user nobody" in done.stdout
+
+
+@pytest.mark.parametrize("value", ["x${y}z", "${POSTGRES_USER}", "$HOME", "a${b:-c}d"])
+def test_value_of_env_file_is_not_interpolated(tmp_path: Path, value: str) -> None:
+    (tmp_path / ".env").write_text(ENV.replace("mypassword", f"'{value}'"))
+    assert load_settings().postgres_password.get_secret_value() == value
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "\t"])
+def test_line_end_behind_a_setting_is_removed(end: str) -> None:
+    given = {
+        "POSTGRES_HOST": "server",
+        "S3_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "S3_SECRET_ACCESS_KEY": "secret+key",
+        "AWS_ENDPOINT_URL_S3": "http://minio:9000",
+        "POSTGRES_PORT": "5433",
+        "PARTITION_START_DATE": "2024-10-01",
+    }
+    settings = load(**{name: value + end for name, value in given.items()}, AWS_SESSION_TOKEN=f"token{end}")
+    assert settings.postgres_host == "server"
+    assert settings.postgres_port == 5433
+    assert settings.aws_endpoint_url_s3 == "http://minio:9000"
+    assert settings.s3_access_key_id is not None
+    assert settings.s3_access_key_id.get_secret_value() == "AKIAEXAMPLE"
+    assert os.environ["AWS_SESSION_TOKEN"] == "token", "boto3 reads it by itself"
+
+
+def test_blanks_of_a_password_are_kept() -> None:
+    assert load(POSTGRES_PASSWORD=" a b \n").postgres_password.get_secret_value() == " a b "
+
+
+@pytest.mark.parametrize("url", ["localhost:9000", "minio.local", "ftp://host", "http://", "//host:9000", "http://a b"])
+def test_endpoint_that_is_no_url_is_named(url: str) -> None:
+    assert "AWS_ENDPOINT_URL_S3: must be http://host:port or https://host:port" in error_of(AWS_ENDPOINT_URL_S3=url)
+
+
+def test_endpoint_with_a_password_is_refused_without_showing_it() -> None:
+    message = error_of(AWS_ENDPOINT_URL_S3="http://user:planted-secret@host:9000")
+    assert "without user and password" in message
+    assert "planted-secret" not in message
+
+
+@pytest.mark.parametrize("url", ["http://localhost:9000", "https://s3.example.com", "http://[::1]:9000/path"])
+def test_endpoint_that_is_a_url_is_accepted(url: str) -> None:
+    assert load(AWS_ENDPOINT_URL_S3=url).aws_endpoint_url_s3 == url
+
+
+@pytest.mark.parametrize("day", ["20241001", "10/01/2024", "1727740800", "2024-10-01T00:00:00", "2024-13-01", "today"])
+def test_start_date_that_is_no_iso_date_is_named(day: str) -> None:
+    message = error_of(PARTITION_START_DATE=day)
+    assert "PARTITION_START_DATE: " in message
+    if day != "2024-13-01":
+        assert "must be a date such as 2024-10-01" in message
