@@ -62,9 +62,23 @@ def run_cli(work: Callable[[], int]) -> int:
     except click.ClickException as error:
         error.show()
         return 1  # click's own 2 would mean that data was refused
+    except (OSError, MemoryError) as error:
+        print_error(_machine_error(error))
+        return 1
     except Exception as error:  # noqa: BLE001 - the outermost handler
         print_unexpected(error)
         return 1
+
+
+def _machine_error(error: OSError | MemoryError) -> PipelineError:
+    """Describe what the machine does not allow, for example to read a file."""
+    if isinstance(error, MemoryError):
+        return PipelineError("out of memory", hint="process fewer days in parallel: --workers 1")
+    where = f": {error.filename}" if error.filename else ""
+    return PipelineError(
+        f"{error.strerror or type(error).__name__}{where}",
+        hint="check that the file or folder exists, its permissions, and the free disk space, then rerun",
+    )
 
 
 def print_unexpected(error: Exception) -> None:

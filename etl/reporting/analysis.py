@@ -57,15 +57,19 @@ def reading(settings: Settings) -> Iterator[Read]:
 
 @contextmanager
 def _driver_errors() -> Iterator[None]:
-    """Raise errors of the driver without SQLAlchemy's wrapper, which shows the whole statement."""
+    """Raise errors of the driver without the wrappers of SQLAlchemy and pandas, which show the whole statement."""
+    import psycopg2
     from sqlalchemy.exc import DBAPIError
 
     try:
         yield
-    except DBAPIError as error:
-        if error.orig is None:
+    except (DBAPIError, pd.errors.DatabaseError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, psycopg2.Error):
+            cause = getattr(cause, "orig", None) or cause.__cause__
+        if cause is None:
             raise
-        raise error.orig from None
+        raise cause from None
 
 
 @dataclass(frozen=True)

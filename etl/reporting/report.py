@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from etl import __version__
 from etl.reporting import analysis, charts, silver_analysis, words
 from etl.reporting.analysis import Answer, Read, analyse_gold
 from etl.reporting.words import counted, formatted, share
+from etl.utils.errors import OutputError
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import require_tables
 from etl.warehouse.tables import GOLD_MATCHING
@@ -72,17 +74,30 @@ def write_report(settings: Settings, target: Path = REPORT) -> Path:
 
     Raises:
         CheckFailedError: there is no gold yet.
-        PostgresError: for every fault that the server or the connection reports.
+        PostgresError: the server or the connection reports an error.
+        OutputError: the file cannot be written.
     """
     with transaction(settings) as db:
         require_tables(db, GOLD_MATCHING, "gold.suspect_matches", created_by_step=1)
     with analysis.reading(settings) as read:
         page = render(read, created=datetime.now(UTC))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.draft")
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(target)
+    _replace(target, page)
     return target
+
+
+def _replace(target: Path, page: str) -> None:
+    draft = target.with_name(f".{target.name}.draft")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        raise OutputError(
+            f"the report cannot be written to {target.absolute()}: {error.strerror}",
+            hint="run in a folder in which you may create files, and free disk space if there is none",
+        ) from error
 
 
 def render(read: Read, *, created: datetime) -> str:

@@ -50,6 +50,10 @@ class SourceError(PipelineError):
     """S3, or an object in it, cannot be read."""
 
 
+class OutputError(PipelineError):
+    """A file on this machine cannot be written."""
+
+
 class ClusterError(PipelineError):
     """The Dask scheduler or its workers cannot run the pipeline."""
 

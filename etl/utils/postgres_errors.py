@@ -191,6 +191,19 @@ _SETTINGS_HINTS = {
 }
 """What libpq says of wrong settings → what to do."""
 _OTHER_SHAPE = (
+    "a table or view has another shape than the pipeline's (docs/data_dictionary.md): it was created or altered "
+    "outside the pipeline. Rename or drop it, then rerun: python main.py --from-step 1"
+)
+_HINTS = {
+    "server does not support SSL": "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE",
+    "certificate verify failed": _AUTHORITY,
+    "root certificate file": _AUTHORITY,
+    "server certificate for": "set POSTGRES_HOST to a name that the server's certificate contains",
+    "no password supplied": "set POSTGRES_PASSWORD",
+    _NO_SUCH_HOST: "check POSTGRES_HOST",
+}
+"""What libpq says of wrong settings → what to do."""
+_OTHER_SHAPE = (
     "a table has another shape than the pipeline's: it was created or altered outside the pipeline. "
     "Rename or drop the table that the message names, then rerun: python main.py --from-step 1"
 )
@@ -208,7 +221,7 @@ _HINTS = {
     "(or change the owner: alter table … owner to …)",
     "42P01": "check POSTGRES_DB; step 1 creates missing tables: python main.py --from-step 1",
     "3F000": "check POSTGRES_DB; step 1 creates missing schemas: python main.py --from-step 1",
-    **dict.fromkeys(("42703", "42804", "42809", "42P10", "42P16", "42P17"), _OTHER_SHAPE),
+    **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17", "55000"), _OTHER_SHAPE),
     "2BP01": "build views on bronze, silver and gold, not on a table in schema partitions",
     "55P03": "another session holds a lock: see pg_stat_activity and pg_blocking_pids()",
     "57014": "the statement was cancelled: by an administrator, or by a statement_timeout that a connection pooler "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from servers import Server, distribution_server, free_port, run_as, wait_until
-from support import Bucket, Warehouse, connection_arguments, environment_of
+from servers import OWNER, OWNER_PASSWORD, Server, distribution_server, free_port, run_as, wait_until
+from support import PROJECT, Bucket, Warehouse, connection_arguments, environment_of
 
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
@@ -71,6 +72,26 @@ def test_database_in_another_encoding_is_refused(server: Server, python: Python,
     assert_refused_before_anything_is_written(
         done, settings, f"database {settings.postgres_db} has encoding {encoding}", "encoding UTF8", "template0"
     )
+
+
+def test_create_warehouse_makes_a_database_in_utf8_on_any_server(server: Server) -> None:
+    """On a server whose template is SQL_ASCII, as initdb makes it under LANG=C."""
+    server.execute(
+        "postgres", "update pg_database set encoding = pg_char_to_encoding('SQL_ASCII') where datname = 'template1'"
+    )
+    script = PROJECT / "sql_scripts" / "admin" / "create_warehouse.psql"
+    variables = {"POSTGRES_USER": "etl", "POSTGRES_PASSWORD": "of-the-etl", "POSTGRES_DB": "made_by_script"}
+    connection = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": OWNER, "PGPASSWORD": OWNER_PASSWORD}
+    with script.open() as text:
+        subprocess.run(
+            [server.programs / "psql", "--no-psqlrc", "--dbname", "postgres"],
+            stdin=text,
+            env=os.environ | variables | connection,
+            check=True,
+            capture_output=True,
+        )
+    settings = server.settings("etl", "of-the-etl", "made_by_script", NOWHERE)
+    assert Warehouse(settings).value("show server_encoding") == "UTF8"
 
 
 # --- Read-only --------------------------------------------------------------------------------------------------------
