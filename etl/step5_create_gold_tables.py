@@ -47,6 +47,7 @@ def run(context: RunContext) -> StepResult:
                 key=sql.Identifier(key),
                 counted=quote_identifier(rows),
             )
+        apply_ddl(db, "gold/create_observability.sql")
         apply_descriptions(db, "gold")
     return StepResult()
 

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
@@ -21,7 +21,7 @@ from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
-from etl.warehouse import gold_models, row_versions
+from etl.warehouse import anomalies, gold_models, row_versions
 from etl.warehouse.load_ledger import (
     TableLoad,
     current_loads,
@@ -57,7 +57,8 @@ class BuiltDay:
     day: Day
     rows: int
     silver_load: int
-    scenarios: Mapping[str, int]
+    metrics: Mapping[str, Any]
+    """Rows by the way they match, and what `anomalies.count_metrics` counts."""
 
 
 def run(context: RunContext) -> StepResult:
@@ -82,6 +83,7 @@ def run(context: RunContext) -> StepResult:
         gold_models.select_affected_versions(settings, run_id)
         context.map(partial(gold_models.build_tables, settings, run_id), gold_models.BUILT_IN_PARALLEL, rows=int)
     publish_gold(settings, run_id, silver, built, with_models=with_models)
+    anomalies.update_anomalies(settings, run_id)
 
     # --- report -----------------------------------------------------------------------------------
     return StepResult(
@@ -137,8 +139,9 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
         counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
         db.execute(sql.SQL("select {} from {}").format(counts, quote_identifier(staging)))
         scenarios = dict(zip(SCENARIOS, db.fetchone() or (), strict=True))
+        metrics = scenarios | anomalies.count_metrics(db, row_versions.snapshot_rows(silver))
     log.info("%s matched: %d rows", day, rows)
-    return BuiltDay(day, rows, silver.load_id, scenarios)
+    return BuiltDay(day, rows, silver.load_id, metrics)
 
 
 @retry_transient()
@@ -170,7 +173,7 @@ def publish_gold(
                 day=match.day,
                 built_from=[match.silver_load],
                 code_version=gold_models.code_version(GOLD_MATCHING),
-                metrics=match.scenarios,
+                metrics=match.metrics,
             )
         run_sql(db, "gold/create_references.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])

@@ -245,6 +245,20 @@ VALUES_SURVIVE_CLEANING = Check(
     hint="bronze keeps the values as they are: request the file again, or add a rule to etl/utils/cell_rules.py",
 )
 
+DAYS_ARE_AS_EXPECTED = Check(
+    Severity.WARN,
+    "the metrics of a day should be as on the days before",
+    """
+    select finding as sample
+    from meta.table_loads
+    cross join jsonb_array_elements_text(facts -> 'findings') with ordinality as findings (finding, position)
+    where table_name = 'gold.data_anomalies'
+    order by position
+    """,
+    hint="do not trust figures that rest on these days: see gold.data_anomalies, and docs/observability.md for how to "
+    "accept a change",
+)
+
 END_OF_RUN_CHECKS = (
     FILES_ARE_ACCOUNTED_FOR,
     DAYS_ARE_RECONCILED,
@@ -254,6 +268,7 @@ END_OF_RUN_CHECKS = (
     GOLD_IS_UP_TO_DATE,
     ROWS_MATCH_LEADS,
     VALUES_SURVIVE_CLEANING,
+    DAYS_ARE_AS_EXPECTED,
 )
 """The checks at the end of every run, whatever it has loaded."""
 

@@ -41,6 +41,8 @@ BUILT_IN_PARALLEL = ((GOLD_HISTORY,), (GOLD_CURRENT, GOLD_LEADS, GOLD_APPOINTMEN
 """History takes as long as the others. gold.leads is built from the rows of lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
+METRICS = "gold/daily_metrics.toml"
+"""The metrics of a day are counted with its rows: other definitions build it again."""
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, GOLD_COLUMNS))
 """The columns that gold has of a snapshot row."""
 
@@ -52,7 +54,8 @@ def model_query(table: str, **names: sql.Composable) -> sql.Composable:
 
 def code_version(table: str) -> str:
     """Digest of the SQL that builds a table: tables of leads, which are built together, have one in common."""
-    scripts = (INSERT_DAY, _script(table)) if table == GOLD_MATCHING else map(_script, (*AFFECTED, *MODELS))
+    is_matching = table == GOLD_MATCHING
+    scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
     return scripts_digest(GRADE, *scripts, also=GOLD_COLUMNS)
 
 

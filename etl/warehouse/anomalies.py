@@ -1,0 +1,221 @@
+"""Anomalies: days whose metrics differ from the days before (specification §7, docs/observability.md).
+
+The metrics of a day are counted when its partition of gold is built, and recorded in the ledger; gold.daily_metrics
+shows them. After gold is published, each is compared with a baseline, and gold.data_anomalies is replaced.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from functools import cache
+from math import sqrt
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg2 import sql
+from psycopg2.extras import execute_values
+
+from etl.utils.columns import CONTENT_COLUMNS
+from etl.utils.retry import retry_transient
+from etl.warehouse.gold_models import METRICS
+from etl.warehouse.load_ledger import current_loads, fence_run, record_load
+from etl.warehouse.sql_scripts import quote_identifier, read_script, scripts_digest
+from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
+from etl.warehouse.transactions import transaction
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+    from etl.utils.utils_connection import Settings
+
+BASELINE_DAYS = 10
+"""Number of sound days before a day with which it is compared."""
+SHORTEST_BASELINE = 5
+"""With fewer sound days before it, a day is not tested."""
+FEWEST_ROWS = 50
+"""A day with fewer rows is not tested."""
+DEVIATIONS = 5.0
+"""Tolerated number of standard deviations: of the baseline, and of a share of this many rows."""
+SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
+"""Share of rows. A value may change by half of itself within these limits, unless its definition says otherwise."""
+MAD_OF_NORMAL = 1.4826
+"""Standard deviation of a normal distribution ÷ its median absolute deviation."""
+
+
+class Metric(NamedTuple):
+    """One value of gold.daily_metrics."""
+
+    day: date
+    name: str
+    value: float
+    row_count: int
+
+
+class Anomaly(NamedTuple):
+    """One row of gold.data_anomalies."""
+
+    day: date
+    metric: str
+    observed: float
+    expected: float
+    severity: str
+    message: str
+
+
+@cache
+def definitions() -> dict[str, dict[str, Any]]:
+    """Return metric → its `condition` and `tolerance`, as far as they are defined."""
+    return tomllib.loads(read_script(METRICS))
+
+
+def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
+    """Count the rows of a day of silver that each metric is the share of. Returns what the ledger records."""
+    conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
+    counts: list[sql.Composable] = [sql.SQL("count(*)")]
+    counts += [sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS]
+    counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
+    db.execute(sql.SQL("select {} from {} as snapshot").format(sql.SQL(", ").join(counts), snapshot))
+    rows, *numbers = db.fetchone() or ()
+    names = [*(f"{name}_null_share" for name in CONTENT_COLUMNS), *conditions]
+    db.execute(
+        sql.SQL("select dispo, count(*) from {} as snapshot where dispo is not null group by dispo").format(snapshot)
+    )
+    dispositions = {
+        f"dispo_share: {dispo}": count for dispo, count in db.fetchall() if count >= SMALLEST_TOLERANCE * rows
+    }
+    return {"snapshot_rows": rows, "metrics": dict(zip(names, numbers, strict=True)) | dispositions}
+
+
+def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
+    """Compare each metric of each day with the sound days before it.
+
+    The expected value is the median of the last `BASELINE_DAYS` sound days. An anomalous day is not sound: it does not
+    enter the baseline, so a break is reported on every day until the source is corrected, or until it is accepted.
+
+    Args:
+        accepted: metric → days from which on its new level is normal: its baseline starts again there.
+    """
+    by_name: dict[str, list[Metric]] = defaultdict(list)
+    days = set()
+    for metric in metrics:
+        by_name[metric.name].append(metric)
+        days.add((metric.day, metric.row_count if metric.name == "rows" else 0))
+    rows = {day: max(count for other, count in days if other == day) for day in {day for day, _ in days}}
+    found = []
+    for name, values in by_name.items():
+        if name.startswith("dispo_share: ") or name.endswith("_nulled_share"):
+            known = {metric.day: metric for metric in values}
+            values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
+        found += _anomalies_of(sorted(values), accepted.get(name, ()))
+    return sorted(found)
+
+
+def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[Anomaly]:
+    sound: deque[float] = deque(maxlen=BASELINE_DAYS)
+    found = []
+    waiting = sorted(accepted)
+    for metric in values:
+        while waiting and metric.day >= waiting[0]:
+            waiting.pop(0)
+            sound.clear()
+        if len(sound) >= SHORTEST_BASELINE and metric.row_count >= FEWEST_ROWS:
+            expected = median(sound)
+            if abs(metric.value - expected) > _tolerance(metric, expected, sound):
+                found.append(_anomaly(metric, expected))
+                continue
+        sound.append(metric.value)
+    return found
+
+
+def _tolerance(metric: Metric, expected: float, sound: Sequence[float]) -> float:
+    """Return the largest deviation that is not an anomaly."""
+    tolerance: float | None = definitions().get(metric.name, {}).get("tolerance")
+    spread = DEVIATIONS * MAD_OF_NORMAL * median(abs(value - expected) for value in sound)
+    if metric.name == "rows":
+        return max((tolerance or 0) * expected, spread)
+    rare = min(expected, 1 - expected)
+    if tolerance is None:
+        tolerance = max(SMALLEST_TOLERANCE, min(LARGEST_TOLERANCE, rare / 2))
+    likely = max(rare, 1 / metric.row_count)
+    noise = DEVIATIONS * sqrt(likely * (1 - likely) / metric.row_count)
+    return max(tolerance, noise, spread)
+
+
+def _anomaly(metric: Metric, expected: float) -> Anomaly:
+    shown = "{:,.0f} rows" if metric.name == "rows" else "{:.1%}"
+    message = f"{metric.name} is {shown.format(metric.value)}, expected {shown.format(expected)}"
+    return Anomaly(metric.day, metric.name[:100], metric.value, expected, "warn", message[:500])
+
+
+@retry_transient()
+def update_anomalies(settings: Settings, run_id: str) -> None:
+    """Replace gold.data_anomalies if it was built from another gold, other definitions or accepted changes."""
+    with transaction(settings) as db:
+        fence_run(db, run_id, filling=GOLD_ANOMALIES)
+        inputs = [
+            current_loads(db, table, include_modified=True) for table in (GOLD_MATCHING, GOLD_LEADS, GOLD_HISTORY)
+        ]
+        built_from = tuple(sorted(load.load_id for loads in inputs for load in loads.values()))
+        accepted = _accepted_changes(db)
+        version = scripts_digest(METRICS, also=(repr(accepted), *_rules()))
+        current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
+        if current and (current.built_from, current.code_version) == (built_from, version):
+            return
+        db.execute("select _partition_date, metric, value, row_count from gold.daily_metrics where value is not null")
+        anomalies = find_anomalies([Metric(*row) for row in db.fetchall()], accepted)
+        db.execute(sql.SQL("delete from {}").format(quote_identifier(GOLD_ANOMALIES)))
+        execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
+        record_load(
+            db,
+            table=GOLD_ANOMALIES,
+            parent=GOLD_ANOMALIES,
+            run_id=run_id,
+            row_count=len(anomalies),
+            built_from=built_from,
+            code_version=version,
+            metrics={"findings": describe_findings(anomalies)},
+        )
+
+
+def describe_findings(anomalies: Iterable[Anomaly]) -> list[str]:
+    """Describe anomalies in one sentence per metric, the largest deviation first."""
+    by_metric: dict[str, list[Anomaly]] = defaultdict(list)
+    for anomaly in anomalies:
+        by_metric[anomaly.metric].append(anomaly)
+    largest_first = sorted(
+        by_metric.values(), key=lambda found: (-max(map(_relative_deviation, found)), found[0].metric)
+    )
+    return [f"{found[0].message}: {day_ranges([anomaly.day for anomaly in found])}" for found in largest_first]
+
+
+def _relative_deviation(anomaly: Anomaly) -> float:
+    return abs(anomaly.observed - anomaly.expected) / max(abs(anomaly.observed), abs(anomaly.expected))
+
+
+def day_ranges(days: Sequence[date]) -> str:
+    """Join days, in order, for a message: consecutive ones as `2024-10-16 to 2024-10-22`."""
+    ranges: list[list[date]] = []
+    for day in days:
+        if ranges and day - ranges[-1][-1] == timedelta(days=1):
+            ranges[-1][1:] = [day]
+        else:
+            ranges.append([day])
+    return ", ".join(" to ".join(map(str, ends)) for ends in ranges)
+
+
+def _accepted_changes(db: Cursor) -> dict[str, list[date]]:
+    db.execute("select metric, since from meta.accepted_changes order by metric, since")
+    accepted: dict[str, list[date]] = defaultdict(list)
+    for metric, since in db.fetchall():
+        accepted[metric].append(since)
+    return dict(accepted)
+
+
+def _rules() -> list[str]:
+    return [
+        str(rule)
+        for rule in (BASELINE_DAYS, SHORTEST_BASELINE, FEWEST_ROWS, DEVIATIONS, SMALLEST_TOLERANCE, LARGEST_TOLERANCE)
+    ]

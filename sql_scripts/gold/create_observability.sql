@@ -1,0 +1,170 @@
+-- Observability: what the days of gold look like, which of them should not be trusted, how current gold is. Safe to rerun.
+
+-- Grain: one row per day and metric that differs from the days before. Filled by etl/warehouse/anomalies.py.
+create table if not exists gold.data_anomalies (
+    _partition_date date not null,
+    metric varchar(100) not null,
+    observed float not null,
+    expected float not null,
+    severity varchar(10) not null,
+    message varchar(500) not null,
+    primary key (_partition_date, metric)
+);
+
+create or replace trigger note_change
+after insert or update or delete or truncate on gold.data_anomalies
+for each statement execute function meta.note_change();
+
+-- Grain: one row per snapshot day in gold and metric.
+create or replace view gold.daily_metrics as
+with days as (
+    select
+        loads.partition_date,
+        loads.row_count as matching_rows,
+        loads.facts,
+        (loads.facts ->> 'snapshot_rows')::bigint as row_count,
+        loads.partition_date - lag(loads.partition_date) over (order by loads.partition_date) as days_since_previous
+    from meta.table_loads as loads
+    where loads.parent_table = 'gold.lead_quality_matching' and loads.facts ? 'snapshot_rows'
+),
+
+first_days as (
+    select
+        first_seen as partition_date,
+        count(*) as leads
+    from gold.leads
+    where first_seen is not null
+    group by first_seen
+),
+
+last_days as (
+    select
+        last_seen as partition_date,
+        count(*) as leads
+    from gold.leads
+    where last_seen is not null
+    group by last_seen
+),
+
+status_periods as (
+    select
+        valid_from as partition_date,
+        lag(valid_from) over (partition by lead_uuid, lead_number order by valid_from) as previous_period
+    from gold.lead_status_history
+),
+
+status_changes as (
+    select
+        partition_date,
+        count(*) as changes
+    from status_periods
+    where previous_period is not null
+    group by partition_date
+),
+
+shares as (
+    select
+        days.partition_date,
+        metric.key as metric,
+        metric.value::float as occurrences,
+        days.row_count
+    from days
+    cross join jsonb_each_text(days.facts -> 'metrics') as metric
+    union all
+    select
+        days.partition_date,
+        format('match_%s_share', scenario) as metric,
+        (days.facts ->> scenario)::float as occurrences,
+        days.matching_rows as row_count
+    from days
+    cross join unnest(array['both', 'email_only', 'phone_only', 'none']) as scenario
+    union all
+    select
+        days.partition_date,
+        format('%s_nulled_share', nulled.key) as metric,
+        (nulled.value ->> 'nulled')::float as occurrences,
+        (nulled.value ->> 'values')::bigint as row_count
+    from days
+    inner join meta.table_loads as silver
+        on days.partition_date = silver.partition_date and silver.parent_table = 'silver.stg_csv_snapshots'
+    cross join jsonb_each(silver.facts -> 'nulled') as nulled
+    union all
+    select
+        days.partition_date,
+        'repeated_lead_number_share' as metric,
+        (bronze.facts ->> 'repeated')::float as occurrences,
+        (bronze.facts ->> 'distinct')::bigint as row_count
+    from days
+    inner join meta.table_loads as bronze
+        on days.partition_date = bronze.partition_date and bronze.parent_table = 'bronze.csv_snapshots'
+    where bronze.facts ? 'repeated'
+    -- Per day since the previous snapshot: after a gap, more leads are new.
+    union all
+    select
+        days.partition_date,
+        'new_lead_share' as metric,
+        coalesce(first_days.leads, 0)::float / days.days_since_previous as occurrences,
+        days.row_count
+    from days
+    left join first_days using (partition_date)
+    where days.days_since_previous is not null
+    union all
+    select
+        days.partition_date,
+        'lost_lead_share' as metric,
+        coalesce(last_days.leads, 0)::float / days.days_since_previous as occurrences,
+        days.row_count
+    from days
+    left join last_days on days.partition_date - days.days_since_previous = last_days.partition_date
+    where days.days_since_previous is not null
+    union all
+    select
+        days.partition_date,
+        'status_change_share' as metric,
+        coalesce(status_changes.changes, 0)::float / days.days_since_previous as occurrences,
+        days.row_count
+    from days
+    left join status_changes using (partition_date)
+    where days.days_since_previous is not null
+)
+
+select
+    partition_date as _partition_date,
+    metric::varchar(100) as metric,
+    occurrences / nullif(row_count, 0) as value,
+    row_count
+from shares
+union all
+select
+    partition_date as _partition_date,
+    'rows'::varchar(100) as metric,
+    row_count::float as value,
+    row_count
+from days;
+
+-- Grain: one row.
+create or replace view gold.data_freshness as
+with days as (
+    select distinct partition_date
+    from meta.table_loads
+    where parent_table = 'gold.lead_quality_matching'
+),
+
+span as (
+    select
+        min(partition_date) as first_snapshot,
+        max(partition_date) as latest_snapshot,
+        count(*) as snapshots
+    from days
+)
+
+select
+    span.latest_snapshot,
+    (
+        select max(runs.ended_at) from meta.pipeline_runs as runs
+        where runs.status = 'complete'
+    ) as last_complete_run,
+    (now() at time zone 'utc')::date - span.latest_snapshot as days_late,
+    (span.latest_snapshot - span.first_snapshot + 1 - span.snapshots)::int as missing_days,
+    (select count(*) from gold.data_anomalies)::int as open_anomalies
+from span;

@@ -1,0 +1,101 @@
+"""Anomaly detection: a baseline of sound days, tolerances, and breaks that last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+import pytest
+
+from etl.warehouse.anomalies import Metric, day_ranges, describe_findings, find_anomalies
+
+FIRST = date(2024, 10, 1)
+
+
+def day(number: int) -> date:
+    return FIRST + timedelta(number - 1)
+
+
+def metrics(name: str, values: Sequence[float], rows: int = 3700) -> list[Metric]:
+    """One value per day from day 1 on, and the number of rows of each day."""
+    days = [Metric(day(number), name, value, rows) for number, value in enumerate(values, start=1)]
+    return days + [Metric(metric.day, "rows", float(rows), rows) for metric in days if name != "rows"]
+
+
+def anomalous_days(name: str, values: Sequence[float], rows: int = 3700, since: Sequence[date] = ()) -> list[int]:
+    found = find_anomalies(metrics(name, values, rows), {name: since})
+    assert {anomaly.metric for anomaly in found} <= {name}
+    return [(anomaly.day - FIRST).days + 1 for anomaly in found]
+
+
+def test_break_is_reported_on_every_day_that_it_lasts() -> None:
+    assert anomalous_days("set_share", [0.22] * 15 + [0.0] * 20 + [0.22] * 3) == list(range(16, 36))
+
+
+def test_accepted_change_is_the_new_baseline() -> None:
+    values = [1.0] * 10 + [0.0] * 10 + [1.0]
+    assert anomalous_days("location_null_share", values) == list(range(11, 21))
+    assert anomalous_days("location_null_share", values, since=[day(11)]) == [21]
+    assert anomalous_days("location_null_share", values, since=[day(11), day(21)]) == []
+
+
+def test_first_days_are_not_tested() -> None:
+    assert anomalous_days("set_share", [0.2, 0.0, 0.2, 0.0, 0.2]) == []
+    assert anomalous_days("set_share", [0.2] * 5 + [0.0]) == [6]
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(49, []), (50, [11]), (3700, [11])])
+def test_small_days_are_not_tested(rows: int, expected: list[int]) -> None:
+    assert anomalous_days("city_null_share", [0.0] * 10 + [1.0], rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "is_anomaly"), [(0.22, False), (0.171, False), (0.165, True), (0.269, False), (0.275, True)]
+)
+def test_share_may_change_by_its_tolerance(value: float, is_anomaly: bool) -> None:
+    assert bool(anomalous_days("set_share", [0.22] * 10 + [value])) == is_anomaly
+
+
+def test_rare_value_that_disappears_is_found() -> None:
+    assert anomalous_days("dispo_share: Sale", [0.03] * 10 + [0.0], rows=3700) == [11]
+    assert anomalous_days("dispo_share: Sale", [0.03] * 10 + [0.0], rows=100) == [], "may be chance in 100 rows"
+
+
+def test_disposition_that_is_no_longer_recorded_counts_as_zero() -> None:
+    values = [*metrics("dispo_share: Sale", [0.05] * 10), Metric(day(11), "rows", 3700.0, 3700)]
+    assert [anomaly.day for anomaly in find_anomalies(values, {})] == [day(11)]
+
+
+def test_varying_metric_is_given_room() -> None:
+    varying = [0.1, 0.2, 0.3] * 5
+    assert anomalous_days("set_share", [*varying, 0.4]) == []
+    assert anomalous_days("set_share", [*varying, 1.0]) == [16]
+
+
+@pytest.mark.parametrize(("rows", "is_anomaly"), [(4600, False), (4650, True), (2800, False), (2200, True)])
+def test_number_of_rows_may_change_by_a_quarter(rows: int, is_anomaly: bool) -> None:
+    values = [Metric(day(n), "rows", float(rows if n == 11 else 3700), rows if n == 11 else 3700) for n in range(1, 12)]
+    assert bool(find_anomalies(values, {})) == is_anomaly
+
+
+def test_messages_show_observed_and_expected_value() -> None:
+    (anomaly,) = find_anomalies(metrics("set_share", [0.22] * 10 + [0.0]), {})
+    assert anomaly.message == "set_share is 0.0%, expected 22.0%"
+    assert (anomaly.observed, anomaly.expected, anomaly.severity) == (0.0, 0.22, "warn")
+    values = [Metric(day(n), "rows", 3700.0 if n < 11 else 7400.0, 3700) for n in range(1, 12)]
+    assert find_anomalies(values, {})[0].message == "rows is 7,400 rows, expected 3,700 rows"
+
+
+def test_findings_join_consecutive_days_and_put_the_largest_first() -> None:
+    found = find_anomalies(metrics("set_share", [0.22] * 10 + [0.0, 0.22, 0.0, 0.0]), {})
+    found += find_anomalies(metrics("demo_share", [0.22] * 10 + [0.3]), {})
+    assert describe_findings(found) == [
+        "set_share is 0.0%, expected 22.0%: 2024-10-11, 2024-10-13 to 2024-10-14",
+        "demo_share is 30.0%, expected 22.0%: 2024-10-11",
+    ]
+
+
+def test_day_ranges_never_span_days_between() -> None:
+    assert day_ranges([]) == ""
+    assert day_ranges([day(1)]) == "2024-10-01"
+    assert day_ranges([day(1), day(2), day(3), day(5), day(31)]) == "2024-10-01 to 2024-10-03, 2024-10-05, 2024-10-31"
