@@ -81,8 +81,8 @@ class LeadNumbers(NamedTuple):
     repeated: int = 0
 
     @property
-    def are_mostly_repeated(self) -> bool:
-        return 2 * self.repeated > self.distinct
+    def repeated_share(self) -> float:
+        return self.repeated / max(self.distinct, 1)
 
     @classmethod
     def of(cls, columns: Sequence[pd.Series]) -> LeadNumbers:
@@ -271,11 +271,11 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
             f"{settings.max_row_drop:.0%} less",
             hint="request the whole file; if it is correct, raise MAX_ROW_DROP for this run",
         )
-    if file.lead_numbers.are_mostly_repeated and not before.lead_numbers.are_mostly_repeated:
+    if file.lead_numbers.repeated_share > settings.max_repeated_leads >= before.lead_numbers.repeated_share:
         return DataRefusedError(
             f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers occur "
             f"more than once, unlike on {day}: the file contains its rows several times, or several snapshots",
-            hint="request the file again, with one row per lead",
+            hint="request the file again, with one row per lead; if it is right, raise MAX_REPEATED_LEADS for this run",
         )
     if file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
         return DataRefusedError(

@@ -36,6 +36,7 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
             "max_reject_ratio": 1.0,
             "max_row_drop": 1.0,
             "max_row_growth": 1000.0,
+            "max_repeated_leads": 1.0,
         }
     )
     s3_client(settings).create_bucket(Bucket=bucket)

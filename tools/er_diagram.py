@@ -121,7 +121,7 @@ def _placed_tables(db: Cursor) -> dict[str, Table]:
                 where conrelid = pg_class.oid and contype = 'f' order by attnum
             )
         from pg_class
-        where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p')
+        where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p') and relname <> 'data_anomalies'
         order by relname
         """
     )

@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
     max_row_drop: float = Field(default=0.5, ge=0, le=1)
     max_row_growth: float = Field(default=1.0, ge=0)
+    max_repeated_leads: float = Field(default=0.5, ge=0, le=1)
 
     dask_scheduler_address: str | None = None
 

@@ -107,6 +107,7 @@ def create_scenario(server: Settings, s3_endpoint: str) -> Scenario:
             "max_reject_ratio": 1.0,
             "max_row_drop": 1.0,
             "max_row_growth": 1000.0,
+            "max_repeated_leads": 1.0,
         }
     )
     bucket = Bucket(settings)

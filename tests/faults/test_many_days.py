@@ -40,6 +40,7 @@ def test_server_with_too_few_locks_is_reported_with_a_hint(s3_endpoint: str) -> 
                 "s3_region": "us-east-1",
                 "max_row_drop": 1.0,
                 "max_row_growth": 1000.0,
+                "max_repeated_leads": 1.0,
             }
         )
         bucket = Bucket(settings)

@@ -39,7 +39,8 @@ DATES = {
     "12-31-2023": None,
     "2023/12/31": None,
     "12/31/23": None,
-    "1/2/2023": None,
+    "1/2/2023": "2023-01-02",
+    "1/2/23": None,
     "20231231": None,
     "45291": None,
     "Dec 31, 2023": None,
@@ -63,8 +64,8 @@ NUMBERS = {
     "None": None,
 }
 FLAGS = {"1": 1, "0": 0, "True": 1, "False": 0, "": None, " 1 ": 1}
-NO_NUMBERS = ("2147483648", "-2147483649", "1.0", "1e5", "0x10", "1_000", "٣", "NULL", "NA", "=1+1", "'; drop")
-NO_FLAGS = ("2", "TRUE", "yes", "NULL", "1.0")
+NO_NUMBERS = ("2147483648", "-2147483649", "1.5", "1e5", "0x10", "1_000", "٣", "NULL", "NA", "=1+1", "'; drop")
+NO_FLAGS = ("2", "truth", "yes", "NULL", "1.5")
 
 
 def cases() -> list[tuple[str, str, object]]:

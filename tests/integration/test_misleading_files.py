@@ -23,7 +23,9 @@ Row = dict[str, str]
 @pytest.fixture(scope="module")
 def shared_settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
-        yield settings.model_copy(update={"max_reject_ratio": 0.05, "max_row_drop": 0.5, "max_row_growth": 1.0})
+        yield settings.model_copy(
+            update={"max_reject_ratio": 0.05, "max_row_drop": 0.5, "max_row_growth": 1.0, "max_repeated_leads": 0.5}
+        )
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ def test_given_rows_produce_the_expected_rows(db: Cursor, folder: Path) -> None:
 
 def test_each_table_and_view_of_gold_has_a_folder(db: Cursor) -> None:
     db.execute("select relname from pg_class where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p', 'v')")
-    assert {name for (name,) in db.fetchall()} == {folder.name for folder in FOLDERS}
+    filled_by_python = {"data_anomalies"}
+    assert {name for (name,) in db.fetchall()} - filled_by_python == {folder.name for folder in FOLDERS}
 
 
 def test_each_table_view_and_column_of_the_warehouse_has_a_comment(db: Cursor) -> None:

@@ -35,7 +35,7 @@ MODIFICATIONS = [
     "select 1 + max(appointment_id), min(lead_uuid), '2020-01-01' from gold.appointments",
     "drop table gold.lead_quality_current cascade",
     "truncate gold.leads cascade",
-    "drop table gold.lead_status_history",
+    "drop table gold.lead_status_history cascade",
     "drop table gold.appointments",
     "drop table gold.leads cascade",
     "drop table gold.leads cascade; truncate gold.lead_quality_current",

@@ -52,7 +52,7 @@ def test_ragged_lines_are_quarantined_and_the_rest_is_loaded(
 INVALID_CELLS = [
     ({"LEADNUMBER": "12a"}, "LEADNUMBER"),
     ({"LEADNUMBER": "2147483648"}, "LEADNUMBER"),
-    ({"LEADNUMBER": "1.0"}, "LEADNUMBER"),
+    ({"LEADNUMBER": "1.5"}, "LEADNUMBER"),
     ({"Set": "2"}, "Set"),
     ({"Demo": "yes"}, "Demo"),
     ({"CITY": "x" * 101}, "city"),
