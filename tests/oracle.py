@@ -67,7 +67,7 @@ LITERAL_JOIN = r"""
         snapshots.lead_number,
         snapshots.email_hash,
         snapshots.phone_hash,
-        city,
+        trim(city) as city,
         state,
         zip,
         appt_date,

@@ -45,18 +45,23 @@ METRICS = "gold/daily_metrics.toml"
 """The metrics of a day are counted with its rows: other definitions build it again."""
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, GOLD_COLUMNS))
 """The columns that gold has of a snapshot row."""
+TRIMMED = sql.SQL(r"btrim(city, e' \t\n\r\u00a0') as city")
+TRIMMED_COLUMNS = sql.SQL(", ").join(TRIMMED if name == "city" else sql.Identifier(name) for name in GOLD_COLUMNS)
+"""The same, selected from silver: silver keeps the padding of cities."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:
     """The query of a model, with what all models share filled in."""
-    return script_text(_script(table), columns=COLUMNS, grade=script_text(GRADE), **names)
+    return script_text(
+        _script(table), columns=COLUMNS, trimmed_columns=TRIMMED_COLUMNS, grade=script_text(GRADE), **names
+    )
 
 
 def code_version(table: str) -> str:
     """Digest of the SQL that builds a table: tables of leads, which are built together, have one in common."""
     is_matching = table == GOLD_MATCHING
     scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
-    return scripts_digest(GRADE, *scripts, also=GOLD_COLUMNS)
+    return scripts_digest(GRADE, *scripts, also=(*GOLD_COLUMNS, TRIMMED.string))
 
 
 def add_leads_of_damaged_tables(db: Cursor) -> None:

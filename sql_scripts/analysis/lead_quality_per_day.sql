@@ -1,4 +1,4 @@
--- Grain: one row per snapshot day and quality flag that occurs on it.
+-- Grain: one row per snapshot day and quality flag.
 select
     _partition_date,
     lead_quality_flag,

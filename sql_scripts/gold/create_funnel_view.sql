@@ -1,6 +1,7 @@
 -- {view}: conversion funnel per {key} of {counted}. The one definition of appointment, demo, sale and their rates.
 -- Safe to rerun.
 --
+-- A lead has an appointment when set is 1 or appt_date is filled: on days with a broken flag the date is still reliable.
 -- A stage counts the leads that reached at least this stage: a sale implies a demo, and a demo implies an appointment, whatever
 -- the flags of the CRM say. (In the real files 234 rows are sold and 1,067 have a demo without `set`.) So counts never rise from
 -- stage to stage.
@@ -11,7 +12,7 @@ with leads as (
     select
         {key},
         lead_uuid,
-        bool_or(appointment_scheduled) as had_appointment,
+        bool_or(appointment_scheduled or appt_date is not null) as had_appointment,
         bool_or(demo_scheduled) as had_demo,
         coalesce(bool_or(dispo = 'Sale'), false) as is_sold
     from {counted}

@@ -68,7 +68,8 @@ select
     lead_days._partition_date,
     count(lead_days.lead_uuid) as total_leads,
     count(first_days.lead_uuid) as new_leads,
-    sum(count(first_days.lead_uuid)) over (order by lead_days._partition_date)::bigint as cumulative_leads
+    sum(count(first_days.lead_uuid)) over (order by lead_days._partition_date)::bigint as cumulative_leads,
+    lead_days._partition_date = min(lead_days._partition_date) over () as is_first_snapshot
 from lead_days
 left join first_days using (lead_uuid, _partition_date)
 group by lead_days._partition_date;
@@ -82,20 +83,45 @@ with flags (lead_quality_flag) as (
 select
     flags.lead_quality_flag,
     count(distinct matching.lead_uuid) as lead_count,
-    count(matching._partition_date) as row_count
+    count(matching._partition_date) as row_count,
+    (
+        select count(*)
+        from gold.lead_quality_current as leads_now
+        where leads_now.lead_quality_flag = flags.lead_quality_flag
+    ) as current_lead_count
 from flags
 left join gold.lead_quality_matching as matching using (lead_quality_flag)
 group by flags.lead_quality_flag;
 
--- Grain: one row per snapshot day and quality flag that occurs on it.
+-- Grain: one row per snapshot day and quality flag, including flags that do not occur on the day.
 create or replace view gold.lead_quality_per_day as
+with flags (lead_quality_flag) as (
+    values ('High Quality'::varchar(50)), ('Medium Quality'::varchar(50)), ('Low Quality'::varchar(50))
+),
+
+counted as (
+    select
+        _partition_date,
+        lead_quality_flag,
+        count(distinct lead_uuid) as lead_count,
+        count(*) as row_count
+    from gold.lead_quality_matching
+    group by _partition_date, lead_quality_flag
+),
+
+days as (
+    select distinct _partition_date
+    from counted
+)
+
 select
-    _partition_date,
-    lead_quality_flag,
-    count(distinct lead_uuid) as lead_count,
-    count(*) as row_count
-from gold.lead_quality_matching
-group by _partition_date, lead_quality_flag;
+    days._partition_date,
+    flags.lead_quality_flag,
+    coalesce(counted.lead_count, 0) as lead_count,
+    coalesce(counted.row_count, 0) as row_count
+from days
+cross join flags
+left join counted using (_partition_date, lead_quality_flag);
 
 -- Grain: one row per snapshot day on which at least one lead is of high quality for the first time.
 create or replace view gold.new_high_quality_leads_per_day as
@@ -110,7 +136,9 @@ with first_high_quality_days as (
 
 select
     _partition_date,
-    count(*) as new_high_quality_leads
+    count(*) as new_high_quality_leads,
+    _partition_date = (select min(matching._partition_date) from gold.lead_quality_matching as matching)
+        as is_first_snapshot
 from first_high_quality_days
 group by _partition_date;
 

@@ -23,7 +23,7 @@ matched as (
 
 select
     lead_uuid,
-    {columns},
+    {trimmed_columns},
     email_match,
     phone_match,
     _extraction_date,
