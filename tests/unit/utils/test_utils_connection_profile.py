@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from etl.utils.errors import SourceError
 from etl.utils.utils_connection import Settings, s3_client
 
-KEY_OF_SETTINGS, KEY_OF_PROFILE = "AKIAOFTHESETTINGS001", "AKIAOFTHEPROFILE0001"
+KEY_OF_SETTINGS, KEY_OF_PROFILE = "key-of-settings", "key-of-profile"
 
 
 @pytest.fixture(autouse=True)
