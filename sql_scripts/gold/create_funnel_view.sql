@@ -3,8 +3,7 @@
 --
 -- A lead has an appointment when set is 1 or appt_date is filled: on days with a broken flag the date is still reliable.
 -- A stage counts the leads that reached at least this stage: a sale implies a demo, and a demo implies an appointment, whatever
--- the flags of the CRM say. (In the real files 234 rows are sold and 1,067 have a demo without `set`.) So counts never rise from
--- stage to stage.
+-- the flags of the CRM say. So counts never rise from stage to stage.
 
 -- Grain: one row per {key}.
 create or replace view {view} as
