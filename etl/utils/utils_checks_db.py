@@ -39,6 +39,8 @@ class Check:
     failing_rows_sql: str
     """SQL query: one row per failing row, described in the column `sample`."""
     hint: str
+    things: str = "rows"
+    """What the query returns one row for, in the plural."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class CheckFailure:
 
     def __str__(self) -> str:
         more = "; …" if self.count > len(self.samples) else ""
-        rows = "row" if self.count == 1 else "rows"
-        return f"check failed for {self.count:,} {rows}: {self.check.description}. {'; '.join(self.samples)}{more}"
+        things = self.check.things if self.count > 1 else self.check.things.removesuffix("s")
+        return f"check failed for {self.count:,} {things}: {self.check.description}. {'; '.join(self.samples)}{more}"
 
 
 def run_checks(db: Cursor, checks: Iterable[Check]) -> list[CheckFailure]:
@@ -243,11 +245,12 @@ VALUES_SURVIVE_CLEANING = Check(
     order by partition_date, column_name
     """,
     hint="bronze keeps the values as they are: request the file again, or add a rule to etl/utils/cell_rules.py",
+    things="columns",
 )
 
 DAYS_ARE_AS_EXPECTED = Check(
     Severity.WARN,
-    "the metrics of a day should be as on the days before",
+    "every day should be like the days before",
     """
     select finding as sample
     from meta.table_loads
@@ -257,6 +260,7 @@ DAYS_ARE_AS_EXPECTED = Check(
     """,
     hint="do not trust figures that rest on these days: see gold.data_anomalies, and docs/observability.md for how to "
     "accept a change",
+    things="metrics",
 )
 
 END_OF_RUN_CHECKS = (

@@ -41,6 +41,8 @@ DEVIATIONS = 5.0
 """Tolerated number of standard deviations: of the baseline, and of a share of this many rows."""
 SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
 """Share of rows. A value may change by half of itself within these limits, unless its definition says otherwise."""
+SMALLEST_RECORDED_SHARE = 0.002
+"""Rarer dispositions are not recorded. Far below any tolerance, so that it makes no anomaly of its own."""
 MAD_OF_NORMAL = 1.4826
 """Standard deviation of a normal distribution ÷ its median absolute deviation."""
 
@@ -84,7 +86,7 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
         sql.SQL("select dispo, count(*) from {} as snapshot where dispo is not null group by dispo").format(snapshot)
     )
     dispositions = {
-        f"dispo_share: {dispo}": count for dispo, count in db.fetchall() if count >= SMALLEST_TOLERANCE * rows
+        f"dispo_share: {dispo}": count for dispo, count in db.fetchall() if count >= SMALLEST_RECORDED_SHARE * rows
     }
     return {"snapshot_rows": rows, "metrics": dict(zip(names, numbers, strict=True)) | dispositions}
 
