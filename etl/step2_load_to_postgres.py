@@ -19,7 +19,15 @@ from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError, shorten
 from etl.utils.retry import retry_transient
-from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download, find_leads
+from etl.utils.s3_source import (
+    SnapshotFile,
+    SourceObject,
+    check_completeness,
+    discover_snapshots,
+    download,
+    find_leads,
+    refused_days,
+)
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import s3_client
 from etl.warehouse.load_ledger import (
@@ -52,7 +60,6 @@ if TYPE_CHECKING:
     from etl.utils.csv_reader import RejectedLine
     from etl.utils.day import Day
     from etl.utils.extract import Snapshot
-    from etl.utils.s3_source import Gap
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -153,7 +160,8 @@ def run(context: RunContext) -> StepResult:
     refused = [file.refused for file in validated if file.refused] + refused_leads
 
     # --- report -----------------------------------------------------------------------------------
-    _warn_of_missing(gaps, [file for key, file in bronze.files.items() if key not in keys | {leads.key}])
+    _warn_of_removed([file for key, file in bronze.files.items() if key not in keys | {leads.key}])
+    incomplete = check_completeness([file.day for file in snapshots], gaps, settings)
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
     new = sum(key not in bronze.files for key in loaded)
     rows = sum(file.rows for file in accepted) + leads_rows
@@ -170,13 +178,12 @@ def run(context: RunContext) -> StepResult:
                 "refused": len(refused) + len(unclear),
             }
         },
-        refused=[*unclear, *refused],
+        refused=[*unclear, *refused, *refused_days(incomplete, settings)],
+        warnings=incomplete,
     )
 
 
-def _warn_of_missing(gaps: Iterable[Gap], removed: Iterable[IngestedFile]) -> None:
-    for gap in gaps:
-        log.warning("%s", gap)
+def _warn_of_removed(removed: Iterable[IngestedFile]) -> None:
     for file in sorted(removed, key=lambda file: file.source.key):
         log.warning("%s no longer exists in S3: its rows are kept", file.source)
 

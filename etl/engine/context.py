@@ -95,3 +95,5 @@ class StepResult:
     """Further counts for the summary: `{"files": {"new": 22, "changed": 0}}`."""
     refused: Sequence[DataRefusedError] = ()
     """Refused source files, each with its reason."""
+    warnings: Sequence[str] = ()
+    """Findings that do not stop the run, for the summary and meta.pipeline_runs."""

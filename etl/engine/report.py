@@ -38,8 +38,8 @@ class RunReport:
     run_id: str
     steps: Sequence[StepReport] = ()
     rows_per_table: Mapping[str, int] = field(default_factory=dict)
-    warnings: Sequence[CheckFailure] = ()
-    """Failed checks of severity `warn`."""
+    warnings: Sequence[CheckFailure | str] = ()
+    """Warnings of steps, and failed checks of severity `warn`."""
     seconds: float = 0.0
     error: PipelineError | None = None
 

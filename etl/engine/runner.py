@@ -129,7 +129,8 @@ def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport,
                 raise_if_requested()
         except PipelineError as error:
             return replace(report, error=error)
-        report = replace(report, steps=[*report.steps, StepReport(step, result, time.perf_counter() - started)])
+        done = StepReport(step, result, time.perf_counter() - started)
+        report = replace(report, steps=[*report.steps, done], warnings=[*report.warnings, *result.warnings])
         _log_end_of_step(report.steps[-1])
         for refusal in result.refused:
             refusal.step = str(step)
@@ -158,7 +159,7 @@ def _checked(settings: Settings, report: RunReport) -> RunReport:
     """Run the checks at the end of a run, whatever the run has loaded."""
     try:
         with _during("checks at the end"):
-            return replace(report, warnings=_run_checks_at_end(settings))
+            return replace(report, warnings=[*report.warnings, *_run_checks_at_end(settings)])
     except PipelineError as error:
         return replace(report, error=report.error or error)
 

@@ -174,6 +174,28 @@ def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[s
     return gaps
 
 
+def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Settings) -> list[str]:
+    """Find missing and late days (specification §7), and log them. Returns one sentence per finding.
+
+    Args:
+        days: the days of the files that are read, in order.
+    """
+    findings = [str(gap) for gap in gaps]
+    if settings.max_days_late is not None:
+        expected = datetime.now(UTC).date() - timedelta(settings.max_days_late)
+        if days and days[-1].date < expected:
+            findings.append(f"the latest file is of {days[-1]}, and that of {expected} should be there: it is late")
+    for finding in findings:
+        log.warning("%s", finding)
+    return findings
+
+
+def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefusedError]:
+    """Return the findings of `check_completeness` as refusals, if missing days are to be refused."""
+    hint = "deliver the missing file, or set MISSING_DAYS=warn to load without it"
+    return [DataRefusedError(finding, hint=hint) for finding in findings if settings.missing_days == "refuse"]
+
+
 @retry_transient()
 def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     """Return the current version of the leads parquet.

@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     s3_parquet_file: str = "parquet/leads.parquet"
     partition_start_date: date = date(2024, 10, 1)
 
+    missing_days: Literal["warn", "refuse"] = "warn"
+    max_days_late: int | None = Field(default=None, ge=0)
     max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
     max_row_drop: float = Field(default=0.5, ge=0, le=1)
     max_row_growth: float = Field(default=1.0, ge=0)

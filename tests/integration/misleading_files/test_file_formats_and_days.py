@@ -1,0 +1,147 @@
+"""Files of other formats and unexpected days: read, refused by name, or reported.
+
+The folders of `../shared/cases` are inputs on which earlier versions fell short; the other inputs are of their classes.
+"""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, date, datetime
+
+import pytest
+from file_runs import assert_refused, csv_of, leads, put_case, put_leads, run
+from support import Bucket, Warehouse
+
+from etl.utils.utils_connection import Settings
+
+# --- days -------------------------------------------------------------------------------------------------------------
+
+
+def test_day_in_the_future_is_refused(settings: Settings, bucket: Bucket) -> None:
+    tomorrow = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 2
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(5))
+    for number in (tomorrow, 241023):
+        bucket.put_snapshot(number, leads(5))
+    assert_refused(
+        run(settings), f"SFTP/data_{tomorrow}.csv: is the snapshot of", "SFTP/data_241023.csv", "a day in the future"
+    )
+    for number in (tomorrow, 241023):
+        bucket.client.delete_object(Bucket=bucket.name, Key=f"SFTP/data_{number}.csv")
+    bucket.put_snapshot(tomorrow - 1, leads(5))
+    assert run(settings).error is None, "today is no day in the future"
+
+
+def test_missing_day_of_the_case_is_named(settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
+    put_case(bucket, "05-missing-day")
+    assert run(settings).error is None
+    assert "no file for 2024-10-03 (number 3), between 2 and 4" in caplog.messages
+
+
+def test_gap_and_late_day_are_refused_on_request(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    put_leads(bucket)
+    for number in (1, 3):
+        bucket.put_snapshot(number, leads(5))
+    late = settings.model_copy(update={"max_days_late": 1})
+    report = run(late)
+    assert report.error is None
+    gap, lateness = map(str, report.warnings)
+    assert gap == "no file for 2024-10-02 (number 2), between 1 and 3"
+    assert "the latest file is of 2024-10-03" in lateness
+    assert warehouse.value("select checks from meta.pipeline_runs") == [gap, lateness]
+    assert_refused(run(late.model_copy(update={"missing_days": "refuse"})), gap, lateness, "MISSING_DAYS")
+    today = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 1
+    for number in (2, today - 1):
+        bucket.put_snapshot(number, leads(5))
+    assert not any("late" in str(warning) for warning in run(late).warnings)
+
+
+def test_gaps_are_named_as_ranges_with_keys_that_look_like_their_files(
+    settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_leads(bucket)
+    for number in (2, 3, 7, 9):
+        bucket.put_snapshot(number, leads(5))
+    for key in ("SFTP/data_5.CSV", "SFTP/data_06.csv.bak", "SFTP/data_8 (1).csv", "SFTP/data_9.txt"):
+        bucket.put(key, b"")
+    assert run(settings).error is None
+    assert [message for message in caplog.messages if message.startswith("no file")] == [
+        "no files for 2024-10-04 (number 4) to 2024-10-06 (number 6), between 3 and 7; "
+        "not read: SFTP/data_5.CSV, SFTP/data_06.csv.bak",
+        "no file for 2024-10-08 (number 8), between 7 and 9; not read: SFTP/data_8 (1).csv",
+    ]
+
+
+# --- what is no CSV file ----------------------------------------------------------------------------------------------
+
+
+def test_gzip_file_of_the_case_is_read(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    put_case(bucket, "18-not-a-csv-at-all")
+    assert run(settings).error is None
+    assert warehouse.value("select count(distinct _partition_date) from gold.lead_quality_matching") == 2
+
+
+@pytest.mark.parametrize("key", ["SFTP/data_1.csv", "SFTP/data_01.csv.gz"])
+def test_gzip_file_is_read_under_both_names(settings: Settings, bucket: Bucket, warehouse: Warehouse, key: str) -> None:
+    put_leads(bucket)
+    bucket.put(key, gzip.compress(csv_of(leads(5))))
+    assert run(settings).error is None
+    assert warehouse.rows("select distinct _source_file, _source_row from bronze.csv_snapshots order by 2 limit 1") == [
+        (key, 2)
+    ]
+
+
+CONTENT = csv_of(leads(5)).decode()
+NOT_CSV = {
+    "damaged gzip file": gzip.compress(CONTENT.encode())[:-20],
+    "compressed twice with gzip": gzip.compress(gzip.compress(CONTENT.encode())),
+    "an Excel workbook": b"PK\x03\x04\x14\x00" + bytes(range(256)),
+    "old format (.xls)": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100),
+    "an HTML page": b"\n<!DOCTYPE HTML>\n<html><body>Sign in</body></html>",
+    "an XML or HTML document": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+    "a parquet file": b"PAR1" + bytes(50),
+    "a JSON document": b'[{"LEADNUMBER": 1}]',
+    "separated by semicolons": CONTENT.replace(",", ";").encode(),
+    "separated by tabs": CONTENT.replace(",", "\t").encode(),
+    "separated by vertical bars": CONTENT.replace(",", "|").encode(),
+    'first line "sep=': b"sep=;\n" + CONTENT.replace(",", ";").encode(),
+    "UTF-16 or UTF-32 without": CONTENT.encode("utf-16-le"),
+    "or UTF-32 without a byte order mark": CONTENT.encode("utf-32-be"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_CSV)
+def test_file_of_another_format_is_refused_by_name(settings: Settings, bucket: Bucket, kind: str) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", NOT_CSV[kind])
+    report = run(settings)
+    assert_refused(report, "s3://", "SFTP/data_1.csv", kind)
+    assert "missing required columns" not in str(report.error)
+
+
+@pytest.mark.parametrize(
+    "before", ["\ufeff\ufeff", "\ufeff ", "\u200b", "\xa0", "\t", "\u2060\ufeff"], ids=[repr(n) for n in range(6)]
+)
+def test_invisible_characters_around_column_names_are_ignored(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, before: str
+) -> None:
+    put_leads(bucket)
+    content = csv_of(leads(5)).decode().replace("LEADNUMBER,", f"{before}LEADNUMBER{before},")
+    bucket.put("SFTP/data_1.csv", (before + content).encode())
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.leads where lead_number is not null") == 5
+
+
+def test_folder_of_spark_is_read_or_named(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, leads(5))
+    put_leads(bucket)
+    parquet = bucket.get("parquet/leads.parquet")
+    bucket.client.delete_object(Bucket=bucket.name, Key="parquet/leads.parquet")
+    bucket.put("parquet/leads.parquet/_SUCCESS", b"")
+    bucket.put("parquet/leads.parquet/part-00000-c000.snappy.parquet", parquet)
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.leads") == 5
+    bucket.put("parquet/leads.parquet/part-00001-c000.snappy.parquet", parquet)
+    report = run(settings)
+    assert report.exit_code == 1
+    assert "parquet/leads.parquet is a folder with 2 parts, as Spark writes it" in str(report.error)
