@@ -30,8 +30,8 @@ from etl.warehouse import transactions
 MOMENTS = times(1, 50)
 SECONDS_OF_A_RUN = 0.6
 """Minimum duration of a run after its entry in meta.pipeline_runs, on an idle machine."""
-AFTER_GOLD = 3
-"""Transactions after the publication of gold: load ledger, checks, end of the run."""
+AFTER_GOLD = 4
+"""Transactions after the publication of gold: anomalies, load ledger, checks, end of the run."""
 
 
 @pytest.fixture(scope="module")

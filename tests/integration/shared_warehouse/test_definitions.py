@@ -55,7 +55,7 @@ def test_second_run_writes_nothing_to_the_catalog(settings: Settings, warehouse:
     [
         f"drop view {VIEW}",
         f"create or replace view {VIEW} as select 'none'::varchar(50) as lead_quality_flag, 0::bigint as lead_count, "
-        "0::bigint as row_count",
+        "0::bigint as row_count, 0::bigint as current_lead_count",
         "update meta.definitions set digest = 'of another version'",
     ],
 )

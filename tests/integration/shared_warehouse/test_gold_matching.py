@@ -198,6 +198,7 @@ def test_gold_row_has_the_cells_of_its_silver_row(bucket: Bucket, run_pipeline: 
     day = "where _partition_date = '2024-10-01'"
     (silver,) = warehouse.rows(f"select {shared} from silver.stg_csv_snapshots {day}")
     (gold,) = warehouse.rows(f"select {shared} from gold.lead_quality_matching {day}")
-    assert gold == silver
-    assert gold[:6] == (1, " E-Anna", "p1", "Boise  ", "NV", "83701")
+    assert silver[3] == "Boise  "
+    assert gold == (*silver[:3], "Boise", *silver[4:]), "gold trims cities"
+    assert gold[:6] == (1, " E-Anna", "p1", "Boise", "NV", "83701")
     assert gold[6:-1] == ("2022-12-13 00:00:00", 1, 0, "Data", None, "Reno | NV", "2024-10-01")
