@@ -239,7 +239,7 @@ def _first_fault(chunk: Snapshot) -> str:
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
     """Refuse files with too many rejected rows, or that differ too much from the day before (specification §7)."""
-    days = {load.of_day: DayBefore(load.row_count, LeadNumbers(**load.metrics)) for load in loads if load.of_day}
+    days = {load.of_day: DayBefore.of(load) for load in loads if load.of_day}
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
         refused = file.refused or _too_many_rejects(file, settings)
@@ -257,6 +257,11 @@ class DayBefore(NamedTuple):
 
     rows: int
     lead_numbers: LeadNumbers
+
+    @classmethod
+    def of(cls, load: TableLoad) -> DayBefore:
+        """Read the figures from the ledger; an earlier version has not recorded its lead numbers."""
+        return cls(load.row_count, LeadNumbers(load.metrics.get("distinct", 0), load.metrics.get("repeated", 0)))
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:

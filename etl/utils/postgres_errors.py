@@ -195,19 +195,6 @@ _OTHER_SHAPE = (
     "outside the pipeline. Rename or drop it, then rerun: python main.py --from-step 1"
 )
 _HINTS = {
-    "server does not support SSL": "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE",
-    "certificate verify failed": _AUTHORITY,
-    "root certificate file": _AUTHORITY,
-    "server certificate for": "set POSTGRES_HOST to a name that the server's certificate contains",
-    "no password supplied": "set POSTGRES_PASSWORD",
-    _NO_SUCH_HOST: "check POSTGRES_HOST",
-}
-"""What libpq says of wrong settings → what to do."""
-_OTHER_SHAPE = (
-    "a table has another shape than the pipeline's: it was created or altered outside the pipeline. "
-    "Rename or drop the table that the message names, then rerun: python main.py --from-step 1"
-)
-_HINTS = {
     _OF_POOLER: POOLER_HINT,
     "28P01": "check POSTGRES_USER and POSTGRES_PASSWORD",
     "28000": "check that role POSTGRES_USER exists and may log in, and that the server's pg_hba.conf allows this user, "

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import cache
 from math import sqrt
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,14 +102,13 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
         accepted: metric → days from which on its new level is normal: its baseline starts again there.
     """
     by_name: dict[str, list[Metric]] = defaultdict(list)
-    days = set()
     for metric in metrics:
         by_name[metric.name].append(metric)
-        days.add((metric.day, metric.row_count if metric.name == "rows" else 0))
-    rows = {day: max(count for other, count in days if other == day) for day in {day for day, _ in days}}
+    rows = {metric.day: metric.row_count for metric in by_name["rows"]}
     found = []
     for name, values in by_name.items():
         if name.startswith("dispo_share: ") or name.endswith("_nulled_share"):
+            # Recorded only for days that have any.
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
         found += _anomalies_of(sorted(values), accepted.get(name, ()))
@@ -154,7 +154,7 @@ def _anomaly(metric: Metric, expected: float) -> Anomaly:
 
 @retry_transient()
 def update_anomalies(settings: Settings, run_id: str) -> None:
-    """Replace gold.data_anomalies if it was built from another gold, other definitions or accepted changes."""
+    """Replace gold.data_anomalies if it was built from another gold, other accepted changes, or by other code."""
     with transaction(settings) as db:
         fence_run(db, run_id, filling=GOLD_ANOMALIES)
         inputs = [
@@ -162,7 +162,7 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
         ]
         built_from = tuple(sorted(load.load_id for loads in inputs for load in loads.values()))
         accepted = _accepted_changes(db)
-        version = scripts_digest(METRICS, also=(repr(accepted), *_rules()))
+        version = scripts_digest(METRICS, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
         current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
         if current and (current.built_from, current.code_version) == (built_from, version):
             return
@@ -214,10 +214,3 @@ def _accepted_changes(db: Cursor) -> dict[str, list[date]]:
     for metric, since in db.fetchall():
         accepted[metric].append(since)
     return dict(accepted)
-
-
-def _rules() -> list[str]:
-    return [
-        str(rule)
-        for rule in (BASELINE_DAYS, SHORTEST_BASELINE, FEWEST_ROWS, DEVIATIONS, SMALLEST_TOLERANCE, LARGEST_TOLERANCE)
-    ]
