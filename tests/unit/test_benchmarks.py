@@ -15,7 +15,7 @@ import pytest
 from benchmarks import bench, cases, report, rounds
 from benchmarks.default_postgres import installed_programs
 from benchmarks.measure import COPY_DATA, Messages
-from benchmarks.real_days import DailyChange, Snapshot, interpolate, read_snapshot, vary
+from benchmarks.real_days import DailyChange, Snapshot, average_change, interpolate, read_snapshot, vary
 from benchmarks.real_shape import (
     BASE,
     CORRECTED,
@@ -204,6 +204,15 @@ def test_sample_replaces_missing_real_files(tmp_path: Path, capsys: pytest.Captu
     assert dataset.source == "the sample"
     assert dataset.days == cases.DAYS
     assert dataset.file(BASE, "SFTP/data_9.csv").read_bytes() == (tmp_path / "sample-1/SFTP/data_9.csv").read_bytes()
+
+
+def test_file_saved_by_hand_has_no_changed_rows() -> None:
+    row = {"Appt Date": "10/05/2024  1:00PM", "Dispo": "Confirmed", "Job Status": ""}
+    exported = Snapshot(1, list(row), False, {"1": row})
+    saved = Snapshot(2, list(row), False, {"1": row | {"Appt Date": "10/5/2024 13:00"}})
+    moved = Snapshot(2, list(row), False, {"1": row | {"Appt Date": "10/5/2024 1:00"}})
+    assert average_change([exported, saved]).changed == 0
+    assert average_change([exported, moved]).changed == 1
 
 
 # --- Cases ------------------------------------------------------------------------------------------------------------
