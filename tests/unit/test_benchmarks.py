@@ -207,12 +207,9 @@ def test_sample_replaces_missing_real_files(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_file_saved_by_hand_has_no_changed_rows() -> None:
-    row = {"Appt Date": "10/05/2024  1:00PM", "Dispo": "Confirmed", "Job Status": ""}
-    exported = Snapshot(1, list(row), False, {"1": row})
-    saved = Snapshot(2, list(row), False, {"1": row | {"Appt Date": "10/5/2024 13:00"}})
-    moved = Snapshot(2, list(row), False, {"1": row | {"Appt Date": "10/5/2024 1:00"}})
-    assert average_change([exported, saved]).changed == 0
-    assert average_change([exported, moved]).changed == 1
+    exported = a_snapshot(1, {"1": "x"}, **{"Appt Date": "10/05/2024  1:00PM"})
+    saved, moved = (a_snapshot(2, {"1": "x"}, **{"Appt Date": f"10/5/2024 {time}"}) for time in ("13:00", "1:00"))
+    assert [average_change([exported, other]).changed for other in (saved, moved)] == [0, 1]
 
 
 # --- Cases ------------------------------------------------------------------------------------------------------------
