@@ -75,7 +75,7 @@ def read_snapshot(path: Path) -> Snapshot:
         reader = csv.reader(file)
         header = next(reader)
         records = [dict(zip(header, cells, strict=True)) for cells in reader]
-    rows = {row["LEADNUMBER"]: row for row in records if row["LEADNUMBER"] != SEPARATOR}
+    rows = {row["LEADNUMBER"].removesuffix(".0"): row for row in records if row["LEADNUMBER"] != SEPARATOR}
     separators = sum(row["LEADNUMBER"] == SEPARATOR for row in records)
     if tuple(header[:4]) != KEY_COLUMNS or len(rows) + separators != len(records) or separators > 1:
         raise PipelineError(
@@ -111,7 +111,7 @@ def _formatted(row: Row, header: Sequence[str], number: int) -> Row:
     """Convert the row of one day to the format of another day."""
     city = row.get("CITY", row.get("CityName", ""))
     location = row.get("location", f"{city} | {row['STATE']}")
-    demo = row["Demo"] in ("1", "True")
+    demo = row["Demo"].lower() in ("1", "true")
     cells = {
         **row,
         "CITY": city,
@@ -133,9 +133,20 @@ def average_change(known: Sequence[Snapshot]) -> DailyChange:
         for lead in earlier.rows.keys() & later.rows.keys():
             one, other = earlier.rows[lead], later.rows[lead]
             # Set and Demo are excluded: their format differs between files.
-            changed += any(one[column] != other[column] for column in ("Appt Date", "Dispo", "Job Status"))
+            changed += _comparable(one) != _comparable(other)
     days = known[-1].number - known[0].number
     return DailyChange(round(new / days), round(gone / days), round(changed / days))
+
+
+def _comparable(row: Row) -> tuple[str, ...]:
+    """Return the status without the formats of the file."""
+    # A spreadsheet writes the date without zeros, and the time on 24 hours.
+    date, _, time = row["Appt Date"].partition(" ")
+    digits = "/".join(part.lstrip("0") for part in date.split("/"))
+    hour, _, minute = time.strip().partition(":")
+    if minute.endswith(("AM", "PM")):
+        hour = str(int(hour) % 12 + 12 * minute.endswith("PM"))
+    return digits, hour, minute[:2], row["Dispo"], row["Job Status"]
 
 
 def vary(snapshot: Snapshot, change: DailyChange, *, number: int, first_new_lead: int) -> Snapshot:

@@ -1,8 +1,12 @@
 """Sample data in the shape of the real sources: daily CRM snapshots as CSV, the backend's leads as parquet.
 
 A population of CRM lead numbers is drawn once: their places, the days on which they appear and disappear, and their
-outcomes. File n is what the CRM would export on day n. Grain of a CSV file: one row per lead number; of the parquet:
-one row per backend lead, and a few rows that cleaning must repair or drop (specification §5). All values are invented.
+outcomes. File n is what the CRM would export on day n; its export of `Set` breaks on day 16. Two files were saved by
+hand, with values in other formats. Grain of a CSV file: one row per lead number; of the parquet: one row per backend
+lead, and a few rows that cleaning must repair or drop (specification §5). All values are invented.
+
+The parquet is that of the last day, and at least that of day 22. It has a few leads that only the next day's snapshot
+contains, some that are in no snapshot, and lacks a few leads of the last snapshot, which the next parquet has.
 
 Equal parameters (scale, days, seed) give equal CSV files on every machine, and equal rows in the parquet file, whose
 metadata has the version of pyarrow. All random numbers are raw output of PCG64, which numpy keeps stable, unlike its
@@ -30,7 +34,7 @@ from etl.local.sample_population import draw_population
 from etl.local.sample_shape import DEFAULT_DAYS
 from etl.utils.errors import PipelineError
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Incremented with every change to the bytes for given parameters."""
 DEFAULT_SEED = 20241001
 MARKER_NAME = "sample.json"
@@ -64,7 +68,7 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
     """Write a sample to `target`; replaces a sample that is already there.
 
     `scale` multiplies leads and rows per day; from 1, the sample contains every irregularity of the specification, §3.
-    The backend has 4,364 times `scale` leads, plus those that appear after day 22.
+    The backend has 4,364 times `scale` leads, plus those that the parquet has only after day 22.
 
     Raises:
         ValueError: a parameter is out of range.

@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 
 from etl.local.sample_population import EARLIEST_DAY, IntArray, Population
 from etl.local.sample_shape import (
+    APPOINTMENT_TIMES,
+    CONFIRMED_DAYS,
     DAYS_PER_JOB_STEP,
     DUPLICATE_ROWS,
-    GAP_DAYS,
     JOB_LADDERS,
     LAYOUTS,
     OUTCOME_GROUPS,
     PADDED_ROWS,
+    SAVED_BY,
     SEPARATOR,
     SOLD,
     UPPER_CASE_ROWS,
@@ -51,13 +53,13 @@ def write_snapshots(population: Population, days: int, folder: Path) -> int:
 def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.Array]:
     """Return all columns that a file of this day can have, by their names in the header."""
     present = (population.arrival_day <= day) & (day < population.departure_day)
-    present &= (day < population.gap_day) | (population.gap_day + GAP_DAYS <= day)
+    present &= (day < population.gap_day) | (population.return_day <= day)
     rows = population.order[present[population.order]]
     words = population.vocabulary
     place = population.place[rows]
     city = words.cities.take(place)
     state = words.states.take(place) if layout.state_given else pa.nulls(len(rows), pa.string())
-    return {
+    columns = {
         "ENTRYDATE": words.dates.take(population.entry_day[rows] - EARLIEST_DAY),
         "LEADNUMBER": pa.array(population.lead_number[rows]),
         "email_hash": population.email_hash.take(rows),
@@ -69,6 +71,13 @@ def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.
         "location": words.locations.take(place),
         **_statuses(population, rows, day, layout),
     }
+    match SAVED_BY.get(day):
+        case "script":
+            return columns | _with_numbers_as_floats(columns)
+        case "spreadsheet":
+            return columns | _as_spreadsheets_write(columns)
+        case None:
+            return columns
 
 
 def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
@@ -84,7 +93,7 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     is_set = pending | (decided & final_set[outcome])
 
     untouched, appointment_set, confirmed = range(len(outcomes), len(outcomes) + 3)
-    not_decided = np.where(fates.outcome_day[rows] - 1 <= day, confirmed, appointment_set)
+    not_decided = np.where(fates.outcome_day[rows] - CONFIRMED_DAYS <= day, confirmed, appointment_set)
     dispo = np.where(decided, outcome, np.where(pending, not_decided, untouched))
     appointment = np.where(fates.move_day[rows] <= day, fates.appointment[rows], fates.first_appointment[rows])
 
@@ -94,12 +103,30 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     step = np.minimum((day - fates.outcome_day[rows]) // DAYS_PER_JOB_STEP, steps[ladder] - 1)
     job_status = (np.cumsum(steps) - steps)[ladder] + step
     return {
-        "Set": pa.array(["0", "1"]).take((is_set & ~(demo & fates.walk_in[rows])).astype(np.int8)),
+        "Set": pa.array(["0", "1"]).take((is_set & layout.set_given).astype(np.int8)),
         "Demo": pa.array(layout.demo_words).take(demo.astype(np.int8)),
         "Dispo": words.dispos.take(dispo),
         "Appt Date": words.appointments.take(pa.array(appointment, mask=~is_set)),
         "Job Status": words.job_statuses.take(pa.array(job_status, mask=~sold)),
     }
+
+
+def _with_numbers_as_floats(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Return lead numbers and ZIPs as a script writes columns of floats. ZIPs that begin with 0 stay text."""
+    return {
+        name: pc.replace_substring_regex(columns[name].cast(pa.string()), r"^([1-9][0-9]*)$", r"\1.0")
+        for name in ("LEADNUMBER", "ZIP")
+    }
+
+
+def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """Return dates and flags as spreadsheets write them. ZIP stays text, so that `02139` keeps its zero."""
+    entry_date, appointment = (
+        pc.replace_substring_regex(columns[name], r"(^|/)0", r"\1") for name in ("ENTRYDATE", "Appt Date")
+    )
+    for time in APPOINTMENT_TIMES:
+        appointment = pc.replace_substring_regex(appointment, rf" +{time.text}$", f" {time.on_24_hours}")
+    return {"ENTRYDATE": entry_date, "Appt Date": appointment, "Demo": pc.utf8_upper(columns["Demo"])}
 
 
 def write_leads(leads: pa.Table, folder: Path) -> int:

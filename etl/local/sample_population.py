@@ -11,32 +11,36 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from etl.local.sample_shape import (
+    AHEAD_SHARE,
     APPOINTMENT_TIMES,
     ARRIVALS_PER_DAY,
     BACKEND_LEADS,
+    BEHIND_SHARE,
     BOOKED,
     CITY_FORMS,
     CONFIRMED,
     DEFAULT_DAYS,
     FIRST_LEAD_NUMBER,
     FIRST_SNAPSHOT,
-    GAP_DAYS,
     GAP_SHARE,
     GAP_WITHIN_DAYS,
     JOB_LADDERS,
     LARGEST_NUMBER_STEP,
+    LATE_SHARE,
     LEAD_KINDS,
     LEAD_NUMBERS,
     LEADS_PER_DAY,
     LEAVING_EARLY_SHARE,
     LONGEST_DELAY,
+    LONGEST_GAP,
+    LONGEST_LATENESS,
     MOVED_SHARE,
     NO_VALUE_HASH,
     ODD_PLACES,
     OUTCOME_GROUPS,
     SETTLED_LEADS_PER_DAY,
+    SHORTEST_LATENESS,
     UNTOUCHED,
-    WALK_IN_SHARE,
     WINDOW_DAYS,
     HashSource,
     cities,
@@ -46,8 +50,9 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 ByteArray = npt.NDArray[np.uint8]
 DRAWS = (
-    "number", "order", "entry", "leaving early", "leaving", "gap", "gap day", "city", "form", "zip",
-    "earlier lead", "other earlier lead", "outcome", "delay", "walk in", "moved", "move", "hour", "ladder",
+    "number", "order", "entry", "late", "lateness", "leaving early", "leaving", "gap", "gap day", "gap length",
+    "city", "form", "zip", "in parquet", "earlier lead", "other earlier lead",
+    "outcome", "delay", "moved", "move", "hour", "ladder",
 )  # fmt: skip
 """Names of the random numbers in [0, 1) that are drawn for every lead number, besides its ids."""
 EMAIL_BYTES, PHONE_BYTES, UUID_BYTES = slice(0, 20), slice(20, 40), slice(40, 56)
@@ -87,7 +92,6 @@ class Fates:
     outcome_day: IntArray
     first_appointment: IntArray
     appointment: IntArray
-    walk_in: BoolArray
     ladder: IntArray
 
 
@@ -110,13 +114,14 @@ class Population:
     """All lead numbers of all days, one array element each, in order of arrival; and the backend's clean leads.
 
     `order` is the order of rows in the files. A lead number is in the snapshots from its arrival to the day before its
-    departure, except for `GAP_DAYS` from `gap_day`.
+    departure, except from `gap_day` to the day before `return_day`.
     """
 
     lead_number: IntArray
     arrival_day: IntArray
     departure_day: IntArray
     gap_day: IntArray
+    return_day: IntArray
     order: IntArray
     entry_day: IntArray
     place: IntArray
@@ -145,19 +150,21 @@ def _draw_arrivals(seed: int, arrivals: IntArray) -> Draw:
 
 
 def draw_population(scale: float, horizon: int, seed: int) -> Population:
-    """Draw all lead numbers of the snapshots of days 1 to `horizon`, and the backend's leads."""
-    arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *_repeated(ARRIVALS_PER_DAY, horizon - 1)]), scale)
+    """Draw all lead numbers of the snapshots of days 1 to `horizon` + 1, and the backend's leads on day `horizon`."""
+    arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *_repeated(ARRIVALS_PER_DAY, horizon)]), scale)
     arrivals = np.diff(arrived, prepend=0)
     draw = _draw_arrivals(seed, arrivals)
-    arrival_day = np.repeat(np.arange(1, horizon + 1), arrivals)
+    arrival_day = np.repeat(np.arange(1, horizon + 2), arrivals)
     entry_day = _entry_days(draw, arrival_day, int(arrivals[0]))
+    gap_day, return_day = _gaps(draw, arrival_day)
     place, zip_code = _places(draw)
-    email_hash, phone_hash, leads = _identities(draw, arrival_day, scale, seed)
+    email_hash, phone_hash, leads = _identities(draw, arrival_day, horizon, scale, seed)
     return Population(
         lead_number=FIRST_LEAD_NUMBER + np.cumsum(1 + draw.below("number", LARGEST_NUMBER_STEP)),
         arrival_day=arrival_day,
         departure_day=_departure_days(draw, arrival_day, arrived, scale),
-        gap_day=_gap_days(draw, arrival_day),
+        gap_day=gap_day,
+        return_day=return_day,
         order=np.argsort(draw.uniform["order"], kind="stable"),
         entry_day=entry_day,
         place=place,
@@ -192,12 +199,13 @@ def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
 
 
 def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
-    """Return entry days: for arrivals of day 1, spread over the window; for others, their arrival or the day before."""
+    """Return entry days: for arrivals of day 1, spread over the window; for others, shortly before their arrival."""
     elapsed = (np.arange(len(arrival_day)) * WINDOW_DAYS + draw.below("entry", 3 * stock)) // stock
+    lateness = SHORTEST_LATENESS + draw.below("lateness", LONGEST_LATENESS - SHORTEST_LATENESS + 1)
     return np.where(
         arrival_day == 1,
         1 - np.clip(WINDOW_DAYS - elapsed, 0, WINDOW_DAYS - 1),
-        arrival_day - draw.below("entry", 2),
+        arrival_day - np.where(draw.happens("late", LATE_SHARE), lateness, draw.below("entry", 2)),
     )
 
 
@@ -217,10 +225,11 @@ def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale:
     return np.maximum(departure_day, arrival_day + 1)
 
 
-def _gap_days(draw: Draw, arrival_day: IntArray) -> IntArray:
-    """Return the first day of each lead number's gap, or a day before all snapshots."""
-    never = np.full_like(arrival_day, -GAP_DAYS)
-    return np.where(draw.happens("gap", GAP_SHARE), arrival_day + 1 + draw.below("gap day", GAP_WITHIN_DAYS), never)
+def _gaps(draw: Draw, arrival_day: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the first day of each lead number's gap and the first day after it; equal days if it has none."""
+    gap_day = arrival_day + 1 + draw.below("gap day", GAP_WITHIN_DAYS)
+    length = np.where(draw.happens("gap", GAP_SHARE), 1 + draw.below("gap length", LONGEST_GAP), 0)
+    return gap_day, gap_day + length
 
 
 def _places(draw: Draw) -> tuple[IntArray, IntArray]:
@@ -253,15 +262,14 @@ def _fates(draw: Draw, entry_day: IntArray) -> Fates:
         outcome_day=outcome_day,
         first_appointment=_appointment_code(first_appointment_day, first_hour),
         appointment=_appointment_code(appointment_day, hour),
-        walk_in=draw.happens("walk in", WALK_IN_SHARE),
         ladder=draw.weighted("ladder", [ladder.weight for ladder in JOB_LADDERS]),
     )
 
 
 def _identities(
-    draw: Draw, arrival_day: IntArray, scale: float, seed: int
+    draw: Draw, arrival_day: IntArray, horizon: int, scale: float, seed: int
 ) -> tuple[pa.StringArray, pa.StringArray, pa.Table]:
-    """Return the e-mail and phone hash of each lead number, and the backend's leads."""
+    """Return the e-mail and phone hash of each lead number, and the leads in the parquet of day `horizon`."""
     position = np.arange(len(arrival_day))
     kinds = _spread([kind.numbers for kind in LEAD_KINDS[1:]], position)
     in_backend = np.flatnonzero(kinds == 0)
@@ -282,14 +290,22 @@ def _identities(
     email_hash = _hashes(draw.ids[:, EMAIL_BYTES], stock[len(stock) // 3]).take(email_owner)
     phone_hash = _hashes(draw.ids[:, PHONE_BYTES], stock[len(stock) * 2 // 3]).take(phone_owner)
 
-    seen_in_time = int(np.count_nonzero(arrival_day[in_backend] <= DEFAULT_DAYS))
-    unseen = _draw(seed, 0, max(0, round(BACKEND_LEADS * scale) - seen_in_time)).ids
+    parquet_day = _parquet_days(draw, arrival_day)[in_backend]
+    unseen = _draw(seed, 0, max(0, round(BACKEND_LEADS * scale) - int(np.sum(parquet_day <= DEFAULT_DAYS)))).ids
+    in_parquet = in_backend[parquet_day <= horizon]
     leads = {
-        "lead_UUID": [_uuids(draw.ids[in_backend, UUID_BYTES]), _uuids(unseen[:, UUID_BYTES])],
-        "phone_hash": [phone_hash.take(in_backend), _text(_hex(unseen[:, PHONE_BYTES]))],
-        "email_hash": [email_hash.take(in_backend), _text(_hex(unseen[:, EMAIL_BYTES]))],
+        "lead_UUID": [_uuids(draw.ids[in_parquet, UUID_BYTES]), _uuids(unseen[:, UUID_BYTES])],
+        "phone_hash": [phone_hash.take(in_parquet), _text(_hex(unseen[:, PHONE_BYTES]))],
+        "email_hash": [email_hash.take(in_parquet), _text(_hex(unseen[:, EMAIL_BYTES]))],
     }
     return email_hash, phone_hash, pa.table({name: pa.concat_arrays(parts) for name, parts in leads.items()})
+
+
+def _parquet_days(draw: Draw, arrival_day: IntArray) -> IntArray:
+    """Return the first day on which the parquet has each lead: its arrival, or for some leads a day before or after."""
+    ahead = draw.happens("in parquet", AHEAD_SHARE)
+    behind = ~draw.happens("in parquet", 1 - BEHIND_SHARE) & (arrival_day > 1)
+    return arrival_day - ahead + behind
 
 
 def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:

@@ -20,6 +20,8 @@ class Layout:
     header: str
     separator: bool = True
     demo_words: tuple[str, str] = ("0", "1")
+    set_given: bool = True
+    """False: the export is broken, `Set` is 0 in every row, although `Appt Date` is filled as before."""
     state_given: bool = True
 
 
@@ -42,12 +44,22 @@ LAYOUTS = (
         demo_words=("False", "True"),
     ),
     Layout(
+        16,
+        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
+        demo_words=("False", "True"),
+        set_given=False,
+    ),
+    Layout(
         21,
         "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
+        set_given=False,
         state_given=False,
     ),
 )
 SEPARATOR = "-----"
+SavedBy = Literal["script", "spreadsheet"]
+SAVED_BY: dict[int, SavedBy] = {4: "script", 14: "spreadsheet"}
+"""Files that somebody opened and saved before the upload: values in other formats, which cleaning must read alike."""
 LEADS_PER_DAY = (
     3786, 3797, 3808, 3819, 3823, 3826, 3815, 3797, 3781, 3766, 3752,
     3738, 3729, 3715, 3699, 3691, 3687, 3684, 3677, 3674, 3666, 3655,
@@ -57,14 +69,21 @@ SETTLED_LEADS_PER_DAY = (3660, 3668, 3676, 3678, 3682, 3672, 3658)
 """The same for later days, repeated."""
 ARRIVALS_PER_DAY = (29, 34, 38, 31, 36, 26, 22)
 """Lead numbers that appear for the first time on days 2, 3 and so on, repeated."""
+LATE_SHARE = 0.03
+SHORTEST_LATENESS, LONGEST_LATENESS = 3, 20
+"""That share of them appears so many days after entry; all others on the day of entry or the day after."""
 UNSEEN_LEADS = 14
-"""Backend leads that are in no snapshot."""
+"""Backend leads that are in no snapshot, and those that a later snapshot has (`AHEAD_SHARE`)."""
+AHEAD_SHARE = 0.2
+"""Share of leads that are in the parquet a day before the first snapshot with them."""
+BEHIND_SHARE = 0.1
+"""Share of leads that are in the parquet a day after the first snapshot with them: on that day they match nothing."""
 LEAVING_EARLY_SHARE = 0.07
 """Share of lead numbers that disappear before the end of the window."""
 GAP_SHARE = 0.01
-GAP_DAYS = 2
+LONGEST_GAP = 4
 GAP_WITHIN_DAYS = 18
-"""That share of lead numbers is missing for GAP_DAYS, beginning within GAP_WITHIN_DAYS after its arrival."""
+"""That share of lead numbers is missing for 1 to LONGEST_GAP days, within GAP_WITHIN_DAYS after its arrival."""
 WINDOW_DAYS = 120
 """A snapshot contains the lead numbers that entered in that many days."""
 FIRST_SNAPSHOT = date(2024, 10, 1)
@@ -185,9 +204,9 @@ OUTCOME_GROUPS = (
             "DQ Bath - Townhouse": 76,
             "DQ-Bought Elsewhere": 68,
             "DQ - Known Lead": 62,
-            "DQ - Robot": 58,
-            "DQ-Parts Only": 56,
-            "DQ-No Answer": 44,
+            "DQ - Robot": 66,
+            "DQ-Parts Only": 60,
+            "DQ-No Answer": 32,
             "DQ Bath-Tub\\Spa": 20,
             "DQ - Misc": 8,
             "DQ-Repair Visit": 2,
@@ -199,11 +218,11 @@ OUTCOME_GROUPS = (
         1,
         0,
         {
-            "CXL-BT": 42,
-            "No Show": 20,
-            "Not Home": 18,
-            "CXL-Price": 16,
-            "CXL-Not Now": 13,
+            "CXL-BT": 60,
+            "No Show": 26,
+            "Not Home": 24,
+            "CXL-Price": 20,
+            "CXL-Not Now": 19,
             "CXL-Office": 10,
             "Issued": 8,
             "CXL-Illness": 7,
@@ -219,9 +238,9 @@ OUTCOME_GROUPS = (
         1,
         1,
         {
-            "Sale": 142,
-            "NS-Price": 160,
-            "NS-Undecided": 142,
+            "Sale": 120,
+            "NS-Price": 150,
+            "NS-Undecided": 136,
             "NS-One Owner": 74,
             "NS-Later": 58,
             "NS-Quotes": 19,
@@ -231,12 +250,12 @@ OUTCOME_GROUPS = (
     ),
 )
 UNTOUCHED, BOOKED, CONFIRMED, SOLD = "Data", "Appt Set", "Confirmed", "Sale"
-WALK_IN_SHARE = 0.02
-"""Share of demos without an appointment."""
 MOVED_SHARE = 0.2
 """Share of appointments that are moved."""
 LONGEST_DELAY = 40
 """Maximum number of days from entry to outcome; most are far shorter."""
+CONFIRMED_DAYS = 4
+"""Appointments are confirmed that many days before their outcome."""
 DAYS_PER_JOB_STEP = 4
 
 
@@ -264,6 +283,12 @@ class AppointmentTime(NamedTuple):
 
     text: str
     weight: int
+
+    @property
+    def on_24_hours(self) -> str:
+        """The same as spreadsheets write it: `13:00`, `9:00`."""
+        hour, minute = self.text[:-2].split(":")
+        return f"{int(hour) % 12 + 12 * self.text.endswith('PM')}:{minute}"
 
 
 APPOINTMENT_TIMES = (

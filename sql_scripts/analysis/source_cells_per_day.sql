@@ -16,8 +16,8 @@ select
     count(*) filter (where btrim("Dispo") not in ('', '-----')) as "Dispo",
     count(*) filter (where btrim("JOB_STATUS") not in ('', '-----')) as "JOB_STATUS",
     count(*) filter (where btrim(location) not in ('', '-----')) as location,
-    count(*) filter (where "Set" in ('1', 'True')) as is_set,
-    count(*) filter (where "Demo" in ('1', 'True')) as is_demo
+    count(*) filter (where lower(btrim("Set")) in ('1', '1.0', 'true')) as is_set,
+    count(*) filter (where lower(btrim("Demo")) in ('1', '1.0', 'true')) as is_demo
 from bronze.csv_snapshots
 group by _partition_date
 order by _partition_date;

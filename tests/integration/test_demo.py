@@ -43,6 +43,28 @@ def test_sample_fills_every_layer_and_every_scenario(first_output: str, demo: De
     )
 
 
+def test_only_the_breaks_of_the_sample_are_anomalies(first_output: str, demo: Demo) -> None:
+    del first_output
+    days = "array_agg(extract(day from _partition_date)::int order by _partition_date)"
+    found = demo.query(f"select metric, {days} from gold.data_anomalies group by 1")
+    broken = list(range(16, 23))
+    assert dict(found) == {
+        "location_null_share": list(range(13, 23)),
+        "set_share": broken,
+        "appt_date_without_set_share": broken,
+        "status_change_share": [16],  # on this day every flag turns to 0
+    }
+
+
+def test_files_saved_by_hand_change_no_row_version(first_output: str, demo: Demo) -> None:
+    """On days 4 and 14 as on other days, few contents begin: floats and spreadsheet dates are the same values."""
+    del first_output
+    begun = dict(demo.query("select extract(day from valid_from)::int, count(*) from silver.row_versions group by 1"))
+    assert begun[4] < 100
+    assert begun[14] < 100
+    assert demo.query("select count(*) from silver.rejected_rows") == [(0,)]
+
+
 def test_second_demo_run_loads_and_changes_nothing(first_output: str, demo: Demo) -> None:
     del first_output
     ledger = "select table_name, load_id, row_count from meta.table_loads order by 1"

@@ -131,8 +131,8 @@ def filled(profile: DemoProfile) -> Iterator[Warehouse]:
 
 
 def test_demo_profile_fills_gold_without_a_cloud_account(filled: Warehouse) -> None:
-    assert filled.value("select count(*) from silver.stg_csv_snapshots") == 82_325
-    assert filled.value("select count(*) from gold.lead_quality_matching") == 82_422
+    assert filled.value("select count(*) from silver.stg_csv_snapshots") == 82_282
+    assert filled.value("select count(*) from gold.lead_quality_matching") == 82_365
     assert filled.value("select count(*) from gold.leads") == 4_364
 
 
@@ -157,7 +157,7 @@ def test_pipeline_role_has_only_the_documented_rights(filled: Warehouse) -> None
 
 def test_bi_reader_reads_gold_with_its_configured_password(profile: DemoProfile, filled: Warehouse) -> None:
     reader = Warehouse(profile.server.settings("bi_reader", READERS_PASSWORD, filled.settings.postgres_db, ""))
-    assert reader.value("select count(*) from gold.lead_quality_matching") == 82_422
+    assert reader.value("select count(*) from gold.lead_quality_matching") == 82_365
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         reader.rows("select * from silver.stg_csv_snapshots")
 

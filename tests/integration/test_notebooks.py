@@ -73,12 +73,12 @@ def expected(real_data: Path) -> dict[str, Any]:
 
 def test_gold_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Shown]) -> None:
     gold = on_sample["gold_EDA"]
-    assert "Of 82,422 rows, 98.8 % match a lead on e-mail and phone" in gold["match_scenarios"]
-    assert ["email_only", "715", "30"] in rows_of(gold["match_scenarios"])
+    assert "Of 82,365 rows, 98.7 % match a lead on e-mail and phone" in gold["match_scenarios"]
+    assert ["email_only", "733", "30"] in rows_of(gold["match_scenarios"])
     assert len(rows_of(gold["leads_per_day"])) == 22
-    assert "113 leads became high quality" in gold["new_high_quality_leads_per_day"]
-    assert "Of 4,350 leads, 19.7 % had an appointment" in gold["conversion_funnel"]
-    assert "The most frequent step is from Appt Set to Confirmed" in gold["status_changes"]
+    assert "71 leads became high quality" in gold["new_high_quality_leads_per_day"]
+    assert "Of 4,347 leads, 20.8 % had an appointment" in gold["conversion_funnel"]
+    assert "The most frequent step is from Data to DQ-Bad Phone" in gold["status_changes"]
     assert "Suspect: 1 hash" in gold["suspect_hashes"]
 
 

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import bench, cases, report, rounds
 from benchmarks.default_postgres import installed_programs
 from benchmarks.measure import COPY_DATA, Messages
-from benchmarks.real_days import DailyChange, Snapshot, interpolate, read_snapshot, vary
+from benchmarks.real_days import DailyChange, Snapshot, average_change, interpolate, read_snapshot, vary
 from benchmarks.real_shape import (
     BASE,
     CORRECTED,
@@ -204,6 +204,12 @@ def test_sample_replaces_missing_real_files(tmp_path: Path, capsys: pytest.Captu
     assert dataset.source == "the sample"
     assert dataset.days == cases.DAYS
     assert dataset.file(BASE, "SFTP/data_9.csv").read_bytes() == (tmp_path / "sample-1/SFTP/data_9.csv").read_bytes()
+
+
+def test_file_saved_by_hand_has_no_changed_rows() -> None:
+    exported = a_snapshot(1, {"1": "x"}, **{"Appt Date": "10/05/2024  1:00PM"})
+    saved, moved = (a_snapshot(2, {"1": "x"}, **{"Appt Date": f"10/5/2024 {time}"}) for time in ("13:00", "1:00"))
+    assert [average_change([exported, other]).changed for other in (saved, moved)] == [0, 1]
 
 
 # --- Cases ------------------------------------------------------------------------------------------------------------

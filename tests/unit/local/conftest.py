@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from sample_reader import clean_leads
+from sample_reader import as_the_crm_writes, clean_leads
 
 from etl.local.sample_data import SampleData, write_sample
 
@@ -15,14 +15,20 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> SampleData:
 
 
 @pytest.fixture(scope="session")
-def snapshots(sample: SampleData) -> pd.DataFrame:
-    """Read all rows of all files except separators; all cells are text."""
+def raw_snapshots(sample: SampleData) -> pd.DataFrame:
+    """Read all rows of all files except separators; all cells are text, as in the files."""
     days = []
     for number in range(1, 23):
         day = pd.read_csv(sample.target / f"SFTP/data_{number}.csv", dtype=str, keep_default_na=False)
         day = day[day["LEADNUMBER"] != "-----"].rename(columns={"CityName": "CITY"})
         days.append(day.assign(day=number))
     return pd.concat(days, ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def snapshots(raw_snapshots: pd.DataFrame) -> pd.DataFrame:
+    """Return the same rows; files that were saved by hand have the formats of the CRM."""
+    return as_the_crm_writes(raw_snapshots)
 
 
 @pytest.fixture(scope="session")

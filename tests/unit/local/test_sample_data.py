@@ -16,7 +16,7 @@ from etl.local import sample_data
 from etl.local.sample_data import SampleData, ensure_sample, main, write_sample
 from etl.utils.errors import PipelineError
 
-DIGEST_AT_SCALE_1 = "83dca62a9342dfd544f36f926294277cac4a1ebeba13aafbd6a0d3262db98f5b"
+DIGEST_AT_SCALE_1 = "491d993654f22e3822a178bc40e2e57d381f872fcdda1949f71f2052e8dda26d"
 LATEST_HEADER = (
     "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location"
 )
