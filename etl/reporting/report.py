@@ -78,7 +78,7 @@ def write_report(settings: Settings, target: Path = REPORT) -> Path:
         OutputError: the file cannot be written.
     """
     with transaction(settings) as db:
-        require_tables(db, GOLD_MATCHING, "gold.suspect_matches", created_by_step=1)
+        require_tables(db, GOLD_MATCHING, "gold.suspect_matches", "gold.status_changes", created_by_step=1)
     with analysis.reading(settings) as read:
         page = render(read, created=datetime.now(UTC))
     _replace(target, page)
