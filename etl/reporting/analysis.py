@@ -239,7 +239,7 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
 
 
 def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `_partition_date new_high_quality_leads is_first_snapshot`, one per snapshot day, also without any."""
+    """Rows: `_partition_date new_high_quality_leads`, one per snapshot day, also for one without any."""
     anomalies = anomalies or Anomalies()
     later = rows.iloc[1:]
     counted_days = sound(later, anomalies.days(QUALITY))
