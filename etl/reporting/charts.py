@@ -220,12 +220,12 @@ def conversion_funnel_per_state(figure: Figure, rows: pd.DataFrame) -> None:
     _named_bars(axes, list(shown["state"]), list(rates), colours)
     for text in list(axes.texts):
         text.remove()  # labels go to the end of the intervals
-    spread = [rates - shown["lowest_rate"], shown["highest_rate"] - rates]
+    ends = shown["highest_rate"].where(shown["comparison"] != FEW, rates)  # few leads: too wide to draw
+    spread = [(rates - shown["lowest_rate"]).where(shown["comparison"] != FEW, 0), ends - rates]
     axes.errorbar(rates, range(len(shown)), xerr=spread, fmt="none", ecolor=LIGHT.text, elinewidth=1, capsize=3)
-    judged = shown[shown["comparison"] != FEW]
-    longest = float((shown if judged.empty else judged)["highest_rate"].max())  # few leads have wide intervals
-    for position, (end, label) in enumerate(zip(shown["highest_rate"], labels, strict=True)):
-        axes.text(min(float(end), longest) + longest * 0.02, position, label, va="center")
+    longest = max(float(ends.max()), 1e-9)
+    for position, (end, label) in enumerate(zip(ends, labels, strict=True)):
+        axes.text(float(end) + longest * 0.02, position, label, va="center")
     axes.set_xlim(0, longest * (1.9 if _is_narrow(figure) else 1.8))
 
 
