@@ -67,7 +67,7 @@ LITERAL_JOIN = r"""
         snapshots.lead_number,
         snapshots.email_hash,
         snapshots.phone_hash,
-        trim(city) as city,
+        btrim(city, e' \t\n\r\u00a0') as city,
         state,
         zip,
         appt_date,

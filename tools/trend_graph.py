@@ -18,6 +18,7 @@ from etl.local.s3_server import s3_server, upload_folder
 from etl.local.sample_data import ensure_sample
 from etl.pipeline import STEPS
 from etl.reporting.analysis import new_high_quality_leads_per_day, reading
+from etl.reporting.answers import Anomalies
 from etl.reporting.charts import new_high_quality_leads_per_day as trend
 from etl.utils.utils_connection import Settings, s3_client
 
@@ -27,9 +28,10 @@ PICTURE = Path(__file__).parents[1] / "img" / "graph.png"
 def draw(settings: Settings, target: Path) -> None:
     """Draw what gold holds."""
     with reading(settings) as read:
-        answer = new_high_quality_leads_per_day(read("new_high_quality_leads_per_day"))
+        anomalies = Anomalies(read("data_anomalies"))
+        answer = new_high_quality_leads_per_day(read("new_high_quality_leads_per_day"), anomalies)
     # The version that drew it would make another file of the same picture.
-    trend(answer.rows).savefig(target, dpi=150, metadata={"Software": None})
+    trend(answer.rows, affected_days=answer.affected_days).savefig(target, dpi=150, metadata={"Software": None})
 
 
 def main() -> None:

@@ -9,30 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from etl.reporting.answers import (
+    FLAGS,
+    FUNNEL,
+    MATCHES,
+    NEW_LEADS,
+    QUALITY,
+    STATUS,
+    Anomalies,
+    Answer,
+    most_of,
+    ranges,
+    row_of,
+    sound,
+)
+from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.words import counted, day, share
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
 
-if TYPE_CHECKING:
-    pass
-
-
-DAYS = ("_partition_date", "first_day", "last_day")
+DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot")
 Read = Callable[[str], pd.DataFrame]
 """Question → its rows. The question is the name of a file in sql_scripts/analysis/, without `.sql`."""
-
-
-class Answer(NamedTuple):
-    """The answer to a question: rows and a sentence."""
-
-    question: str
-    rows: pd.DataFrame
-    sentence: str
 
 
 @contextmanager
@@ -76,6 +78,7 @@ def _driver_errors() -> Iterator[None]:
 class GoldAnalysis:
     """The answers of gold_EDA.ipynb and of the report, all from the same snapshot of the database."""
 
+    freshness: Answer
     match_scenarios: Answer
     leads_per_day: Answer
     lead_quality_distribution: Answer
@@ -85,29 +88,55 @@ class GoldAnalysis:
     conversion_funnel_per_state: Answer
     status_changes: Answer
     suspect_hashes: Answer
+    anomalies: Anomalies
 
 
 def analyse_gold(read: Read) -> GoldAnalysis:
     """Answer all questions about gold."""
-    days = read("leads_per_day")
+    days, anomalies = read("leads_per_day"), Anomalies(read("data_anomalies"))
+    per_day = lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
     return GoldAnalysis(
-        match_scenarios=match_scenarios(read("match_scenarios")),
-        leads_per_day=leads_per_day(days),
-        lead_quality_distribution=lead_quality_distribution(read("lead_quality_distribution")),
-        lead_quality_per_day=lead_quality_per_day(read("lead_quality_per_day"), days),
-        new_high_quality_leads_per_day=new_high_quality_leads_per_day(read("new_high_quality_leads_per_day")),
-        conversion_funnel=conversion_funnel(read("conversion_funnel")),
-        conversion_funnel_per_state=conversion_funnel_per_state(read("conversion_funnel_per_state")),
-        status_changes=status_changes(read("status_changes"), read("lead_lifecycle")),
-        suspect_hashes=suspect_hashes(read("suspect_hashes"), read("suspect_matches")),
+        freshness=freshness(read("data_freshness"), days, anomalies),
+        match_scenarios=match_scenarios(read("match_scenarios"), anomalies),
+        leads_per_day=leads_per_day(days, anomalies),
+        lead_quality_distribution=lead_quality_distribution(read("lead_quality_distribution"), per_day.rows, anomalies),
+        lead_quality_per_day=per_day,
+        new_high_quality_leads_per_day=new_high_quality_leads_per_day(
+            read("new_high_quality_leads_per_day"), anomalies
+        ),
+        conversion_funnel=conversion_funnel(read("conversion_funnel"), anomalies),
+        conversion_funnel_per_state=conversion_funnel_per_state(read("conversion_funnel_per_state"), anomalies),
+        status_changes=status_changes(read("status_changes"), read("lead_lifecycle"), anomalies),
+        suspect_hashes=suspect_hashes(read("suspect_hashes"), read("suspect_matches"), anomalies),
+        anomalies=anomalies,
     )
 
 
-def match_scenarios(rows: pd.DataFrame) -> Answer:
+def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies) -> Answer:
+    """Rows: `last_complete_run latest_snapshot days_late missing_days open_anomalies`, one."""
+    question, latest = "How current and complete is the data?", row_of(rows, 0)
+    if days.empty:
+        return Answer(question, rows, "There is no snapshot yet.")
+    present = pd.DatetimeIndex(days["_partition_date"])
+    missing = pd.date_range(present.min(), present.max()).difference(present)
+    affected = anomalies.days(["*"])
+    ended = latest["last_complete_run"]
+    sentences = [
+        f"The latest snapshot is of {day(latest['latest_snapshot'])}, {counted(latest['days_late'], 'day')} ago.",
+        "No run was complete yet." if pd.isna(ended) else f"The last complete run ended {ended:%Y-%m-%d %H:%M} UTC.",
+        f"{counted(len(missing), 'day')} without a snapshot: {ranges(list(missing))}."
+        if len(missing)
+        else "No day between the first and the latest snapshot is missing.",
+        f"Days with anomalies: {ranges(affected)}." if affected else "No day has anomalies.",
+    ]
+    return Answer(question, rows, " ".join(sentences))
+
+
+def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `scenario row_count lead_count`, one per scenario, `both` first."""
     counts = {str(name): int(count) for name, count in zip(rows["scenario"], rows["row_count"], strict=True)}
     total = sum(counts.values())
-    return Answer(
+    answer = Answer(
         "How did snapshot rows match backend leads?",
         rows,
         f"Of {counted(total, 'row')}, {share(counts['both'], total)} match a lead on e-mail and phone; "
@@ -116,44 +145,74 @@ def match_scenarios(rows: pd.DataFrame) -> Answer:
         if total
         else "There are no rows yet.",
     )
+    return (anomalies or Anomalies()).mark(answer, MATCHES)
 
 
-def leads_per_day(rows: pd.DataFrame) -> Answer:
-    """Rows: `_partition_date total_leads new_leads cumulative_leads`, one per snapshot day."""
+def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day."""
     question = "How many leads are there each day, and how many of them are new?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
-    last, later = _row(rows, -1), rows.iloc[1:]
+    anomalies = anomalies or Anomalies()
+    last, later = row_of(rows, -1), rows.iloc[1:]
     sentence = (
         f"The snapshot of {day(last['_partition_date'])} has {counted(last['total_leads'], 'lead')}, "
         f"of {last['cumulative_leads']:,} ever seen"
     )
+    counted_days = sound(later, anomalies.days(NEW_LEADS))
     if later.empty:
-        return Answer(question, rows, f"{sentence}; it is the only one so far.")
-    most = _most(later, "new_leads")
-    return Answer(
-        question,
-        rows,
-        f"{sentence}; after the first day a snapshot brings {later['new_leads'].mean():.0f} new ones on average, "
-        f"and most on {day(most['_partition_date'])}: {most['new_leads']:,}.",
-    )
+        sentence += "; it is the only one so far."
+    elif counted_days.empty:
+        sentence += "; no day after the first has sound figures."
+    else:
+        most = most_of(counted_days, "new_leads")
+        sentence += (
+            f"; after the first day a snapshot brings {counted_days['new_leads'].mean():.0f} new ones on average"
+            f"{_without(later, counted_days)}, and most on {day(most['_partition_date'])}: {most['new_leads']:,}."
+        )
+    return anomalies.mark(Answer(question, rows, sentence), NEW_LEADS)
 
 
-def lead_quality_distribution(rows: pd.DataFrame) -> Answer:
-    """Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first."""
+def lead_quality_distribution(
+    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies | None = None
+) -> Answer:
+    """Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
+
+    Args:
+        per_day: the rows of `lead_quality_per_day`.
+    """
     high, medium, _low = (int(count) for count in rows["current_lead_count"])
     total = int(rows["current_lead_count"].sum())
-    return Answer(
+    anomalies = anomalies or Anomalies()
+    before = last_sound_quality(per_day, anomalies) if per_day is not None else None
+    answer = Answer(
         "How good are the leads?",
         rows,
         f"Of {counted(total, 'lead')} as they are now, {high:,} ({share(high, total)}) are of high quality, with an "
         f"appointment and a demo, and {medium:,} ({share(medium, total)}) of medium quality, with an appointment alone."
+        + (f" On the last day with sound flags ({before[0]}), {before[1]} were of high quality." if before else "")
         if total
         else "No lead is graded yet.",
     )
+    return anomalies.mark(answer, QUALITY)
 
 
-def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame) -> Answer:
+def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str, str] | None:
+    """Return the last day with sound flags and the share of high quality on it; None if that is the latest day.
+
+    None, too, if no day has sound flags.
+    """
+    affected = anomalies.days(FLAGS)
+    if per_day.empty or per_day["_partition_date"].iloc[-1] not in affected:
+        return None
+    days = sound(per_day, affected)
+    if days.empty:
+        return None
+    last = row_of(days, -1)
+    return f"{last['_partition_date']:%Y-%m-%d}", share(last["High Quality"], last["total_leads"])
+
+
+def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `_partition_date`, a count of leads for each flag, and `total_leads`: one per snapshot day."""
     counts = rows.pivot(index="_partition_date", columns="lead_quality_flag", values="lead_count")
     counts = counts.reindex(columns=["High Quality", "Medium Quality", "Low Quality"]).fillna(0).astype(int)
@@ -163,35 +222,50 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame) -> Answer:
     question = "How good are the leads, day by day?"
     if table.empty:
         return Answer(question, table, "There is no snapshot yet.")
-    first, last = _row(table, 0), _row(table, -1)
-    return Answer(
-        question,
-        table,
-        f"High-quality leads were {share(first['High Quality'], first['total_leads'])} of the snapshot of "
-        f"{day(first['_partition_date'])} and are {share(last['High Quality'], last['total_leads'])} of that of "
-        f"{day(last['_partition_date'])}.",
-    )
+    anomalies = anomalies or Anomalies()
+    sound_days = sound(table, anomalies.days(FLAGS))
+    if sound_days.empty:
+        sentence = "No snapshot has sound flags: the quality of its leads is not known."
+    else:
+        first, last = row_of(sound_days, 0), row_of(sound_days, -1)
+        is_latest = last["_partition_date"] == table["_partition_date"].iloc[-1]
+        sentence = (
+            f"High-quality leads were {share(first['High Quality'], first['total_leads'])} of the snapshot of "
+            f"{day(first['_partition_date'])} and {'are ' if is_latest else ''}"
+            f"{share(last['High Quality'], last['total_leads'])} of that of {day(last['_partition_date'])}"
+            + ("." if is_latest else ", the last day with sound flags.")
+        )
+    return anomalies.mark(Answer(question, table, sentence), QUALITY)
 
 
-def new_high_quality_leads_per_day(rows: pd.DataFrame) -> Answer:
+def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `_partition_date new_high_quality_leads`, one per snapshot day, also for one without any."""
+    anomalies = anomalies or Anomalies()
     later = rows.iloc[1:]
-    question = "How many leads become high quality each day?"
+    counted_days = sound(later, anomalies.days(QUALITY))
+    total = int(counted_days["new_high_quality_leads"].sum())
     if later.empty:
-        return Answer(question, rows, "A trend takes two snapshots: on the first day all leads are new.")
-    best = _most(later, "new_high_quality_leads")
-    total = int(later["new_high_quality_leads"].sum())
-    if not total:
-        return Answer(question, rows, "After the first day, no lead became high quality.")
-    return Answer(
-        question,
-        rows,
-        f"After the first day, {counted(total, 'lead')} became high quality: {total / len(later):.1f} a snapshot on "
-        f"average, and most on {day(best['_partition_date'])}: {best['new_high_quality_leads']:,}.",
-    )
+        sentence = "A trend takes two snapshots: on the first day all leads are new."
+    elif counted_days.empty:
+        sentence = "No day after the first has sound flags: how many leads became high quality is not known."
+    elif not total:
+        sentence = f"After the first day{_without(later, counted_days)}, no lead became high quality."
+    else:
+        best = most_of(counted_days, "new_high_quality_leads")
+        sentence = (
+            f"After the first day{_without(later, counted_days)}, {counted(total, 'lead')} became high quality: "
+            f"{total / len(counted_days):.1f} a snapshot on average, and most on {day(best['_partition_date'])}: "
+            f"{best['new_high_quality_leads']:,}."
+        )
+    return anomalies.mark(Answer("How many leads become high quality each day?", rows, sentence), QUALITY)
 
 
-def conversion_funnel(rows: pd.DataFrame) -> Answer:
+def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
+    left_out = len(rows) - len(counted_days)
+    return f" (without {counted(left_out, 'affected day')})" if left_out else ""
+
+
+def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `stage lead_count of_leads of_stage_before`, one per stage, the rates 0 to 1, NaN where nothing comes."""
     counts = {stage: int(rows[f"{column}_count"].iloc[0]) for stage, column in STAGES.items()}
     table = pd.DataFrame({"stage": list(counts), "lead_count": list(counts.values())})
@@ -199,7 +273,7 @@ def conversion_funnel(rows: pd.DataFrame) -> Answer:
     table["of_leads"] = table["lead_count"] / table["lead_count"].iloc[0]
     table["of_stage_before"] = table["lead_count"] / before
     leads, appointments, demos, sales = counts.values()
-    return Answer(
+    answer = Answer(
         "Where do leads get lost?",
         table,
         f"Of {counted(leads, 'lead')}, {share(appointments, leads)} had an appointment, {share(demos, leads)} a "
@@ -207,63 +281,45 @@ def conversion_funnel(rows: pd.DataFrame) -> Answer:
         if leads
         else "No lead is graded yet.",
     )
+    return (anomalies or Anomalies()).mark(answer, FUNNEL)
 
 
 STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale": "sale"}
 """Stage of the funnel → prefix of its column."""
-FEW_LEADS = 50
-"""Minimum number of leads for a meaningful rate."""
 
 
-def conversion_funnel_per_state(rows: pd.DataFrame) -> Answer:
-    """Rows: `state lead_count … conversion_rate`, one per state, the one with the most leads first."""
-    named = rows.assign(state=rows["state"].fillna("unknown"))
-    judged = named[named["lead_count"] >= FEW_LEADS]
-    question = "And state by state?"
-    if judged.empty:
-        return Answer(question, named, f"No state has {FEW_LEADS} leads yet: too few for a rate.")
-    best = _most(judged, "conversion_rate")
-    worst = _fewest(judged, "conversion_rate")
-    return Answer(
-        question,
-        named,
-        f"Of the states with at least {FEW_LEADS} leads, {best['state']} sells most often "
-        f"({share(best['sale_count'], best['lead_count'])} of {counted(best['lead_count'], 'lead')}) and "
-        f"{worst['state']} least often ({share(worst['sale_count'], worst['lead_count'])} of {worst['lead_count']:,})."
-        if len(judged) > 1
-        else f"Only {best['state']} has at least {FEW_LEADS} leads: it sells "
-        f"{share(best['sale_count'], best['lead_count'])} of them.",
-    )
+def status_changes(rows: pd.DataFrame, lifecycle: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `dispo_before dispo change_count lead_count`, the most frequent change first.
 
-
-def status_changes(rows: pd.DataFrame, lifecycle: pd.DataFrame) -> Answer:
-    """Rows: `dispo_before dispo change_count lead_count`, the most frequent change first."""
+    The sentence and the rows count the changes of gold.status_changes: none that only a broken flag makes.
+    """
+    anomalies = anomalies or Anomalies()
     named = rows.assign(dispo_before=rows["dispo_before"].fillna("(none)"), dispo=rows["dispo"].fillna("(none)"))
     life = lifecycle.iloc[0]
     question = "What becomes of a lead?"
     if not life["change_count"]:
-        return Answer(question, named, "No lead has changed its status yet.")
+        return anomalies.mark(Answer(question, named, "No lead has changed its status yet."), STATUS)
     sentence = (
         f"Of {counted(life['lead_count'], 'lead')}, {life['changed_lead_count']:,.0f} "
         f"({share(life['changed_lead_count'], life['lead_count'])}) changed their status at least once; a status that "
-        f"ended had lasted {counted(life['median_days'], 'day')} (median)"
+        f"ended had lasted {counted(life['median_days'], 'day')} (median)."
     )
-    if named.empty:
-        return Answer(question, named, f"{sentence}.")
-    most = named.iloc[0]
-    return Answer(
-        question,
-        named,
-        f"{sentence}. The most frequent step is from {most['dispo_before']} to {most['dispo']}: "
-        f"{counted(most['change_count'], 'time')}.",
-    )
+    if not named.empty:
+        most = named.iloc[0]
+        sentence += (
+            f" The most frequent step is from {most['dispo_before']} to {most['dispo']}: "
+            f"{counted(most['change_count'], 'time')}."
+        )
+    if anomalies.days(["set_share"]):
+        sentence += " Changes that only the broken flag set makes are not counted."
+    return anomalies.mark(Answer(question, named, sentence), STATUS)
 
 
-def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame) -> Answer:
+def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, the one in the most rows first."""
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
-    return Answer(
+    answer = Answer(
         "Which hashes match falsely?",
         rows,
         f"Suspect: {counted(hashes, 'hash', 'hashes')}. {counted(falsely_matched, 'match', 'matches')} of "
@@ -271,17 +327,4 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame) -> Answer:
         if hashes
         else "No hash is suspect.",
     )
-
-
-def _most(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the greatest value."""
-    return _row(rows, int(rows[column].argmax()))
-
-
-def _fewest(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the smallest value."""
-    return _row(rows, int(rows[column].argmin()))
-
-
-def _row(rows: pd.DataFrame, position: int) -> dict[str, Any]:
-    return {str(name): value for name, value in rows.iloc[position].items()}
+    return (anomalies or Anomalies()).mark(answer, MATCHES)

@@ -7,39 +7,30 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from textwrap import fill
+from typing import TYPE_CHECKING, Protocol
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from etl.reporting.answers import Days, ranges
+from etl.reporting.states import FEW, HIGHEST, UNCLEAR
+from etl.reporting.theme import DARK as DARK
+from etl.reporting.theme import LIGHT as LIGHT
+from etl.reporting.theme import Theme as Theme
+from etl.reporting.theme import style
 from etl.reporting.words import share
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours. Text and bars have the contrast to the background that WCAG 2.2 AA asks for: 4.5 and 3."""
-
-    background: str
-    text: str
-    dim: str
-    grid: str
-    good: str
-    fair: str
-    poor: str
-    accent: str
-
-
-LIGHT = Theme("#ffffff", "#1b2733", "#55626f", "#dfe5ec", "#0b6e75", "#c77700", "#8090a0", "#1f5fa8")
-DARK = Theme("#161b22", "#e6edf3", "#a3afbb", "#30363d", "#35b5bd", "#e3a13a", "#75828f", "#79b8ff")
 
 WIDE, NARROW = 7.6, 3.6
 """Inches. A narrow one is for phones: 346 pixels."""
@@ -48,22 +39,33 @@ Draw = Callable[[Figure, "pd.DataFrame"], None]
 
 
 class Chart(Protocol):
-    """Draws the rows of one answer, in the light theme: `chart(rows)`, `chart(rows, narrow=True)`."""
+    """Draws the rows of one answer, in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
 
-    def __call__(self, rows: pd.DataFrame, *, narrow: bool = False) -> Figure: ...
+    A chart by day shades the affected days; any other names them.
+    """
+
+    def __call__(self, rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> Figure: ...
+
+
+class ChartFigure(Figure):
+    """A figure that knows which days should not be trusted."""
+
+    affected_days: Days = ()
 
 
 def chart(height: float) -> Callable[[Draw], Chart]:
     """Have a function that draws on a figure make the figure, too, so many inches high."""
 
     def decorate(draw: Draw) -> Chart:
-        def drawn(rows: pd.DataFrame, *, narrow: bool = False) -> Figure:
-            with mpl.rc_context(_style(LIGHT, narrow)):
-                figure = Figure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+        def drawn(rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> Figure:
+            with mpl.rc_context(style(LIGHT, narrow)):
+                figure = ChartFigure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+                figure.affected_days = affected_days
                 if rows.empty:
                     figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color=LIGHT.dim)
                 else:
                     draw(figure, rows)
+                    _name_affected_days(figure)
                 return figure
 
         return drawn
@@ -84,36 +86,6 @@ def in_dark(svg: str) -> str:
     for field in fields(Theme):
         svg = svg.replace(getattr(LIGHT, field.name), getattr(DARK, field.name))
     return svg
-
-
-def _style(theme: Theme, narrow: bool) -> dict[Any, Any]:
-    return {
-        "font.family": "DejaVu Sans",  # comes with matplotlib: the same chart everywhere
-        "font.size": 9 if narrow else 11,
-        "text.color": theme.text,
-        "axes.labelcolor": theme.dim,
-        "xtick.color": theme.dim,
-        "ytick.color": theme.dim,
-        "axes.titlecolor": theme.text,
-        "axes.titlelocation": "left",
-        "axes.titlesize": "medium",
-        "axes.titleweight": "bold",
-        "figure.titlesize": "medium",
-        "figure.titleweight": "bold",
-        "axes.facecolor": theme.background,
-        "figure.facecolor": theme.background,
-        "savefig.facecolor": theme.background,
-        "axes.edgecolor": theme.grid,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "axes.grid.axis": "y",
-        "axes.axisbelow": True,
-        "grid.color": theme.grid,
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-        "legend.frameon": False,
-    }
 
 
 # --- gold -----------------------------------------------------------------------------------------
@@ -147,7 +119,8 @@ def leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
         ("cumulative_leads", "ever seen", LIGHT.dim),
         ("total_leads", "in the snapshot", LIGHT.accent),
     ):
-        above.plot(days, rows[column], marker="o", markersize=3, color=colour, label=label)
+        line = _with_gaps(days, rows[column])
+        above.plot(line.index, line, marker="o", markersize=3, color=colour, label=label)
     above.set_title("Leads")
     above.legend(loc="upper left", bbox_to_anchor=(0, 0.72))
     above.set_ylim(bottom=0)
@@ -188,11 +161,15 @@ def new_high_quality_leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
         axes.text(0.5, 0.5, "a trend takes two snapshots", ha="center", va="center", transform=axes.transAxes)
         return
     days, counts = later["_partition_date"], later["new_high_quality_leads"]
-    axes.fill_between(days, counts, color=LIGHT.good, alpha=0.12)
-    axes.plot(days, counts, marker="o", color=LIGHT.good, linewidth=2)
-    mean = float(counts.mean())
-    axes.axhline(mean, color=LIGHT.dim, linewidth=1, linestyle=(0, (4, 4)))
-    axes.text(1.01, mean, f"mean\n{mean:.1f}", transform=axes.get_yaxis_transform(), va="center", color=LIGHT.dim)
+    line = _with_gaps(days, counts)
+    axes.fill_between(line.index, line, color=LIGHT.good, alpha=0.12)
+    axes.plot(line.index, line, marker="o", color=LIGHT.good, linewidth=2)
+    is_sound = ~days.isin(list(_affected_days(figure)))
+    if is_sound.any():
+        mean = float(counts[is_sound].mean())
+        label = f"mean\n{mean:.1f}" if is_sound.all() else f"mean of\nsound days\n{mean:.1f}"
+        axes.axhline(mean, color=LIGHT.dim, linewidth=1, linestyle=(0, (4, 4)))
+        axes.text(1.01, mean, label, transform=axes.get_yaxis_transform(), va="center", color=LIGHT.dim)
     if not _is_narrow(figure) and len(later) <= MOST_LABELS:
         neighbours = (counts.shift(1, fill_value=0) + counts.shift(-1, fill_value=0)) / 2
         for moment, count, beside_it in zip(days, counts, neighbours, strict=True):
@@ -227,15 +204,32 @@ def conversion_funnel(figure: Figure, rows: pd.DataFrame) -> None:
 
 @chart(3.4)
 def conversion_funnel_per_state(figure: Figure, rows: pd.DataFrame) -> None:
-    """Leads that were sold, of all, in the states with the most leads."""
+    """Leads that were sold, of all, in the states with the most leads, with 95 % intervals. Few leads: grey."""
     axes = figure.subplots()
-    _title(figure, "Sold, of all leads")
+    _title(figure, "Sold, of all leads" + ("" if _is_narrow(figure) else ", with 95 % intervals"))
     shown = rows.head(8)
+    rates = shown["conversion_rate"].astype(float)
     labels = [
-        f"{share(sold, leads)} of {leads:,}"
-        for sold, leads in zip(shown["sale_count"], shown["lead_count"], strict=True)
+        f"{share(sold, leads)} of {leads:,}" + ("" if _is_narrow(figure) else _COMPARISONS.get(comparison, ""))
+        for sold, leads, comparison in zip(shown["sale_count"], shown["lead_count"], shown["comparison"], strict=True)
     ]
-    _named_bars(axes, list(shown["state"]), [float(rate) for rate in shown["conversion_rate"]], LIGHT.good, labels)
+    colours = [
+        LIGHT.poor if comparison == FEW else LIGHT.good if comparison == HIGHEST else LIGHT.accent
+        for comparison in shown["comparison"]
+    ]
+    _named_bars(axes, list(shown["state"]), list(rates), colours)
+    for text in list(axes.texts):
+        text.remove()  # labels go to the end of the intervals
+    ends = shown["highest_rate"].where(shown["comparison"] != FEW, rates)  # few leads: too wide to draw
+    spread = [(rates - shown["lowest_rate"]).where(shown["comparison"] != FEW, 0), ends - rates]
+    axes.errorbar(rates, range(len(shown)), xerr=spread, fmt="none", ecolor=LIGHT.text, elinewidth=1, capsize=3)
+    longest = max(float(ends.max()), 1e-9)
+    for position, (end, label) in enumerate(zip(ends, labels, strict=True)):
+        axes.text(float(end) + longest * 0.02, position, label, va="center")
+    axes.set_xlim(0, longest * (1.9 if _is_narrow(figure) else 1.8))
+
+
+_COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear difference"}
 
 
 @chart(3.6)
@@ -278,7 +272,11 @@ def null_shares(figure: Figure, rows: pd.DataFrame) -> None:
     axes = figure.subplots()
     _title(figure, "Share of rows without a value")
     colours = LinearSegmentedColormap.from_list("emptiness", [LIGHT.grid, LIGHT.accent])
+    rows = rows.reindex(columns=pd.date_range(rows.columns.min(), rows.columns.max()))  # a missing day is a gap
     shown = axes.imshow(rows.to_numpy(dtype=float), aspect="auto", cmap=colours, vmin=0, vmax=1)
+    days = list(pd.DatetimeIndex(rows.columns))
+    for position in (days.index(moment) for moment in _affected_days(figure) if moment in days):
+        axes.axvspan(position - 0.5, position + 0.5, fill=False, edgecolor=LIGHT.fair, linewidth=1.5)
     axes.set_yticks(range(len(rows.index)), [str(name) for name in rows.index])
     every = max(1, -(-len(rows.columns) // (3 if _is_narrow(figure) else 7)))
     positions = range(0, len(rows.columns), every)
@@ -303,6 +301,23 @@ def rejected_rows(figure: Figure, rows: pd.DataFrame) -> None:
 
 def _is_narrow(figure: Figure) -> bool:
     return figure.get_figwidth() < WIDE
+
+
+def _affected_days(figure: object) -> Days:
+    return figure.affected_days if isinstance(figure, ChartFigure) else ()
+
+
+def _name_affected_days(figure: ChartFigure) -> None:
+    """Say below the chart which days are affected."""
+    if figure.affected_days:
+        text = f"affected days: {ranges(figure.affected_days)}"
+        width = 46 if _is_narrow(figure) else 90
+        figure.supxlabel(fill(text, width), x=0.01, ha="left", fontsize="small", color=LIGHT.dim)
+
+
+def _with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
+    """Return the values by day, NaN on days without a file, so that a line breaks there."""
+    return values.astype(float).set_axis(days).reindex(pd.date_range(days.min(), days.max()))
 
 
 def _title(figure: Figure, text: str) -> None:
@@ -342,6 +357,10 @@ def _stacked_bars_by_day(axes: Axes, days: pd.Series, parts: Mapping[str, tuple[
 def _by_day(axes: Axes, days: pd.Series) -> None:
     axes.grid(visible=True)
     first, last = days.iloc[0], days.iloc[-1]
+    for moment in _affected_days(axes.figure):
+        if first <= moment <= last:
+            position = float(date2num(moment))
+            axes.axvspan(position - 0.5, position + 0.5, color=LIGHT.fair, alpha=0.22, linewidth=0, zorder=0)
     every = max(1, -(-(last - first).days // 6))
     ticks = [first + timedelta(days=passed) for passed in range(0, (last - first).days + 1, every)]
     axes.set_xticks(ticks, [f"{tick:%d %b}" for tick in ticks])

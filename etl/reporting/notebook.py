@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.reporting.analysis import Answer
+from etl.reporting.answers import Answer
 from etl.reporting.charts import Chart, as_svg
 from etl.reporting.words import formatted
 
@@ -20,8 +20,10 @@ def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) 
     from IPython.display import HTML, SVG, Markdown, display
 
     display(Markdown(f"**{answer.sentence}**"))
+    if answer.note:
+        display(Markdown(f"> **Note:** {answer.note}. Do not trust figures that rest on these days."))
     if chart and len(answer.rows):
-        display(SVG(as_svg(chart(answer.rows))))
+        display(SVG(as_svg(chart(answer.rows, affected_days=answer.affected_days))))
     if with_rows and len(answer.rows):
         display(HTML(_table(answer.rows)))
 

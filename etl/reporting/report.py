@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from etl import __version__
 from etl.reporting import analysis, charts, silver_analysis, words
-from etl.reporting.analysis import Answer, Read, analyse_gold
+from etl.reporting.analysis import Read, analyse_gold, last_sound_quality
+from etl.reporting.answers import NULL_SHARES, Answer, sound
 from etl.reporting.words import counted, formatted, share
 from etl.utils.errors import OutputError
 from etl.utils.utils_connection import Settings
@@ -31,11 +32,12 @@ TEMPLATE = "report.html.jinja"
 
 @dataclass(frozen=True)
 class Kpi:
-    """A headline number, its label and a reference value."""
+    """A headline number, its label, a reference value, and the note of the answer that it is from."""
 
     number: str
     label: str
-    note: str
+    reference: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Block:
-    """One question: its sentence, its chart (where it has one) and its rows."""
+    """One question: its sentence, its note, its chart (where it has one) and its rows."""
 
     question: str
     sentence: str
+    note: str
     table: Table | None
     charts: Mapping[str, str]
     """`light`, `dark`, `light_narrow`, `dark_narrow` → data URI. Empty: no chart."""
@@ -78,7 +81,7 @@ def write_report(settings: Settings, target: Path = REPORT) -> Path:
         OutputError: the file cannot be written.
     """
     with transaction(settings) as db:
-        require_tables(db, GOLD_MATCHING, "gold.suspect_matches", created_by_step=1)
+        require_tables(db, GOLD_MATCHING, "gold.suspect_matches", "gold.status_changes", created_by_step=1)
     with analysis.reading(settings) as read:
         page = render(read, created=datetime.now(UTC))
     _replace(target, page)
@@ -114,13 +117,14 @@ def render(read: Read, *, created: datetime) -> str:
     )
     return environment.get_template(TEMPLATE).render(
         period=_period(gold.leads_per_day.rows),
+        freshness=gold.freshness.sentence,
         figures=_headline(gold),
-        notices=_notices(drift),
+        notices=_notices(gold, drift),
         sections=[
             *_lead_sections(gold),
             _funnel_section(gold),
             _matching_section(gold),
-            _data_section(read, runs, drift),
+            _data_section(read, runs, drift, gold),
         ],
         run=_last_run(runs),
         created=_moment(created),
@@ -192,16 +196,17 @@ def _matching_section(gold: analysis.GoldAnalysis) -> Section:
     )
 
 
-def _data_section(read: Read, runs: pd.DataFrame, drift: Answer) -> Section:
+def _data_section(read: Read, runs: pd.DataFrame, drift: Answer, gold: analysis.GoldAnalysis) -> Section:
     rejected = silver_analysis.rejected_rows(read("rejected_rows"))
-    rows_per_day = silver_analysis.rows_per_day(read("rows_per_day"))
+    rows_per_day = silver_analysis.rows_per_day(read("rows_per_day"), gold.anomalies)
     return Section(
         "data-quality",
         "Data quality",
         [
+            _block(gold.freshness),
             _block(refused_files(runs)),
             _block(rejected, charts.rejected_rows, "Bars: rejected rows by reason."),
-            _block(drift),
+            _block(gold.anomalies.mark(drift, NULL_SHARES)),
             _block(rows_per_day, charts.rows_per_day, "Stacked bars: clean and rejected rows by day."),
         ],
     )
@@ -224,37 +229,68 @@ def refused_files(runs: pd.DataFrame) -> Answer:
     return Answer(question, table, f"The last run refused no file.{before}")
 
 
-def _notices(drift: Answer) -> list[str]:
-    """Notices about source data that makes numbers misleading: flags that are 0 in all rows lower lead quality."""
-    flags = drift.rows[drift.rows["what"] == silver_analysis.ALWAYS_ZERO]
-    return [
-        f"{name} is 0 in all rows of snapshots from {words.day(first)} to {words.day(last)}: leads are graded by "
-        "it, so the quality that these snapshots show is not that of the leads."
-        for name, first, last in zip(flags["column_name"], flags["first_day"], flags["last_day"], strict=True)
-    ]
+def _notices(gold: analysis.GoldAnalysis, drift: Answer) -> list[str]:
+    """Notices on days that should not be trusted, and on flags that are 0 in all rows of days that are not tested."""
+    found = gold.anomalies.note(["*"])
+    notices = [f"figures of some days should not be trusted: {found}."] if found else []
+    if not gold.anomalies.days(["set_share", "demo_share"]):
+        flags = drift.rows[drift.rows["what"] == silver_analysis.ALWAYS_ZERO]
+        notices += [
+            f"{name} is 0 in all rows of these snapshots: {days}. Leads are graded by it, so the quality that these "
+            "snapshots show is not that of the leads."
+            for name, days in zip(flags["column_name"], flags["days"], strict=True)
+        ]
+    return notices
 
 
 def _headline(gold: analysis.GoldAnalysis) -> list[Kpi]:
-    days, trend = gold.leads_per_day.rows, gold.new_high_quality_leads_per_day.rows
-    if days.empty:
+    days, trend = gold.leads_per_day, gold.new_high_quality_leads_per_day
+    if days.rows.empty:
         return []
-    last = days.iloc[-1]
-    graded = gold.lead_quality_distribution.rows["current_lead_count"]
-    stages = gold.conversion_funnel.rows["lead_count"]
-    rows = gold.match_scenarios.rows["row_count"]
-    later = trend["new_high_quality_leads"].iloc[1:]
+    last = days.rows.iloc[-1]
+    funnel, matches = gold.conversion_funnel, gold.match_scenarios
+    stages, rows = funnel.rows["lead_count"], matches.rows["row_count"]
+    later = sound(trend.rows.iloc[1:], trend.affected_days)["new_high_quality_leads"]
+    has_trend = len(trend.rows) > 1
+    average = f"{later.mean():.1f} on average" if len(later) else "no average: no day after the first is sound"
+    if len(later) and trend.affected_days:
+        average += ", without affected days"
     return [
-        Kpi(f"{last['total_leads']:,}", "leads in the latest snapshot", f"of {last['cumulative_leads']:,} ever seen"),
-        Kpi(share(graded.iloc[0], graded.sum()), "are of high quality", f"{graded.iloc[0]:,} leads, as they are now"),
         Kpi(
-            f"{trend['new_high_quality_leads'].iloc[-1]:,}" if len(later) else "none yet",
-            "became high quality in the latest snapshot",
-            f"{later.mean():.1f} on average" if len(later) else "a trend takes two snapshots",
+            f"{last['total_leads']:,}",
+            "leads in the latest snapshot",
+            f"of {last['cumulative_leads']:,} ever seen",
+            days.note,
         ),
-        Kpi(share(stages.iloc[1], stages.iloc[0]), "had an appointment", f"{stages.iloc[1]:,} leads"),
-        Kpi(share(stages.iloc[3], stages.iloc[0]), "were sold", f"{stages.iloc[3]:,} leads"),
-        Kpi(share(rows.iloc[0], rows.sum()), "of rows match on both hashes", f"{rows.iloc[3]:,} match no lead"),
+        _quality(gold),
+        Kpi(
+            f"{trend.rows['new_high_quality_leads'].iloc[-1]:,}" if has_trend else "none yet",
+            "became high quality in the latest snapshot",
+            average if has_trend else "a trend takes two snapshots",
+            trend.note,
+        ),
+        Kpi(share(stages.iloc[1], stages.iloc[0]), "had an appointment", f"{stages.iloc[1]:,} leads", funnel.note),
+        Kpi(share(stages.iloc[3], stages.iloc[0]), "were sold", f"{stages.iloc[3]:,} leads", funnel.note),
+        Kpi(
+            share(rows.iloc[0], rows.sum()),
+            "of rows match on both hashes",
+            f"{rows.iloc[3]:,} match no lead",
+            matches.note,
+        ),
     ]
+
+
+def _quality(gold: analysis.GoldAnalysis) -> Kpi:
+    """Return the share of high quality now, or beside it that of the last day with sound flags."""
+    answer = gold.lead_quality_distribution
+    graded = answer.rows["current_lead_count"]
+    now, leads = share(graded.iloc[0], graded.sum()), f"{graded.iloc[0]:,} leads, as they are now"
+    before = last_sound_quality(gold.lead_quality_per_day.rows, gold.anomalies)
+    if before is None:
+        return Kpi(now, "are of high quality", leads, answer.note)
+    moment, quality = before
+    label = f"were of high quality on the last day with sound flags ({moment})"
+    return Kpi(quality, label, f"now: {now}, {leads}", answer.note)
 
 
 def _block(answer: Answer, chart: charts.Chart | None = None, alt: str = "") -> Block:
@@ -262,14 +298,19 @@ def _block(answer: Answer, chart: charts.Chart | None = None, alt: str = "") -> 
     return Block(
         answer.question,
         answer.sentence,
+        answer.note,
         _table(answer) if len(answer.rows) else None,
-        _as_data_uris(chart, answer.rows) if chart and is_drawn else {},
-        f"{alt} The table below contains the numbers.",
+        _as_data_uris(chart, answer) if chart and is_drawn else {},
+        f"{alt} Affected days are marked. The table below contains the numbers."
+        if answer.affected_days
+        else f"{alt} The table below contains the numbers.",
     )
 
 
-def _as_data_uris(chart: charts.Chart, rows: pd.DataFrame) -> dict[str, str]:
-    wide, narrow = (charts.as_svg(chart(rows, narrow=narrow)) for narrow in (False, True))
+def _as_data_uris(chart: charts.Chart, answer: Answer) -> dict[str, str]:
+    wide, narrow = (
+        charts.as_svg(chart(answer.rows, narrow=narrow, affected_days=answer.affected_days)) for narrow in (False, True)
+    )
     drawn = {"light": wide, "dark": charts.in_dark(wide), "light_narrow": narrow, "dark_narrow": charts.in_dark(narrow)}
     return {name: _data_uri(svg) for name, svg in drawn.items()}
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from etl.reporting.analysis import Answer
+from etl.reporting.answers import Answer
 from etl.reporting.words import counted, day
 from etl.utils.csv_reader import read_csv_text
 from etl.utils.error_hints import translate_s3_errors

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from etl.reporting.analysis import Answer, Read, _fewest, _most
+from etl.reporting.analysis import Read
+from etl.reporting.answers import NULL_SHARES, ROWS, Anomalies, Answer, fewest_of, most_of, ranges, sound
 from etl.reporting.words import counted, day, share
 
 if TYPE_CHECKING:
@@ -28,29 +29,37 @@ class SilverAnalysis:
 
 def analyse_silver(read: Read) -> SilverAnalysis:
     """Ask silver all its questions."""
-    filled = read("filled_cells_per_day")
+    filled, anomalies = read("filled_cells_per_day"), Anomalies(read("data_anomalies"))
     return SilverAnalysis(
-        rows_per_day=rows_per_day(read("rows_per_day")),
-        null_shares=null_shares(filled),
-        distinct_values=distinct_values(read("distinct_values"), read("column_types"), filled),
-        duplicate_keys=duplicate_keys(read("duplicate_keys")),
+        rows_per_day=rows_per_day(read("rows_per_day"), anomalies),
+        null_shares=anomalies.mark(null_shares(filled), NULL_SHARES),
+        distinct_values=anomalies.mark(
+            distinct_values(read("distinct_values"), read("column_types"), filled), NULL_SHARES
+        ),
+        duplicate_keys=anomalies.mark(duplicate_keys(read("duplicate_keys")), ROWS),
         rejected_rows=rejected_rows(read("rejected_rows")),
     )
 
 
-def rows_per_day(rows: pd.DataFrame) -> Answer:
+def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day."""
     question = "How many rows does each day have?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
-    fewest, most = _fewest(rows, "row_count"), _most(rows, "row_count")
-    return Answer(
+    anomalies = anomalies or Anomalies()
+    sound_days = sound(rows, anomalies.days(ROWS))
+    left_out = len(rows) - len(sound_days)
+    average = (rows if sound_days.empty else sound_days)["row_count"].mean()
+    without = f" (without {counted(left_out, 'affected day')})" if left_out and len(sound_days) else ""
+    fewest, most = fewest_of(rows, "row_count"), most_of(rows, "row_count")
+    answer = Answer(
         question,
         rows,
-        f"{counted(len(rows), 'day')} of {rows['row_count'].mean():,.0f} rows on average, from {fewest['row_count']:,} "
+        f"{counted(len(rows), 'day')} of {average:,.0f} rows on average{without}, from {fewest['row_count']:,} "
         f"({day(fewest['_partition_date'])}) to {most['row_count']:,} ({day(most['_partition_date'])}); "
         f"{counted(rows['rejected_count'].sum(), 'row')} rejected.",
     )
+    return anomalies.mark(answer, ROWS)
 
 
 def null_shares(filled: pd.DataFrame) -> Answer:
@@ -88,7 +97,7 @@ def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.Data
     )
     table["distinct_count"] = table["column_name"].map(distinct.iloc[0])
     table = table.dropna(subset="distinct_count").astype({"distinct_count": int}).reset_index(drop=True)
-    most = _most(table, "distinct_count")
+    most = most_of(table, "distinct_count")
     return Answer(
         "Which types and values do the columns have?",
         table,
@@ -155,7 +164,7 @@ _FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
 
 
 def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
-    """Rows: `column_name what first_day last_day`: columns that say nothing on some days, and unknown ones.
+    """Rows: `column_name what days`: columns that say nothing on some days, and unknown ones.
 
     Args:
         filled: per day, cells with a value in each column; `is_set` and `is_demo`: those that are not 0.
@@ -167,12 +176,9 @@ def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
         empty = counts.index[counts[name] == 0]
         if 0 < len(empty) < len(counts):
             column, what = _FLAGS.get(str(name), (str(name), "empty"))
-            found.append((column, what, empty[0], empty[-1]))
-    found += [
-        (name, "unknown", first, last)
-        for name, first, last in zip(unknown["column_name"], unknown["first_day"], unknown["last_day"], strict=True)
-    ]
-    table = pd.DataFrame(found, columns=["column_name", "what", "first_day", "last_day"])
+            found.append((column, what, ranges(list(empty))))
+    found += [(str(name), "unknown", ranges(days)) for name, days in unknown.groupby("column_name")["_partition_date"]]
+    table = pd.DataFrame(found, columns=["column_name", "what", "days"])
     return Answer(
         "How did the files drift?",
         table,

@@ -4,4 +4,4 @@ select
     row_count,
     lead_count
 from gold.match_scenarios
-order by array_position(array['both', 'email_only', 'phone_only', 'none'], scenario);
+order by array_position(array['both', 'email_only', 'phone_only', 'none'], scenario::text);

@@ -1,11 +1,25 @@
 -- Analysis views. Safe to rerun. BI tools rely on their names and columns: new columns come last. Leads are counted by lead_uuid,
 -- so rows that match no lead of the backend count as rows only.
 
+-- Earlier versions had columns of type text in these views: `create or replace view` cannot change a type.
+do $$
+begin
+    if exists (
+        select from pg_attribute
+        where
+            attrelid in (to_regclass('gold.match_scenarios'), to_regclass('gold.suspect_hashes'))
+            and atttypid = 'text'::regtype
+    ) then
+        drop view if exists gold.match_scenarios, gold.suspect_matches, gold.suspect_hashes;
+    end if;
+end
+$$;
+
 -- Grain: one row per scenario, including scenarios that do not occur.
 create or replace view gold.match_scenarios as
 with scenarios (scenario, email_match, phone_match) as (
     values
-    ('both', true, true),
+    ('both'::varchar(20), true, true),
     ('email_only', true, false),
     ('phone_only', false, true),
     ('none', false, false)
@@ -146,15 +160,15 @@ group by _partition_date;
 create or replace view gold.suspect_hashes as
 with cells as (
     select
-        'email' as kind,
-        lower(btrim(email_hash, e' \t\n\r\f\x0b')) as hash,
+        'email'::varchar(10) as kind,
+        lower(btrim(email_hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
         lead_number,
         case when email_match then lead_uuid end as lead_uuid
     from gold.lead_quality_matching
     union all
     select
-        'phone' as kind,
-        lower(btrim(phone_hash, e' \t\n\r\f\x0b')) as hash,
+        'phone'::varchar(10) as kind,
+        lower(btrim(phone_hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
         lead_number,
         case when phone_match then lead_uuid end as lead_uuid
     from gold.lead_quality_matching
@@ -191,7 +205,7 @@ select
         '; ',
         case when in_both_columns then 'in the e-mail and in the phone column: hash of a missing value' end,
         case when is_shared_by_many then format('shared by %s lead numbers', lead_number_count) end
-    ) as reason
+    )::varchar(255) as reason
 from judged
 where in_both_columns or is_shared_by_many;
 

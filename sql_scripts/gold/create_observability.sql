@@ -168,3 +168,75 @@ select
     (span.latest_snapshot - span.first_snapshot + 1 - span.snapshots)::int as missing_days,
     (select count(*) from gold.data_anomalies)::int as open_anomalies
 from span;
+
+-- The one definition of a change of a lead's status, for the sentence and the chart of the analysis.
+-- Grain: one row per lead, lead number and day on which the status changed. A change of `set` alone does not count when the flag
+-- is broken: on the day, on the snapshot before it, or on the day on which the status before began.
+create or replace view gold.status_changes as
+with broken_days as (
+    select anomalies._partition_date
+    from gold.data_anomalies as anomalies
+    where anomalies.metric = 'set_share'
+),
+
+snapshots as (
+    select
+        days.partition_date as _partition_date,
+        lag(days.partition_date) over (order by days.partition_date) as previous_snapshot
+    from meta.table_loads as days
+    where days.parent_table = 'gold.lead_quality_matching'
+),
+
+affected_days as (
+    select _partition_date
+    from broken_days
+    union
+    select snapshots._partition_date
+    from snapshots
+    inner join broken_days on snapshots.previous_snapshot = broken_days._partition_date
+),
+
+statuses as (
+    select
+        lead_uuid,
+        lead_number,
+        valid_from,
+        dispo,
+        row(dispo, job_status, demo, appt_date) as status_without_set
+    from gold.lead_status_history
+),
+
+periods as (
+    select
+        *,
+        lag(valid_from) over lead_numbers as valid_from_before,
+        lag(dispo) over lead_numbers as dispo_before,
+        lag(status_without_set) over lead_numbers as status_before,
+        min(valid_from) over lead_numbers as first_seen
+    from statuses
+    window lead_numbers as (partition by lead_uuid, lead_number order by valid_from)
+),
+
+changes as (
+    select periods.*
+    from periods
+    where
+        periods.valid_from_before is not null
+        and (
+            periods.status_without_set is distinct from periods.status_before
+            or (
+                periods.valid_from not in (select affected_days._partition_date from affected_days)
+                and periods.valid_from_before not in (select broken_days._partition_date from broken_days)
+            )
+        )
+)
+
+select
+    lead_uuid,
+    lead_number,
+    valid_from as _partition_date,
+    dispo_before,
+    dispo,
+    valid_from - coalesce(lag(valid_from) over (partition by lead_uuid, lead_number order by valid_from), first_seen)
+        as days_before
+from changes;

@@ -142,7 +142,7 @@ def test_gold_notebook_shows_the_expected_figures_of_the_real_files(
     assert {name: int(rows) for name, rows, _ in rows_of(gold["match_scenarios"])} == expected["match"]
     days = rows_of(gold["leads_per_day"])
     assert {day: int(total) for day, total, *_ in days} == expected["total_leads_daily"]
-    assert {day: int(new) for day, _, new, _ in days} == expected["new_leads_daily"]
+    assert {day: int(new) for day, _, new, *_ in days} == expected["new_leads_daily"]
     graded = rows_of(gold["lead_quality_distribution"])
     assert {flag: int(rows) for flag, rows, *_ in graded} == expected["quality_rows"]
     assert {flag: int(leads) for flag, _, leads, _ in graded} == expected["quality_leads"]

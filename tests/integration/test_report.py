@@ -110,7 +110,7 @@ def test_report_escapes_markup_in_data(
     page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
     assert markup not in page
     assert "&lt;script&gt;alert(1)" in page
-    assert "Set is 0 in all rows of snapshots from 2 October 2024 to 2 October 2024" in page
+    assert "Set is 0 in all rows of these snapshots: 2024-10-02" in page
 
 
 class Outline(HTMLParser):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from etl.reporting import analysis, silver_analysis, words
+from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
 DAYS = pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-04"])
@@ -118,9 +119,10 @@ def test_states_with_few_leads_are_not_compared() -> None:
     )
     answer = analysis.conversion_funnel_per_state(rows)
     assert answer.rows["state"].tolist() == ["WA", "OR", "IL", "unknown"]
+    assert answer.rows["comparison"].tolist() == ["highest", "no clear difference", "few leads", "few leads"]
     assert answer.sentence == (
-        "Of the states with at least 50 leads, WA sells most often (10.0 % of 100 leads) "
-        "and OR least often (2.0 % of 50)."
+        "Of the states with at least 50 leads, WA has the highest share of sold leads (10.0 % of 100 leads) and OR the "
+        "lowest (2.0 % of 50): no clear difference, the 95 % intervals overlap."
     )
     assert analysis.conversion_funnel_per_state(rows.head(1)).sentence == (
         "Only WA has at least 50 leads: it sells 10.0 % of them."
@@ -186,11 +188,11 @@ def test_source_drift_lists_constant_empty_and_unknown_columns() -> None:
     filled = pd.DataFrame(
         {"_partition_date": DAYS, "row_count": 9, "STATE": [9, 9, 0], "CITY": [9, 9, 1], "Set": 9, "is_set": [2, 0, 3]}
     )
-    unknown = pd.DataFrame({"column_name": ["Rep"], "row_count": [9], "first_day": DAYS[2:], "last_day": DAYS[2:]})
+    unknown = pd.DataFrame({"column_name": ["Rep"], "row_count": [9], "_partition_date": DAYS[2:]})
     answer = silver_analysis.source_drift(filled, unknown)
     assert answer.rows["column_name"].tolist() == ["STATE", "Set", "Rep"]
     assert answer.sentence == "3 columns drifted: STATE (empty), Set (0 in all rows), Rep (unknown)."
-    assert answer.rows["first_day"].tolist() == [DAYS[2], DAYS[1], DAYS[2]]
+    assert answer.rows["days"].tolist() == ["2024-10-04", "2024-10-02", "2024-10-04"]
     assert (
         silver_analysis.source_drift(filled.head(1), unknown.head(0)).sentence
         == "All files have the same columns, filled."
@@ -219,3 +221,24 @@ def test_each_analysis_query_states_its_grain() -> None:
     questions = sorted((SQL_SCRIPTS / "analysis").glob("*.sql"))
     assert questions
     assert [file.name for file in questions if not file.read_text(encoding="utf-8").startswith("-- Grain: ")] == []
+
+
+def broken_flag(*days: str) -> Anomalies:
+    found = {"_partition_date": pd.to_datetime(list(days)), "metric": "set_share", "observed": 0.0, "expected": 0.216}
+    return Anomalies(pd.DataFrame(found))
+
+
+def test_note_lists_ranges_of_days_with_observed_and_expected_values() -> None:
+    anomalies = broken_flag("2024-10-01", "2024-10-02", "2024-10-04")
+    assert anomalies.note(QUALITY) == "on 2024-10-01 to 2024-10-02, 2024-10-04, set_share is 0.0 % (expected 21.6 %)"
+    assert anomalies.note(["rows"]) == ""
+
+
+def test_averages_leave_out_affected_days() -> None:
+    rows = pd.DataFrame({"_partition_date": DAYS, "new_high_quality_leads": [535, 10, 0]})
+    answer = analysis.new_high_quality_leads_per_day(rows, broken_flag("2024-10-04"))
+    assert answer.sentence == (
+        "After the first day (without 1 affected day), 10 leads became high quality: 10.0 a snapshot on average, and "
+        "most on 2 October 2024: 10."
+    )
+    assert answer.note

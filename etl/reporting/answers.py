@@ -1,0 +1,99 @@
+"""An answer of the analysis, and the note that it carries when it rests on days that should not be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from etl.reporting.words import share
+from etl.warehouse.anomalies import day_ranges
+
+Days = Sequence[pd.Timestamp]
+
+ROWS = ("rows", "repeated_lead_number_share")
+MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share")
+FLAGS = ("set_*", "demo_*", "appt_date_without_set_share")
+QUALITY = (*MATCHES, *FLAGS)
+NEW_LEADS = (*MATCHES, "new_lead_share", "lost_lead_share")
+FUNNEL = (
+    *(*MATCHES, "set_without_appt_date_share", "appt_date_null*_share", "demo_*"),
+    *("dispo_null*_share", "dispo_share: Sale"),
+)
+"""An appointment counts by its date, so a flag that is stuck at 0 does not change a funnel."""
+FUNNEL_PER_STATE = (*FUNNEL, "state_null*_share")
+STATUS = (*MATCHES, "set_*", "demo_*", "appt_date_*", "dispo_*", "job_status_*", "status_change_share")
+NULL_SHARES = ("*_null_share",)
+
+
+class Answer(NamedTuple):
+    """The answer to a question: rows, a sentence, and a note on days that should not be trusted."""
+
+    question: str
+    rows: pd.DataFrame
+    sentence: str
+    note: str = ""
+    """Empty: the answer rests on no affected day."""
+    affected_days: Days = ()
+
+
+class Anomalies:
+    """The rows of gold.data_anomalies: which days should not be trusted, by metric."""
+
+    def __init__(self, rows: pd.DataFrame | None = None) -> None:
+        columns = ["_partition_date", "metric", "observed", "expected"]
+        self.rows = pd.DataFrame(columns=columns) if rows is None else rows[columns]
+
+    def days(self, metrics: Sequence[str]) -> list[pd.Timestamp]:
+        """Return the days, in order, on which one of the metrics is anomalous. A metric may contain `*`."""
+        return sorted(set(self._rows_of(metrics)["_partition_date"]))
+
+    def note(self, metrics: Sequence[str]) -> str:
+        """Describe the anomalies of the metrics: days, observed and expected values. Empty when there are none."""
+        by_days: dict[str, list[str]] = {}
+        for metric, found in self._rows_of(metrics).sort_values("_partition_date").groupby("metric"):
+            observed, expected = (_range(str(metric), found[column]) for column in ("observed", "expected"))
+            by_days.setdefault(ranges(found["_partition_date"]), []).append(
+                f"{metric} is {observed} (expected {expected})"
+            )
+        return "; ".join(f"on {days}, {', '.join(found)}" for days, found in by_days.items())
+
+    def mark(self, answer: Answer, metrics: Sequence[str]) -> Answer:
+        """Return the answer with its note."""
+        return answer._replace(note=self.note(metrics), affected_days=self.days(metrics))
+
+    def _rows_of(self, metrics: Sequence[str]) -> pd.DataFrame:
+        is_asked = [any(fnmatchcase(name, metric) for metric in metrics) for name in self.rows["metric"]]
+        return self.rows[pd.Series(is_asked, index=self.rows.index, dtype=bool)]
+
+
+def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:
+    """Join days, in order: consecutive ones as `2024-10-16 to 2024-10-22`."""
+    return day_ranges([moment.date() for moment in days])
+
+
+def sound(rows: pd.DataFrame, affected_days: Days) -> pd.DataFrame:
+    """Return the rows of the days that are not affected."""
+    return rows[~rows["_partition_date"].isin(list(affected_days))]
+
+
+def _range(metric: str, values: pd.Series[float]) -> str:
+    shown = [f"{value:,.0f}" if metric == "rows" else share(value, 1) for value in (values.min(), values.max())]
+    return shown[0] if shown[0] == shown[1] else " to ".join(shown)
+
+
+def most_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    """Return the first row with the greatest value."""
+    return row_of(rows, int(rows[column].argmax()))
+
+
+def fewest_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    """Return the first row with the smallest value."""
+    return row_of(rows, int(rows[column].argmin()))
+
+
+def row_of(rows: pd.DataFrame, position: int) -> dict[str, Any]:
+    """Return the row at a position, the last one at -1."""
+    return {str(name): value for name, value in rows.iloc[position].items()}

@@ -1,0 +1,68 @@
+"""The funnel state by state: which states differ by more than chance."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pandas as pd
+
+from etl.reporting.answers import FUNNEL_PER_STATE, Anomalies, Answer, fewest_of, most_of
+from etl.reporting.words import counted, share
+
+FEW_LEADS = 50
+"""Minimum number of leads for a meaningful rate."""
+QUANTILE_OF_95_PERCENT = 1.959964
+FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "lower"
+"""What `comparison` says of a state: no comparison, or how its rate compares with the highest."""
+
+
+def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `state lead_count … conversion_rate lowest_rate highest_rate comparison`, most leads first.
+
+    `lowest_rate` and `highest_rate` are the 95 % interval of the conversion rate (Wilson).
+    """
+    table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)
+    intervals = [wilson_interval(*pair) for pair in zip(table["sale_count"], table["lead_count"], strict=True)]
+    table["lowest_rate"] = pd.Series([low for low, _ in intervals], dtype=float)
+    table["highest_rate"] = pd.Series([high for _, high in intervals], dtype=float)
+    table["comparison"] = FEW
+    judged = table[table["lead_count"] >= FEW_LEADS]
+    if len(judged):
+        best = most_of(judged, "conversion_rate")
+        overlaps = judged["highest_rate"] >= best["lowest_rate"]
+        comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
+        table["comparison"] = comparison.reindex(table.index, fill_value=FEW)
+    answer = Answer("And state by state?", table, _sentence(table))
+    return (anomalies or Anomalies()).mark(answer, FUNNEL_PER_STATE)
+
+
+def _sentence(table: pd.DataFrame) -> str:
+    judged = table[table["comparison"] != FEW]
+    if judged.empty:
+        return f"No state has {FEW_LEADS} leads yet: too few for a rate."
+    best, worst = most_of(judged, "conversion_rate"), fewest_of(judged, "conversion_rate")
+    if len(judged) == 1:
+        sold = share(best["sale_count"], best["lead_count"])
+        return f"Only {best['state']} has at least {FEW_LEADS} leads: it sells {sold} of them."
+    unclear = list(judged["state"][judged["comparison"] == UNCLEAR])
+    sentence = (
+        f"Of the states with at least {FEW_LEADS} leads, {best['state']} has the highest share of sold leads "
+        f"({share(best['sale_count'], best['lead_count'])} of {counted(best['lead_count'], 'lead')}) and "
+        f"{worst['state']} the lowest ({share(worst['sale_count'], worst['lead_count'])} of {worst['lead_count']:,})"
+    )
+    if len(unclear) == len(judged) - 1:
+        return f"{sentence}: no clear difference, the 95 % intervals overlap."
+    if unclear:
+        return f"{sentence}; no clear difference between {best['state']} and {', '.join(unclear)}."
+    return f"{sentence}."
+
+
+def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson): 0 to 1 when there are no trials."""
+    if not trials:
+        return 0.0, 1.0
+    part, squared = successes / trials, QUANTILE_OF_95_PERCENT**2
+    centre = (part + squared / (2 * trials)) / (1 + squared / trials)
+    spread = sqrt(part * (1 - part) / trials + squared / (4 * trials**2)) / (1 + squared / trials)
+    low, high = centre - QUANTILE_OF_95_PERCENT * spread, centre + QUANTILE_OF_95_PERCENT * spread
+    return max(0.0, min(low, part)), min(1.0, max(high, part))  # rounding must not move a limit past the share
