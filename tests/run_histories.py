@@ -21,7 +21,7 @@ import oracle
 import psycopg2
 import pytest
 from histories import FILE_HEADER, History, Kill, Operation, PutDay, PutLeads, RemoveDay, Run, random_history
-from killed_run import KillSwitch, run_and_kill, wait_until_sessions_end
+from killed_run import KillSwitch, RunHungError, run_and_kill, wait_until_sessions_end
 from oracle import AppointmentIds, Rows, Rules
 from support import Bucket, connection_arguments, drop_schemas
 
@@ -94,6 +94,8 @@ def run_history(
                 runner.check_end()
         except CheckFailedError as error:
             return Failure(history, done + 1, error.check, error.details)
+        except RunHungError:
+            raise  # sessions of another test would look like a detected error
         except Exception:  # noqa: BLE001 - a broken pipeline can raise anything
             close_connections(settings)
             return Failure(history, done + 1, "exception", traceback.format_exc())

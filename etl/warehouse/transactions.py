@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -80,9 +79,18 @@ class _Pool:
                 self._idle.pop().close()
 
 
-@lru_cache(maxsize=4)
+_pools: dict[tuple[object, ...], _Pool] = {}
+
+
 def _pool(settings: Settings) -> _Pool:
-    return _Pool(settings)
+    """Return the pool of a role on a database: settings that differ in anything else share its connections."""
+    key = (
+        settings.postgres_address,
+        settings.postgres_password,
+        settings.postgres_sslmode,
+        settings.postgres_sslrootcert,
+    )
+    return _pools.setdefault(key, _Pool(settings))
 
 
 def close_connections(settings: Settings) -> None:

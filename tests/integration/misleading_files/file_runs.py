@@ -9,16 +9,12 @@ from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
-from etl.warehouse.transactions import close_connections
 
 Row = dict[str, str]
 
 
 def run(settings: Settings) -> RunReport:
-    """Run all steps, and leave no idle connection behind: settings that differ have connections of their own."""
-    report = run_steps(settings, choose_steps())
-    close_connections(settings)
-    return report
+    return run_steps(settings, choose_steps())
 
 
 def put_case(bucket: Bucket, name: str) -> None:
