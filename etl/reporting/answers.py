@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from etl.reporting.words import share
-from etl.warehouse.anomalies import day_ranges
+from etl.warehouse.anomalies import day_ranges, label_of
 
 Days = Sequence[pd.Timestamp]
 
@@ -56,9 +56,9 @@ class Anomalies:
         for metric, found in self._rows_of(metrics).sort_values("_partition_date").groupby("metric"):
             observed, expected = (_range(str(metric), found[column]) for column in ("observed", "expected"))
             by_days.setdefault(ranges(found["_partition_date"]), []).append(
-                f"{metric} is {observed} (expected {expected})"
+                f"{observed} {label_of(str(metric))} (expected {expected})"
             )
-        return "; ".join(f"on {days}, {', '.join(found)}" for days, found in by_days.items())
+        return "; ".join(f"on {days}: {', '.join(found)}" for days, found in by_days.items())
 
     def mark(self, answer: Answer, metrics: Sequence[str]) -> Answer:
         """Return the answer with its note."""

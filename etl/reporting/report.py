@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from etl import __version__
 from etl.reporting import analysis, charts, silver_analysis, words
 from etl.reporting.analysis import Read, analyse_gold, last_sound_quality
-from etl.reporting.answers import NULL_SHARES, Answer, sound
+from etl.reporting.answers import NULL_SHARES, Answer, ranges, sound
 from etl.reporting.words import counted, formatted, share
 from etl.utils.errors import OutputError
 from etl.utils.utils_connection import Settings
@@ -260,22 +260,24 @@ def _headline(gold: analysis.GoldAnalysis) -> list[Kpi]:
             f"{last['total_leads']:,}",
             "leads in the latest snapshot",
             f"of {last['cumulative_leads']:,} ever seen",
-            days.note,
+            _days_note(days),
         ),
         _quality(gold),
         Kpi(
             f"{trend.rows['new_high_quality_leads'].iloc[-1]:,}" if has_trend else "none yet",
             "became high quality in the latest snapshot",
             average if has_trend else "a trend takes two snapshots",
-            trend.note,
+            _days_note(trend),
         ),
-        Kpi(share(stages.iloc[1], stages.iloc[0]), "had an appointment", f"{stages.iloc[1]:,} leads", funnel.note),
-        Kpi(share(stages.iloc[3], stages.iloc[0]), "were sold", f"{stages.iloc[3]:,} leads", funnel.note),
+        *(
+            Kpi(share(stages.iloc[stage], stages.iloc[0]), label, f"{stages.iloc[stage]:,} leads", _days_note(funnel))
+            for stage, label in ((1, "had an appointment"), (3, "were sold"))
+        ),
         Kpi(
             share(rows.iloc[0], rows.sum()),
             "of rows match on both hashes",
             f"{rows.iloc[3]:,} match no lead",
-            matches.note,
+            _days_note(matches),
         ),
     ]
 
@@ -287,10 +289,15 @@ def _quality(gold: analysis.GoldAnalysis) -> Kpi:
     now, leads = share(graded.iloc[0], graded.sum()), f"{graded.iloc[0]:,} leads, as they are now"
     before = last_sound_quality(gold.lead_quality_per_day.rows, gold.anomalies)
     if before is None:
-        return Kpi(now, "are of high quality", leads, answer.note)
+        return Kpi(now, "are of high quality", leads, _days_note(answer))
     moment, quality = before
     label = f"were of high quality on the last day with sound flags ({moment})"
-    return Kpi(quality, label, f"now: {now}, {leads}", answer.note)
+    return Kpi(quality, label, f"now: {now}, {leads}", _days_note(answer))
+
+
+def _days_note(answer: Answer) -> str:
+    """Return the note of a headline number: the notice below says what is wrong with the days."""
+    return f"{ranges(answer.affected_days)} should not be trusted" if answer.affected_days else ""
 
 
 def _block(answer: Answer, chart: charts.Chart | None = None, alt: str = "") -> Block:

@@ -6,6 +6,7 @@ shows them. After gold is published, each is compared with a baseline, and gold.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,8 +71,25 @@ class Anomaly(NamedTuple):
 
 @cache
 def definitions() -> dict[str, dict[str, Any]]:
-    """Return metric → its `condition` and `tolerance`, as far as they are defined."""
+    """Return metric → its `condition`, `tolerance` and `label`, as far as they are defined."""
     return tomllib.loads(read_script(METRICS))
+
+
+LABELS_OF_KINDS = {
+    "(.+)_null_share": "rows without {}",
+    "(.+)_nulled_share": "values of {} that cleaning made NULL",
+    "dispo_share: (.+)": "rows with disposition {}",
+    "match_(.+)_share": "rows with match scenario {}",
+    "repeated_lead_number_share": "rows that repeat a lead number",
+}
+
+
+def label_of(metric: str) -> str:
+    """Return what report and notebooks call a metric, as a noun phrase."""
+    for pattern, label in LABELS_OF_KINDS.items():
+        if kind := re.fullmatch(pattern, metric):
+            return label.format(*kind.groups())
+    return str(definitions().get(metric, {}).get("label", metric))
 
 
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:

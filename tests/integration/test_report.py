@@ -42,9 +42,10 @@ def text(report: Path) -> str:
 def test_report_has_kpis_sentences_and_tables(text: str, demo: Demo) -> None:
     assert "22 snapshots, 1 October 2024 to 22 October 2024" in text
     assert "3,599 leads in the latest snapshot of 4,347 ever seen" in text
-    assert "2.0 % are of high quality" in text
+    assert "15.1 % were of high quality on the last day with sound flags (2024-10-15)" in text
+    assert "now: 2.0 %, 86 leads" in text
     assert "98.7 % of rows match on both hashes" in text
-    assert "After the first day, 71 leads became high quality" in text
+    assert "After the first day (without 7 affected days), 71 leads became high quality" in text
     (run_id,) = demo.query("select run_id::text from meta.pipeline_runs order by started_at desc limit 1")[0]
     assert f"last run {run_id}, complete, ended 20" in text
 
@@ -53,7 +54,7 @@ def test_report_lists_refusals_rejects_drift_and_suspect_hashes(text: str) -> No
     assert "The last run refused no file." in text
     assert "No row is rejected." in text
     assert "3 columns drifted: STATE (empty), location (empty), Set (0 in all rows)." in text
-    assert "Set is 0 in all rows of snapshots from 16 October 2024 to 22 October 2024" in text
+    assert "Set 0 in all rows 2024-10-16 to 2024-10-22" in text
     assert "Demo is 0" not in text
     assert "Suspect: 1 hash." in text
 

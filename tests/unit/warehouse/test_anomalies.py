@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from etl.warehouse.anomalies import Metric, day_ranges, describe_findings, find_anomalies
+from etl.warehouse.anomalies import Metric, day_ranges, describe_findings, find_anomalies, label_of
 
 FIRST = date(2024, 10, 1)
 
@@ -99,3 +99,17 @@ def test_day_ranges_never_span_days_between() -> None:
     assert day_ranges([]) == ""
     assert day_ranges([day(1)]) == "2024-10-01"
     assert day_ranges([day(1), day(2), day(3), day(5), day(31)]) == "2024-10-01 to 2024-10-03, 2024-10-05, 2024-10-31"
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("set_share", "rows with Set = 1"),
+        ("location_null_share", "rows without location"),
+        ("job_status_nulled_share", "values of job_status that cleaning made NULL"),
+        ("dispo_share: No Show", "rows with disposition No Show"),
+        ("a metric without a label", "a metric without a label"),
+    ],
+)
+def test_metric_has_a_label_for_readers(metric: str, label: str) -> None:
+    assert label_of(metric) == label
