@@ -63,6 +63,13 @@ def test_all_of_gold_can_be_read(settings: Settings, reader: Warehouse) -> None:
     assert reader.value("select count(*) from gold.lead_quality_matching") == 1
 
 
+def test_reader_sees_freshness_and_anomalies(reader: Warehouse) -> None:
+    assert reader.rows("select latest_snapshot::text, missing_days, open_anomalies from gold.data_freshness") == [
+        ("2024-10-01", 0, 0)
+    ]
+    assert reader.rows("select _partition_date, metric, message from gold.data_anomalies") == []
+
+
 def test_tables_added_to_gold_later_can_be_read(settings: Settings, reader: Warehouse) -> None:
     owner = Warehouse(settings)
     owner.rows("create table gold.later as select 1 as one; create view gold.later_view as table gold.later")
