@@ -22,8 +22,8 @@ run: $(VENV)/run.installed ## Run the pipeline with the settings of the environm
 report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
 	$(BIN)/python main.py --report
 
-test: $(VENV)/dev.installed ## Run the tests, on up to four cores
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+test: $(VENV)/dev.installed ## Run the tests, four at a time: many wait for other processes
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults

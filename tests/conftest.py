@@ -17,6 +17,7 @@ from etl.local.embedded import temporary_postgres
 from etl.local.s3_server import s3_server
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 REAL = PROJECT.parent / "shared" / "real"
 
@@ -27,6 +28,13 @@ def real_data() -> Path:
     if not (REAL / "expected.json").exists():
         pytest.skip("the real files are not available: ../shared/real")
     return REAL
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_idle_connections() -> Iterator[None]:
+    """Close what the tests of a module leave idle: other tests wait until no session is left, or count sessions."""
+    yield
+    close_connections()
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def run_history(
         except RunHungError:
             raise  # sessions of another test would look like a detected error
         except Exception:  # noqa: BLE001 - a broken pipeline can raise anything
-            close_connections(settings)
+            close_connections()
             return Failure(history, done + 1, "exception", traceback.format_exc())
     return None
 
@@ -192,7 +192,7 @@ class _HistoryRunner:
 
     def _run_and_kill(self, kill: Kill, *, full_refresh: bool) -> None:
         # parent and child must not share a connection
-        close_connections(self._settings)
+        close_connections()
         self._bucket.client.close()
         wait_until_sessions_end(self._query)
         switch = KillSwitch(kill.when, kill.commit)

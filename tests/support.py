@@ -41,7 +41,7 @@ def empty_warehouse(postgres_server: Settings, s3_endpoint: str, owner: str) -> 
     )
     s3_client(settings).create_bucket(Bucket=bucket)
     yield settings
-    close_connections(settings)
+    close_connections()
 
 
 def drop_schemas(settings: Settings) -> None:

@@ -37,11 +37,10 @@ from etl.engine.dask_executor import (
     start_workers_hint,
     translate_dask_errors,
 )
-from etl.utils.errors import ClusterError, PipelineError
+from etl.utils.errors import ClusterError
 from etl.utils.utils_connection import (
     Settings,
     clear_local_settings,
-    local_settings,
     set_local_settings,
 )
 from etl.warehouse.transactions import allow_transactions, close_connections, end_transactions
@@ -134,10 +133,8 @@ class _RunPlugin(WorkerPlugin):
             set_local_settings(Settings(**self.entrusted))
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
-        with suppress(PipelineError):  # without settings, the worker has done nothing
-            settings = local_settings(self.warehouse)
-            end_transactions()
-            close_connections(settings)
+        end_transactions()
+        close_connections()
         clear_local_settings(self.warehouse)
 
 

@@ -93,9 +93,10 @@ def _pool(settings: Settings) -> _Pool:
     return _pools.setdefault(key, _Pool(settings))
 
 
-def close_connections(settings: Settings) -> None:
-    """Close idle connections, for example before the database is dropped."""
-    _pool(settings).close()
+def close_connections() -> None:
+    """Close the idle connections of this process, for example before a database is dropped."""
+    for pool in list(_pools.values()):
+        pool.close()
 
 
 def _commit(db: Cursor, settings: Settings) -> None:

@@ -119,7 +119,7 @@ def create_scenario(server: Settings, s3_endpoint: str) -> Scenario:
         settings_of_version = settings.model_copy(update={"postgres_db": database})
         assert run(settings_of_version).error is None
         contents.append(Warehouse(settings_of_version).contents())
-        close_connections(settings_of_version)
+        close_connections()
     b, a = contents
     assert all(a[table] != b[table] for table in a), "every table must differ between A and B"
     return Scenario(settings, a, b)
@@ -136,7 +136,7 @@ def database_with_version_a(scenario: Scenario, name: str) -> Iterator[Settings]
     try:
         yield settings
     finally:
-        close_connections(settings)
+        close_connections()
         execute(scenario.settings, f"drop database {name} with (force)")
 
 

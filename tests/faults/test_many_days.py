@@ -55,7 +55,7 @@ def test_server_with_too_few_locks_is_reported_with_a_hint(s3_endpoint: str) -> 
         with closing(server.connect("postgres")) as others, others.cursor() as db:
             db.execute(TAKE_MOST_LOCKS, (LOCKS_LEFT,))
             again = run(settings, full_refresh=True)
-        close_connections(settings)
+        close_connections()
         assert again.exit_code == 1
         assert_clear(again.error, "out of shared memory", "raise max_locks_per_transaction")
         assert (warehouse.gold(), warehouse.fingerprint("bronze.csv_snapshots")) == (gold, bronze)

@@ -138,7 +138,7 @@ def role(settings: Settings) -> Iterator[Settings]:
     try:
         yield reader
     finally:
-        close_connections(reader)
+        close_connections()
 
 
 OWNS_META_SCHEMA = (

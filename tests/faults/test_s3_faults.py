@@ -50,7 +50,7 @@ def settings_with_faults(settings: Settings, stub: Stub) -> Iterator[Settings]:
         try:
             yield faulty_settings
         finally:
-            close_connections(faulty_settings)
+            close_connections()
 
 
 def run_with_faults(settings: Settings, stub: Stub) -> RunReport:
@@ -129,7 +129,7 @@ def test_permanent_s3_faults_end_the_run_and_name_the_key(
 def test_missing_bucket_is_reported(scenario: Scenario, settings: Settings) -> None:
     missing = settings.model_copy(update={"s3_bucket_name": "no-such-bucket"})
     report = run(missing)
-    close_connections(missing)
+    close_connections()
     assert report.exit_code == 1
     assert_clear(report.error, "step 2", "no-such-bucket", "S3_BUCKET_NAME")
     assert Warehouse(settings).contents() == scenario.a

@@ -35,7 +35,7 @@ def planted(settings: Settings) -> Iterator[Settings]:
         }
     )
     yield planted
-    close_connections(planted)
+    close_connections()
 
 
 def wait_for_exit(folder: Path, settings: Settings) -> tuple[int, str]:

@@ -95,7 +95,7 @@ def test_file_with_less_than_half_the_rows_of_the_day_before_is_refused(scenario
     Bucket(settings).put_snapshot(3, rows_of_day(3, "Boise")[: ROWS // 2 - 1])
     strict_settings = with_strict_limits(settings)
     report = run(strict_settings)
-    close_connections(strict_settings)
+    close_connections()
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "14 rows, down from 32", "MAX_ROW_DROP")
     warehouse = Warehouse(settings)
@@ -118,7 +118,7 @@ def test_too_many_rejects_are_refused_and_a_partial_run_publishes_the_rest(
     assert warehouse.gold() == scenario.gold_of_a
 
     report = run(strict_settings, allow_partial=True)
-    close_connections(strict_settings)
+    close_connections()
     assert report.exit_code == 2
     assert_clear(report.error, "step 2", "SFTP/data_3.csv", "MAX_REJECT_RATIO")
     assert warehouse.contents() == scenario.b, "the refused day keeps its rows, which equal those of B"

@@ -47,7 +47,7 @@ def run(capsys: pytest.CaptureFixture[str], settings: Settings) -> Run:
         bad_settings = settings.model_copy(update=overrides)
         exit_code = run_and_report(bad_settings, steps)
         if overrides:
-            close_connections(bad_settings)
+            close_connections()
         output = capsys.readouterr()
         return RunResult(exit_code, output.out + output.err)
 

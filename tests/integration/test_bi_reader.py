@@ -144,7 +144,7 @@ def test_loader_without_createrole_continues_without_bi_reader(
         assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
         assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     finally:
-        close_connections(limited)
+        close_connections()
         with psycopg2.connect(**connection_arguments(limited)) as connection, connection.cursor() as db:
             db.execute("drop schema if exists bronze, silver, gold, meta, partitions, staging cascade")
         connection.close()

@@ -32,7 +32,7 @@ def one_day(bucket: Bucket) -> None:
 def run_through(settings: Settings) -> tuple[RunReport, float]:
     started = time.monotonic()
     report = run_steps(settings, STEPS)
-    close_connections(settings)
+    close_connections()
     return report, time.monotonic() - started
 
 

@@ -127,7 +127,7 @@ def filled(profile: DemoProfile) -> Iterator[Warehouse]:
         OF_ENV_FILE["POSTGRES_USER"], OF_ENV_FILE["POSTGRES_PASSWORD"], OF_ENV_FILE["POSTGRES_DB"], "http://127.0.0.1:9"
     )
     yield Warehouse(settings)
-    close_connections(settings)
+    close_connections()
 
 
 def test_demo_profile_fills_gold_without_a_cloud_account(filled: Warehouse) -> None:

@@ -113,7 +113,7 @@ def test_sql_in_file_names_is_kept_as_text(settings: Settings, bucket: Bucket, w
     bucket.put_leads([("lead", "p1", "e1")])
     bucket.put(parquet_key, bucket.get("parquet/leads.parquet"))
     report = run_steps(named, STEPS)
-    close_connections(named)
+    close_connections()
     assert report.error is None
     assert warehouse.rows("select _source_file from bronze.csv_snapshots") == [(csv_key,)]
     assert warehouse.rows("select _source_file from silver.rejected_rows") == [(csv_key,)]

@@ -60,7 +60,7 @@ def new_settings(server: Server, password: str = PASSWORD, database: str = "lead
 def error_of(settings: Settings) -> tuple[PipelineError, float]:
     started = time.monotonic()
     report = run_steps(settings, STEPS)
-    close_connections(settings)
+    close_connections()
     assert report.exit_code == 1
     assert report.error is not None
     return report.error, time.monotonic() - started
@@ -111,7 +111,7 @@ def test_context_of_an_error_is_not_shown(server: Server) -> None:
         transaction(settings) as db,
     ):
         db.execute("do $$ begin perform 1 / length(''); /* a row */ end $$")
-    close_connections(settings)
+    close_connections()
     assert "PL/pgSQL" not in raised.value.message
     assert "a row" not in raised.value.message
 

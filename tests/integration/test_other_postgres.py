@@ -95,7 +95,7 @@ def first_run(
     output = run_main(folder, settings)
     assert output.returncode == 0, output.stderr
     yield FirstRun(settings, folder, output, Warehouse(settings).contents())
-    close_connections(settings)
+    close_connections()
 
 
 def run_main(folder: Path, settings: Settings) -> subprocess.CompletedProcess[str]:
@@ -180,7 +180,7 @@ def test_hashes_are_trimmed_of_blanks_only(server: Server, s3_process: str) -> N
         ],
     )
     report = run_steps(settings, STEPS)
-    close_connections(settings)
+    close_connections()
     assert report.error is None
     matches = Warehouse(settings).rows("select lead_number, lead_uuid from gold.lead_quality_matching order by 1, 2")
     assert matches == [(1, "its own"), (2, "another's")]

@@ -147,7 +147,7 @@ def test_standby_is_refused_for_a_run_and_serves_the_report(
     bucket.put_leads([("u1", "p1", "e1")])
     settings = new_database(server, "leads", s3_endpoint=s3_endpoint).model_copy(update={"s3_bucket_name": bucket.name})
     assert run_steps(settings, STEPS).error is None
-    close_connections(settings)
+    close_connections()
     with hot_standby(server) as port:
         standby = settings.model_copy(update={"postgres_port": port})
         done = python("main.py", environment=environment_of(standby))
@@ -155,7 +155,7 @@ def test_standby_is_refused_for_a_run_and_serves_the_report(
         assert "it is a standby" in done.stderr
         assert "Connect to the primary" in done.stderr
         assert write_report(standby, tmp_path / "report.html").exists()
-        close_connections(standby)
+        close_connections()
 
 
 # --- Version ----------------------------------------------------------------------------------------------------------

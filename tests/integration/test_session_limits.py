@@ -40,7 +40,7 @@ def limited(server: Server, bucket: Bucket, s3_endpoint: str) -> Iterator[Settin
     server.execute("postgres", f"create role {ROLE} login password '{PASSWORD}'", f"create database leads owner {ROLE}")
     settings = server.settings(ROLE, PASSWORD, "leads", s3_endpoint)
     yield settings.model_copy(update={"s3_bucket_name": bucket.name})
-    close_connections(settings)
+    close_connections()
     server.execute("postgres", "drop database leads (force)", f"drop role {ROLE}")
 
 

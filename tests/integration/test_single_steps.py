@@ -81,7 +81,7 @@ def run_without_s3(settings: Settings) -> Iterator[Callable[..., None]]:
             assert report.error is None
 
     yield run
-    close_connections(without_s3)
+    close_connections()
 
 
 # --- Silver from bronze -----------------------------------------------------------------------------------------------

@@ -28,14 +28,14 @@ def test_run_completes_under_repeatable_read(
     del loaded_contents
     isolation = f"alter database {settings.postgres_db} {{}} default_transaction_isolation"
     warehouse.rows(isolation.format("set") + " = 'repeatable read'")
-    close_connections(settings)
+    close_connections()
     try:
         bucket.put_snapshot(6, random_day(random.Random("new")))
         assert run_pipeline().error is None
         assert_gold_equals_oracle(warehouse.rows)
     finally:
         warehouse.rows(isolation.format("reset"))
-        close_connections(settings)
+        close_connections()
 
 
 def test_external_views_on_gold_tables_are_kept(
