@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run report test faults bench bench-cluster dictionary graph lint audit format requirements clean
+.PHONY: help demo demo-stop run report test containers faults bench bench-cluster dictionary graph lint audit format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it sta
 
 test: $(VENV)/dev.installed ## Run the tests, on up to four cores
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (four minutes)
+	$(BIN)/python -m pytest -m containers tests/containers
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults

@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg2
 import pytest
-from containers import OF_ENV_FILE, compose, environment_of_service, python_command
+from container_files import OF_ENV_FILE, compose, environment_of_service, python_command
 from servers import Server, accepts_connections, free_port, image_server, wait_until
 from support import PROJECT, Warehouse
 

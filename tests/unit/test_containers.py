@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from containers import compose, environment_of_service, instructions, value_of
+from container_files import compose, environment_of_service, instructions, value_of
 from docker.utils import exclude_paths
 from jupyter_server.auth.identity import IdentityProvider
 from support import PROJECT
@@ -112,7 +112,7 @@ def test_settings_of_env_example_suffice_for_the_compose_file() -> None:
 
 
 def test_missing_compose_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("containers.OF_ENV_FILE", {"POSTGRES_USER": "u", "POSTGRES_DB": "d"})
+    monkeypatch.setattr("container_files.OF_ENV_FILE", {"POSTGRES_USER": "u", "POSTGRES_DB": "d"})
     with pytest.raises(subprocess.CalledProcessError) as missing:
         compose()
     assert "set it in .env" in missing.value.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from containers import compose, python_command
+from container_files import compose, python_command
 from crm_files import put_files
 from dask_cluster import DaskCluster, dask_cluster
 from servers import new_certificate

@@ -56,6 +56,11 @@ def instructions() -> list[tuple[str, str]]:
         ]
 
 
+def base_image() -> str:
+    """Return the image on which the stages of the Dockerfile are based."""
+    return next(value for name, value in instructions() if name == "FROM").split()[0]
+
+
 def value_of(instruction: str) -> str:
     """Return the value of an instruction that occurs once."""
     (value,) = [value for name, value in instructions() if name == instruction]

@@ -1,0 +1,66 @@
+"""One engine, one build and one filled warehouse for all tests of containers; what a test stops, it starts again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from base_images import prepare_base_images
+from engine import CannotRunError, Engine, start_engine
+from stack import Stack, make_stack
+
+KEPT = os.environ.get("CONTAINERS_FOLDER")
+"""A folder that keeps tools, base images and layers for the next session: the tests then take half the time."""
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    with ExitStack() as cleanup:
+        folder = Path(KEPT or tempfile.mkdtemp(prefix="homebuddy-containers-"))
+        if not KEPT:
+            cleanup.callback(shutil.rmtree, folder)
+        folder.chmod(0o755)
+        try:
+            engine = start_engine(folder)
+            cleanup.callback(engine.close)
+            prepare_base_images(engine)
+        except CannotRunError as reason:
+            pytest.skip(str(reason))
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def new_stack(engine: Engine) -> Iterator[Callable[..., Stack]]:
+    """Return a function that makes a stack, which is removed at the end of the session."""
+    with ExitStack() as cleanup:
+
+        def make(name: str, *, owner: int = 1000, **settings: str) -> Stack:
+            stack = make_stack(engine, name, owner=owner, **settings)
+            cleanup.callback(stack.down)
+            return stack
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def built(new_stack: Callable[..., Stack]) -> Stack:
+    """Return the stack of all default settings and ports. Its image is built, from a checkout with secrets."""
+    stack = new_stack("homebuddy")
+    for folder in ("", "data", ".local", "etl", "etl/local", "sql_scripts", "your_jup_notebooks"):
+        (stack.checkout / folder).mkdir(exist_ok=True)
+        (stack.checkout / folder / ".env.secret").write_text("SECRET")
+    stack.compose("build", "python")
+    return stack
+
+
+@pytest.fixture(scope="session")
+def stack(built: Stack) -> Stack:
+    """Return the stack with running services, and with the sample in its warehouse."""
+    built.compose("up", "--detach", "--wait")
+    built.run_demo()
+    return built
