@@ -1,7 +1,7 @@
 # Everything here works on a machine that has Python 3.11+, make and git. `make` alone lists what there is.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -22,8 +22,8 @@ run: $(VENV)/run.installed ## Run the pipeline with the settings of the environm
 report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
 	$(BIN)/python main.py --report
 
-test: $(VENV)/dev.installed ## Run the tests, on up to four cores
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+test: $(VENV)/dev.installed ## Run the tests, or those of TESTS, on up to four cores
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(TESTS)
 
 containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (four minutes)
 	$(BIN)/python -m pytest -m containers tests/containers

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from base_images import prepare_base_images
-from engine import CannotRunError, Engine, start_engine
+from engine import CannotRunError, Engine, run, start_engine
 from stack import Stack, make_stack
 
 KEPT = os.environ.get("CONTAINERS_FOLDER")
@@ -35,27 +36,16 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def new_stack(engine: Engine) -> Iterator[Callable[..., Stack]]:
-    """Return a function that makes a stack, which is removed at the end of the session."""
-    with ExitStack() as cleanup:
-
-        def make(name: str, *, owner: int = 1000, **settings: str) -> Stack:
-            stack = make_stack(engine, name, owner=owner, **settings)
-            cleanup.callback(stack.down)
-            return stack
-
-        yield make
-
-
-@pytest.fixture(scope="session")
-def built(new_stack: Callable[..., Stack]) -> Stack:
-    """Return the stack of all default settings and ports. Its image is built, from a checkout with secrets."""
-    stack = new_stack("homebuddy")
+def built(engine: Engine) -> Iterator[Stack]:
+    """Yield the stack of all default settings and ports. Its image is built, from a checkout with secrets."""
+    stack = make_stack(engine, "homebuddy")
     for folder in ("", "data", ".local", "etl", "etl/local", "sql_scripts", "your_jup_notebooks"):
         (stack.checkout / folder).mkdir(exist_ok=True)
         (stack.checkout / folder / ".env.secret").write_text("SECRET")
+    run(["chown", "-R", "1000:1000", stack.checkout], os.environ, check=True)
     stack.compose("build", "python")
-    return stack
+    yield stack
+    stack.down()
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +54,16 @@ def stack(built: Stack) -> Stack:
     built.compose("up", "--detach", "--wait")
     built.run_demo()
     return built
+
+
+@pytest.fixture
+def new_stack(built: Stack) -> Iterator[Callable[..., Stack]]:
+    """Return a function that makes another stack, which is removed at the end of the test."""
+    with ExitStack() as cleanup:
+
+        def make(name: str, **options: Any) -> Stack:
+            stack = make_stack(built.engine, name, **options)
+            cleanup.callback(stack.down)
+            return stack
+
+        yield make

@@ -47,12 +47,12 @@ class Engine:
         return run(["docker", *arguments], self.environment, cwd=cwd)
 
     def on_host(self, *command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run([*self._enter("--net"), *command], {**self.environment, **environment})
+        return run([*self.enter("--net"), *command], {**os.environ, **environment})
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers."""
         command = [
-            *(*self._enter("--net", "--mount", "--pid"), "dockerd", "--host", self.environment["DOCKER_HOST"]),
+            *(*self.enter("--net", "--mount", "--pid"), "dockerd", "--host", self.environment["DOCKER_HOST"]),
             *("--data-root", self.folder / "data", "--exec-root", self.folder / "exec"),
             *("--pidfile", self.folder / "dockerd.pid"),
         ]
@@ -65,7 +65,7 @@ class Engine:
     def stop(self) -> None:
         """Stop the daemon with its containers; `start` brings those back that have a restart policy."""
         pidfile = self.folder / "dockerd.pid"
-        run([*self._enter("--pid", "--mount"), "kill", pidfile.read_text().strip()], self.environment, check=True)
+        run([*self.enter("--pid", "--mount"), "kill", pidfile.read_text().strip()], self.environment, check=True)
         wait_for(lambda: not pidfile.exists(), "the end of the engine", 60)
 
     def close(self) -> None:
@@ -77,7 +77,8 @@ class Engine:
         for process in (self.network, self.namespaces):
             process.wait(30)
 
-    def _enter(self, *namespaces: str) -> list[str]:
+    def enter(self, *namespaces: str) -> list[str]:
+        """Return the beginning of a command that runs in these namespaces, such as `--net`."""
         return ["nsenter", "--target", str(first_process(self.namespaces)), *namespaces, "--"]
 
 

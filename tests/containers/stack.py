@@ -61,14 +61,21 @@ class Stack:
         return log
 
     def health(self, service: str) -> str:
+        return self.inspect(service, "{{.State.Health.Status}}")
+
+    def health_checks(self, service: str) -> int:
+        """Return how many health checks of a service are recorded: up to five."""
+        return int(self.inspect(service, "{{len .State.Health.Log}}"))
+
+    def inspect(self, service: str, template: str) -> str:
         container = self.compose("ps", "--all", "--quiet", service).strip()
-        return self.engine.docker("inspect", "--format", "{{.State.Health.Status}}", container).stdout.strip()
+        return self.engine.docker("inspect", "--format", template, container).stdout.strip()
 
     def down(self) -> None:
         self.compose("--profile", "*", "down", "--volumes")
 
 
-def make_stack(engine: Engine, name: str, *, owner: int, **settings: str) -> Stack:
+def make_stack(engine: Engine, name: str, *, owner: int = 1000, **settings: str) -> Stack:
     """Clone the project for a user of the host, and fill in `.env`. The stack is not started."""
     checkout = engine.folder / name
     if checkout.exists():
