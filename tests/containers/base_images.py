@@ -7,7 +7,7 @@ import ssl
 import sysconfig
 from pathlib import Path
 
-import container_files
+from container_files import base_image, compose_services
 from engine import MIRROR, CannotRunError, Engine, last_line, run
 
 POSTGRES_IMAGE = Path(__file__).parent / "postgres_image"
@@ -20,8 +20,8 @@ def prepare_base_images(engine: Engine) -> None:
     Raises:
         CannotRunError: neither is possible.
     """
-    python = container_files.base_image()
-    postgres = container_files.compose()["services"]["postgres"]["image"]
+    python = base_image()
+    postgres = compose_services()["postgres"]["image"]
     if not has_image(engine, python):
         make_python_image(engine, python)
     if not has_image(engine, postgres):

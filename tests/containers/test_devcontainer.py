@@ -16,6 +16,7 @@ from stack import Stack
 pytestmark = pytest.mark.containers
 PACKAGE = "@devcontainers/cli@0.89.0"
 OWNER = 1001
+TESTS = "TESTS=tests/unit/utils/test_utils_connection.py"
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_folder_of_another_user_is_refused_with_a_hint(built: Stack, new_stack: 
 def test_owner_of_the_checkout_owns_what_containers_write(other_stack: NewStack, owner: int) -> None:
     stack = other_stack("owner", owner=owner, HOST_UID=str(owner))
     stack.compose("build", "python")
-    run_without_warehouse(stack, "python", "python", "main.py", "--demo")
+    run_without_warehouse(stack, "python", "mkdir", ".local", "reports")
     run_without_warehouse(stack, "jupyter", "touch", "your_jup_notebooks/new.ipynb")
-    for name in (".local", "your_jup_notebooks/new.ipynb"):
+    for name in (".local", "reports", "your_jup_notebooks/new.ipynb"):
         assert (stack.checkout / name).stat().st_uid == owner
