@@ -10,13 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from base_images import prepare_base_images
 from engine import CannotRunError, Engine, run, start_engine
 from stack import Stack, make_stack
 
 KEPT = os.environ.get("CONTAINERS_FOLDER")
-"""A folder that keeps tools, base images and layers for the next session: the tests then take half the time."""
+"""A folder that keeps tools, base images and layers for the next session, which takes half the time."""
+
+NEEDED_MEMORY = 12 << 30
+"""Bytes, for data in memory: images, build cache and volumes take some 3 GB, compiling and the services the rest."""
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +31,7 @@ def engine() -> Iterator[Engine]:
             cleanup.callback(shutil.rmtree, folder)
         folder.chmod(0o755)
         try:
-            engine = start_engine(folder)
+            engine = start_engine(folder, in_memory=not KEPT and psutil.virtual_memory().available > NEEDED_MEMORY)
             cleanup.callback(engine.close)
             prepare_base_images(engine)
         except CannotRunError as reason:

@@ -82,8 +82,11 @@ class Engine:
         return ["nsenter", "--target", str(first_process(self.namespaces)), *namespaces, "--"]
 
 
-def start_engine(folder: Path) -> Engine:
+def start_engine(folder: Path, *, in_memory: bool) -> Engine:
     """Start an engine with its data in `folder`.
+
+    Args:
+        in_memory: mount a tmpfs for the data. It ends with the engine: nothing has to be deleted file by file.
 
     Raises:
         CannotRunError: not root, or a tool is missing and cannot be downloaded.
@@ -104,6 +107,9 @@ def start_engine(folder: Path) -> Engine:
         (folder / "resolv.conf").write_text("nameserver 10.0.2.3\n")  # slirp4netns asks the machine's own servers
         enter = ("nsenter", "--target", pid, "--mount", "--")
         run([*enter, "mount", "--bind", folder / "resolv.conf", "/etc/resolv.conf"], environment, check=True)
+        if in_memory:
+            (folder / "data").mkdir()
+            run([*enter, "mount", "-t", "tmpfs", "data", folder / "data"], environment, check=True)
         engine.start()
     except BaseException:
         engine.close()
