@@ -1,11 +1,11 @@
 # Everything here works on a machine that has Python 3.11+, make and git. `make` alone lists what there is.
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run report test faults bench bench-cluster dictionary graph lint audit format requirements clean
+.PHONY: help demo demo-stop run report test containers faults bench bench-cluster dictionary graph lint audit format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,8 +22,11 @@ run: $(VENV)/run.installed ## Run the pipeline with the settings of the environm
 report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
 	$(BIN)/python main.py --report
 
-test: $(VENV)/dev.installed ## Run the tests, four at a time: many wait for other processes
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile
+test: $(VENV)/dev.installed ## Run the tests, or those of TESTS, four at a time: many wait for other processes
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(TESTS)
+
+containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (five minutes)
+	$(BIN)/python -m pytest -m containers tests/containers
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults

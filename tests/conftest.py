@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,10 @@ from etl.local.s3_server import s3_server
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
+
+# The settings of a dev container, which has them in its environment, are not for tests.
+for name in Settings.model_fields:
+    os.environ.pop(name.upper(), None)
 
 REAL = PROJECT.parent / "shared" / "real"
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from etl.utils.errors import PipelineError
+from etl.utils.errors import HOST_UID_HINT, PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +129,10 @@ def translate_os_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        denied = isinstance(error, PermissionError)
+        denied = f"work as its owner, or in another folder to which you can write; {HOST_UID_HINT}"
         raise EmbeddedError(
             f"cannot use the folder {folder}: {error}",
-            hint="work as its owner, or in another folder to which you can write" if denied else "fix the cause, rerun",
+            hint=denied if isinstance(error, PermissionError) else "fix the cause, rerun",
         ) from error
 
 

@@ -17,7 +17,7 @@ from etl.reporting import analysis, charts, silver_analysis, words
 from etl.reporting.analysis import Read, analyse_gold, last_sound_quality
 from etl.reporting.answers import NULL_SHARES, Answer, ranges, sound
 from etl.reporting.words import counted, formatted, share
-from etl.utils.errors import OutputError
+from etl.utils.errors import HOST_UID_HINT, OutputError
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import require_tables
 from etl.warehouse.tables import GOLD_MATCHING
@@ -99,7 +99,7 @@ def _replace(target: Path, page: str) -> None:
             draft.unlink()
         raise OutputError(
             f"the report cannot be written to {target.absolute()}: {error.strerror}",
-            hint="run in a folder in which you may create files, and free disk space if there is none",
+            hint=f"run in a folder in which you may create files, free disk space if there is none; {HOST_UID_HINT}",
         ) from error
 
 

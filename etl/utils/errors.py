@@ -54,6 +54,9 @@ class OutputError(PipelineError):
     """A file on this machine cannot be written."""
 
 
+HOST_UID_HINT = "in a container, set HOST_UID in .env to the id of the folder's owner, and build the image again"
+
+
 class ClusterError(PipelineError):
     """The Dask scheduler or its workers cannot run the pipeline."""
 

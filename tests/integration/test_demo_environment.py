@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
-from support import PROJECT
+from support import PROJECT, Bucket
 
-from etl.local.demo import ignore_environment
+from etl.local.demo import ignore_environment, upload_sample
 from etl.local.sample_data import write_sample
+from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import Settings, connect_postgres, s3_client
 
 if TYPE_CHECKING:
@@ -97,3 +98,14 @@ def test_demo_succeeds_with_all_variables_set(demo: Demo, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert demo.query("select count(*) > 0 from gold.lead_quality_matching") == [(True,)]
+
+
+def test_sample_overwrites_no_other_objects(
+    settings: Settings, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bucket.put("SFTP/data_1.csv", b"real")
+    with pytest.raises(SettingsError, match=r"not part of the sample, such as SFTP/data_1\.csv"):
+        upload_sample(settings)
+    stored = s3_client(settings).get_object(Bucket=settings.s3_bucket_name, Key="SFTP/data_1.csv")
+    assert stored["Body"].read() == b"real"

@@ -19,7 +19,8 @@ MAKEFILE = (PROJECT / "Makefile").read_text(encoding="utf-8")
 DOCUMENTS = [*sorted(PROJECT.glob("*.md")), *sorted((PROJECT / "docs").rglob("*.md"))]
 
 # read by docker-compose.yml, not by the pipeline
-NOT_OF_THE_PIPELINE = {"JUPYTER_TOKEN"}
+NOT_OF_THE_PIPELINE = {"JUPYTER_TOKEN", "HOST_UID"}
+NOT_OF_THE_PIPELINE |= {f"{service}_PUBLISHED_PORT" for service in ("POSTGRES", "JUPYTER", "METABASE")}
 
 
 def settings_variables() -> set[str]:

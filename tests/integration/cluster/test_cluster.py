@@ -11,7 +11,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from containers import compose, python_command
 from crm_files import put_files
 from dask_cluster import DaskCluster, dask_cluster
 from servers import new_certificate
@@ -66,18 +65,6 @@ def test_single_step_runs_on_the_cluster_of_the_environment(
     assert done.returncode == 0, done.stderr
     assert "data_5.csv" in done.stderr
     assert "stage_snapshot" not in done.stderr
-
-
-def test_commands_of_the_compose_file_start_a_cluster(
-    settings: Settings, bucket: Bucket, warehouse: Warehouse, run: Run, tmp_path: Path
-) -> None:
-    put_files(bucket)
-    services = compose("cluster")["services"]
-    scheduler, worker = (python_command(services[name]) for name in ("scheduler", "worker"))
-    with dask_cluster(tmp_path, settings, scheduler=scheduler, worker=worker) as cluster:
-        done = run("--scheduler", cluster.address)
-        assert done.returncode == 0, done.stderr
-    assert warehouse.value("select count(*) from gold.lead_quality_matching") >= 80
 
 
 def test_refused_file_gives_the_same_error_on_a_cluster(

@@ -44,6 +44,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
         if name.upper().startswith(PIPELINE_PREFIXES):
             del os.environ[name]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("etl.utils.utils_connection.PROJECT", tmp_path)
     yield
     os.environ.clear()
     os.environ.update(before)
