@@ -17,7 +17,7 @@ def cluster(stack: Stack) -> Stack:
 
 def test_run_over_two_workers_fills_gold(cluster: Stack) -> None:
     cluster.python("main.py", "--full-refresh", "--scheduler", "tcp://scheduler:8786")
-    assert cluster.query("select count(*) from gold.lead_quality_matching") == "82422"
+    assert cluster.query("select count(*) from gold.lead_quality_matching") == "82365"
     workers = cluster.compose("--profile", "cluster", "logs", "scheduler").count("Register worker")
     assert workers == 2
 

@@ -25,7 +25,7 @@ def test_stopped_run_is_recorded_as_aborted(stack: Stack) -> None:
     assert stack.engine.docker("stop", "refresh").returncode == 0
     assert time.monotonic() - began < 8, "docker kills after 10 s"
     assert stack.query(LAST_STATUS) == "aborted"
-    assert stack.query(COUNT_GOLD) == "82422"
+    assert stack.query(COUNT_GOLD) == "82365"
 
 
 def test_run_after_a_killed_one_completes(stack: Stack) -> None:
@@ -35,13 +35,13 @@ def test_run_after_a_killed_one_completes(stack: Stack) -> None:
     stack.compose("start", "python")
     stack.python("main.py")
     assert stack.query(LAST_STATUS) == "complete"
-    assert stack.query(COUNT_GOLD) == "82422"
+    assert stack.query(COUNT_GOLD) == "82365"
 
 
 def test_warehouse_survives_a_restart_of_postgres(stack: Stack) -> None:
     stack.compose("restart", "postgres")
     stack.compose("up", "--detach", "--wait")
-    assert stack.query(COUNT_GOLD) == "82422"
+    assert stack.query(COUNT_GOLD) == "82365"
 
 
 def test_services_come_back_when_the_engine_restarts(stack: Stack) -> None:
@@ -50,11 +50,11 @@ def test_services_come_back_when_the_engine_restarts(stack: Stack) -> None:
     wait_for(lambda: stack.health("postgres") == "healthy", "a healthy PostgreSQL", 30)
     running = stack.compose("ps", "--services", "--status", "running").split()
     assert {"postgres", "python", "jupyter"} <= set(running)
-    assert stack.query(COUNT_GOLD) == "82422"
+    assert stack.query(COUNT_GOLD) == "82365"
 
 
 def test_warehouse_survives_down_and_up(stack: Stack) -> None:
     stack.compose("--profile", "*", "down")
     assert stack.compose("ps", "--all", "--quiet") == ""
     stack.compose("up", "--detach", "--wait")
-    assert stack.query(COUNT_GOLD) == "82422"
+    assert stack.query(COUNT_GOLD) == "82365"
