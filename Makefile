@@ -25,7 +25,7 @@ report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it sta
 test: $(VENV)/dev.installed ## Run the tests, or those of TESTS, four at a time: many wait for other processes
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(TESTS)
 
-containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (five minutes)
+containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (seven minutes)
 	$(BIN)/python -m pytest -m containers tests/containers
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)

@@ -54,7 +54,9 @@ class Engine:
         command = [
             *(*self.enter("--net", "--mount", "--pid"), "dockerd", "--host", self.environment["DOCKER_HOST"]),
             *("--data-root", self.folder / "data", "--exec-root", self.folder / "exec"),
-            *("--pidfile", self.folder / "dockerd.pid"),
+            *("--pidfile", self.folder / "dockerd.pid", "--cgroup-parent", f"/{self.folder.name}"),
+            # systemd, outside of the namespaces, knows the processes by other ids.
+            *("--exec-opt", "native.cgroupdriver=cgroupfs"),
         ]
         with (self.folder / "dockerd.log").open("ab") as log:
             daemon = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -76,6 +78,10 @@ class Engine:
         os.kill(first_process(self.namespaces), signal.SIGKILL)
         for process in (self.network, self.namespaces):
             process.wait(30)
+        for pattern in (self.folder.name, f"*/{self.folder.name}"):  # version 2 of control groups, and version 1
+            for root in Path("/sys/fs/cgroup").glob(pattern):
+                for group, _, _ in os.walk(root, topdown=False):
+                    Path(group).rmdir()
 
     def enter(self, *namespaces: str) -> list[str]:
         """Return the beginning of a command that runs in these namespaces, such as `--net`."""

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.containers
 NewStack = Callable[..., Stack]
 
 
-def test_interrupted_initialization_is_unhealthy(new_stack: NewStack) -> None:
+def test_interrupted_initialization_does_not_become_healthy(new_stack: NewStack) -> None:
     """A container that dies comes back by its restart policy, with a data directory that looks complete."""
     stack = new_stack("interrupted", POSTGRES_PUBLISHED_PORT="5433")
     script = stack.checkout / "sql_scripts" / "admin" / "create_warehouse.psql"
