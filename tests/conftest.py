@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import without_fsync
 from support import PROJECT, Bucket, Warehouse, empty_warehouse, run_python
 
 from etl.engine.report import RunReport
@@ -46,6 +47,7 @@ def no_idle_connections() -> Iterator[None]:
 def postgres_server() -> Iterator[Settings]:
     """Start a PostgreSQL server for the session; yield its settings. Their S3 endpoint does not exist."""
     with temporary_postgres() as server:
+        without_fsync(server)
         yield demo_settings(server, "http://127.0.0.1:9")
 
 

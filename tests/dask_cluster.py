@@ -18,6 +18,8 @@ from etl.utils.utils_connection import Settings
 PORT = "8786"
 SCHEDULER = (sys.executable, "-m", "dask", "scheduler", "--host", f"tcp://0.0.0.0:{PORT}", "--no-dashboard")
 WORKER = (sys.executable, "-m", "dask", "worker", f"tcp://scheduler:{PORT}", "--nthreads", "1", "--no-dashboard")
+PLAIN_WORKER = (*WORKER, "--no-nanny")
+"""A worker without a nanny: killing the process kills the worker."""
 
 
 @dataclass
@@ -43,6 +45,15 @@ class DaskCluster:
         base_environment = {**self.environment, **environment}
         self.workers.append(self.stack.enter_context(_running([*inside, *command, *arguments], log, base_environment)))
         return self.workers[-1]
+
+    @contextmanager
+    def other_worker(self, *arguments: str, **environment: str) -> Iterator[None]:
+        """Have one worker more while the block runs, with other arguments or variables than the rest."""
+        worker = self.start_worker("--no-nanny", *arguments, **environment)
+        self.wait_for_workers()
+        yield
+        worker.terminate()
+        worker.wait(10)
 
     def wait_for_workers(self) -> None:
         """Wait until all workers have joined."""

@@ -7,7 +7,9 @@ over the socket without a password, as on a new Debian; TCP connections need a p
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -168,6 +170,14 @@ def running_server(
         run_as(account, programs / "pg_ctl", "-D", data, "-m", "fast", "-w", "stop", check=False)
         process.kill()
         process.wait()
+
+
+def without_fsync(server: postgres_cluster.EmbeddedPostgres) -> None:
+    """Make commits of an embedded server fast: tests kill processes, not the machine."""
+    with (server.data_directory / "postgresql.auto.conf").open("a") as configuration:
+        configuration.write("fsync = off\n")
+    postmaster = int((server.data_directory / "postmaster.pid").read_text().partition("\n")[0])
+    os.kill(postmaster, signal.SIGHUP)
 
 
 def new_certificate(folder: Path, account: str | None) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import pytest
 from pydantic import SecretStr
 
 from etl.utils.utils_connection import Settings, s3_client
@@ -206,6 +207,28 @@ def run_python(
     arguments = tuple(str(project / name) if name == "main.py" else name for name in arguments)
     return subprocess.run(
         [sys.executable, *arguments],
+        cwd=folder,
+        env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def run_case(name: str, folder: Path, *, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Execute `run.sh` of a case as it is, in a checkout that consists of links; skip where the case is absent."""
+    script = CASES / name / "run.sh"
+    if not script.exists():
+        pytest.skip(f"{script} is not there")
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (folder / "main.py").symlink_to(PROJECT / "main.py")
+    base_environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PROJECT": str(folder)}
+    return subprocess.run(
+        ["sh", script.resolve()],
         cwd=folder,
         env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment},
         capture_output=True,

@@ -281,13 +281,12 @@ def _lift_time_limits(connection: Connection) -> None:
         raise
 
 
-@lru_cache(maxsize=4)
 def postgres_engine(settings: Settings) -> Engine:
-    """Return a SQLAlchemy engine for `pandas.read_sql` in notebooks: one per process and settings."""
-    from sqlalchemy import create_engine
+    """Return a SQLAlchemy engine for `pandas.read_sql`. It keeps no idle session: a notebook may stay open for days."""
+    from sqlalchemy import NullPool, create_engine
 
     # Name the driver: SQLAlchemy 2.1 uses psycopg 3 for a bare `postgresql://`.
-    return create_engine("postgresql+psycopg2://", creator=lambda: connect_postgres(settings))
+    return create_engine("postgresql+psycopg2://", creator=lambda: connect_postgres(settings), poolclass=NullPool)
 
 
 _SESSION = {

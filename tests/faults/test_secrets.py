@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fault_scenario import Scenario, execute, main_process
 from pydantic import SecretStr
-from support import Warehouse
+from support import Warehouse, environment_of, run_case
 
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
@@ -65,3 +65,13 @@ def test_run_shows_no_secret(planted: Settings, scenario: Scenario, tmp_path: Pa
         assert secret not in meta_rows
         for (_, output), _ in results:
             assert secret not in output
+
+
+def test_case_of_a_token_with_a_line_end(settings: Settings, warehouse: Warehouse, tmp_path: Path) -> None:
+    runs = "select status from meta.pipeline_runs"
+    runs_before = warehouse.rows(runs)
+    done = run_case("07-session-token-in-the-error", tmp_path, environment=environment_of(settings))
+    assert "LEAKED" not in done.stdout, "its own search for the token"
+    assert done.returncode == 1, "which is that of grep: nothing found"
+    assert warehouse.rows(runs) == [*runs_before, ("complete",)], "the line end is stripped"
+    assert "SESSIONTOKENSECRET123" not in str(warehouse.rows("select t::text from meta.pipeline_runs t"))

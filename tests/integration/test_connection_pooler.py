@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg2
 import pytest
 from pgbouncer import pgbouncer
-from support import Bucket, Warehouse, connection_arguments
+from support import Bucket, Warehouse, connection_arguments, environment_of, run_case
 
 from etl.engine import run_lock
 from etl.engine.report import RunReport
@@ -76,6 +77,15 @@ def test_transaction_pooling_is_refused_and_no_lock_remains(
             assert_refused(report, seconds)
         assert warehouse.value(ADVISORY_LOCKS) == 0
     assert run_steps(settings, STEPS).exit_code == 0, "a run past the pool finds the lock free"
+
+
+@pytest.mark.usefixtures("one_day")
+def test_case_of_transaction_pooling_leaves_no_lock(settings: Settings, warehouse: Warehouse, tmp_path: Path) -> None:
+    with pgbouncer(settings, **TRANSACTION_MODE) as pooled:
+        done = run_case("08-pgbouncer-transaction-pool", tmp_path, environment=environment_of(pooled))
+        assert warehouse.value(ADVISORY_LOCKS) == 0
+    assert done.stdout.count("exit 1") == 2, "3 would say that another run is active"
+    assert (done.stdout + done.stderr).count("PostgreSQL itself, or to a connection pool in session mode") == 2
 
 
 @pytest.mark.usefixtures("one_day")

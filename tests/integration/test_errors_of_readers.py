@@ -15,17 +15,16 @@ from etl.engine.report import RunReport
 from etl.reporting.analysis import analyse_gold, reading
 from etl.reporting.report import write_report
 from etl.utils.errors import OutputError, PostgresError
-from etl.utils.utils_connection import Settings, postgres_engine
+from etl.utils.utils_connection import Settings
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
-def gold(bucket: Bucket, settings: Settings, run_pipeline: Callable[..., RunReport]) -> None:
+def gold(bucket: Bucket, run_pipeline: Callable[..., RunReport]) -> None:
     bucket.put_snapshot(1, [{"LEADNUMBER": "1"}])
     bucket.put_leads([("u1", "p1", "e1")])
     assert run_pipeline().error is None
-    postgres_engine(settings).dispose()
 
 
 def assert_explained(error: PostgresError, settings: Settings, hint: str) -> None:

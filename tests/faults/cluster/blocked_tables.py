@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 
 import psutil
 import psycopg2
-from dask_cluster import WORKER, DaskCluster
+from dask_cluster import DaskCluster
 from fault_scenario import (
     CHANGED_DAY,
     DAYS_OF_A,
@@ -37,8 +37,6 @@ from etl.warehouse.tables import (
 DATABASE = "on_a_cluster"
 SECONDS_OF_A_DAY = 0.05
 """Approximate time that a worker takes for one day of the scenario."""
-PLAIN_WORKER = (*WORKER, "--no-nanny")
-"""A worker without a nanny: killing the process kills the worker."""
 
 
 def day(number: int) -> Day:

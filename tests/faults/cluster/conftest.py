@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from blocked_tables import (
-    DATABASE,
-    PLAIN_WORKER,
-)
-from dask_cluster import DaskCluster, dask_cluster
-from fault_scenario import (
-    Scenario,
-    database_with_version_a,
-)
+from blocked_tables import DATABASE
+from dask_cluster import PLAIN_WORKER, DaskCluster, dask_cluster
+from fault_scenario import Scenario, database_with_version_a
 
 from etl.utils.utils_connection import Settings
 

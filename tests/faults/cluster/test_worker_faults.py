@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from blocked_tables import (
-    PLAIN_WORKER,
     SECONDS_OF_A_DAY,
     blocked,
     day,
@@ -20,7 +19,7 @@ from blocked_tables import (
     start_blocked_run,
     wait_for_blocked_client,
 )
-from dask_cluster import DaskCluster, dask_cluster
+from dask_cluster import PLAIN_WORKER, DaskCluster, dask_cluster
 from fault_scenario import (
     CHANGED_DAY,
     NEW_DAY,

@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 import psycopg2
 import pytest
 from crm_files import put_files
-from dask_cluster import DaskCluster, dask_cluster
+from dask_cluster import DaskCluster
 from distributed import Client
 from killed_run import wait_until_sessions_end
 from servers import free_port
@@ -54,13 +54,11 @@ def test_missing_dask_is_explained(settings: Settings, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def error_with(settings: Settings, tmp_path: Path, run: Run) -> Callable[..., str]:
-    """Return a function that runs on a cluster with a second, different worker and returns the error."""
+def error_with(cluster: DaskCluster, run: Run) -> Callable[..., str]:
+    """Return a function that runs on a cluster with one worker more, a different one, and returns the error."""
 
     def error_with(*arguments: str, **environment: str) -> str:
-        with dask_cluster(tmp_path, settings, workers=1) as cluster:
-            cluster.start_worker(*arguments, **environment)
-            cluster.wait_for_workers()
+        with cluster.other_worker(*arguments, **environment):
             return error_of(run("--scheduler", cluster.address))
 
     return error_with
@@ -121,13 +119,10 @@ def test_second_run_on_the_same_cluster_is_refused(
     assert warehouse.value("select count(*) from meta.pipeline_runs where status = 'complete'") == 1
 
 
-def test_more_threads_than_connections_are_refused(settings: Settings, tmp_path: Path, run: Run) -> None:
-    with dask_cluster(tmp_path, settings, workers=0) as cluster:
-        cluster.start_worker("--nthreads", "500")
-        cluster.wait_for_workers()
-        error = error_of(run("--scheduler", cluster.address))
-    needed = CONNECTIONS_OF_A_THREAD * 500 + CONNECTIONS_OF_THE_DRIVER
-    assert f"the workers' 500 threads need {needed} connections" in error
+def test_more_threads_than_connections_are_refused(error_with: Callable[..., str]) -> None:
+    error = error_with("--nthreads", "500")
+    needed = CONNECTIONS_OF_A_THREAD * 502 + CONNECTIONS_OF_THE_DRIVER
+    assert f"the workers' 502 threads need {needed} connections" in error
     assert "threads in all; or raise max_connections" in error
 
 
