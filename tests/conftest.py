@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import without_fsync
+from servers import embedded_folder, start_embedded
 from support import PROJECT, Bucket, Warehouse, empty_warehouse, run_python
 
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
-from etl.local.demo import demo_settings
-from etl.local.embedded import temporary_postgres
 from etl.local.s3_server import s3_server
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
@@ -45,10 +43,8 @@ def no_idle_connections() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Settings]:
-    """Start a PostgreSQL server for the session; yield its settings. Their S3 endpoint does not exist."""
-    with temporary_postgres() as server:
-        without_fsync(server)
-        yield demo_settings(server, "http://127.0.0.1:9")
+    with embedded_folder() as root:
+        yield start_embedded(root)
 
 
 @pytest.fixture(scope="session")

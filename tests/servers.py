@@ -7,9 +7,7 @@ over the socket without a password, as on a new Debian; TCP connections need a p
 from __future__ import annotations
 
 import getpass
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +25,7 @@ from psycopg2 import sql
 from pydantic import SecretStr
 
 from benchmarks.default_postgres import OLDEST_VERSION, installed_programs, unprivileged_account
-from etl.local import postgres_cluster
+from etl.local import embedded, postgres_cluster, postgres_server
 from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
@@ -172,12 +170,31 @@ def running_server(
         process.wait()
 
 
-def without_fsync(server: postgres_cluster.EmbeddedPostgres) -> None:
-    """Make commits of an embedded server fast: tests kill processes, not the machine."""
-    with (server.data_directory / "postgresql.auto.conf").open("a") as configuration:
-        configuration.write("fsync = off\n")
-    postmaster = int((server.data_directory / "postmaster.pid").read_text().partition("\n")[0])
-    os.kill(postmaster, signal.SIGHUP)
+@contextmanager
+def embedded_folder() -> Iterator[Path]:
+    """Yield an empty folder for an embedded server; stop the server at the end."""
+    with tempfile.TemporaryDirectory(prefix="homebuddy-postgres-") as folder:
+        root = Path(folder)
+        root.chmod(0o711)  # the account that runs root's server must be able to enter
+        yield root
+        embedded.stop_postgres(root)
+
+
+def start_embedded(root: Path, *statements: str) -> Settings:
+    """Start an embedded server whose role may create databases. The S3 endpoint of its settings does not exist.
+
+    Args:
+        statements: further changes by the superuser.
+    """
+    embedded.start_postgres(root)
+    embedded.stop_postgres(root)
+    postgres_server.run_single_user(
+        postgres_cluster.existing_cluster(root.resolve()),
+        f"alter role {postgres_cluster.ROLE} createdb",
+        "alter system set fsync = off",  # tests kill processes, not the machine: nothing is lost
+        *statements,
+    )
+    return demo_settings(embedded.start_postgres(root), "http://127.0.0.1:9")
 
 
 def new_certificate(folder: Path, account: str | None) -> dict[str, Path]:

@@ -6,14 +6,12 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import results
 from fault_scenario import LONG, Scenario, create_scenario, database_with_version_a
+from servers import embedded_folder, start_embedded
 
-from etl.local import embedded, postgres_cluster, postgres_server
-from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
 _numbers = itertools.count(1)
@@ -31,26 +29,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def fault_server_root() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="homebuddy-faults-") as folder:
-        root = Path(folder)
-        root.chmod(0o711)  # the account that runs root's server must be able to enter
+    with embedded_folder() as root:
         yield root
-        embedded.stop_postgres(root)
 
 
 @pytest.fixture(scope="session")
 def fault_server(fault_server_root: Path) -> Settings:
-    embedded.start_postgres(fault_server_root)
-    embedded.stop_postgres(fault_server_root)
-    postgres_server.run_single_user(
-        postgres_cluster.existing_cluster(fault_server_root.resolve()),
-        f"alter role {postgres_cluster.ROLE} createdb",
-        # Processes are killed, not the machine: no data is lost without fsync.
-        "alter system set fsync = off",
-        # An autovacuum worker in a test's database would prevent dropping it.
-        "alter system set autovacuum = off",
-    )
-    return demo_settings(embedded.start_postgres(fault_server_root), "http://127.0.0.1:9")
+    # An autovacuum worker in a test's database would prevent dropping it.
+    return start_embedded(fault_server_root, "alter system set autovacuum = off")
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,6 @@ from etl.warehouse import gold_models, row_versions
 Run = Callable[..., RunReport]
 TABLES = ("gold.leads", "gold.lead_quality_current", "gold.appointments", "gold.lead_status_history")
 
-pytestmark = pytest.mark.usefixtures("emptied")
-
-
 MODIFICATIONS = [
     "delete from gold.lead_status_history where not is_current",
     "update gold.leads set city = 'Elsewhere'",
