@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.documents import write_between
 from etl.warehouse.anomalies import Metric, find_anomalies
 
 BEGIN, END = "<!-- benchmarks.anomalies -->", "<!-- end of benchmarks.anomalies -->"
@@ -160,8 +161,7 @@ def main(write: Path | None, seed: int) -> None:
     )
     click.echo(table)
     if write:
-        before, _, rest = write.read_text(encoding="utf-8").partition(BEGIN)
-        write.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_between(write, BEGIN, END, table)
 
 
 if __name__ == "__main__":

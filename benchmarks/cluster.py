@@ -33,6 +33,7 @@ from typing import Any
 import click
 
 from benchmarks import simulation
+from benchmarks.documents import write_between
 from benchmarks.measure import environment_of, run_measured
 from benchmarks.servers import Servers, running_servers
 from benchmarks.simulation import Hosts, seconds_for
@@ -305,8 +306,7 @@ def main(rounds: int, folder: Path, write: Path | None) -> None:
     text = report(results)
     click.echo(text)
     if write:
-        before, _, rest = write.read_text(encoding="utf-8").partition(BEGIN)
-        write.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write_between(write, BEGIN, END, text)
 
 
 if __name__ == "__main__":

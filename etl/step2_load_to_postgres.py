@@ -315,19 +315,19 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
             publish_rejected(db, file.day, run_id)
             record_load(
                 db,
-                table=table,
+                run_id,
+                table,
+                staged.rows,
                 parent=BRONZE_SNAPSHOTS,
-                run_id=run_id,
-                row_count=staged.rows,
                 rejected_count=staged.rejected_lines,
                 day=file.day,
                 metrics=staged.lead_numbers._asdict(),
             )
             record_file(
                 db,
+                run_id,
+                table,
                 file,
-                table=table,
-                run_id=run_id,
                 records=staged.records,
                 bronze_rows=staged.rows,
                 rejected_lines=staged.rejected_lines,
@@ -354,19 +354,12 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         empty_table(db, BRONZE_LEADS)
         rows = copy_from_frame(db, BRONZE_LEADS, leads.rows, frozen=True)
         replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
-        record_load(
-            db,
-            table=BRONZE_LEADS,
-            parent=BRONZE_LEADS,
-            run_id=run_id,
-            row_count=rows,
-            rejected_count=len(rejected),
-        )
+        record_load(db, run_id, BRONZE_LEADS, rows, rejected_count=len(rejected))
         record_file(
             db,
+            run_id,
+            BRONZE_LEADS,
             source,
-            table=BRONZE_LEADS,
-            run_id=run_id,
             records=leads.records,
             bronze_rows=rows,
             rejected_lines=len(rejected),

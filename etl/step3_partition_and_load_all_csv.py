@@ -171,10 +171,10 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         db.execute(sql.SQL("analyze {} (_partition_date)").format(quote_identifier(table)))
         record_load(
             db,
-            table=table,
+            run_id,
+            table,
+            done.rows,
             parent=CLEANED_SNAPSHOTS,
-            run_id=run_id,
-            row_count=done.rows,
             rejected_count=done.rejected,
             separator_count=done.separators,
             day=bronze.day,
@@ -212,10 +212,9 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         replace_rejected(db, rejected, day=None, step=3, run_id=run_id)
         record_load(
             db,
-            table=SILVER_LEADS,
-            parent=SILVER_LEADS,
-            run_id=run_id,
-            row_count=rows,
+            run_id,
+            SILVER_LEADS,
+            rows,
             rejected_count=len(rejected),
             built_from=[bronze.load_id],
             code_version=cleaning_code_version(),

@@ -56,10 +56,10 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
             delete_load(db, cleaned.table)
             record_load(
                 db,
-                table=table,
+                run_id,
+                table,
+                cleaned.row_count,
                 parent=SILVER_SNAPSHOTS,
-                run_id=run_id,
-                row_count=cleaned.row_count,
                 rejected_count=cleaned.rejected_count,
                 separator_count=cleaned.separator_count,
                 day=cleaned.day,

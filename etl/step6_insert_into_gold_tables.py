@@ -166,10 +166,10 @@ def publish_gold(
             swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))
             record_load(
                 db,
-                table=table,
+                run_id,
+                table,
+                match.rows,
                 parent=GOLD_MATCHING,
-                run_id=run_id,
-                row_count=match.rows,
                 day=match.day,
                 built_from=[match.silver_load],
                 code_version=gold_models.code_version(GOLD_MATCHING),

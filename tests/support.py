@@ -203,16 +203,14 @@ def run_python(
     Args:
         project: another checkout, such as one of an earlier version.
     """
-    base_environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(project)}
     arguments = tuple(str(project / name) if name == "main.py" else name for name in arguments)
+    return _run(folder, sys.executable, *arguments, PYTHONPATH=str(project), **environment)
+
+
+def _run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"} | variables
     return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -226,16 +224,7 @@ def run_case(name: str, folder: Path, *, environment: Mapping[str, str]) -> subp
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     (folder / "main.py").symlink_to(PROJECT / "main.py")
-    base_environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PROJECT": str(folder)}
-    return subprocess.run(
-        ["sh", script.resolve()],
-        cwd=folder,
-        env={**base_environment, "AWS_EC2_METADATA_DISABLED": "true", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return _run(folder, "sh", str(script.resolve()), PROJECT=str(folder), **environment)
 
 
 def read_terminal(end: int) -> str:

@@ -190,10 +190,9 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
         execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
         record_load(
             db,
-            table=GOLD_ANOMALIES,
-            parent=GOLD_ANOMALIES,
-            run_id=run_id,
-            row_count=len(anomalies),
+            run_id,
+            GOLD_ANOMALIES,
+            len(anomalies),
             built_from=built_from,
             code_version=version,
             metrics={"findings": describe_findings(anomalies)},

@@ -122,10 +122,9 @@ def merge_models(db: Cursor, run_id: str) -> None:
     for table in MODELS:
         record_load(
             db,
-            table=table,
-            parent=table,
-            run_id=run_id,
-            row_count=count_rows(db, table),
+            run_id,
+            table,
+            count_rows(db, table),
             built_from=built_from,
             code_version=code_version(table),
             metrics={"latest_day": latest_day},

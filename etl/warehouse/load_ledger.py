@@ -178,11 +178,11 @@ on conflict (table_name) do update set
 
 def record_load(
     db: Cursor,
-    *,
-    table: str,
-    parent: str,
     run_id: str,
+    table: str,
     row_count: int,
+    *,
+    parent: str | None = None,
     day: Day | None = None,
     built_from: Iterable[int] = (),
     rejected_count: int = 0,
@@ -193,6 +193,7 @@ def record_load(
     """Record that this transaction loaded a table.
 
     Args:
+        parent: the partitioned table, if the table is a partition.
         code_version: digest of the code that built the table.
 
     Raises:
@@ -202,7 +203,7 @@ def record_load(
         _RECORD_LOAD,
         {
             "table": table,
-            "parent": parent,
+            "parent": parent or table,
             "date": day.date if day else None,
             "number": day.number if day else None,
             "built_from": list(built_from),
@@ -277,10 +278,10 @@ def source_key(db: Cursor, table: str) -> str:
 
 def record_file(
     db: Cursor,
+    run_id: str,
+    table: str,
     source: SourceObject,
     *,
-    table: str,
-    run_id: str,
     records: int,
     bronze_rows: int,
     rejected_lines: int,

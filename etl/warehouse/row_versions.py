@@ -207,10 +207,10 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
     for table, parent in TABLES.items():
         record_load(
             db,
-            table=table,
+            run_id,
+            table,
+            0,  # counting rows would take longer than a day's changes
             parent=parent,
-            run_id=run_id,
-            row_count=0,  # counting them would take longer than a day's changes
             built_from=[leads.load_id] if parent == VERSION_MATCHES else (),
             code_version=code_version(),
         )

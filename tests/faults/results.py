@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.documents import write_between
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- make faults -->", "<!-- end of make faults -->"
 
 
 def write(reports: Iterable[pytest.TestReport], seconds: float) -> None:
     """Write each test, its number of repetitions and how many of them passed, between the markers of the document."""
-    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table(reports, seconds)}\n\n{END}{after}", encoding="utf-8")
+    write_between(DOCUMENT, BEGIN, END, table(reports, seconds))
 
 
 def table(reports: Iterable[pytest.TestReport], seconds: float) -> str:

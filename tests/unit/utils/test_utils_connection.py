@@ -13,6 +13,7 @@ from pathlib import Path
 import boto3
 import pytest
 from moto import mock_aws
+from settings_environment import PASSWORD, REQUIRED, load
 
 from etl.utils.errors import SettingsError, SourceError
 from etl.utils.utils_connection import (
@@ -26,24 +27,11 @@ from etl.utils.utils_connection import (
     set_local_settings,
 )
 
-PASSWORD = "a-very-secret-password"
 ACCESS_KEY = "AKIAVERYSECRETKEYID1"
 SECRET_KEY = "a-very-secret-access-key"
-REQUIRED = {
-    "POSTGRES_USER": "myuser",
-    "POSTGRES_PASSWORD": PASSWORD,
-    "POSTGRES_DB": "mydatabase",
-    "POSTGRES_HOST": "postgres",
-    "S3_BUCKET_NAME": "homebuddy-leads",
-}
 KEYS = {"S3_ACCESS_KEY_ID": ACCESS_KEY, "S3_SECRET_ACCESS_KEY": SECRET_KEY, "S3_REGION": "eu-north-1"}
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
-
-
-def load(**variables: str) -> Settings:
-    os.environ.update(REQUIRED | variables)
-    return load_settings()
 
 
 def settings_error(**variables: str) -> SettingsError:

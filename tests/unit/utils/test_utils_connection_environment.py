@@ -8,25 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from settings_environment import PASSWORD, REQUIRED, load
 
 from etl.utils.errors import SettingsError
-from etl.utils.utils_connection import Settings, load_settings
+from etl.utils.utils_connection import load_settings
 
-REQUIRED = {
-    "POSTGRES_USER": "myuser",
-    "POSTGRES_PASSWORD": "mypassword",
-    "POSTGRES_DB": "mydatabase",
-    "POSTGRES_HOST": "postgres",
-    "S3_BUCKET_NAME": "homebuddy-leads",
-}
 ENV = "".join(f"{name}={value}\n" for name, value in REQUIRED.items())
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
-
-
-def load(**variables: str) -> Settings:
-    os.environ.update(REQUIRED | variables)
-    return load_settings()
 
 
 def error_of(**variables: str) -> str:
@@ -44,7 +33,7 @@ def error_of(**variables: str) -> str:
         ENV.encode("utf-16"),
         ENV.encode("utf-16-le"),
         b"# f\xfcr den Server\n" + ENV.encode(),
-        ENV.replace("mypassword", "pässword").encode("latin-1"),
+        ENV.replace(PASSWORD, "pässword").encode("latin-1"),
     ],
     ids=["UTF-16", "UTF-16 without mark", "comment in cp1252", "value in latin-1"],
 )
@@ -86,7 +75,7 @@ def test_env_file_of_another_user_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["x${y}z", "${POSTGRES_USER}", "$HOME", "a${b:-c}d"])
 def test_value_of_env_file_is_not_interpolated(tmp_path: Path, value: str) -> None:
-    (tmp_path / ".env").write_text(ENV.replace("mypassword", f"'{value}'"))
+    (tmp_path / ".env").write_text(ENV.replace(PASSWORD, f"'{value}'"))
     assert load_settings().postgres_password.get_secret_value() == value
 
 
