@@ -88,7 +88,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
             with closing(_connect_when_ready(server, superuser, password, process, log)) as connection:
                 connection.autocommit = True
                 with connection.cursor() as db:
-                    # createrole: the pipeline creates the role bi_reader for BI tools.
+                    # createrole: the pipeline creates the roles of readers.
                     create_role = sql.SQL("create role {} login createrole password {}")
                     db.execute(create_role.format(sql.Identifier(ROLE), sql.Literal(server.password)))
             yield server

@@ -1,4 +1,4 @@
-"""Step 1: create schemas, the tables of bronze and silver, and the role with which BI tools read gold.
+"""Step 1: create schemas, the tables of bronze and silver, and the roles of readers.
 
 Objects are created only if they are missing or their definition has changed: a second run changes nothing.
 """
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BI_READER = "bi_reader"
-"""The role of BI tools: it can read gold only (see sql_scripts/schemas/admit_bi_reader.sql)."""
+READERS = {"bi_reader": "bi_reader_password", "analyst": "analyst_password"}
+"""Role → setting with its password. What they may read: sql_scripts/schemas/admit_readers.sql."""
+TIME_LIMITS = {"statement_timeout": "4min", "idle_in_transaction_session_timeout": "1min"}
+"""Settings of these roles. Publishing waits for readers, but no longer than `partitions.SECONDS_TO_WAIT_FOR_LOCKS`."""
 
 
 @retry_transient()
@@ -54,7 +56,7 @@ def run(context: RunContext) -> StepResult:
             ),
         )
         apply_descriptions(db, "bronze", "silver", "meta")
-        admit_bi_reader(db, context.settings)
+        admit_readers(db, context.settings)
     return StepResult()
 
 
@@ -70,41 +72,52 @@ def add_crm_columns(db: Cursor) -> None:
     )
 
 
-def admit_bi_reader(db: Cursor, settings: Settings) -> None:
-    """Create the role with which BI tools read gold; allow it to log in if BI_READER_PASSWORD is set.
+def admit_readers(db: Cursor, settings: Settings) -> None:
+    """Create the roles of readers, and grant them what they may read."""
+    for role, setting in READERS.items():
+        create_reader(db, settings, role, getattr(settings, setting))
+    run_sql(db, "schemas/admit_readers.sql")
+
+
+def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr | None) -> None:
+    """Create a role with its time limits, unless it has others; allow it to log in if there is a password.
 
     The role belongs to the server, not to this database. Without the right to create roles, log that and continue.
     """
-    password = settings.bi_reader_password
-    name = sql.Identifier(BI_READER)
-    db.execute("savepoint bi_reader")
+    name = sql.Identifier(role)
+    limits = sql.SQL("; ").join(
+        sql.SQL("alter role {} set {} = {}").format(name, sql.Identifier(limit), sql.Literal(value))
+        for limit, value in TIME_LIMITS.items()
+    )
+    db.execute("savepoint reader")
     try:
-        db.execute("select from pg_roles where rolname = %s", (BI_READER,))
-        if not db.rowcount:
+        db.execute("select rolconfig::text from pg_roles where rolname = %s", (role,))
+        found = db.fetchone()
+        if found is None:
             db.execute(sql.SQL("create role {} nologin").format(name))
-        if password and not _can_log_in(settings, password):
+        if found is None or not all(limit in (found[0] or "") for limit in TIME_LIMITS):
+            db.execute(limits)
+        if password and not _can_log_in(settings, role, password):
             # The server receives the SCRAM verifier, so that its log never contains the password.
             verifier = encrypt_password(
-                password.get_secret_value(), BI_READER, scope=db.connection, algorithm="scram-sha-256"
+                password.get_secret_value(), role, scope=db.connection, algorithm="scram-sha-256"
             )
             db.execute(sql.SQL("alter role {} login password {}").format(name, sql.Literal(verifier)))
     except psycopg2.errors.InsufficientPrivilege:
-        db.execute("rollback to savepoint bi_reader")
+        db.execute("rollback to savepoint reader")
         log.log(
             logging.WARNING if password else logging.INFO,
-            "role %s may not create role %s or set its password. As a superuser: create role %s; alter role %s login; "
+            "role %s may not create or alter role %s. As a superuser: create role %s; %s; alter role %s login; "
             "\\password %s; then rerun",
-            settings.postgres_user,
-            *[BI_READER] * 4,
+            *(settings.postgres_user, role, role, limits.as_string(db), role, role),
         )
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_):
-        db.execute("rollback to savepoint bi_reader")  # a run on another database is creating the role
-    run_sql(db, "schemas/admit_bi_reader.sql")
+        db.execute("rollback to savepoint reader")  # a run on another database is creating the role
 
 
-def _can_log_in(settings: Settings, password: SecretStr) -> bool:
+def _can_log_in(settings: Settings, role: str, password: SecretStr) -> bool:
     """Whether the role already has this password: setting it again would write a new verifier in every run."""
-    reader = settings.model_copy(update={"postgres_user": BI_READER, "postgres_password": password})
+    reader = settings.model_copy(update={"postgres_user": role, "postgres_password": password})
     try:
         connect_postgres(reader).close()
     except psycopg2.OperationalError:

@@ -1,6 +1,6 @@
 """Step 5: create the tables and views of gold that are missing or whose definition has changed.
 
-Creates the schema, too, and grants BI tools access to it: a warehouse without gold is repaired by a plain run.
+Creates the schema, too, and grants readers access to it: a warehouse without gold is repaired by a plain run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ FUNNELS = {
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
-        run_sql(db, "schemas/admit_bi_reader.sql")
         apply_ddl(db, "gold/create_gold_tables.sql")
         add_crm_columns(db)
         run_sql(db, "gold/create_references.sql")
@@ -49,6 +48,7 @@ def run(context: RunContext) -> StepResult:
             )
         apply_ddl(db, "gold/create_observability.sql")
         apply_descriptions(db, "gold")
+        run_sql(db, "schemas/admit_readers.sql")
     return StepResult()
 
 

@@ -17,7 +17,7 @@ import click
 from pydantic import SecretStr
 
 from etl.local.embedded import running_postgres, start_postgres
-from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres, translate_os_errors
+from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
 from etl.local.s3_server import files_to_upload, s3_server, upload_folder
 from etl.local.sample_data import ensure_sample
 from etl.utils.error_hints import translate_s3_errors
@@ -48,9 +48,10 @@ class DemoEnvironment:
         """Return the lines that the demo prints at its end."""
         server = self.postgres
         return (
-            f"\nPostgreSQL keeps running on {server.host}:{server.port}. Connect to it:"
-            f"\n  {server.psql_command()}"
-            f"\n  BI tools: database {server.database}, user {server.user}, password in {LOCAL}/pgpass"
+            f"\nPostgreSQL keeps running on {server.host}:{server.port}. To read gold, with psql or BI tools:"
+            f"\n  {server.psql_command(READER)}"
+            f"\n  BI tools: database {server.database}, user {READER}, password in {LOCAL}/pgpass"
+            f"\n  as the owner: {server.psql_command()}"
             "\n  stop it: make demo-stop"
         )
 
@@ -67,13 +68,15 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
     ignore_environment()
     if data is not None:
         check_data_folder(data)
-    postgres = start_postgres(LOCAL)
+    postgres = start_postgres(LOCAL, reader_password=os.environ.get("BI_READER_PASSWORD"))
     if data is None:
         data = LOCAL / "sample"
         with translate_os_errors(data):
             ensure_sample(data)
     with s3_server() as endpoint:
-        settings = demo_settings(postgres, endpoint)
+        settings = demo_settings(postgres, endpoint).model_copy(
+            update={"bi_reader_password": SecretStr(postgres.reader_password or "")}
+        )
         with translate_os_errors(data):
             upload_folder(s3_client(settings), BUCKET, data)
         _empty_other_warehouse(data, settings)

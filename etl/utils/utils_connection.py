@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
     postgres_sslrootcert: str | None = None
     bi_reader_password: SecretStr | None = None
+    analyst_password: SecretStr | None = None
 
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None

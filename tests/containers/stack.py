@@ -87,6 +87,7 @@ def make_stack(engine: Engine, name: str, *, owner: int = 1000, **settings: str)
         # As .env.example says: in single quotes, a dollar sign is no variable.
         "POSTGRES_PASSWORD": f"'{secrets.token_hex(12)}$HOME'",
         "BI_READER_PASSWORD": secrets.token_hex(12),
+        "ANALYST_PASSWORD": secrets.token_hex(12),
         "JUPYTER_TOKEN": secrets.token_hex(12),
     }
     change_settings(checkout / ".env", DEMO_SETTINGS | made_up | settings)

@@ -15,11 +15,13 @@ from urllib.parse import unquote, unquote_plus
 
 import nbformat
 import pytest
-from fault_scenario import LONG, execute
+from fault_scenario import LONG
 from nbclient import NotebookClient
 from pydantic import SecretStr
 from support import PROJECT, environment_of
 
+from etl.engine.runner import run_steps
+from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
 
 PASSWORD, KEY_ID, KEY = "planted-pass/wörd & +1", "PLANTEDKEYID", "planted+secret/key"
@@ -29,14 +31,12 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.fixture
 def planted(settings: Settings) -> Settings:
-    """Return settings of a role that can read gold, with a planted password and key."""
-    role = f"analyst_of_{settings.postgres_db}"
-    execute(settings, f"create role {role} login password '{PASSWORD}'")
-    execute(settings, f"grant usage on schema silver, gold to {role}")
-    execute(settings, f"grant select on all tables in schema silver, gold to {role}")
+    """Return settings of the role `analyst`, with a planted password and key."""
+    with_password = settings.model_copy(update={"analyst_password": SecretStr(PASSWORD)})
+    assert run_steps(with_password, choose_steps(1, 1)).error is None
     return settings.model_copy(
         update={
-            "postgres_user": role,
+            "postgres_user": "analyst",
             "postgres_password": SecretStr(PASSWORD),
             "s3_access_key_id": SecretStr(KEY_ID),
             "s3_secret_access_key": SecretStr(KEY),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from etl.local.embedded import running_postgres
 
 if TYPE_CHECKING:
     from conftest import Demo
@@ -87,6 +90,30 @@ def test_data_option_replaces_the_sample(first_output: str, demo: Demo, tmp_path
 
 
 def test_demo_output_contains_no_password(first_output: str, demo: Demo) -> None:
-    password = (demo.folder / ".local" / "pgpass").read_text(encoding="utf-8").strip().rsplit(":", 1)[1]
+    lines = (demo.folder / ".local" / "pgpass").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
     done = demo.run("--log-level", "debug")
-    assert password not in first_output + done.stdout + done.stderr
+    for line in lines:
+        assert line.rsplit(":", 1)[1] not in first_output + done.stdout + done.stderr
+
+
+def test_printed_line_connects_as_bi_reader(first_output: str, demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = re.findall(r"^ +(PGPASSFILE=.* -U bi_reader homebuddy)$", first_output, flags=re.MULTILINE)
+    assert "user bi_reader, password in .local/pgpass" in first_output
+
+    def query(statement: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            f'{line} -Atc "{statement}"', shell=True, cwd=demo.folder, capture_output=True, text=True, check=False
+        )
+
+    assert query("select current_user, count(*) > 0 from gold.leads").stdout == "bi_reader|t\n"
+    assert "permission denied" in query("select count(*) from silver.stg_csv_snapshots").stderr
+    assert query("delete from gold.leads").returncode == 1
+
+    chosen = r"chosen:by the\reader"
+    monkeypatch.setenv("BI_READER_PASSWORD", chosen)
+    assert demo.run("--only-step", "1").returncode == 0
+    server = running_postgres(demo.folder / ".local")
+    assert server is not None
+    assert server.reader_password == chosen
+    assert query("select current_user").stdout == "bi_reader\n"

@@ -75,6 +75,16 @@ def test_damaged_password_file_is_replaced(root: Path) -> None:
     assert accepts_connections(again)
 
 
+def test_password_file_of_an_earlier_version_gets_a_password_for_readers(root: Path) -> None:
+    server = start_postgres(root)
+    owner, _ = server.pgpass_file.read_text().splitlines(keepends=True)
+    server.pgpass_file.write_text(owner)
+    again = start_postgres(root)
+    assert again.password == server.password
+    assert again.reader_password
+    assert server.pgpass_file.read_text().startswith(owner)
+
+
 def test_server_of_a_moved_folder_is_still_found(root: Path) -> None:
     server = start_postgres(root)
     moved = root.with_name(f"{root.name}-moved")

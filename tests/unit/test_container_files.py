@@ -67,7 +67,7 @@ def test_compose_file_contains_no_password(services: dict[str, Any]) -> None:
     secrets = re.findall(r"^\s+\w*(?:PASSWORD|TOKEN): (.*)$", text, flags=re.MULTILINE)
     assert len(secrets) >= 4
     for value in secrets:
-        assert re.fullmatch(r"\$\{(POSTGRES|BI_READER)_PASSWORD:[-?][\w .]*\}", value)
+        assert re.fullmatch(r"\$\{(POSTGRES|BI_READER|ANALYST)_PASSWORD:[-?][\w .]*\}", value)
     assert services["sample"]["environment"]["S3_SECRET_ACCESS_KEY"] == "demo", "the S3 server accepts any key"
     for service in services.values():
         assert "PASSWORD" not in f"{service.get('command')} {service.get('healthcheck')}"
