@@ -1,4 +1,4 @@
-"""Step 5: create the tables and views of gold that are missing or whose definition has changed.
+"""Step 5: create the tables, views and functions of gold that are missing or whose definition has changed.
 
 Creates the schema, too, and grants readers access to it: a warehouse without gold is repaired by a plain run.
 """
@@ -14,7 +14,7 @@ from etl.utils.columns import CRM_COLUMNS, GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
-from etl.warehouse.partitions import add_missing_columns
+from etl.warehouse.partitions import add_missing_columns, table_columns
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import GOLD_CURRENT, GOLD_LEADS, GOLD_MATCHING, SILVER_SNAPSHOTS
 from etl.warehouse.transactions import transaction
@@ -35,7 +35,7 @@ def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
         apply_ddl(db, "gold/create_gold_tables.sql")
-        add_crm_columns(db)
+        add_columns(db)
         run_sql(db, "gold/create_references.sql")
         apply_ddl(db, "gold/create_gold_views.sql")
         for view, (key, rows) in FUNNELS.items():
@@ -47,13 +47,18 @@ def run(context: RunContext) -> StepResult:
                 counted=quote_identifier(rows),
             )
         apply_ddl(db, "gold/create_observability.sql")
+        apply_ddl(
+            db,
+            "gold/create_leads_as_of.sql",
+            columns=sql.SQL(", ").join(map(sql.Identifier, table_columns(db, GOLD_LEADS))),
+        )
         apply_descriptions(db, "gold")
         run_sql(db, "schemas/admit_readers.sql")
     return StepResult()
 
 
-def add_crm_columns(db: Cursor) -> None:
-    """Add CRM columns to tables of gold that were created without them, with the types of silver."""
+def add_columns(db: Cursor) -> None:
+    """Add columns to tables of gold that were created without them: CRM columns, typed as in silver, and ids."""
     db.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = to_regclass(%s)",
         (SILVER_SNAPSHOTS,),
@@ -64,7 +69,8 @@ def add_crm_columns(db: Cursor) -> None:
         for column in CRM_COLUMNS
         if column.silver in GOLD_COLUMNS and column.silver in types
     }
-    add_missing_columns(db, dict.fromkeys((GOLD_MATCHING, GOLD_LEADS, GOLD_CURRENT), columns))
+    tables = dict.fromkeys((GOLD_MATCHING, GOLD_LEADS, GOLD_CURRENT), columns)
+    add_missing_columns(db, tables | {GOLD_MATCHING: columns | {"lead_match_id": "int"}})
 
 
 if __name__ == "__main__":

@@ -136,6 +136,8 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
         rows = run_sql(
             db, gold_models.INSERT_DAY, target=quote_identifier(staging), columns=gold_models.COLUMNS, model=model
         )
+        add_key = "alter table {} add primary key (_partition_date, lead_match_id)"
+        db.execute(sql.SQL(add_key).format(quote_identifier(staging)))
         counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
         db.execute(sql.SQL("select {} from {}").format(counts, quote_identifier(staging)))
         scenarios = dict(zip(SCENARIOS, db.fetchone() or (), strict=True))
@@ -155,6 +157,10 @@ def publish_gold(
             return
         if with_models:
             gold_models.merge_models(db, run_id)
+        for match in built:
+            # Checked before readers have to wait: attaching takes the key over.
+            staging = quote_identifier(staging_gold_partition(match.day))
+            db.execute(sql.SQL("alter table {} add foreign key (lead_uuid) references gold.leads").format(staging))
         if built or removed:
             # All of gold: a reader of one of its tables finds the others in the same state.
             acquire_exclusive_lock(db, GOLD_MATCHING, *gold_models.MODELS)
@@ -176,6 +182,7 @@ def publish_gold(
                 metrics=match.metrics,
             )
         run_sql(db, "gold/create_references.sql")
+        run_sql(db, "gold/create_matching_keys.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 
 

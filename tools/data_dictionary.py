@@ -54,7 +54,17 @@ def _schema(db: Cursor, schema: str) -> list[str]:
         (schema,),
     )
     relations = db.fetchall()
-    return [f"## {schema}\n\n{says}\n", *(_relation(db, schema, *relation) for relation in relations)]
+    db.execute(
+        """
+        select format('### %%s.%%s(%%s)', %s, proname, pg_get_function_arguments(oid)), obj_description(oid, 'pg_proc')
+        from pg_proc
+        where pronamespace = %s::regnamespace and proretset
+        order by proname
+        """,
+        (schema, schema),
+    )
+    functions = [f"{title}\n\n{says}\n" for title, says in db.fetchall()]
+    return [f"## {schema}\n\n{says}\n", *(_relation(db, schema, *relation) for relation in relations), *functions]
 
 
 def _relation(db: Cursor, schema: str, oid: int, name: str, is_view: bool, says: str) -> str:

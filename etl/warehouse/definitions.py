@@ -1,4 +1,4 @@
-"""Scripts that define tables, views and comments, applied only when something has changed."""
+"""Scripts that define tables, views, functions and comments, applied only when something has changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
-    """Execute a script that defines tables, views or comments, unless its objects are as it left them.
+    """Execute a script that defines tables, views, functions or comments, unless its objects are as it left them.
 
     Executing it in every run would mean an exclusive lock in every run: on views, and on tables that are altered.
 
@@ -27,7 +27,11 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     digest = hashlib.sha256(text.encode()).hexdigest()
     objects = [name.replace('"', "") for name in _CREATED.findall(text)]
     key = " ".join([script, *objects[:1]])
-    db.execute("select digest, state from meta.definitions where script = %s", (key,))
+    db.execute(
+        "select digest, state from meta.definitions where script = %s "
+        "and not exists (select from unnest(%s::text[]) as name where to_regproc(name) is null)",
+        (key, _FUNCTIONS.findall(text)),
+    )
     if db.fetchone() == (digest, _state_of(db, objects)):
         return
     db.execute(
@@ -45,6 +49,7 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
 
 
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
+_FUNCTIONS = re.compile(r"^create or replace function ([^\s(]+)", re.MULTILINE)
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:

@@ -1,30 +1,5 @@
 -- Gold: the tables for analysts and BI tools. Safe to rerun.
 
--- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid when it matches none.
-create table if not exists gold.lead_quality_matching (
-    lead_uuid varchar(255),
-    lead_number int,
-    email_hash varchar(255),
-    phone_hash varchar(255),
-    city varchar(100),
-    state char(2),
-    zip varchar(10),
-    appt_date timestamp,
-    set int,
-    demo int,
-    dispo varchar(50),
-    job_status varchar(100),
-    location varchar(255),
-    appointment_scheduled boolean not null,
-    demo_scheduled boolean not null,
-    email_match boolean not null,
-    phone_match boolean not null,
-    _extraction_date date,
-    _partition_date date,
-    conversion_rate float,
-    lead_quality_flag varchar(50) not null
-) partition by list (_partition_date);
-
 -- Grain: one row per lead_uuid of the backend. A new day updates nearly all rows: with half of each page free, new rows fit on
 -- the same page, and indexes need no update.
 create table if not exists gold.leads (
@@ -45,10 +20,57 @@ create table if not exists gold.leads (
     last_seen date
 ) with (fillfactor = 50);
 
+-- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid when it matches none. lead_match_id
+-- numbers the rows of a day: nothing else identifies them, as a lead can be NULL and a file can contain a row twice.
+create table if not exists gold.lead_quality_matching (
+    lead_uuid varchar(255) references gold.leads,
+    lead_number int,
+    email_hash varchar(255),
+    phone_hash varchar(255),
+    city varchar(100),
+    state char(2),
+    zip varchar(10),
+    appt_date timestamp,
+    set int,
+    demo int,
+    dispo varchar(50),
+    job_status varchar(100),
+    location varchar(255),
+    appointment_scheduled boolean not null,
+    demo_scheduled boolean not null,
+    email_match boolean not null,
+    phone_match boolean not null,
+    _extraction_date date,
+    _partition_date date,
+    conversion_rate float,
+    lead_quality_flag varchar(50) not null,
+    lead_match_id int not null,
+    primary key (_partition_date, lead_match_id)
+) partition by list (_partition_date);
+
 -- Grain: one row per lead that any snapshot has. Half of a page free, as in gold.leads.
 create table if not exists gold.lead_quality_current (
-    like gold.lead_quality_matching,
-    primary key (lead_uuid)
+    lead_uuid varchar(255) primary key,
+    lead_number int,
+    email_hash varchar(255),
+    phone_hash varchar(255),
+    city varchar(100),
+    state char(2),
+    zip varchar(10),
+    appt_date timestamp,
+    set int,
+    demo int,
+    dispo varchar(50),
+    job_status varchar(100),
+    location varchar(255),
+    appointment_scheduled boolean not null,
+    demo_scheduled boolean not null,
+    email_match boolean not null,
+    phone_match boolean not null,
+    _extraction_date date,
+    _partition_date date,
+    conversion_rate float,
+    lead_quality_flag varchar(50) not null
 ) with (fillfactor = 50);
 
 -- Grain: one row per user. No source yet.

@@ -56,7 +56,8 @@ select
     _extraction_date,
     _partition_date,
     conversion_rate,
-    lead_quality_flag
+    lead_quality_flag,
+    lead_match_id
 from gold.lead_quality_matching
 where lead_uuid is null;
 

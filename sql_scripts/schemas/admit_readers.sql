@@ -1,6 +1,6 @@
--- What the readers' roles may do: read these schemas, also tables and views that come later, and write nothing. Safe to rerun; what
--- is granted already is not granted again, because that would write to the catalog at each run. For a role that does not exist
--- nothing happens.
+-- What the readers' roles may do: read these schemas, also tables and views that come later, and write nothing. Safe to rerun;
+-- what is granted already is not granted again, because that would write to the catalog at each run. For a role that does not
+-- exist nothing happens.
 
 do $$
 declare

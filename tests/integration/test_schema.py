@@ -89,6 +89,7 @@ GOLD_MATCHING = """
     _partition_date         date
     conversion_rate         double precision
     lead_quality_flag       character varying(50)
+    lead_match_id           integer
 """
 
 NO_VALUES = ("nan", "None", "<NA>", "NaT", "", " ", "   ", "\t", " nan ", "None\t", "\u00a0", "\u3000")

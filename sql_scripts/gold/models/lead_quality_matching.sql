@@ -1,5 +1,6 @@
 -- gold.lead_quality_matching, the rows of one day. {snapshot} is the day's partition of silver.stg_csv_snapshots.
 -- Grain: one row per snapshot row and lead that it matches; one with NULL lead_uuid when it matches none.
+-- unique_key: _partition_date, lead_match_id. The same rows get the same ids, however often they are built.
 
 with snapshots as (
     select *
@@ -28,5 +29,6 @@ select
     phone_match,
     _extraction_date,
     _partition_date,
-    {grade}
+    {grade},
+    row_number() over (order by _row_hash, lead_uuid collate "C", email_match, phone_match) as lead_match_id -- noqa: RF02
 from matched

@@ -12,6 +12,8 @@ from etl.engine.report import RunReport
 Run = Callable[..., RunReport]
 
 APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments order by 1, 2"
+GOLD_LEADS = "select * from gold.leads order by 1"
+LEADS_AS_OF = "select * from gold.leads_as_of(%s) order by 1"
 DAYS = {1: 5, 2: 6, 3: 7}
 """File number → rows in it."""
 

@@ -72,7 +72,7 @@ def test_modified_gold_table_is_repaired(
     if not with_new_day:
         assert warehouse.contents() == loaded_contents
     in_gold = "contype = 'f' and conrelid::regclass::text like 'gold.%%'"
-    assert warehouse.value(f"select count(*) from pg_constraint where {in_gold}") == 4
+    assert warehouse.value(f"select count(*) from pg_constraint where {in_gold}") == 5
 
 
 def test_unchanged_rerun_writes_no_row(

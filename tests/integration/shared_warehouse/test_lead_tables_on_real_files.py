@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from loads import APPOINTMENT_IDS, assert_rebuild_gives_equal_tables
+from loads import APPOINTMENT_IDS, GOLD_LEADS, LEADS_AS_OF, assert_rebuild_gives_equal_tables
 from support import Bucket, Warehouse, drop_schemas
 
 from etl.engine.report import RunReport
@@ -47,9 +47,15 @@ def corrected(file: Path) -> bytes:
 def test_daily_loads_of_the_real_files_give_the_same_tables_as_one_load(
     files: list[Path], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
+    stood: dict[str, list[tuple[object, ...]]] = {}
     for file in files:
         bucket.put(f"SFTP/{file.name}", file.read_bytes())
         assert run_pipeline().error is None
+        stood[warehouse.value("select max(last_seen)::text from gold.leads")] = warehouse.rows(GOLD_LEADS)
+    assert len(stood) == 8
+    for day, leads in stood.items():
+        assert warehouse.rows(LEADS_AS_OF, day) == leads
+    assert warehouse.rows(LEADS_AS_OF, "2024-10-08") == stood["2024-10-06"], "no file stands for the days between"
     ids = assert_rebuild_gives_equal_tables(warehouse, run_pipeline)
     assert warehouse.rows(APPOINTMENT_IDS) == ids
 

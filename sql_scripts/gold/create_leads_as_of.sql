@@ -1,0 +1,43 @@
+-- gold.leads_as_of(day): the leads as they stood in the snapshot of a day. Safe to rerun.
+--
+-- It reads gold, not silver.row_versions: step 6 commits those day by day, but publishes gold as a whole.
+
+-- Grain: one row per lead_uuid of the backend.
+create or replace function gold.leads_as_of(day date) returns setof gold.leads
+language sql stable parallel safe
+as $$
+    with seen as (
+        select
+            lead_uuid,
+            min(_partition_date) as first_seen,
+            max(_partition_date) as _partition_date
+        from gold.lead_quality_matching
+        where _partition_date <= leads_as_of.day and lead_uuid is not null
+        group by lead_uuid
+    ),
+
+    -- Competing rows as in lead_quality_current.sql: lead_match_id is in the order of _row_hash.
+    latest as (
+        select distinct on (lead_uuid) *
+        from gold.lead_quality_matching
+        inner join seen using (lead_uuid, _partition_date)
+        where _partition_date <= leads_as_of.day
+        order by lead_uuid, email_match and phone_match desc, email_match desc, lead_number, lead_match_id
+    ),
+
+    leads as (
+        select
+            *,
+            _partition_date as last_seen
+        from (select lead_uuid from gold.leads) as backend_leads
+        left join latest using (lead_uuid)
+    )
+
+    select {columns}
+    from leads
+$$;
+
+comment on function gold.leads_as_of(date) is
+'The leads as they stood in the snapshot of a day, or in the last one before it: one row per lead_uuid, with the columns of '
+'gold.leads, and the values that they had when no later day was loaded. Leads not seen until then are included, with NULLs. '
+'select * from gold.leads_as_of(''2024-10-09'')';
