@@ -1,7 +1,7 @@
 """`make dictionary`: img/gold-model.svg, the entity-relationship diagram of gold, from the database's own catalog.
 
 A line goes from a foreign key to what it refers to: a crow's foot where many rows may refer to one, a bar where it is
-one at most. A dashed line joins columns of one name without a foreign key: lead_quality_matching has rows of no lead.
+one at most.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ STYLE = """
     .kind { text-anchor: end }
     .rule { stroke: var(--line) }
     .link { fill: none; stroke: var(--link); stroke-width: 1.6 }
-    .loose { stroke-dasharray: 5 4 }
 """
 
 
@@ -176,20 +175,13 @@ def _box(table: Table) -> list[str]:
 
 
 def _links(table: Table, tables: dict[str, Table]) -> list[str]:
-    lines = [
-        _link(table, column, tables[target], many=(column,) != table.primary_key, loose=False)
+    return [
+        _link(table, column, tables[target], many=(column,) != table.primary_key)
         for column, target in table.foreign_keys.items()
     ]
-    for target in tables.values():
-        column = target.primary_key[0] if len(target.primary_key) == 1 else None
-        names = [name for name, _ in table.columns]
-        # A table with a key of its own has foreign keys for whatever else it refers to.
-        if column in names and not table.primary_key and not table.foreign_keys and not target.foreign_keys:
-            lines.append(_link(table, column, target, many=True, loose=True))
-    return lines
 
 
-def _link(table: Table, column: str, target: Table, *, many: bool, loose: bool) -> str:
+def _link(table: Table, column: str, target: Table, *, many: bool) -> str:
     is_left = table.x < target.x
     start, end = (table.x + BOX_WIDTH, target.x) if is_left else (table.x, target.x + BOX_WIDTH)
     step = 1 if is_left else -1
@@ -198,4 +190,4 @@ def _link(table: Table, column: str, target: Table, *, many: bool, loose: bool) 
     curve = f"M{start} {y}h{12 * step}C{start + bend} {y} {end - bend} {target_y} {end - 12 * step} {target_y}H{end}"
     foot = f"M{start} {y - 6}l{12 * step} 6l{-12 * step} 6" if many else f"M{start + 8 * step} {y - 6}v12"
     bar = f"M{end - 8 * step} {target_y - 6}v12"
-    return f'  <path class="link{" loose" if loose else ""}" d="{curve}"/><path class="link" d="{foot}{bar}"/>'
+    return f'  <path class="link" d="{curve}"/><path class="link" d="{foot}{bar}"/>'

@@ -27,7 +27,8 @@ def create_staging_partition(db: Cursor, parent: str, staged: str, partition_val
     """
     db.execute(
         sql.SQL(
-            "drop table if exists {staged}; create table {staged} (like {parent} including all excluding comments excluding indexes, "
+            "drop table if exists {staged}; "
+            "create table {staged} (like {parent} including all excluding comments excluding indexes, "
             # implies the partition bound, so that attaching need not scan the rows
             "constraint one_day check (_partition_date is not null and _partition_date = {value})) "
             # the swap would have to wait for autovacuum

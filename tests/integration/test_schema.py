@@ -137,6 +137,29 @@ def test_columns_have_names_types_lengths_and_order_of_the_specification(
     assert columns_of(warehouse, table) == [tuple(line.split(maxsplit=1)) for line in expected.strip().splitlines()]
 
 
+def test_keys_relate_all_tables_of_gold(warehouse: Warehouse) -> None:
+    """Those of the partitioned table are its own: its partitions are in another schema."""
+    keys = warehouse.rows(
+        "select conrelid::regclass::text, pg_get_constraintdef(pg_constraint.oid) from pg_constraint "
+        "inner join pg_class on pg_class.oid = conrelid "
+        "where relnamespace = 'gold'::regnamespace and contype in ('p', 'f') and convalidated"
+    )
+    of_leads = "FOREIGN KEY (lead_uuid) REFERENCES gold.leads(lead_uuid)"
+    assert set(keys) == {
+        ("gold.leads", "PRIMARY KEY (lead_uuid)"),
+        ("gold.lead_quality_matching", "PRIMARY KEY (_partition_date, lead_match_id)"),
+        ("gold.lead_quality_current", "PRIMARY KEY (lead_uuid)"),
+        ("gold.appointments", "PRIMARY KEY (appointment_id)"),
+        ("gold.appointments", "FOREIGN KEY (user_id) REFERENCES gold.users(user_id)"),
+        ("gold.users", "PRIMARY KEY (user_id)"),
+        ("gold.data_anomalies", "PRIMARY KEY (_partition_date, metric)"),
+        *(
+            (f"gold.{table}", of_leads)
+            for table in ("lead_quality_matching", "lead_quality_current", "appointments", "lead_status_history")
+        ),
+    }
+
+
 def columns_of(warehouse: Warehouse, table: str) -> list[tuple[str, str]]:
     """Return names and types in order, from information_schema."""
     schema, name = table.split(".")

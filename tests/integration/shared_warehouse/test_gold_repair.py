@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from loads import raise_interrupt
 from oracle import assert_gold_equals_oracle
-from random_snapshots import random_day
+from random_snapshots import put_random_leads, random_day
 from support import Bucket, Warehouse
 
 from etl import step6_insert_into_gold_tables
@@ -17,6 +17,8 @@ from etl.engine.report import RunReport
 from etl.warehouse import gold_models, row_versions
 
 Run = Callable[..., RunReport]
+KEYS = "select count(*) from pg_constraint where contype in ('p', 'f') and conrelid::regclass::text like 'gold.%%'"
+"""Six primary keys, with that of data_anomalies, and five foreign keys."""
 TABLES = ("gold.leads", "gold.lead_quality_current", "gold.appointments", "gold.lead_status_history")
 
 MODIFICATIONS = [
@@ -36,6 +38,8 @@ MODIFICATIONS = [
     "drop table gold.appointments",
     "drop table gold.leads cascade",
     "drop table gold.leads cascade; truncate gold.lead_quality_current",
+    "alter table gold.lead_quality_matching drop constraint lead_quality_matching_pkey, "
+    "drop constraint lead_quality_matching_lead_uuid_fkey; update gold.leads set city = 'Elsewhere'",
     "insert into gold.users (user_id) values (5); update gold.appointments set user_id = 5; "
     "drop table gold.users cascade",
     "update gold.appointments set status = 'x'; drop table silver.row_versions_closed",
@@ -71,8 +75,20 @@ def test_modified_gold_table_is_repaired(
     assert_gold_equals_oracle(warehouse.rows)
     if not with_new_day:
         assert warehouse.contents() == loaded_contents
-    in_gold = "contype = 'f' and conrelid::regclass::text like 'gold.%%'"
-    assert warehouse.value(f"select count(*) from pg_constraint where {in_gold}") == 5
+    assert warehouse.value(KEYS) == 11
+
+
+def test_removed_leads_leave_gold_and_its_keys_stay(
+    loaded_contents: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    """Days refer to removed leads until they are replaced, in the same transaction."""
+    del loaded_contents
+    before = warehouse.value("select count(*) from gold.leads")
+    put_random_leads(bucket, random.Random("fewer"), count=6)
+    assert run_pipeline().error is None
+    assert warehouse.value("select count(*) from gold.leads") < before
+    assert_gold_equals_oracle(warehouse.rows)
+    assert warehouse.value(KEYS) == 11
 
 
 def test_unchanged_rerun_writes_no_row(
