@@ -135,7 +135,7 @@ def main(
     return run_and_report(load_settings(**given), workers=workers, **options)
 
 
-OPTIONS_OF_RUNS = ("data", "only_step", "from_step", "full_refresh", "allow_partial", "workers", "scheduler", "dry_run")
+OPTIONS_OF_RUNS = ("data", "only_step", "full_refresh", "allow_partial", "workers", "scheduler", "dry_run")
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
@@ -152,12 +152,12 @@ def _check_options(given: Mapping[str, Any]) -> None:
         raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
     if given["dry_run"] and given["data"]:
         raise click.UsageError("--dry-run cannot be combined with --data, which would fill the demo with other files")
-    for option in ("report", "explain"):
-        others = {"report", "explain"} - {option}
-        if given[option] and any(given[other] not in (None, False, 1) for other in (*OPTIONS_OF_RUNS, *others)):
-            raise click.UsageError(
-                f"--{option} runs no step: it can only be combined with --demo, --log-level and --log-format"
-            )
+    runs_no_step = [option for option in ("report", "explain") if given[option] not in (None, False)]
+    is_run = given["from_step"] != 1 or any(given[option] for option in OPTIONS_OF_RUNS)
+    if len(runs_no_step) > 1 or (runs_no_step and is_run):
+        raise click.UsageError(
+            f"--{runs_no_step[0]} runs no step: it can only be combined with --demo, --log-level and --log-format"
+        )
 
 
 def _write_report(settings: Settings) -> int:
@@ -170,11 +170,12 @@ def _write_report(settings: Settings) -> int:
 def _explain(settings: Settings, lead: str) -> int:
     from etl.console.tables import write_record
     from etl.reporting.explain import explain
-    from etl.reporting.explain_tables import headline, tables
+    from etl.reporting.explain_tables import summary, tables
 
     explanation = explain(settings, lead)
     for history in explanation.histories:
-        write_record(headline(history), "lead_explained", {"lead": asdict(history)}, tables(history), history.notes)
+        record = {"lead": asdict(history)}
+        write_record(history.title, summary(history), "lead_explained", record, tables(history), history.notes)
     if explanation.left_out:
         echo(f"\n{explanation.left_out:,} more leads have {lead!r}: left out", "leads_left_out")
     return 0

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from psycopg2 import sql
+
 from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError, shorten
@@ -35,6 +37,7 @@ from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_part
 from etl.warehouse.pending import BronzeState
 from etl.warehouse.rejected_rows import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
 from etl.warehouse.run_history import clear_staging
+from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -190,6 +193,8 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
                 lead_numbers.append(chunk.rows["LEADNUMBER"])
                 staged = staged.with_chunk(chunk)
             staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
+            # `--explain` looks up single rows. Built after the rows were copied, it takes a tenth of a day's load.
+            db.execute(sql.SQL('create index on {} ("LEADNUMBER")').format(quote_identifier(table)))
             stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)

@@ -26,11 +26,9 @@ def report_dry_run(settings: Settings, steps: Sequence[Step], **options: bool) -
     if plan.source.files:
         _write_files(plan)
     work = [
-        (str(step).removeprefix("step "), subject, why)
-        for step in plan.work
-        for why, subject in _by_reason(plan.work[step])
+        (f"{step.number}  {step.title}", days, why) for step in plan.work for why, days in _by_reason(plan.work[step])
     ]
-    write_table("work", ("step", "days", "why"), work)
+    write_table("days to process", ("step", "days", "why"), work)
     write_lines(_closing_lines(plan, time.perf_counter() - started), sys.stdout)
     return plan.exit_code
 

@@ -14,7 +14,6 @@ WIDEST_LINE = 10_000
 
 def write_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a table under its title. Numbers are aligned right; None is an empty cell; without rows it says so."""
-    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -24,7 +23,7 @@ def write_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[obj
         write_lines([Line(), Line(" none", f"{title}:", "bold")], sys.stdout)
         return
     on_terminal = is_terminal(sys.stdout)
-    table = Table(box=box.SIMPLE_HEAD if on_terminal else None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for position, heading in enumerate(headings):
         is_number = all(isinstance(row[position], int | float | None) for row in rows)
         table.add_column(heading, header_style="bold", justify="right" if is_number else "left", overflow="fold")
@@ -45,6 +44,7 @@ def write_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[obj
 
 def write_record(
     title: str,
+    summary: str,
     event: str,
     record: Mapping[str, Any],
     tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[object]]]],
@@ -52,9 +52,9 @@ def write_record(
 ) -> None:
     """Write a record: with JSON output as the fields of one event, else as its title, tables and notes."""
     if handler := json_handler():
-        handler.echo(title, event, **record)
+        handler.echo(": ".join(filter(None, (title, summary))), event, **record)
         return
-    write_lines([Line(label=title, style="bold")], sys.stdout)
+    write_lines([Line(), Line(label=title, style="bold"), *[Line(summary)] * bool(summary)], sys.stdout)
     for table in tables:
         write_table(*table)
     for note in notes:

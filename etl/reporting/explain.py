@@ -97,7 +97,7 @@ class Match(NamedTuple):
     phone_match: bool
 
     def __str__(self) -> str:
-        return " and ".join(["e-mail"] * self.email_match + ["phone"] * self.phone_match) or "nothing"
+        return ", ".join(["e-mail"] * self.email_match + ["phone"] * self.phone_match) or "no hash"
 
 
 class Subject(NamedTuple):
@@ -105,6 +105,8 @@ class Subject(NamedTuple):
 
     lead_uuid: str | None
     matches: Sequence[Match]
+    backend: Sequence[Mapping[str, Any]]
+    """Its rows of silver.stg_leads_parquet."""
 
 
 @retry_transient()
@@ -130,31 +132,34 @@ def explain(settings: Settings, lead: str) -> Explanation:
 
 
 def find_subjects(db: Cursor, lead: str) -> list[Subject]:
-    """Find the backend leads that LEAD may mean, and the contents that match no lead."""
-    backend = _backend_leads(db, [lead], hash_=lead)
-    uuids = {row["lead_uuid"] for row in backend}
-    unmatched: dict[int | None, list[Match]] = {}
-    if lead not in uuids:
-        lead_numbers = _contents_of(db, lead)
-        for match in _matches(db, _HAS_CONTENT, list(lead_numbers)):
-            if match.lead_uuid is None:
-                unmatched.setdefault(lead_numbers[match.row_hash], []).append(match)
-            else:
-                uuids.add(match.lead_uuid)
-    named = sorted(uuids)
-    by_lead: dict[str | None, list[Match]] = {uuid: [] for uuid in named}
-    for match in _matches(db, sql.SQL("lead_uuid = any({}::text[])"), named[:MOST_LEADS]):
-        by_lead[match.lead_uuid].append(match)
-    return [*map(Subject, by_lead, by_lead.values()), *(Subject(None, matches) for matches in unmatched.values())]
-
-
-def _contents_of(db: Cursor, lead: str) -> dict[int, int | None]:
-    """Return `_row_hash` → lead number of the contents with a lead number or hash."""
+    """Find the backend leads that LEAD may mean: those that match rows with the lead number, or have the UUID or hash,
+    or match rows with the hash; and the contents with the number or hash that match no lead.
+    """
+    contents: dict[int, int | None] = {}
     if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and int(lead) in INT32:
-        condition = sql.SQL("lead_number = {}").format(sql.Literal(int(lead)))
-    else:
+        contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(int(lead))))
+    backend = [] if contents else _backend_leads(db, [lead], hash_=lead)
+    if not (contents or backend):
         keys = sql.SQL("silver.match_key({}) in (silver.match_key(email_hash), silver.match_key(phone_hash))")
-        condition = keys.format(sql.Literal(lead))
+        contents = _contents(db, keys.format(sql.Literal(lead)))
+    matches = _matches(db, _HAS_CONTENT, list(contents))
+    if contents:
+        backend = _backend_leads(db, sorted({match.lead_uuid for match in matches if match.lead_uuid}))
+    by_lead: dict[str, list[Match]] = {row["lead_uuid"]: [] for row in backend}
+    for match in _matches(db, sql.SQL("lead_uuid = any({}::text[])"), list(by_lead)[:MOST_LEADS]):
+        by_lead[str(match.lead_uuid)].append(match)
+    unmatched: dict[int | None, list[Match]] = {}
+    for match in matches:
+        if match.lead_uuid is None:
+            unmatched.setdefault(contents[match.row_hash], []).append(match)
+    return [
+        *(Subject(uuid, own, [row for row in backend if row["lead_uuid"] == uuid]) for uuid, own in by_lead.items()),
+        *(Subject(None, own, []) for own in unmatched.values()),
+    ]
+
+
+def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
+    """Return `_row_hash` → lead number of row versions."""
     db.execute(sql.SQL("select _row_hash, lead_number from silver.row_versions where {}").format(condition))
     return dict(db.fetchall())
 
@@ -175,7 +180,6 @@ class Facts:
     """Row versions of all contents, in the order of lead numbers and days."""
     matches: Sequence[Match]
     """All matches of these contents, also with other leads."""
-    backend: Sequence[Mapping[str, Any]]
     bronze: BronzeRows | None
     """None if the role may not read bronze."""
 
@@ -186,7 +190,6 @@ def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
     return Facts(
         versions=versions,
         matches=_matches(db, _HAS_CONTENT, contents),
-        backend=_backend_leads(db, [subject.lead_uuid for subject in subjects if subject.lead_uuid]),
         bronze=read_bronze_rows(db, versions[: MOST_LEADS * MOST_VERSIONS]) if may_read_bronze(db) else None,
     )
 
@@ -200,14 +203,13 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     if facts.bronze is None:
         notes.append("this role may not read bronze: files, lines and raw values are left out")
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
-    backend = [row for row in facts.backend if row["lead_uuid"] == uuid]
     numbers = sorted({row["lead_number"] for row in rows} - {None})
-    hashes = {row[name] for row in [*backend, *rows] for name in ("email_hash", "phone_hash")}
+    hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}
     rejected, rejected_note = _rejected_rows(db, [*filter(None, (uuid, *hashes)), *map(str, numbers)])
     found = _anomalies(db, rows)
     return LeadHistory(
         title=f"lead {uuid}" if uuid else f"lead number {listed(map(str, numbers))}, which matches no backend lead",
-        backend=backend,
+        backend=subject.backend,
         current=(_rows(db, _CURRENT, uuid) or [{}])[0],
         versions=[_version(row, matches[row[ROW_HASH]], others, facts.bronze or {}) for row in rows],
         appointments=_rows(db, _APPOINTMENTS, uuid),
@@ -253,7 +255,7 @@ def _version(row: Mapping[str, Any], match: Match, others: Iterable[Match], bron
         matched_by=str(match),
         other_leads={str(other.lead_uuid): str(other) for other in others if other.row_hash == match.row_hash},
         grade=row["lead_quality_flag"],
-        why=" and ".join(f"{flag} is {'NULL' if row[flag] is None else row[flag]}" for flag in ("set", "demo")),
+        why=", ".join(f"{flag} {'NULL' if row[flag] is None else row[flag]}" for flag in ("set", "demo")),
         first_row=bronze.get((row["valid_from"], row[ROW_HASH])),
         last_row=bronze.get((row["last_day"], row[ROW_HASH])),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etl.reporting.explain import LeadHistory, RowVersion
-from etl.reporting.raw_values import RULES, BronzeRow
+from etl.reporting.raw_values import RULES, BronzeRow, CleanedValue
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 
@@ -25,16 +26,19 @@ def tables(history: LeadHistory) -> Iterator[Table]:
     )
     yield (
         "rejected rows",
-        ("row", "day", "step", "reason", "raw row"),
+        ("row", "day", "step", "reason", "content"),
         [
-            (f"{row['_source_file']}:{row['_source_row']}", *(row[name] for name in _REJECTED))
+            (
+                _file_and_line(row["_source_file"], row["_source_row"]),
+                row["_partition_date"],
+                str(row["step"]),
+                row["reason"],
+                row["raw_row"].get("line") or json.dumps(row["raw_row"], ensure_ascii=False),
+            )
             for row in history.rejected_rows
         ],
     )
     yield "anomalies on these days", ("finding",), [(finding,) for finding in history.findings]
-
-
-_REJECTED = ("_partition_date", "step", "reason", "raw_row")
 
 
 def _tables_of_versions(versions: Sequence[RowVersion]) -> Iterator[Table]:
@@ -43,58 +47,65 @@ def _tables_of_versions(versions: Sequence[RowVersion]) -> Iterator[Table]:
         "row versions",
         ("no.", "first day", "last day", "days", "first row", "last row"),
         [
-            (number, version.first_day, version.last_day, version.day_count, *map(_place, _ends(version)))
-            for number, version in numbered
+            (number, each.first_day, each.last_day, each.day_count, _place(each.first_row), _place(each.last_row))
+            for number, each in numbered
         ],
     )
     yield (
         "matches and grades",
-        ("no.", "lead number", "matched by", "grade", "why", "also matches"),
+        ("no.", "lead number", "matched by", "grade", "why"),
         [
-            (
-                number,
-                _cell(version.content["lead_number"]),
-                version.matched_by,
-                version.grade,
-                version.why,
-                ", ".join(f"{uuid} ({by})" for uuid, by in version.other_leads.items()),
-            )
-            for number, version in numbered
+            (number, _cell(each.content["lead_number"]), each.matched_by, each.grade, each.why)
+            for number, each in numbered
         ],
     )
-    yield "content, and what changed", ("no.", "column", "before", "value"), list(_changes(versions))
-    cleaned = [
-        (number, cell.column, _quoted(cell.raw), _quoted(cell.cleaned), cell.rule)
-        for number, version in numbered
-        if version.first_row
-        for cell in version.first_row.cleaned
-    ]
-    yield "raw and cleaned values of the first row", ("no.", "column", "raw", "cleaned", "rule"), cleaned
-    if cleaned:
-        used = dict.fromkeys(rule for *_, rule in cleaned)
-        yield "rules (etl/utils/cell_rules.py)", ("rule", "what it does"), [(rule, RULES[rule]) for rule in used]
-
-
-def headline(history: LeadHistory) -> str:
-    """Return one line: which lead, its grade, when it was seen."""
-    parts = [history.title]
-    if history.current:
-        parts.append(
-            f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
+    if any(each.other_leads for each in versions):
+        yield (
+            "other leads with the same rows",
+            ("no.", "lead", "matched by"),
+            [(number, *match) for number, each in numbered for match in each.other_leads.items()],
         )
-    elif history.backend:
-        parts.append("in no snapshot")
-    return ": ".join(parts)
+    yield "content, and what changed", ("no.", "column", "before", "value"), list(_changes(versions))
+    cleaned: dict[CleanedValue, list[int]] = {}
+    for number, each in numbered:
+        for value in each.first_row.cleaned if each.first_row else ():
+            cleaned.setdefault(value, []).append(number)
+    yield (
+        "raw and cleaned values of the first rows",
+        ("no.", "column", "raw", "cleaned", "rule"),
+        [
+            (_ranges(numbers), value.column, _quoted(value.raw), _quoted(value.cleaned), value.rule)
+            for value, numbers in cleaned.items()
+        ],
+    )
+    if cleaned:
+        used = dict.fromkeys(value.rule for value in cleaned)
+        yield "rules, in etl/utils/cell_rules.py", ("rule", "what it does"), [(rule, RULES[rule]) for rule in used]
 
 
-def _ends(version: RowVersion) -> tuple[BronzeRow | None, BronzeRow | None]:
-    return version.first_row, version.last_row
+def _ranges(numbers: Sequence[int]) -> str:
+    """Join ascending numbers: consecutive ones as `1-3`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
+
+
+def summary(history: LeadHistory) -> str:
+    """Return one sentence: the grade of the lead in its latest snapshot."""
+    if history.current:
+        return f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
+    return "in no snapshot" if history.backend and not history.versions else ""
 
 
 def _place(row: BronzeRow | None) -> str | None:
     if row is None:
         return None
-    return f"{row.file}:{row.line}" + (f" (+{row.same_content})" if row.same_content else "")
+    return _file_and_line(row.file, row.line) + (f" (+{row.same_content})" if row.same_content else "")
+
+
+def _file_and_line(key: str, line: int) -> str:
+    """`data_1.csv:12`: all files are in one folder."""
+    return f"{key.rpartition('/')[2]}:{line}"
 
 
 def _changes(versions: Sequence[RowVersion]) -> Iterator[tuple[object, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -47,7 +47,7 @@ class BronzeRow:
     day: date
     same_content: int = 0
     """Number of further rows of the day with the same content."""
-    cleaned: Sequence[CleanedValue] = field(default_factory=list)
+    cleaned: Sequence[CleanedValue] = ()
     """Values that cleaning changed, in the order of silver's columns."""
 
 
