@@ -62,6 +62,9 @@ def write_record(
 
 
 def _as_text(cell: object) -> str:
+    """Return the text of a cell: one line, in which line ends and control characters of a source file are escaped."""
     if cell is None:
         return ""
-    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:,}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(cell))

@@ -202,6 +202,11 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
         notes.append("this role may not read bronze: files, lines and raw values are left out")
+    elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
+        notes.append(
+            f"{lost:,} row versions are not found in bronze: silver was modified outside the pipeline, or built by "
+            "other cleaning code"
+        )
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})
     hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}

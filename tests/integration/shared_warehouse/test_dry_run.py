@@ -28,7 +28,7 @@ LEADS = "leads"
 
 @pytest.fixture(scope="module")
 def reader(settings: Settings) -> Iterator[Settings]:
-    """Yield settings of a role that may read everything and write nothing."""
+    """Yield settings of a role that may read what a dry run needs, and write nothing."""
     owner = Warehouse(settings)
     owner.rows("create role only_reads login password 'only-reads'")
     try:
@@ -62,9 +62,12 @@ begin
         select nspname from pg_namespace
         where nspname = any(array['bronze', 'silver', 'gold', 'meta', 'partitions', 'staging'])
     loop
-        execute format('grant usage on schema %1$I to only_reads', found);
-        execute format('grant select on all tables in schema %1$I to only_reads', found);
+        execute format('grant usage on schema %I to only_reads', found);
     end loop;
+    if to_regclass('meta.table_loads') is not null then
+        grant select on all tables in schema meta to only_reads;
+        grant select on silver.rejected_rows to only_reads;
+    end if;
 end
 $$
 """

@@ -44,7 +44,7 @@ def filled(settings: Settings) -> Settings:
         if number == 2:
             rows = [*shared, first, {**lead, "Set": "maybe"}, lead | changes, lead | changes]
         bucket.put_snapshot(number, rows, HEADER)
-    bucket.put("SFTP/data_3.csv", bucket.get("SFTP/data_3.csv") + b"02/05/2023,950,too,few\n")
+    bucket.put("SFTP/data_3.csv", bucket.get("SFTP/data_3.csv") + b"02/05/2023,950,\x1b[31mtoo,few\n")
     bucket.put_leads(
         [("u1", "p1", "e1"), ("u2", "p1", "e2"), ("u3", "p3", "e3"), ("never seen", "p9", "e9")]
         + [(f"shared {number:02}", f"s{number}", "shared") for number in range(12)]
@@ -147,6 +147,14 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
     assert error.value.hint
 
 
+def test_each_day_of_bronze_has_an_index_on_lead_numbers(filled: Settings) -> None:
+    indexed = Warehouse(filled).rows(
+        "select tablename from pg_indexes where schemaname = 'partitions' and indexdef like '%(\"LEADNUMBER\")' "
+        "order by 1"
+    )
+    assert indexed == [(f"csv_snapshots_0{number}",) for number in (1, 2, 3)]
+
+
 @pytest.fixture
 def analyst(filled: Settings) -> Iterator[Settings]:
     """Yield settings of a role that reads silver and gold, and writes nothing."""
@@ -198,6 +206,7 @@ def test_text_has_a_table_for_each_question_and_unknown_lead_ends_with_1(filled:
     assert all(f"\n{title}" in done.stdout for title in titles)
     assert "  1  2024-10-01  2024-10-02     2  data_1.csv:3  data_2.csv:6 (+1)\n" in done.stdout
     assert "\x1b" not in done.stdout
+    assert r"950,\x1b[31mtoo" in explained(filled, tmp_path, "950").stdout
     done = explained(filled, tmp_path, "nobody")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: no lead 'nobody'")
