@@ -73,18 +73,18 @@ $$
 """
 
 
-def _state(warehouse: Warehouse) -> list[tuple[Any, ...]]:
-    """Return all tables and indexes with their files, and the counters of written rows and transaction ids."""
-    return warehouse.rows(
+def _state(warehouse: Warehouse) -> tuple[list[tuple[Any, ...]], dict[str, str]]:
+    """Return all tables and indexes with their files, and the contents of the tables."""
+    files = warehouse.rows(
         """
-        select pg_class.oid::regclass::text, relfilenode::text, n_tup_ins + n_tup_upd + n_tup_del
-        from pg_class left join pg_stat_all_tables on relid = pg_class.oid
+        select pg_class.oid::regclass::text, relfilenode, relkind
+        from pg_class
         where relnamespace::regnamespace::text = any(array['bronze', 'silver', 'gold', 'meta', 'partitions', 'staging'])
-        union all
-        select 'next transaction id', pg_snapshot_xmax(pg_current_snapshot())::text, 0
         order by 1
         """
     )
+    tables = [table for table, _, kind in files if kind in ("r", "p")]
+    return files, {table: warehouse.fingerprint(table) for table in tables if not table.startswith("partitions.")}
 
 
 def work_of(plan: Plan) -> dict[int, dict[str, str]]:
