@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +14,9 @@ from etl.console.command import run_and_report, run_cli
 from etl.console.output import LOG_FORMATS, configure_logging, echo
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.utils_connection import load_settings
+
+if TYPE_CHECKING:
+    from etl.utils.utils_connection import Settings
 
 STEP_NUMBER = click.IntRange(1, len(STEPS))
 
@@ -59,6 +65,16 @@ Exit codes:
     help="Process days on the workers of this Dask scheduler.  [default: DASK_SCHEDULER_ADDRESS, if set]",
 )
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Run no step; list what a run with these options would do. Writes nothing and needs no lock.",
+)
+@click.option(
+    "--explain",
+    metavar="LEAD",
+    help="Run no step; print the history of a lead: a lead UUID, a lead number, or a hash of e-mail or phone.",
+)
+@click.option(
     "--report",
     is_flag=True,
     help="Run no step; write reports/lead_quality.html, a one-page analysis of gold.",
@@ -86,6 +102,8 @@ def main(
     allow_partial: bool,
     workers: int | None,
     scheduler: str | None,
+    dry_run: bool,
+    explain: str | None,
     report: bool,
     log_level: str,
     log_format: str,
@@ -95,34 +113,83 @@ def main(
     Settings come from the environment or from .env; .env.example lists them all. Only new and changed files are loaded,
     so it is always safe to rerun.
     """
-    if data and not demo:
-        raise click.UsageError("--data requires --demo")
-    if only_step and from_step != 1:
-        raise click.UsageError("--only-step and --from-step cannot be combined")
-    if scheduler and (demo or workers):
-        raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
-    if report and (data or only_step or from_step != 1 or full_refresh or allow_partial or workers or scheduler):
-        raise click.UsageError(
-            "--report runs no step: it can only be combined with --demo, --log-level and --log-format"
-        )
+    _check_options(click.get_current_context().params)
     configure_logging(log_level, log_format)
-    if report:
+    if report or explain is not None:
         from etl.local.demo import running_demo, settings_or_demo
-        from etl.reporting.report import write_report
 
-        echo(f"Report written to {write_report(running_demo() if demo else settings_or_demo())}", "report_written")
-        return 0
-    steps = choose_steps(from_step, only_step)
-    options = {"full_refresh": full_refresh, "allow_partial": allow_partial, "workers": workers}
+        settings = running_demo() if demo else settings_or_demo()
+        return _write_report(settings) if explain is None else _explain(settings, explain)
+    options: dict[str, Any] = {"steps": choose_steps(from_step, only_step)}
+    options |= {"full_refresh": full_refresh, "allow_partial": allow_partial}
+    if dry_run:
+        return _dry_run(demo, options)
     if demo:
         from etl.local.demo import demo_environment
 
         with demo_environment(data) as environment:
-            exit_code = run_and_report(environment.settings, steps, **options)
+            exit_code = run_and_report(environment.settings, workers=workers, **options)
             echo(environment.how_to_connect(), "how_to_connect")
             return exit_code
     given = {"dask_scheduler_address": scheduler} if scheduler else {}
-    return run_and_report(load_settings(**given), steps, **options)
+    return run_and_report(load_settings(**given), workers=workers, **options)
+
+
+OPTIONS_OF_RUNS = ("data", "only_step", "full_refresh", "allow_partial", "workers", "scheduler", "dry_run")
+
+
+def _check_options(given: Mapping[str, Any]) -> None:
+    """Raise if options are given that exclude each other.
+
+    Raises:
+        click.UsageError: names the options.
+    """
+    if given["data"] and not given["demo"]:
+        raise click.UsageError("--data requires --demo")
+    if given["only_step"] and given["from_step"] != 1:
+        raise click.UsageError("--only-step and --from-step cannot be combined")
+    if given["scheduler"] and (given["demo"] or given["workers"]):
+        raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
+    if given["dry_run"] and given["data"]:
+        raise click.UsageError("--dry-run cannot be combined with --data, which would fill the demo with other files")
+    runs_no_step = [option for option in ("report", "explain") if given[option] not in (None, False)]
+    is_run = given["from_step"] != 1 or any(given[option] for option in OPTIONS_OF_RUNS)
+    if len(runs_no_step) > 1 or (runs_no_step and is_run):
+        raise click.UsageError(
+            f"--{runs_no_step[0]} runs no step: it can only be combined with --demo, --log-level and --log-format"
+        )
+
+
+def _write_report(settings: Settings) -> int:
+    from etl.reporting.report import write_report
+
+    echo(f"Report written to {write_report(settings)}", "report_written")
+    return 0
+
+
+def _explain(settings: Settings, lead: str) -> int:
+    from etl.console.tables import write_record
+    from etl.reporting.explain import explain
+    from etl.reporting.explain_tables import summary, tables
+
+    explanation = explain(settings, lead)
+    for history in explanation.histories:
+        record = {"lead": asdict(history)}
+        write_record(history.title, summary(history), "lead_explained", record, tables(history), history.notes)
+    if explanation.left_out:
+        echo(f"\n{explanation.left_out:,} more leads have {lead!r}: left out", "leads_left_out")
+    return 0
+
+
+def _dry_run(demo: bool, options: Mapping[str, Any]) -> int:
+    from etl.console.dry_run import report_dry_run
+
+    if not demo:
+        return report_dry_run(load_settings(), **options)
+    from etl.local.demo import demo_source, running_demo
+
+    with demo_source(running_demo()) as settings:
+        return report_dry_run(settings, **options)
 
 
 def run_command_line() -> int:

@@ -10,10 +10,12 @@ Modules that import pandas are imported only if there is something to load: it m
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
+
+from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
@@ -30,19 +32,12 @@ from etl.utils.s3_source import (
 )
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import s3_client
-from etl.warehouse.load_ledger import (
-    IngestedFile,
-    TableLoad,
-    current_loads,
-    fence_run,
-    ingested_files,
-    record_file,
-    record_load,
-    require_tables,
-)
+from etl.warehouse.load_ledger import TableLoad, fence_run, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
+from etl.warehouse.pending import BronzeState
 from etl.warehouse.rejected_rows import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
 from etl.warehouse.run_history import clear_staging
+from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -66,19 +61,6 @@ log = logging.getLogger(__name__)
 
 CHUNK_SIZE = 4 << 20
 """Bytes of a file per chunk: bounds the memory of a file to a multiple of it, beside the size of the file."""
-
-
-@dataclass(frozen=True)
-class BronzeState:
-    """The files and tables that bronze contains, from the load ledger."""
-
-    files: Mapping[str, IngestedFile]
-    tables: Mapping[str, TableLoad]
-
-    def has(self, source: SourceObject, table: str) -> bool:
-        """Whether bronze contains this version of a source file."""
-        known = self.files.get(source.key)
-        return table in self.tables and known is not None and (known.source, known.table) == (source.version, table)
 
 
 class LeadNumbers(NamedTuple):
@@ -134,16 +116,15 @@ class StagedFile:
 def run(context: RunContext) -> StepResult:
     # --- load inputs: which files are new or changed ----------------------------------------------
     settings, run_id = context.settings, context.run_id
-    client = s3_client(settings)
-    snapshots, unclear, keys, gaps = discover_snapshots(client, settings)
-    leads = find_leads(client, settings)
+    snapshots, unclear, keys, gaps = discover_snapshots(s3_client(settings), settings)
+    leads = find_leads(s3_client(settings), settings)
     bronze = read_bronze_state(settings)
-    _check_calendar(bronze.files, snapshots)
-    pending = [file for file in snapshots if context.full_refresh or not bronze.has(file, bronze_partition(file.day))]
+    bronze.check_calendar(snapshots)
+    pending = [file for file in snapshots if bronze.why_load_day(file, full_refresh=context.full_refresh)]
 
     # --- load the leads first: the days reuse the memory that they take ---------------------------
     leads_rows, refused_leads = 0, []
-    if context.full_refresh or not bronze.has(leads, BRONZE_LEADS):
+    if bronze.why_load_leads(leads, full_refresh=context.full_refresh):
         try:
             load = partial(load_leads, settings, run_id, context.extraction_date)
             (leads_rows,) = context.map(load, [leads], rows=int)
@@ -160,8 +141,9 @@ def run(context: RunContext) -> StepResult:
     refused = [file.refused for file in validated if file.refused] + refused_leads
 
     # --- report -----------------------------------------------------------------------------------
-    _warn_of_removed([file for key, file in bronze.files.items() if key not in keys | {leads.key}])
     incomplete = check_completeness([file.day for file in snapshots], gaps, settings)
+    for finding in (*bronze.describe_removed(keys | {leads.key}), *incomplete):
+        log.warning("%s", finding)
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
     new = sum(key not in bronze.files for key in loaded)
     rows = sum(file.rows for file in accepted) + leads_rows
@@ -183,17 +165,11 @@ def run(context: RunContext) -> StepResult:
     )
 
 
-def _warn_of_removed(removed: Iterable[IngestedFile]) -> None:
-    for file in sorted(removed, key=lambda file: file.source.key):
-        log.warning("%s no longer exists in S3: its rows are kept", file.source)
-
-
 @retry_transient()
 def read_bronze_state(settings: Settings) -> BronzeState:
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, REJECTED_ROWS, created_by_step=1)
-        days, leads = (current_loads(db, table, rejects_of_step=2) for table in (BRONZE_SNAPSHOTS, BRONZE_LEADS))
-        return BronzeState(ingested_files(db), days | leads)
+        return BronzeState.read(db)
 
 
 @retry_transient()
@@ -217,6 +193,8 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
                 lead_numbers.append(chunk.rows["LEADNUMBER"])
                 staged = staged.with_chunk(chunk)
             staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
+            # `--explain` looks up single rows. Built after the rows were copied, it takes a tenth of a day's load.
+            db.execute(sql.SQL('create index on {} ("LEADNUMBER")').format(quote_identifier(table)))
             stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
@@ -368,22 +346,6 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     return rows
-
-
-def _check_calendar(known: Mapping[str, IngestedFile], snapshots: list[SnapshotFile]) -> None:
-    """Raise if files would be loaded for other days than before.
-
-    Raises:
-        DataRefusedError: PARTITION_START_DATE has changed, so that the tables would mix two calendars.
-    """
-    for file in snapshots:
-        ingested = known.get(file.key)
-        if ingested and ingested.partition_date != file.day.date:
-            raise DataRefusedError(
-                f"{file} was loaded as day {ingested.partition_date}, but PARTITION_START_DATE now makes it {file.day}",
-                hint="set PARTITION_START_DATE back; to really move all days, empty the warehouse first: "
-                "sql_scripts/schemas/drop_schemas.sql",
-            )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ Modules that import pandas are imported only if there is something to clean: it 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
@@ -24,6 +22,7 @@ from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
+from etl.warehouse import pending
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
 from etl.warehouse.partitions import create_staging_partition, empty_table
 from etl.warehouse.rejected_rows import add_rejected, delete_rejected, replace_rejected
@@ -37,7 +36,6 @@ from etl.warehouse.tables import (
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
     cleaned_partition,
-    silver_partition,
 )
 from etl.warehouse.transactions import transaction
 
@@ -46,9 +44,6 @@ if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
-
-CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
-"""The modules of etl/utils/ that decide what a cleaned row looks like."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +72,29 @@ class DayClean:
 def run(context: RunContext) -> StepResult:
     # --- load inputs: which days are pending ------------------------------------------------------
     bronze, done = read_current_loads(context.settings)
-    leads = bronze.pop(BRONZE_LEADS, None)
-    pending = [load for load in bronze.values() if context.full_refresh or not is_up_to_date(load, done)]
+    tables = [load for load in bronze.values() if pending.why_clean(load, done, full_refresh=context.full_refresh)]
+    days, leads = ([load for load in tables if bool(load.of_day) is is_day] for is_day in (True, False))
 
     # --- clean, the leads first: the days reuse the memory that they take -------------------------
-    pending_leads = [leads] if leads and (context.full_refresh or not is_up_to_date(leads, done)) else []
-    _log_outdated([*pending, *pending_leads], done)
+    _log_outdated(tables, done)
     cleaned: list[DayClean] = []
     refused: list[DataRefusedError] = []
-    rows_in = sum(load.row_count for load in pending)
+    rows_in = sum(load.row_count for load in days)
     try:
         clean_all = partial(clean_leads, context.settings, context.run_id)
-        cleaned = context.map(clean_all, pending_leads, rows=lambda leads: leads.rows)
-        rows_in += sum(load.row_count for load in pending_leads)
+        cleaned = context.map(clean_all, leads, rows=lambda leads: leads.rows)
+        rows_in += sum(load.row_count for load in leads)
     except DataRefusedError as refusal:
         refused.append(refusal)
     clean = partial(clean_day, context.settings, context.run_id)
-    cleaned += context.map(clean, pending, rows=lambda day: day.rows)
+    cleaned += context.map(clean, days, rows=lambda day: day.rows)
 
     # --- report -----------------------------------------------------------------------------------
     return StepResult(
         rows_in=rows_in,
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum(day.rejected for day in cleaned),
-        metrics={"days": {"cleaned": len(pending)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
+        metrics={"days": {"cleaned": len(days)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
         refused=refused,
     )
 
@@ -110,42 +104,12 @@ def read_current_loads(settings: Settings) -> tuple[dict[str, TableLoad], dict[s
     """Return the current loads of bronze, and those of the tables that were cleaned from it."""
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
-        return (
-            current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
-            current_loads(db, SILVER_SNAPSHOTS, rejects_of_step=3)
-            | current_loads(db, CLEANED_SNAPSHOTS, rejects_of_step=3)
-            | current_loads(db, SILVER_LEADS, rejects_of_step=3),
-        )
+        return current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS), pending.cleaned_loads(db)
 
 
-@cache
-def cleaning_code_version() -> str:
-    """Return a digest of the source text of `CLEANING_CODE`: read as files, so that nothing imports pandas for it."""
-    folder = Path(__file__).parent / "utils"
-    text = "".join((folder / module).read_text(encoding="utf-8") for module in CLEANING_CODE)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def is_up_to_date(bronze: TableLoad, done: Mapping[str, TableLoad]) -> bool:
-    """Whether the latest cleaned rows were built from this load of bronze, by this version of the cleaning code."""
-    cleaned = _latest_cleaned(bronze, done)
-    return (
-        cleaned is not None
-        and cleaned.built_from == (bronze.load_id,)
-        and cleaned.code_version == cleaning_code_version()
-    )
-
-
-def _latest_cleaned(bronze: TableLoad, done: Mapping[str, TableLoad]) -> TableLoad | None:
-    """Return the latest cleaned load: of the leads, of the day that waits for step 4, or else of the day in silver."""
-    if not bronze.of_day:
-        return done.get(SILVER_LEADS)
-    return done.get(cleaned_partition(bronze.of_day)) or done.get(silver_partition(bronze.of_day))
-
-
-def _log_outdated(pending: Sequence[TableLoad], done: Mapping[str, TableLoad]) -> None:
-    cleaned = (_latest_cleaned(load, done) for load in pending)
-    outdated = sum(load is not None and load.code_version != cleaning_code_version() for load in cleaned)
+def _log_outdated(tables: Sequence[TableLoad], done: Mapping[str, TableLoad]) -> None:
+    cleaned = (pending.latest_cleaned(load, done) for load in tables)
+    outdated = sum(load is not None and load.code_version != pending.cleaning_code_version() for load in cleaned)
     if outdated:
         log.info("cleaning code has changed: %d tables of silver are built again from bronze", outdated)
 
@@ -179,7 +143,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             separator_count=done.separators,
             day=bronze.day,
             built_from=[bronze.load_id],
-            code_version=cleaning_code_version(),
+            code_version=pending.cleaning_code_version(),
             metrics=done.metrics(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
@@ -217,7 +181,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             rows,
             rejected_count=len(rejected),
             built_from=[bronze.load_id],
-            code_version=cleaning_code_version(),
+            code_version=pending.cleaning_code_version(),
             metrics=clean.report._asdict(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])

@@ -17,8 +17,8 @@ from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, run_checks
 from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
-from etl.warehouse.silver_types import apply_type_changes, pending_type_changes
-from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_LEADS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
+from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
+from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
-
-TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
-"""The tables of silver that get the declared types."""
-DERIVED_TABLES = ("silver.row_versions", "silver.version_matches", "silver.matched_leads")
-"""Tables that step 6 builds from them: they get the declared types, too, if they exist."""
 
 
 def run(context: RunContext) -> StepResult:

@@ -21,7 +21,7 @@ from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
-from etl.warehouse import anomalies, gold_models, row_versions
+from etl.warehouse import anomalies, gold_models, pending, row_versions
 from etl.warehouse.load_ledger import (
     TableLoad,
     current_loads,
@@ -36,8 +36,6 @@ from etl.warehouse.tables import GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS, 
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -68,12 +66,12 @@ def run(context: RunContext) -> StepResult:
     silver, leads = read_inputs(settings)
 
     # --- bring row versions up to date; build each day as soon as its contents are matched --------
-    pending = prepare(settings, run_id, silver, leads, full_refresh=context.full_refresh)
+    outdated = prepare(settings, run_id, silver, leads, full_refresh=context.full_refresh)
     versioned = row_versions.apply_days(settings, run_id, silver, leads)
     built = context.map(
         partial(build_day, settings, run_id),
-        (day for day in versioned if day.table in pending),
-        total=len(pending),
+        (day for day in versioned if day.table in outdated),
+        total=len(outdated),
         rows=lambda day: day.rows,
     )
 
@@ -87,7 +85,7 @@ def run(context: RunContext) -> StepResult:
 
     # --- report -----------------------------------------------------------------------------------
     return StepResult(
-        rows_in=sum(load.row_count for load in silver if load.table in pending),
+        rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
         metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
     )
@@ -120,10 +118,8 @@ def prepare(
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         row_versions.prepare(db, run_id, leads, restart=full_refresh)
         gold_models.add_leads_of_damaged_tables(db)
-        current = {} if full_refresh else current_loads(db, GOLD_MATCHING)
-    version = gold_models.code_version(GOLD_MATCHING)
-    built_from = {load.day: load.built_from for load in current.values() if load.code_version == version}
-    return {load.table for load in silver if built_from.get(load.day) != (load.load_id,)}
+        gold = current_loads(db, GOLD_MATCHING)
+    return {load.table for load in silver if pending.why_build(load, gold, full_refresh=full_refresh)}
 
 
 @retry_transient()
@@ -152,7 +148,7 @@ def publish_gold(
 ) -> None:
     """Publish what was built in schema staging, all of gold in one transaction."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
-        removed = _removed_days(db, silver)
+        removed = pending.removed_partitions(db, (load.day for load in silver))
         if not (with_models or built or removed):
             return
         if with_models:
@@ -184,16 +180,6 @@ def publish_gold(
         run_sql(db, "gold/create_references.sql")
         run_sql(db, "gold/create_matching_keys.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
-
-
-def _removed_days(db: Cursor, silver: Sequence[TableLoad]) -> list[str]:
-    """Partitions of gold whose day silver does not have any more."""
-    db.execute(
-        "select relnamespace::regnamespace || '.' || relname from pg_inherits "
-        "inner join pg_class on pg_class.oid = inhrelid where inhparent = %s::regclass",
-        (GOLD_MATCHING,),
-    )
-    return sorted({table for (table,) in db.fetchall()} - {gold_partition(load.day) for load in silver})
 
 
 @retry_transient()

@@ -152,11 +152,18 @@ NO_ENDPOINT = "http://the-demo-has-ended.invalid"
 
 @contextmanager
 def demo_source(settings: Settings) -> Iterator[Settings]:
-    """Yield settings with a working S3: for the demo, start its server again, with the same files."""
+    """Yield settings with a working S3: for the demo, start its server again, with the same files.
+
+    Raises:
+        EmbeddedError: the demo has not run yet.
+    """
     if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
         yield settings
         return
-    data = Path((_demo_folder() / FILLED_FROM).read_text(encoding="utf-8"))
+    filled_from = _demo_folder() / FILLED_FROM
+    if not filled_from.exists():
+        raise EmbeddedError("the demo has not run yet", hint="fill its warehouse first: python main.py --demo")
+    data = Path(filled_from.read_text(encoding="utf-8"))
     with s3_server() as endpoint:
         settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
         upload_folder(s3_client(settings), BUCKET, data)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from etl.reporting.words import share
-from etl.warehouse.anomalies import day_ranges, label_of
+from etl.utils.day import day_ranges
+from etl.warehouse.anomalies import label_of
 
 Days = Sequence[pd.Timestamp]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -128,6 +129,15 @@ def is_flag(text: pa.Array) -> pa.Array:
     """Whether the text is a value of `FLAGS`. NULL is."""
     return pc.is_in(pc.utf8_lower(text), _FLAG_OR_NULL)
 
+
+RULES: dict[str, Callable[[pa.Array], pa.Array]] = {
+    "LEADNUMBER": without_fraction,
+    "STATE": usps_state,
+    "ZIP": clean_zip,
+    "Set": as_flag,
+    "Demo": as_flag,
+}
+"""Column of bronze → the rule for its values, without surrounding blanks. Dates have `parse_timestamp`."""
 
 _USPS_STATES = pa.array(sorted(USPS_STATES))
 _FLAG_WORDS = pa.array(list(FLAGS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -29,3 +30,14 @@ class Day:
 
     def __str__(self) -> str:
         return f"{self.date:%Y-%m-%d}"
+
+
+def day_ranges(days: Iterable[dt.date]) -> str:
+    """Join days, in order, for a message: consecutive ones as `2024-10-16 to 2024-10-22`."""
+    ranges: list[list[dt.date]] = []
+    for day in days:
+        if ranges and day - ranges[-1][-1] == dt.timedelta(days=1):
+            ranges[-1][1:] = [day]
+        else:
+            ranges.append([day])
+    return ", ".join(" to ".join(map(str, ends)) for ends in ranges)

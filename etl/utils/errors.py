@@ -65,6 +65,10 @@ class CheckFailedError(PipelineError):
     """A data check failed, or a precondition of a step is not met."""
 
 
+class LeadNotFoundError(PipelineError):
+    """No table contains a lead."""
+
+
 class DataRefusedError(PipelineError):
     """A source file violates its contract and was not loaded; its day keeps its last good rows."""
 

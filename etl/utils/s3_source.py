@@ -175,7 +175,7 @@ def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[s
 
 
 def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Settings) -> list[str]:
-    """Find missing and late days (specification §7), and log them. Returns one sentence per finding.
+    """Find missing and late days (specification §7). Returns one sentence per finding.
 
     Args:
         days: the days of the files that are read, in order.
@@ -185,8 +185,6 @@ def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Setti
         expected = datetime.now(UTC).date() - timedelta(settings.max_days_late)
         if days and days[-1].date < expected:
             findings.append(f"the latest file is of {days[-1]}, and that of {expected} should be there: it is late")
-    for finding in findings:
-        log.warning("%s", finding)
     return findings
 
 

@@ -17,15 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.utils.cell_rules import (
+    RULES,
     _is_plain_number,
-    as_flag,
-    clean_zip,
     fill_false,
     is_flag,
     is_int32,
     parse_timestamp,
     state_of,
-    usps_state,
     without_fraction,
 )
 from etl.utils.columns import (
@@ -109,15 +107,13 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     entry, appointment = columns["ENTRYDATE"].bare, columns["APPT_DATE"].bare
     # Both columns at once: on a small day, calls cost more than rows.
     timestamps = parse_timestamp(pa.concat_arrays([entry, appointment]))
-    state, location = columns["STATE"], columns["location"]
-    clean = {SILVER_NAMES[name]: columns[name].take_rows(_text_of(name, columns[name])) for name in SILVER_NAMES} | {
+    location = columns["location"]
+    clean = {SILVER_NAMES[name]: columns[name].take_rows(_text_of(name, columns[name])) for name in SILVER_NAMES}
+    clean |= {
         "entry_date": columns["ENTRYDATE"].take_rows(timestamps.date[: len(entry)]),
-        "state": pc.coalesce(state.take_rows(usps_state(state.bare)), location.take_rows(state_of(location.bare))),
-        "zip": columns["ZIP"].take_rows(clean_zip(columns["ZIP"].bare)),
+        "state": pc.coalesce(clean["state"], location.take_rows(state_of(location.bare))),
         "appt_date": columns["APPT_DATE"].take_rows(timestamps.date[len(entry) :]),
         APPT_TIME: columns["APPT_DATE"].take_rows(timestamps.time[len(entry) :]),
-        "set": columns["Set"].take_rows(as_flag(columns["Set"].bare)),
-        "demo": columns["Demo"].take_rows(as_flag(columns["Demo"].bare)),
     }
     rows = text_frame(pa.table(clean).select([*SILVER_COLUMNS]))
     return CleanSnapshots(
@@ -144,9 +140,9 @@ def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array])
 
 
 def _text_of(name: str, column: _Column) -> pa.Array:
-    """Return the values of a column. Surrounding blanks are part of texts, but not of numbers and locations."""
-    if name == "LEADNUMBER":
-        return without_fraction(column.bare)
+    """Apply the rule of a column. Surrounding blanks are part of texts, but not of numbers, codes and locations."""
+    if rule := RULES.get(name):
+        return rule(column.bare)
     return column.bare if name == "location" else column.as_is
 
 

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from functools import cache
 from math import sqrt
 from pathlib import Path
@@ -21,6 +21,7 @@ from psycopg2 import sql
 from psycopg2.extras import execute_values
 
 from etl.utils.columns import CONTENT_COLUMNS
+from etl.utils.day import day_ranges
 from etl.utils.retry import retry_transient
 from etl.warehouse.gold_models import METRICS
 from etl.warehouse.load_ledger import current_loads, fence_run, record_load
@@ -212,17 +213,6 @@ def describe_findings(anomalies: Iterable[Anomaly]) -> list[str]:
 
 def _relative_deviation(anomaly: Anomaly) -> float:
     return abs(anomaly.observed - anomaly.expected) / max(abs(anomaly.observed), abs(anomaly.expected))
-
-
-def day_ranges(days: Sequence[date]) -> str:
-    """Join days, in order, for a message: consecutive ones as `2024-10-16 to 2024-10-22`."""
-    ranges: list[list[date]] = []
-    for day in days:
-        if ranges and day - ranges[-1][-1] == timedelta(days=1):
-            ranges[-1][1:] = [day]
-        else:
-            ranges.append([day])
-    return ", ".join(" to ".join(map(str, ends)) for ends in ranges)
 
 
 def _accepted_changes(db: Cursor) -> dict[str, list[date]]:

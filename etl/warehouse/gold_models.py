@@ -74,8 +74,12 @@ def add_leads_of_damaged_tables(db: Cursor) -> None:
 def are_outdated(settings: Settings) -> bool:
     """Whether one of the tables was built from other versions and matches than there are now."""
     with transaction(settings) as db:
-        built_from = [load.built_from for load in _current_loads(db)]
-        return built_from != [current_version_loads(db)] * len(MODELS)
+        return not are_current(db)
+
+
+def are_current(db: Cursor) -> bool:
+    """Whether all tables were built from the current versions and matches, by this version of the code."""
+    return [load.built_from for load in _current_loads(db)] == [current_version_loads(db)] * len(MODELS)
 
 
 @retry_transient()

@@ -45,6 +45,12 @@ class TableLoad:
         return self.of_day
 
 
+def has_ledger(db: Cursor) -> bool:
+    """Whether a run has ever begun on this database."""
+    db.execute("select to_regclass('meta.table_loads') is not null")
+    return db.fetchone() == (True,)
+
+
 def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
     """Raise unless the tables exist that an earlier step creates.
 

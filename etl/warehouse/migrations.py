@@ -56,16 +56,10 @@ def migrate(db: Cursor) -> list[Migration]:
         CheckFailedError: the warehouse has migrations that this version of the code does not contain.
         PostgresError: a session keeps a table of schema `meta` locked (see `acquire_exclusive_lock`).
     """
-    applied = _applied_migrations(db)
-    known = known_migrations()
-    if unknown := sorted(applied - set(known)):
-        raise CheckFailedError(
-            "the warehouse was upgraded by a newer version of the pipeline: this version does not contain the applied "
-            f"migrations {listed(map(str, unknown))}",
-            hint="run that version, or a later one; nothing was changed",
-        )
-    pending = [migration for migration in known if migration not in applied]
+    pending = pending_migrations(db)
     if pending:
+        if not _has_migrations_table(db):
+            run_sql(db, "meta/create_migrations_table.sql")
         _lock_meta_tables(db)
     for migration in pending:
         db.execute(migration.path.read_text(encoding="utf-8"))
@@ -74,12 +68,33 @@ def migrate(db: Cursor) -> list[Migration]:
     return pending
 
 
+def pending_migrations(db: Cursor) -> list[Migration]:
+    """Return the migrations that the warehouse lacks, in order.
+
+    Raises:
+        CheckFailedError: the warehouse has migrations that this version of the code does not contain.
+    """
+    applied = _applied_migrations(db)
+    known = known_migrations()
+    if unknown := sorted(applied - set(known)):
+        raise CheckFailedError(
+            "the warehouse was upgraded by a newer version of the pipeline: this version does not contain the applied "
+            f"migrations {listed(map(str, unknown))}",
+            hint="run that version, or a later one; nothing was changed",
+        )
+    return [migration for migration in known if migration not in applied]
+
+
 def _applied_migrations(db: Cursor) -> set[Migration]:
-    db.execute("select to_regclass('meta.migrations') is not null")
-    if db.fetchone() != (True,):
-        run_sql(db, "meta/create_migrations_table.sql")
+    if not _has_migrations_table(db):
+        return set()
     db.execute("select number, name from meta.migrations")
     return {Migration(number, name) for number, name in db.fetchall()}
+
+
+def _has_migrations_table(db: Cursor) -> bool:
+    db.execute("select to_regclass('meta.migrations') is not null")
+    return db.fetchone() == (True,)
 
 
 def _lock_meta_tables(db: Cursor) -> None:

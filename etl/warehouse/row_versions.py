@@ -60,14 +60,14 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
     Args:
         restart: build everything again, as for a full refresh.
     """
-    loads = _current_loads(db)
-    restart = restart or len(loads) < len(TABLES)
+    restart = restart or are_damaged(db)
+    is_matched = not restart and are_matched(db, leads)
     if restart:
         add_all_leads(db)
         db.execute("update meta.table_loads set built_from = '{}' where parent_table = %s", (GOLD_MATCHING,))
         for table in TABLES:
             empty_table(db, table)
-    if restart or loads["silver.matched_leads"].built_from != (leads.load_id,):
+    if not is_matched:
         compare_leads(db)
         _record(db, run_id, leads)
 
@@ -181,6 +181,16 @@ def add_all_leads(db: Cursor) -> None:
             "select lead_uuid from {} where lead_uuid is not null union all select lead_uuid from {}"
         ).format(quote_identifier(SILVER_LEADS), quote_identifier(GOLD_LEADS))
     )
+
+
+def are_damaged(db: Cursor) -> bool:
+    """Whether a table was dropped or modified externally, or built by other code: all are built again then."""
+    return len(_current_loads(db)) < len(TABLES)
+
+
+def are_matched(db: Cursor, leads: TableLoad) -> bool:
+    """Whether the contents were matched to this load of silver.stg_leads_parquet."""
+    return _current_loads(db)["silver.matched_leads"].built_from == (leads.load_id,)
 
 
 def current_version_loads(db: Cursor) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from psycopg2 import sql
 from etl.utils.errors import PostgresError
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import run_sql
+from etl.warehouse.tables import SILVER_LEADS, SILVER_SNAPSHOTS
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DECLARATION = "silver/apply_silver_types.sql"
+TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
+"""The tables of silver that get the declared types."""
+DERIVED_TABLES = ("silver.row_versions", "silver.version_matches", "silver.matched_leads")
+"""Tables that step 6 builds from them: they get the declared types, too, if they exist."""
 
 
 class TypeChange(NamedTuple):

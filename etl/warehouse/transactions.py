@@ -53,6 +53,18 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
             pool.give_back(connection)
 
 
+@contextmanager
+def read_only_transaction(settings: Settings) -> Iterator[Cursor]:
+    """Yield a cursor that reads one snapshot of the database and cannot write.
+
+    Raises:
+        PostgresError: the server or the connection reports an error.
+    """
+    with transaction(settings) as db:
+        db.execute("set transaction isolation level repeatable read, read only")
+        yield db
+
+
 class _Pool:
     """A pool of idle connections."""
 

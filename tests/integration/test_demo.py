@@ -78,6 +78,20 @@ def test_second_demo_run_loads_and_changes_nothing(first_output: str, demo: Demo
     assert demo.query(ledger) == before
 
 
+def test_lead_of_the_demo_is_explained_and_a_dry_run_finds_nothing_to_do(first_output: str, demo: Demo) -> None:
+    del first_output
+    ((lead,),) = demo.query("select min(lead_uuid) from gold.appointments")
+    done = demo.run("--explain", lead)
+    assert done.returncode == 0, done.stderr
+    assert f"lead {lead}\n" in done.stdout
+    assert "set_share is 0.0%, expected 21." in done.stdout
+    done = demo.run("--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "23 unchanged · 0 refused" in done.stdout
+    assert "days to process: none" in done.stdout
+    assert demo.run("--dry-run", "--data", str(demo.folder)).returncode == 1
+
+
 def test_data_option_replaces_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
     del first_output
     sample = demo.folder / ".local" / "sample"

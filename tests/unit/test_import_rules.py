@@ -169,7 +169,7 @@ def test_command_line_does_not_load_libraries_of_the_steps() -> None:
 
 def test_cleaning_code_version_needs_no_pandas() -> None:
     code = (
-        "import sys; from etl.step3_partition_and_load_all_csv import cleaning_code_version as version; "
+        "import sys; from etl.warehouse.pending import cleaning_code_version as version; "
         "print(len(version()), sorted({'pandas', 'pyarrow', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)

@@ -8,12 +8,11 @@ import loads
 import pytest
 from support import Warehouse
 
-from etl import step3_partition_and_load_all_csv
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
-from etl.warehouse import gold_models
+from etl.warehouse import gold_models, pending
 
 Run = Callable[..., RunReport]
 
@@ -25,7 +24,7 @@ LOADS_OF_BRONZE = "select table_name, load_id from meta.table_loads where parent
 
 
 def change_cleaning_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step3_partition_and_load_all_csv, "cleaning_code_version", lambda: "other code")
+    monkeypatch.setattr(pending, "cleaning_code_version", lambda: "other code")
 
 
 @pytest.mark.usefixtures("loaded")
@@ -51,7 +50,7 @@ def test_changed_cleaning_code_cleans_all_days_and_loads_nothing_into_bronze(
 
 @pytest.mark.usefixtures("loaded")
 def test_silver_without_a_code_version_is_cleaned_again(warehouse: Warehouse, settings: Settings) -> None:
-    assert warehouse.rows(CODE_VERSIONS) == [(step3_partition_and_load_all_csv.cleaning_code_version(),)]
+    assert warehouse.rows(CODE_VERSIONS) == [(pending.cleaning_code_version(),)]
     warehouse.rows(
         "update meta.table_loads set code_version = null; update silver.stg_csv_snapshots set _row_hash = null"
     )
@@ -59,7 +58,7 @@ def test_silver_without_a_code_version_is_cleaned_again(warehouse: Warehouse, se
     without_s3 = settings.model_copy(update={"aws_endpoint_url_s3": "http://127.0.0.1:9"})
     assert run_steps(without_s3, choose_steps(from_step=3)).error is None
     assert warehouse.value("select count(*) from silver.stg_csv_snapshots where _row_hash is null") == 0
-    assert warehouse.rows(CODE_VERSIONS) == [(step3_partition_and_load_all_csv.cleaning_code_version(),)]
+    assert warehouse.rows(CODE_VERSIONS) == [(pending.cleaning_code_version(),)]
 
 
 @pytest.mark.usefixtures("loaded")
@@ -72,7 +71,7 @@ def test_staged_days_of_another_code_version_are_cleaned_again(
     assert warehouse.staging_tables() != []
     assert run_pipeline().error is None
     assert warehouse.staging_tables() == []
-    assert warehouse.rows(CODE_VERSIONS) == [(step3_partition_and_load_all_csv.cleaning_code_version(),)]
+    assert warehouse.rows(CODE_VERSIONS) == [(pending.cleaning_code_version(),)]
 
 
 @pytest.mark.usefixtures("loaded")

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from etl.warehouse.anomalies import Metric, day_ranges, describe_findings, find_anomalies, label_of
+from etl.utils.day import day_ranges
+from etl.warehouse.anomalies import Metric, describe_findings, find_anomalies, label_of
 
 FIRST = date(2024, 10, 1)
 

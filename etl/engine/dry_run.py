@@ -1,0 +1,213 @@
+"""What a run would do, from the listing of S3 and the load ledger. Writes nothing, and needs no run lock.
+
+The decisions are those of the steps: see etl/warehouse/pending.py. Files are not read: one that a run would refuse for
+what it contains is planned as if it were loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from etl.engine.report import Step
+from etl.utils.errors import CheckFailedError, DataRefusedError, listed
+from etl.utils.retry import retry_transient
+from etl.utils.s3_source import SourceObject, check_completeness, discover_snapshots, find_leads, refused_days
+from etl.utils.utils_connection import Settings, s3_client
+from etl.warehouse import gold_models, pending, row_versions
+from etl.warehouse.load_ledger import TableLoad, current_loads, has_ledger, require_tables
+from etl.warehouse.migrations import pending_migrations
+from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, pending_type_changes
+from etl.warehouse.tables import (
+    BRONZE_LEADS,
+    BRONZE_SNAPSHOTS,
+    CLEANED_SNAPSHOTS,
+    GOLD_MATCHING,
+    REJECTED_ROWS,
+    SILVER_LEADS,
+    SILVER_SNAPSHOTS,
+    gold_partition,
+)
+from etl.warehouse.transactions import read_only_transaction
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+    from etl.utils.day import Day
+
+Work = dict["Day | None", str]
+"""What a step would process → why. A snapshot day, or None: the backend's leads."""
+
+
+class PlannedFile(NamedTuple):
+    """A source file that S3 lists."""
+
+    source: SourceObject
+    day: Day | None
+    """The day of a snapshot; None for the leads."""
+    why: str | None
+    """Why the run would load it; None if bronze contains it."""
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """What step 2 finds in S3: nothing, if the run does not contain it."""
+
+    files: Sequence[PlannedFile] = ()
+    refused: Sequence[DataRefusedError] = ()
+    """Refusals by name alone, and missing days if MISSING_DAYS=refuse."""
+    incomplete: Sequence[str] = ()
+    """Missing and late days."""
+    removed: Sequence[str] = ()
+    """Files that bronze contains and S3 does not, one sentence each."""
+
+
+@dataclass(frozen=True)
+class WarehouseState:
+    """What the load ledger says about each layer: nothing, for an empty database."""
+
+    ingested: pending.BronzeState = field(default_factory=pending.BronzeState)
+    bronze: Mapping[str, TableLoad] = field(default_factory=dict)
+    cleaned: Mapping[str, TableLoad] = field(default_factory=dict)
+    waiting: Mapping[str, TableLoad] = field(default_factory=dict)
+    """Cleaned days that step 4 has not published."""
+    silver: Mapping[str, TableLoad] = field(default_factory=dict)
+    gold: Mapping[str, TableLoad] = field(default_factory=dict)
+    removed_partitions: Sequence[str] = ()
+    versions_are_damaged: bool = False
+    leads_are_matched: bool = True
+    models_are_current: bool = True
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do."""
+
+    source: SourceFiles
+    work: Mapping[Step, Work]
+    """For each step that would run."""
+    notes: Sequence[str]
+
+    @property
+    def exit_code(self) -> int:
+        """2 if the run would refuse a file by its name alone, or because a day is missing; else 0."""
+        return DataRefusedError.exit_code if self.source.refused else 0
+
+
+@retry_transient()
+def plan_run(
+    settings: Settings, steps: Sequence[Step], *, full_refresh: bool = False, allow_partial: bool = False
+) -> Plan:
+    """Plan a run of these steps, with the options of `run_steps`.
+
+    Raises:
+        DataRefusedError: PARTITION_START_DATE has changed.
+        CheckFailedError: a table is missing that none of the steps creates, or another version of the code has
+            filled the warehouse.
+        SourceError: S3 cannot be read.
+        PostgresError: the warehouse cannot be read.
+    """
+    numbers = {step.number for step in steps}
+    with read_only_transaction(settings) as db:
+        _require_tables(db, numbers)
+        state = _read_state(db, with_type_changes=4 in numbers)
+    source = _list_source(settings, state.ingested, full_refresh=full_refresh) if 2 in numbers else SourceFiles()
+    notes = [*state.notes, *source.removed]
+    if source.refused and not allow_partial:
+        notes.append("a run would end after step 2, because it refuses files: --allow-partial publishes the other days")
+        steps = [step for step in steps if step.number <= 2]
+    work: dict[int, Work] = {2: {file.day: file.why for file in source.files if file.why}}
+    work[3] = _work_of_step_3(state, work[2], full_refresh=full_refresh) if 3 in numbers else {}
+    work[4] = {load.day: "cleaned by an earlier run" for load in state.waiting.values()}
+    work[4] |= {day: "cleaned in step 3" for day in work[3] if day}
+    published = work[4] if 4 in numbers else {}
+    work[6] = _work_of_step_6(state, published, leads=work[3].get(None), full_refresh=full_refresh)
+    if 6 in numbers:
+        returning = set(map(gold_partition, published))
+        removed = [table for table in state.removed_partitions if table not in returning]
+        notes += [f"{table} would be dropped: silver does not have its day any more" for table in removed]
+    return Plan(source, {step: work.get(step.number, {}) for step in steps}, notes)
+
+
+def _require_tables(db: Cursor, numbers: Set[int]) -> None:
+    """Raise what the first step would raise if tables are missing that an earlier one creates."""
+    if 1 not in numbers and numbers & {2, 3, 4, 6}:
+        require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
+    if 5 not in numbers and 6 in numbers:
+        require_tables(db, GOLD_MATCHING, *gold_models.MODELS, created_by_step=5)
+
+
+def _read_state(db: Cursor, *, with_type_changes: bool) -> WarehouseState:
+    if not has_ledger(db):
+        return WarehouseState()
+    migrations = pending_migrations(db)
+    if any(migration.number <= FIRST_READABLE for migration in migrations):
+        raise CheckFailedError(
+            "an earlier version of the pipeline has filled this warehouse, and its load ledger lacks the migrations "
+            f"{listed(map(str, migrations))}",
+            hint="run the pipeline once: it upgrades the ledger, and rebuilds silver and gold from bronze",
+        )
+    require_tables(db, REJECTED_ROWS, created_by_step=1)
+    notes = [f"schema meta: migration {migration} would be applied" for migration in migrations]
+    silver = current_loads(db, SILVER_SNAPSHOTS, include_modified=True)
+    if silver and with_type_changes:
+        changes = pending_type_changes(db, [*TYPED_TABLES, *DERIVED_TABLES])
+        notes += [f"{change.table} would be altered: {change.columns}" for change in changes]
+    leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
+    are_damaged = row_versions.are_damaged(db)
+    return WarehouseState(
+        ingested=pending.BronzeState.read(db),
+        bronze=current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
+        cleaned=pending.cleaned_loads(db),
+        waiting=current_loads(db, CLEANED_SNAPSHOTS),
+        silver=silver,
+        gold=current_loads(db, GOLD_MATCHING),
+        removed_partitions=pending.removed_partitions(db, [load.day for load in silver.values()]),
+        versions_are_damaged=are_damaged,
+        leads_are_matched=not leads or are_damaged or row_versions.are_matched(db, leads),
+        models_are_current=gold_models.are_current(db),
+        notes=notes,
+    )
+
+
+FIRST_READABLE = 2
+"""The migration that gave the ledger its present columns."""
+
+
+def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refresh: bool) -> SourceFiles:
+    client = s3_client(settings)
+    snapshots, refused, keys, gaps = discover_snapshots(client, settings)
+    leads = find_leads(client, settings)
+    bronze.check_calendar(snapshots)
+    incomplete = check_completeness([file.day for file in snapshots], gaps, settings)
+    files = [PlannedFile(file, file.day, bronze.why_load_day(file, full_refresh=full_refresh)) for file in snapshots]
+    files.append(PlannedFile(leads, None, bronze.why_load_leads(leads, full_refresh=full_refresh)))
+    return SourceFiles(
+        files, [*refused, *refused_days(incomplete, settings)], incomplete, bronze.describe_removed(keys | {leads.key})
+    )
+
+
+def _work_of_step_3(state: WarehouseState, loaded: Work, *, full_refresh: bool) -> Work:
+    work: Work = dict.fromkeys(loaded, "loaded in step 2")
+    for load in state.bronze.values():
+        why = pending.why_clean(load, state.cleaned, full_refresh=full_refresh)
+        if why and load.of_day not in work:
+            work[load.of_day] = why
+    return work
+
+
+def _work_of_step_6(state: WarehouseState, published: Work, *, leads: str | None, full_refresh: bool) -> Work:
+    work: Work = dict.fromkeys(published, "published in step 4")
+    for load in state.silver.values():
+        why = pending.why_build(load, state.gold, full_refresh=full_refresh)
+        if state.versions_are_damaged:
+            why = f"row versions or matches were {pending.MODIFIED}, or their SQL has changed"
+        if why and load.day not in work:
+            work[load.day] = why
+    if leads or not state.leads_are_matched:
+        work[None] = "leads have changed; days whose rows match other leads then are built, too"
+    elif not (work or state.models_are_current):
+        work[None] = f"tables of leads were {pending.MODIFIED}, or their SQL has changed"
+    return work

@@ -1,0 +1,311 @@
+"""The history of a lead: `python main.py --explain LEAD`.
+
+Everything is read in one read-only transaction. Raw values are those of bronze; they are cleaned again by the
+pipeline's own `clean_csv`, and the `_row_hash` of the result tells which row version a row of bronze belongs to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psycopg2 import sql
+
+from etl.reporting.raw_values import BronzeRow, BronzeRows, may_read_bronze, read_bronze_rows
+from etl.utils.columns import CONTENT_COLUMNS, ROW_HASH
+from etl.utils.errors import LeadNotFoundError, listed, shorten
+from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import Settings
+from etl.warehouse.anomalies import Anomaly, describe_findings
+from etl.warehouse.gold_models import GRADE
+from etl.warehouse.load_ledger import require_tables
+from etl.warehouse.row_versions import COLUMNS
+from etl.warehouse.sql_scripts import run_sql, script_text
+from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_CURRENT, REJECTED_ROWS, ROW_VERSIONS, SILVER_LEADS
+from etl.warehouse.transactions import read_only_transaction
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+MOST_LEADS = 10
+"""So many leads that share a hash or a lead number are explained."""
+MOST_VERSIONS = 50
+"""So many row versions of a lead are explained."""
+MOST_REJECTED = 20
+INT32 = range(-(2**31), 2**31)
+
+
+@dataclass(frozen=True)
+class RowVersion:
+    """A row version of the lead: a content, and the uninterrupted range of snapshots that contain it."""
+
+    first_day: date
+    last_day: date
+    day_count: int
+    """Number of snapshots."""
+    content: Mapping[str, Any]
+    """Columns of silver.row_versions → value."""
+    matched_by: str
+    other_leads: Mapping[str, str]
+    """Other backend leads that the same content matches → by which hash."""
+    grade: str
+    why: str
+    first_row: BronzeRow | None
+    """A row of its first day in bronze; None if none becomes this content, or bronze cannot be read."""
+    last_row: BronzeRow | None
+
+
+@dataclass(frozen=True)
+class LeadHistory:
+    """What the warehouse knows about a lead, or about the rows of a lead number that match none."""
+
+    title: str
+    backend: Sequence[Mapping[str, Any]] = ()
+    """Rows of silver.stg_leads_parquet: one, unless the backend uses a UUID twice."""
+    current: Mapping[str, Any] = field(default_factory=dict)
+    """Its row of gold.lead_quality_current: `lead_quality_flag lead_number _partition_date`; empty if it has none."""
+    versions: Sequence[RowVersion] = ()
+    appointments: Sequence[Mapping[str, Any]] = ()
+    rejected_rows: Sequence[Mapping[str, Any]] = ()
+    anomalies: Sequence[Mapping[str, Any]] = ()
+    """Rows of gold.data_anomalies, of the days on which the lead was seen."""
+    findings: Sequence[str] = ()
+    """The anomalies, one sentence per metric."""
+    notes: Sequence[str] = ()
+    """What is left out, or could not be read."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The histories of all leads that LEAD may mean."""
+
+    histories: Sequence[LeadHistory]
+    left_out: int
+    """Number of further leads."""
+
+
+class Match(NamedTuple):
+    """A row of silver.version_matches."""
+
+    row_hash: int
+    lead_uuid: str | None
+    email_match: bool
+    phone_match: bool
+
+    def __str__(self) -> str:
+        return ", ".join(["e-mail"] * self.email_match + ["phone"] * self.phone_match) or "no hash"
+
+
+class Subject(NamedTuple):
+    """A backend lead, or (without UUID) the rows of a lead number that match none."""
+
+    lead_uuid: str | None
+    matches: Sequence[Match]
+    backend: Sequence[Mapping[str, Any]]
+    """Its rows of silver.stg_leads_parquet."""
+
+
+@retry_transient()
+def explain(settings: Settings, lead: str) -> Explanation:
+    """Return the history of each lead with this UUID, lead number, or hash of e-mail or phone.
+
+    Raises:
+        LeadNotFoundError: no table contains it.
+        CheckFailedError: the pipeline has not filled this database yet.
+        PostgresError: the warehouse cannot be read.
+    """
+    lead = lead.strip().encode(errors="replace").decode()
+    with read_only_transaction(settings) as db:
+        require_tables(db, SILVER_LEADS, ROW_VERSIONS, REJECTED_ROWS, created_by_step=1)
+        require_tables(db, GOLD_CURRENT, GOLD_ANOMALIES, created_by_step=5)
+        subjects = find_subjects(db, lead)
+        if subjects:
+            facts = _read_facts(db, subjects[:MOST_LEADS])
+            histories = [_history(db, subject, facts) for subject in subjects[:MOST_LEADS]]
+        else:
+            histories = [_history_of_unmatched_text(db, lead)]
+    return Explanation(histories, max(len(subjects) - MOST_LEADS, 0))
+
+
+def find_subjects(db: Cursor, lead: str) -> list[Subject]:
+    """Find the backend leads that LEAD may mean: those that match rows with the lead number, or have the UUID or hash,
+    or match rows with the hash; and the contents with the number or hash that match no lead.
+    """
+    contents: dict[int, int | None] = {}
+    if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and int(lead) in INT32:
+        contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(int(lead))))
+    backend = [] if contents else _backend_leads(db, [lead], hash_=lead)
+    if not (contents or backend):
+        keys = sql.SQL("silver.match_key({}) in (silver.match_key(email_hash), silver.match_key(phone_hash))")
+        contents = _contents(db, keys.format(sql.Literal(lead)))
+    matches = _matches(db, _HAS_CONTENT, list(contents))
+    if contents:
+        backend = _backend_leads(db, sorted({match.lead_uuid for match in matches if match.lead_uuid}))
+    by_lead: dict[str, list[Match]] = {row["lead_uuid"]: [] for row in backend}
+    for match in _matches(db, sql.SQL("lead_uuid = any({}::text[])"), list(by_lead)[:MOST_LEADS]):
+        by_lead[str(match.lead_uuid)].append(match)
+    unmatched: dict[int | None, list[Match]] = {}
+    for match in matches:
+        if match.lead_uuid is None:
+            unmatched.setdefault(contents[match.row_hash], []).append(match)
+    return [
+        *(Subject(uuid, own, [row for row in backend if row["lead_uuid"] == uuid]) for uuid, own in by_lead.items()),
+        *(Subject(None, own, []) for own in unmatched.values()),
+    ]
+
+
+def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
+    """Return `_row_hash` → lead number of row versions."""
+    db.execute(sql.SQL("select _row_hash, lead_number from silver.row_versions where {}").format(condition))
+    return dict(db.fetchall())
+
+
+def _matches(db: Cursor, condition: sql.SQL, values: Sequence[object]) -> list[Match]:
+    if not values:
+        return []
+    query = sql.SQL("select _row_hash, lead_uuid, email_match, phone_match from silver.version_matches where {}")
+    db.execute(query.format(condition.format(sql.Literal(list(values)))))
+    return [Match(*row) for row in db.fetchall()]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What silver and bronze say about some leads, read at once because each query reads whole tables."""
+
+    versions: Sequence[Mapping[str, Any]]
+    """Row versions of all contents, in the order of lead numbers and days."""
+    matches: Sequence[Match]
+    """All matches of these contents, also with other leads."""
+    bronze: BronzeRows | None
+    """None if the role may not read bronze."""
+
+
+def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
+    contents = sorted({match.row_hash for subject in subjects for match in subject.matches})
+    versions = _version_rows(db, contents)
+    return Facts(
+        versions=versions,
+        matches=_matches(db, _HAS_CONTENT, contents),
+        bronze=read_bronze_rows(db, versions[: MOST_LEADS * MOST_VERSIONS]) if may_read_bronze(db) else None,
+    )
+
+
+def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
+    uuid = subject.lead_uuid
+    matches = {match.row_hash: match for match in subject.matches}
+    rows = [row for row in facts.versions if row[ROW_HASH] in matches]
+    notes = [f"{len(rows) - MOST_VERSIONS:,} more row versions are left out"] if len(rows) > MOST_VERSIONS else []
+    rows = rows[:MOST_VERSIONS]
+    if facts.bronze is None:
+        notes.append("this role may not read bronze: files, lines and raw values are left out")
+    elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
+        notes.append(
+            f"{lost:,} row versions are not found in bronze: silver was modified outside the pipeline, or built by "
+            "other cleaning code"
+        )
+    others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
+    numbers = sorted({row["lead_number"] for row in rows} - {None})
+    hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}
+    rejected, rejected_note = _rejected_rows(db, [*filter(None, (uuid, *hashes)), *map(str, numbers)])
+    found = _anomalies(db, rows)
+    return LeadHistory(
+        title=f"lead {uuid}" if uuid else f"lead number {listed(map(str, numbers))}, which matches no backend lead",
+        backend=subject.backend,
+        current=(_rows(db, _CURRENT, uuid) or [{}])[0],
+        versions=[_version(row, matches[row[ROW_HASH]], others, facts.bronze or {}) for row in rows],
+        appointments=_rows(db, _APPOINTMENTS, uuid),
+        rejected_rows=rejected,
+        anomalies=[anomaly._asdict() for anomaly in found],
+        findings=describe_findings(found),
+        notes=[*notes, *rejected_note],
+    )
+
+
+_HAS_CONTENT = sql.SQL("_row_hash = any({}::bigint[])")
+_CURRENT = """
+select lead_quality_flag, lead_number, _partition_date, email_match, phone_match
+from gold.lead_quality_current where lead_uuid = %s
+"""
+_APPOINTMENTS = """
+select appointment_id, appointment_date, status from gold.appointments where lead_uuid = %s order by appointment_date
+"""
+
+
+def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
+    """Return the history of a lead that only has rejected rows.
+
+    Raises:
+        LeadNotFoundError: it has none.
+    """
+    rejected, notes = _rejected_rows(db, [lead])
+    if not rejected:
+        raise LeadNotFoundError(
+            f"no lead {shorten(lead)}: silver has no such lead UUID, lead number, or hash, and no rejected row with it",
+            hint="LEAD is a value of lead_uuid, lead_number, email_hash or phone_hash of gold.leads; "
+            "python main.py --dry-run lists files that are not loaded yet",
+        )
+    return LeadHistory(f"{lead}: only in rejected rows", rejected_rows=rejected, notes=notes)
+
+
+def _version(row: Mapping[str, Any], match: Match, others: Iterable[Match], bronze: BronzeRows) -> RowVersion:
+    return RowVersion(
+        first_day=row["valid_from"],
+        last_day=row["last_day"],
+        day_count=row["day_count"],
+        content={name: row[name] for name in CONTENT_COLUMNS},
+        matched_by=str(match),
+        other_leads={str(other.lead_uuid): str(other) for other in others if other.row_hash == match.row_hash},
+        grade=row["lead_quality_flag"],
+        why=", ".join(f"{flag} {'NULL' if row[flag] is None else row[flag]}" for flag in ("set", "demo")),
+        first_row=bronze.get((row["valid_from"], row[ROW_HASH])),
+        last_row=bronze.get((row["last_day"], row[ROW_HASH])),
+    )
+
+
+def _version_rows(db: Cursor, contents: Sequence[int]) -> list[dict[str, Any]]:
+    run_sql(
+        db,
+        "explain/row_versions.sql",
+        condition=_HAS_CONTENT.format(sql.Literal(list(contents))),
+        columns=COLUMNS,
+        grade=script_text(GRADE),
+    )
+    return _as_dicts(db)
+
+
+def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -> list[dict[str, Any]]:
+    run_sql(db, "explain/backend_leads.sql", leads=sql.Literal(list(leads)), hash=sql.Literal(hash_))
+    return _as_dicts(db)
+
+
+def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return rejected rows with one of these ids, and a note if some are left out."""
+    run_sql(db, "explain/rejected_rows.sql", ids=sql.Literal(list(ids)), most=sql.Literal(MOST_REJECTED))
+    rows = _as_dicts(db)
+    total = [row.pop("total") for row in rows]
+    left_out = max(total, default=0) - len(rows)
+    return rows, [f"{left_out:,} more rejected rows are left out"] * bool(left_out)
+
+
+def _anomalies(db: Cursor, versions: Iterable[Mapping[str, Any]]) -> list[Anomaly]:
+    """Return the anomalies of the days on which a version was in the snapshot."""
+    ranges = [(row["valid_from"], row["last_day"]) for row in versions]
+    db.execute(
+        "select _partition_date, metric, observed, expected, severity, message from gold.data_anomalies order by 1, 2"
+    )
+    anomalies = [Anomaly(*row) for row in db.fetchall()]
+    return [anomaly for anomaly in anomalies if any(first <= anomaly.day <= last for first, last in ranges)]
+
+
+def _rows(db: Cursor, query: str, lead_uuid: str | None) -> list[dict[str, Any]]:
+    db.execute(query, (lead_uuid,))
+    return _as_dicts(db)
+
+
+def _as_dicts(db: Cursor) -> list[dict[str, Any]]:
+    names = [column.name for column in db.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in db.fetchall()]

@@ -1,0 +1,130 @@
+"""The history of a lead as tables: title, headings and rows of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etl.reporting.explain import LeadHistory, RowVersion
+from etl.reporting.raw_values import RULES, BronzeRow, CleanedValue
+
+Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
+
+
+def tables(history: LeadHistory) -> Iterator[Table]:
+    """Yield the tables of a history, for a terminal of 80 columns."""
+    yield "backend lead", ("column", "value"), [cell for row in history.backend for cell in row.items()]
+    yield from _tables_of_versions(history.versions)
+    yield (
+        "appointments",
+        ("id", "appointment", "status"),
+        [
+            (str(row["appointment_id"]), f"{row['appointment_date']:%Y-%m-%d %H:%M}", row["status"])
+            for row in history.appointments
+        ],
+    )
+    yield (
+        "rejected rows",
+        ("row", "day", "step", "reason", "content"),
+        [
+            (
+                _file_and_line(row["_source_file"], row["_source_row"]),
+                row["_partition_date"],
+                str(row["step"]),
+                row["reason"],
+                row["raw_row"].get("line") or json.dumps(row["raw_row"], ensure_ascii=False),
+            )
+            for row in history.rejected_rows
+        ],
+    )
+    yield "anomalies on these days", ("finding",), [(finding,) for finding in history.findings]
+
+
+def _tables_of_versions(versions: Sequence[RowVersion]) -> Iterator[Table]:
+    numbered = list(enumerate(versions, start=1))
+    yield (
+        "row versions",
+        ("no.", "first day", "last day", "days", "first row", "last row"),
+        [
+            (number, each.first_day, each.last_day, each.day_count, _place(each.first_row), _place(each.last_row))
+            for number, each in numbered
+        ],
+    )
+    yield (
+        "matches and grades",
+        ("no.", "lead number", "matched by", "grade", "why"),
+        [
+            (number, _cell(each.content["lead_number"]), each.matched_by, each.grade, each.why)
+            for number, each in numbered
+        ],
+    )
+    if any(each.other_leads for each in versions):
+        yield (
+            "other leads with the same rows",
+            ("no.", "lead", "matched by"),
+            [(number, *match) for number, each in numbered for match in each.other_leads.items()],
+        )
+    yield "content, and what changed", ("no.", "column", "before", "value"), list(_changes(versions))
+    cleaned: dict[CleanedValue, list[int]] = {}
+    for number, each in numbered:
+        for value in each.first_row.cleaned if each.first_row else ():
+            cleaned.setdefault(value, []).append(number)
+    yield (
+        "raw and cleaned values of the first rows",
+        ("no.", "column", "raw", "cleaned", "rule"),
+        [
+            (_ranges(numbers), value.column, _quoted(value.raw), _quoted(value.cleaned), value.rule)
+            for value, numbers in cleaned.items()
+        ],
+    )
+    if cleaned:
+        used = dict.fromkeys(value.rule for value in cleaned)
+        yield "rules, in etl/utils/cell_rules.py", ("rule", "what it does"), [(rule, RULES[rule]) for rule in used]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Join ascending numbers: consecutive ones as `1-3`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
+
+
+def summary(history: LeadHistory) -> str:
+    """Return one sentence: the grade of the lead in its latest snapshot."""
+    if history.current:
+        return f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
+    return "in no snapshot" if history.backend and not history.versions else ""
+
+
+def _place(row: BronzeRow | None) -> str | None:
+    if row is None:
+        return None
+    return _file_and_line(row.file, row.line) + (f" (+{row.same_content})" if row.same_content else "")
+
+
+def _file_and_line(key: str, line: int) -> str:
+    """`data_1.csv:12`: all files are in one folder."""
+    return f"{key.rpartition('/')[2]}:{line}"
+
+
+def _changes(versions: Sequence[RowVersion]) -> Iterator[tuple[object, ...]]:
+    """Yield all values of the first version of each lead number, then those that differ from the version before."""
+    before: Mapping[str, Any] = {}
+    for number, version in enumerate(versions, start=1):
+        is_first = not before or version.content["lead_number"] != before["lead_number"]
+        for name, value in version.content.items():
+            if is_first and value is not None:
+                yield number, name, None, _cell(value)
+            elif not is_first and value != before[name]:
+                yield number, name, _cell(before[name], null="NULL"), _cell(value, null="NULL")
+        before = version.content
+
+
+def _cell(value: Any, null: str | None = None) -> str | None:
+    return null if value is None else str(value).removesuffix(" 00:00:00")
+
+
+def _quoted(text: str | None) -> str:
+    """Show blanks of a text."""
+    return "NULL" if text is None else f"'{text}'" if text != text.strip() or not text else text

@@ -1,0 +1,158 @@
+"""What a run has to process, and why: files to load into bronze, days to clean, days of gold to build.
+
+The steps act on these decisions; a dry run shows them (see etl/engine/dry_run.py). Each `why_…` function returns the
+reason as a phrase, or None if there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from etl.utils.errors import DataRefusedError
+from etl.utils.utils_connection import PROJECT
+from etl.warehouse import gold_models
+from etl.warehouse.load_ledger import IngestedFile, TableLoad, current_loads, ingested_files
+from etl.warehouse.tables import (
+    BRONZE_LEADS,
+    BRONZE_SNAPSHOTS,
+    CLEANED_SNAPSHOTS,
+    GOLD_MATCHING,
+    SILVER_LEADS,
+    SILVER_SNAPSHOTS,
+    bronze_partition,
+    cleaned_partition,
+    gold_partition,
+    silver_partition,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
+    from etl.utils.day import Day
+    from etl.utils.s3_source import SnapshotFile, SourceObject
+
+FULL_REFRESH = "full refresh"
+NEW, CHANGED = "new file", "changed file"
+MODIFIED = "dropped or modified outside the pipeline"
+CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
+"""The modules of etl/utils/ that decide what a cleaned row looks like."""
+
+
+@dataclass(frozen=True)
+class BronzeState:
+    """The files and tables that bronze contains, from the load ledger."""
+
+    files: Mapping[str, IngestedFile] = field(default_factory=dict)
+    tables: Mapping[str, TableLoad] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, db: Cursor) -> BronzeState:
+        days, leads = (current_loads(db, table, rejects_of_step=2) for table in (BRONZE_SNAPSHOTS, BRONZE_LEADS))
+        return cls(ingested_files(db), days | leads)
+
+    def why_load(self, source: SourceObject, table: str, *, full_refresh: bool) -> str | None:
+        """Why a source file has to be loaded into its table of bronze."""
+        known = self.files.get(source.key)
+        if known is None:
+            return NEW
+        if known.source != source.version:
+            return CHANGED
+        if known.table != table or table not in self.tables:
+            return MODIFIED
+        return FULL_REFRESH if full_refresh else None
+
+    def why_load_day(self, file: SnapshotFile, *, full_refresh: bool) -> str | None:
+        return self.why_load(file, bronze_partition(file.day), full_refresh=full_refresh)
+
+    def why_load_leads(self, leads: SourceObject, *, full_refresh: bool) -> str | None:
+        return self.why_load(leads, BRONZE_LEADS, full_refresh=full_refresh)
+
+    def describe_removed(self, listed_keys: Set[str]) -> list[str]:
+        """Return one sentence for each file that bronze contains and S3 does not list any more."""
+        removed = (self.files[key].source for key in sorted(self.files.keys() - listed_keys))
+        return [f"{source} no longer exists in S3: its rows are kept" for source in removed]
+
+    def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
+        """Raise if files would be loaded for other days than before.
+
+        Raises:
+            DataRefusedError: PARTITION_START_DATE has changed, so that the tables would mix two calendars.
+        """
+        for file in snapshots:
+            known = self.files.get(file.key)
+            if known and known.partition_date != file.day.date:
+                raise DataRefusedError(
+                    f"{file} was loaded as day {known.partition_date}, but PARTITION_START_DATE now makes it "
+                    f"{file.day}",
+                    hint="set PARTITION_START_DATE back; to really move all days, empty the warehouse first: "
+                    "sql_scripts/schemas/drop_schemas.sql",
+                )
+
+
+def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
+    """Return the current tables of cleaned rows, by name: of silver, and those that wait for step 4."""
+    tables = (SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS)
+    return {name: load for table in tables for name, load in current_loads(db, table, rejects_of_step=3).items()}
+
+
+def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:
+    """Why a table of bronze has to be cleaned.
+
+    Args:
+        cleaned: see `cleaned_loads`.
+    """
+    latest = latest_cleaned(bronze, cleaned)
+    if latest is None:
+        return f"not in silver, or {MODIFIED}"
+    if latest.built_from != (bronze.load_id,):
+        return "loaded into bronze again"
+    if latest.code_version != cleaning_code_version():
+        return "cleaning code has changed"
+    return FULL_REFRESH if full_refresh else None
+
+
+def latest_cleaned(bronze: TableLoad, cleaned: Mapping[str, TableLoad]) -> TableLoad | None:
+    """Return the latest cleaned load: of the leads, of the day that waits for step 4, or else of the day in silver."""
+    if not bronze.of_day:
+        return cleaned.get(SILVER_LEADS)
+    return cleaned.get(cleaned_partition(bronze.of_day)) or cleaned.get(silver_partition(bronze.of_day))
+
+
+@cache
+def cleaning_code_version() -> str:
+    """Return a digest of the source text of `CLEANING_CODE`: read as files, so that nothing imports pandas for it."""
+    folder = PROJECT / "etl" / "utils"
+    text = "".join((folder / module).read_text(encoding="utf-8") for module in CLEANING_CODE)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def why_build(silver: TableLoad, gold: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:
+    """Why a day of gold.lead_quality_matching has to be built.
+
+    Args:
+        gold: the current partitions of gold.lead_quality_matching, by name.
+    """
+    built = gold.get(gold_partition(silver.day))
+    if built is None:
+        return f"not in gold, or {MODIFIED}"
+    if built.code_version != gold_models.code_version(GOLD_MATCHING):
+        return "SQL of gold has changed"
+    if built.built_from != (silver.load_id,):
+        return "silver or its matches have changed"
+    return FULL_REFRESH if full_refresh else None
+
+
+def removed_partitions(db: Cursor, silver_days: Iterable[Day]) -> list[str]:
+    """Return the partitions of gold.lead_quality_matching whose day silver does not have any more."""
+    db.execute(
+        "select relnamespace::regnamespace || '.' || relname from pg_inherits "
+        "inner join pg_class on pg_class.oid = inhrelid where inhparent = to_regclass(%s)",
+        (GOLD_MATCHING,),
+    )
+    return sorted({table for (table,) in db.fetchall()} - set(map(gold_partition, silver_days)))

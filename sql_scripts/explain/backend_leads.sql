@@ -1,0 +1,12 @@
+-- Grain: one row per row of the backend's leads that has one of the UUIDs {leads}, or the hash {hash}.
+select
+    lead_uuid,
+    email_hash,
+    phone_hash,
+    _extraction_date
+from silver.stg_leads_parquet
+where
+    lead_uuid = any({leads}::text[])
+    or email_hash = silver.match_key({hash})
+    or phone_hash = silver.match_key({hash})
+order by lead_uuid, email_hash, phone_hash

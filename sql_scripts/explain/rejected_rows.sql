@@ -1,0 +1,27 @@
+-- Grain: one row per rejected row with one of the lead's numbers or hashes: in a cell of the row, or of the line's text.
+with rejected as (
+    select
+        *,
+        string_to_array(translate(raw_row ->> 'line', '" ', ''), ',') as line_cells
+    from silver.rejected_rows
+)
+
+select
+    _source_file,
+    _source_row,
+    _partition_date,
+    step,
+    reason,
+    raw_row,
+    count(*) over () as total
+from rejected
+where
+    array[
+        regexp_replace(btrim(raw_row ->> 'LEADNUMBER'), '\.0+$', ''),
+        btrim(raw_row ->> 'email_hash'),
+        btrim(raw_row ->> 'phone_hash'),
+        btrim(raw_row ->> 'lead_UUID')
+    ] && {ids}
+    or line_cells && {ids}
+order by _partition_date, _source_file, _source_row
+limit {most}
