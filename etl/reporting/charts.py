@@ -239,8 +239,13 @@ def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
         for count, comparison in zip(rows["reached_count"], rows["comparison"], strict=True)
     ]
     named_bars(axes, list(rows["stage"]), [int(count) for count in rows["reached_count"]], LIGHT.poor, labels)
-    for column, colour in (("within_7_days_count", LIGHT.fair), ("same_day_count", LIGHT.good)):
-        axes.barh(range(len(rows)), rows[column], color=colour, height=0.7)
+    for column, part, colour in (
+        ("within_7_days_count", "within 7 days", LIGHT.fair),
+        ("same_day_count", "when first seen", LIGHT.good),
+    ):
+        bars = axes.barh(range(len(rows)), rows[column], color=colour, height=0.7)
+        for bar, stage, count in zip(bars, rows["stage"], rows[column], strict=True):
+            figure.show_on_hover(bar, f"{stage}, {part}: {count:,}")
     parts = {"when first seen": LIGHT.good, "within 7 days": LIGHT.fair, "later": LIGHT.poor}
     handles = [Patch(color=colour, label=label) for label, colour in parts.items()]
     axes.legend(handles=handles, loc="lower right", ncols=1)
@@ -250,11 +255,12 @@ def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
 def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Each figure per day, now and before; the longer of the two bars is as long as any other pair's."""
     axes = figure.subplots()
-    figure.title("Per day: last 7 days, and the 7 days before")
+    figure.title("Per day")
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
     names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
     compared = rows["comparison"] != NOT_COMPARED
-    for offset, column, colour in ((-0.2, "per_day", LIGHT.good), (0.2, "per_day_before", LIGHT.poor)):
+    weeks = {"last 7 days": ("per_day", -0.2, LIGHT.good), "7 days before": ("per_day_before", 0.2, LIGHT.poor)}
+    for week, (column, offset, colour) in weeks.items():
         bars = axes.barh(
             [number + offset for number in range(len(rows))], rows[column] / longest, color=colour, height=0.36
         )
@@ -265,10 +271,11 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
             ]
         axes.bar_label(bars, labels, padding=4)
         for bar, name, label in zip(bars, rows["figure"], labels, strict=True):
-            figure.show_on_hover(bar, f"{name}, {column.replace('_', ' ')}: {label}")
+            figure.show_on_hover(bar, f"{name}, {week}: {label} a day")
     axes.set_yticks(range(len(rows)), names)
     axes.tick_params(axis="y", labelcolor=LIGHT.text)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.legend(loc="upper left", ncols=2)
+    axes.set_ylim(len(rows) - 0.5, -1.3)  # room for the legend
     axes.set_xticks([])
     axes.set_xlim(0, 1.3)
     axes.spines["bottom"].set_visible(False)

@@ -185,7 +185,9 @@ def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     for position, moment in enumerate(days):
-        band = Rectangle((float(date2num(moment)) - 0.5, 0), 1, 1, transform=axes.get_xaxis_transform(), alpha=0)
+        band = Rectangle(
+            (float(date2num(moment)) - 0.5, 0), 1, 1, transform=axes.get_xaxis_transform(), alpha=0, zorder=10
+        )
         axes.add_artist(band)
         shown = ", ".join(f"{label} {counts.iloc[position]:,}" for label, counts in values.items())
         figure.show_on_hover(band, f"{day(moment)}: {shown}")
