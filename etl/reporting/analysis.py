@@ -9,9 +9,8 @@ from __future__ import annotations
 import pandas as pd
 
 from etl.reporting import daily, outcomes, runs
-from etl.reporting.answers import MATCHES, NULL_SHARES, Anomalies, Answer, ranges
+from etl.reporting.answers import MATCHES, Anomalies, Answer, ranges
 from etl.reporting.reading import Read
-from etl.reporting.silver_analysis import ALWAYS_ZERO, source_drift
 from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.weeks import week_on_week
 from etl.reporting.words import counted, share
@@ -22,10 +21,9 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
     per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
-    drift = source_drift(read("source_cells_per_day"), read("unknown_columns"))
     return {
         "freshness": runs.freshness(read("data_freshness"), days, anomalies, last_runs),
-        "data_anomalies": data_anomalies(anomalies, drift),
+        "data_anomalies": data_anomalies(anomalies, read("flags_at_zero")),
         "week_on_week": week_on_week(read("week_on_week"), anomalies),
         "match_scenarios": match_scenarios(read("match_scenarios"), anomalies),
         "leads_per_day": daily.leads_per_day(days, anomalies),
@@ -45,23 +43,20 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         "suspect_shares": suspect_shares(read("suspect_shares"), anomalies),
         "run_checks": runs.run_checks(read("run_checks"), last_runs),
         "refused_files": runs.refused_files(last_runs),
-        "source_drift": anomalies.mark(drift, NULL_SHARES),
     }
 
 
-def data_anomalies(anomalies: Anomalies, drift: Answer) -> Answer:
+def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     """Rows: `_partition_date metric observed expected`: days that should not be trusted.
 
-    Args:
-        drift: `source_drift`: names flags that are 0 in all rows of days that are not tested.
+    The note also names flags that are 0 in all rows of days that are not tested.
     """
     affected, notes = anomalies.days(["*"]), [anomalies.note(["*"])]
     if not anomalies.days(["set_share", "demo_share"]):
-        flags = drift.rows[drift.rows["what"] == ALWAYS_ZERO]
         notes += [
-            f"{name} is 0 in all rows of these snapshots: {days}; leads are graded by it, so the quality that these "
-            "snapshots show is not that of the leads"
-            for name, days in zip(flags["column_name"], flags["days"], strict=True)
+            f"{str(metric).removesuffix('_share').capitalize()} is 0 in all rows of these snapshots: {ranges(days)}; "
+            "leads are graded by it, so the quality that these snapshots show is not that of the leads"
+            for metric, days in flags_at_zero.groupby("metric", sort=False)["_partition_date"]
         ]
     sentence = (
         f"These days differ from the days before: {ranges(affected)}."

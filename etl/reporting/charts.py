@@ -261,9 +261,8 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
     compared = rows["comparison"] != NOT_COMPARED
     weeks = {"last 7 days": ("per_day", -0.2, LIGHT.good), "7 days before": ("per_day_before", 0.2, LIGHT.poor)}
     for week, (column, offset, colour) in weeks.items():
-        bars = axes.barh(
-            [number + offset for number in range(len(rows))], rows[column] / longest, color=colour, height=0.36
-        )
+        positions = [number + offset for number in range(len(rows))]
+        bars = axes.barh(positions, rows[column] / longest, color=colour, height=0.36, label=week)
         labels = [f"{value:.1f}" for value in rows[column]]
         if column == "per_day":
             labels = [

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from etl.reporting.answers import Answer
 from etl.reporting.drawing import Chart, as_svg
-from etl.reporting.tables import render_template, table_of
+from etl.reporting.tables import Table, render_template, table_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEW_ROWS, MOST_ROWS = 6, 60
 """So many rows of an answer are shown at once; so many when they are unfolded."""
@@ -20,14 +25,19 @@ def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) 
     if chart and len(answer.rows):
         display(SVG(as_svg(chart(answer.rows, affected_days=answer.affected_days))))
     if with_rows and len(answer.rows):
-        display(HTML(_table(answer)))
+        display(HTML(_html(table_of("", answer.rows, MOST_ROWS))))
 
 
-def _table(answer: Answer) -> str:
-    """Rows without their index; many are folded away."""
-    table = table_of("", answer.rows, MOST_ROWS)
+def show_rows(rows: pd.DataFrame) -> None:
+    """Display a few rows, with names of columns and values unchanged."""
+    from IPython.display import HTML, display
+
+    display(HTML(_html(table_of("", rows, FEW_ROWS, unchanged=True))))
+
+
+def _html(table: Table) -> str:
+    """Many rows are folded away."""
     html = render_template("table.html.jinja", table=table)
-    if len(answer.rows) <= FEW_ROWS:
+    if len(table.rows) <= FEW_ROWS:
         return html
-    shown = table.caption or f"{len(answer.rows):,} rows"
-    return f"<details><summary>{shown}</summary>{html}</details>"
+    return f"<details><summary>{table.caption or f'{len(table.rows):,} rows'}</summary>{html}</details>"

@@ -13,7 +13,7 @@ from etl import __version__
 from etl.reporting import charts as charts  # registers the charts
 from etl.reporting import silver_analysis, words
 from etl.reporting.analysis import analyse_gold
-from etl.reporting.answers import Anomalies, Answer, ranges
+from etl.reporting.answers import NULL_SHARES, Anomalies, Answer, ranges
 from etl.reporting.daily import last_sound_quality, per_day
 from etl.reporting.drawing import CHARTS, Chart, as_svg, themed
 from etl.reporting.reading import Read, reading
@@ -109,7 +109,9 @@ def _replace(target: Path, page: str) -> None:
 def render(read: Read, *, created: datetime) -> str:
     """Render the page from what `read` returns."""
     gold, anomalies = analyse_gold(read), Anomalies(read("data_anomalies"))
+    drift = silver_analysis.source_drift(read("source_cells_per_day"), read("unknown_columns"))
     answers = gold | {
+        "source_drift": anomalies.mark(drift, NULL_SHARES),
         "rejected_rows": silver_analysis.rejected_rows(read("rejected_rows")),
         "rows_per_day": silver_analysis.rows_per_day(read("rows_per_day"), anomalies),
     }

@@ -24,9 +24,14 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def table_of(caption: str, rows: pd.DataFrame, most_rows: int) -> Table:
-    """Format the first rows."""
-    shown = formatted(rows.head(most_rows))
+def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: bool = False) -> Table:
+    """Format the first rows.
+
+    Args:
+        unchanged: show names of columns and values as they are.
+    """
+    first = rows.head(most_rows)
+    shown = first.astype(object).where(first.notna(), "") if unchanged else formatted(first)
     return Table(
         caption + (f" The first {most_rows} of {len(rows):,} rows." if len(rows) > most_rows else ""),
         list(shown.columns),

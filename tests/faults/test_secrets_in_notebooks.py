@@ -29,11 +29,12 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.fixture
 def planted(settings: Settings) -> Settings:
-    """Return settings of a role that can read gold, with a planted password and key."""
+    """Return settings of a role that can read silver, gold and the run history, with a planted password and key."""
     role = f"analyst_of_{settings.postgres_db}"
     execute(settings, f"create role {role} login password '{PASSWORD}'")
-    execute(settings, f"grant usage on schema silver, gold to {role}")
+    execute(settings, f"grant usage on schema silver, gold, meta to {role}")
     execute(settings, f"grant select on all tables in schema silver, gold to {role}")
+    execute(settings, f"grant select on meta.pipeline_runs to {role}")
     return settings.model_copy(
         update={
             "postgres_user": role,

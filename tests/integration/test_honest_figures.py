@@ -51,7 +51,10 @@ One = Callable[[str], tuple[Any, ...]]
 
 @pytest.mark.parametrize(
     "name",
-    ["lead_quality_distribution", "lead_quality_per_day", "new_high_quality_leads_per_day", "status_changes"],
+    [
+        *("lead_quality_distribution", "lead_quality_per_day", "new_high_quality_leads_per_day", "status_changes"),
+        *("week_on_week", "data_anomalies"),
+    ],
 )
 def test_answers_that_rest_on_set_name_its_days(gold: dict[str, Answer], name: str) -> None:
     answer = gold[name]
@@ -59,7 +62,13 @@ def test_answers_that_rest_on_set_name_its_days(gold: dict[str, Answer], name: s
     assert "0.0 % rows with Set = 1 (expected 21.6 %)" in answer.note
 
 
-@pytest.mark.parametrize("name", ["match_scenarios", "leads_per_day", "conversion_funnel", "suspect_hashes"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("match_scenarios", "leads_per_day", "conversion_funnel", "suspect_hashes", "suspect_shares"),
+        *("first_weeks", "days_to_stage", "disposition_groups", "leads_that_left"),
+    ],
+)
 def test_answers_that_do_not_rest_on_set_have_no_note(gold: dict[str, Answer], name: str) -> None:
     assert gold[name].note == ""
 
