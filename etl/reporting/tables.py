@@ -33,7 +33,7 @@ def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: boo
     first = rows.head(most_rows)
     shown = first.astype(object).where(first.notna(), "") if unchanged else formatted(first)
     return Table(
-        caption + (f" The first {most_rows} of {len(rows):,} rows." if len(rows) > most_rows else ""),
+        f"{caption} The first {most_rows} of {len(rows):,} rows.".strip() if len(rows) > most_rows else caption,
         list(shown.columns),
         [_is_number(shown.iloc[:, position]) for position in range(shown.shape[1])],
         [[str(cell) for cell in row] for row in shown.to_numpy()],
