@@ -26,6 +26,7 @@ FUNNELS = {
     "gold.conversion_funnel_per_day": ("_partition_date", GOLD_MATCHING),
     "gold.conversion_funnel_per_state": ("state", GOLD_CURRENT),
     "gold.conversion_funnel_per_disposition": ("dispo", GOLD_CURRENT),
+    "gold.conversion_funnel_per_first_week": ("first_week", "gold.lead_outcomes"),
 }
 """View → its key column, the table that it counts."""
 

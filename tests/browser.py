@@ -1,4 +1,4 @@
-"""A Chromium for the tests: an installed one, or the package of the distribution."""
+"""A Chromium for the tests: an installed one, or the package of the distribution; and axe-core."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,3 +61,32 @@ def installed() -> str:
     if path is None:
         pytest.skip(f"no Chromium on PATH, and it could not be installed: {done.stderr.strip()[-200:]}")
     return path
+
+
+AXE_VERSION = "4.14.1"
+
+
+def axe_core() -> str:
+    """Return the script of axe-core, from npm's registry. Skips the test, with the reason, if it cannot be had."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / f"homebuddy-axe-core-{AXE_VERSION}"
+    script = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        if shutil.which("npm") is None:
+            pytest.skip("no axe-core in the cache, and no npm to install it")
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [
+            "npm",
+            "install",
+            "--no-save",
+            "--ignore-scripts",
+            "--prefix",
+            str(folder),
+            f"axe-core@{AXE_VERSION}",
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_INSTALL, check=False)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"axe-core could not be installed in {SECONDS_TO_INSTALL} s")
+        if not script.exists():
+            pytest.skip(f"axe-core could not be installed: {done.stderr.strip()[-200:]}")
+    return script.read_text(encoding="utf-8")

@@ -17,9 +17,10 @@ from etl.local.embedded import temporary_postgres
 from etl.local.s3_server import s3_server, upload_folder
 from etl.local.sample_data import ensure_sample
 from etl.pipeline import STEPS
-from etl.reporting.analysis import new_high_quality_leads_per_day, reading
 from etl.reporting.answers import Anomalies
 from etl.reporting.charts import new_high_quality_leads_per_day as trend
+from etl.reporting.daily import new_high_quality_leads_per_day
+from etl.reporting.reading import reading
 from etl.utils.utils_connection import Settings, s3_client
 
 PICTURE = Path(__file__).parents[1] / "img" / "graph.png"

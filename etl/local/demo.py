@@ -23,10 +23,12 @@ from etl.local.sample_data import ensure_sample
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
+from etl.warehouse.descriptions import read_descriptions
 from etl.warehouse.sql_scripts import run_sql
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
     from types_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
@@ -181,10 +183,35 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())
     if before not in ("", now):
-        log.warning("the demo's warehouse contained data of %s: emptied for data of %s", before, now)
         with transaction(settings) as db:
+            own = _relations_of_users(db)
             run_sql(db, "schemas/drop_schemas.sql")
+            dropped = ", ".join(sorted(own - _relations_of_users(db)))
+            log.warning(
+                "the demo's warehouse contained data of %s: emptied for data of %s%s",
+                before,
+                now,
+                f"; your own views and tables on it are dropped: {dropped}" if dropped else "",
+            )
     marker.write_text(now, encoding="utf-8")
+
+
+def _relations_of_users(db: Cursor) -> set[str]:
+    """Return the tables and views that the pipeline has not created, in any schema."""
+    db.execute(
+        """
+        select nspname, relname, format('%I.%I', nspname, relname)
+        from pg_class
+        inner join pg_namespace on relnamespace = pg_namespace.oid
+        where
+            relkind in ('r', 'p', 'f', 'v', 'm')
+            and not relispartition
+            and nspname not in ('information_schema', 'partitions', 'staging')
+            and nspname not like 'pg\\_%'
+        """
+    )
+    described = read_descriptions()
+    return {name for schema, table, name in db.fetchall() if table not in described.get(schema, ())}
 
 
 def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:

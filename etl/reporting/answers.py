@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from etl.reporting.words import share
+from etl.reporting.words import counted, share
 from etl.utils.day import day_ranges
 from etl.warehouse.anomalies import label_of
 
@@ -25,6 +25,7 @@ FUNNEL = (
 )
 """An appointment counts by its date, so a flag that is stuck at 0 does not change a funnel."""
 FUNNEL_PER_STATE = (*FUNNEL, "state_null*_share")
+OUTCOMES = (*FUNNEL, "dispo_*", "lost_lead_share")
 STATUS = (*MATCHES, "set_*", "demo_*", "appt_date_*", "dispo_*", "job_status_*", "status_change_share")
 NULL_SHARES = ("*_null_share",)
 
@@ -38,6 +39,11 @@ class Answer(NamedTuple):
     note: str = ""
     """Empty: the answer rests on no affected day."""
     affected_days: Days = ()
+
+    @property
+    def notice(self) -> str:
+        """The note as report and notebooks show it, without its heading."""
+        return f"{self.note}. Do not trust figures that rest on these days." if self.note else ""
 
 
 class Anomalies:
@@ -61,6 +67,15 @@ class Anomalies:
             )
         return "; ".join(f"on {days}: {', '.join(found)}" for days, found in by_days.items())
 
+    def shown(self) -> pd.DataFrame:
+        """Return the rows with observed and expected values as text: `21.1 %`, `3,600` rows."""
+        rows = self.rows.copy()
+        for column in ("observed", "expected"):
+            rows[column] = [
+                _range(name, pd.Series([value])) for name, value in zip(rows["metric"], rows[column], strict=True)
+            ]
+        return rows
+
     def mark(self, answer: Answer, metrics: Sequence[str]) -> Answer:
         """Return the answer with its note."""
         return answer._replace(note=self.note(metrics), affected_days=self.days(metrics))
@@ -78,6 +93,19 @@ def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:
 def sound(rows: pd.DataFrame, affected_days: Days) -> pd.DataFrame:
     """Return the rows of the days that are not affected."""
     return rows[~rows["_partition_date"].isin(list(affected_days))]
+
+
+def missing_days(days: pd.DataFrame) -> list[pd.Timestamp]:
+    """Return the days without a snapshot between the first and the latest one."""
+    present = pd.DatetimeIndex(days["_partition_date"])
+    return [] if present.empty else list(pd.date_range(present.min(), present.max()).difference(present))
+
+
+def gap_sentence(days: pd.DataFrame) -> str:
+    """Say that what happened on days without a snapshot counts on a later day. Empty when none is missing."""
+    missing = len(missing_days(days))
+    what = f"{counted(missing, 'day')} {'has' if missing == 1 else 'have'} no snapshot"
+    return f" {what}: what happened then shows in the snapshot after." if missing else ""
 
 
 def _range(metric: str, values: pd.Series[float]) -> str:

@@ -1,117 +1,56 @@
-"""Charts of the analysis: each draws the rows of one answer of `analysis`. Knows matplotlib, no database.
+"""Charts of the analysis: each draws the rows of one answer, and has its name. Knows matplotlib, no database.
 
-A chart comes wide or narrow, so that a phone shows it at the size it was drawn for, and in a light and a dark theme.
+A chart comes wide or narrow, so that a phone shows it at the size it was drawn for.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from datetime import timedelta
 from textwrap import fill
-from typing import TYPE_CHECKING, Protocol
 
-import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.dates import date2num
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
-from etl.reporting.answers import Days, ranges
+from etl.reporting.daily import per_day
+from etl.reporting.drawing import (
+    ChartFigure,
+    by_day,
+    chart,
+    named_bars,
+    rate_bars,
+    stacked_bars_by_day,
+    with_gaps,
+)
 from etl.reporting.states import FEW, HIGHEST, UNCLEAR
-from etl.reporting.theme import DARK as DARK
-from etl.reporting.theme import LIGHT as LIGHT
-from etl.reporting.theme import Theme as Theme
-from etl.reporting.theme import style
+from etl.reporting.theme import LIGHT
+from etl.reporting.weeks import NOT_COMPARED
 from etl.reporting.words import share
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-WIDE, NARROW = 7.6, 3.6
-"""Inches. A narrow one is for phones: 346 pixels."""
-
-Draw = Callable[[Figure, "pd.DataFrame"], None]
-
-
-class Chart(Protocol):
-    """Draws the rows of one answer, in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
-
-    A chart by day shades the affected days; any other names them.
-    """
-
-    def __call__(self, rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> Figure: ...
-
-
-class ChartFigure(Figure):
-    """A figure that knows which days should not be trusted."""
-
-    affected_days: Days = ()
-
-
-def chart(height: float) -> Callable[[Draw], Chart]:
-    """Have a function that draws on a figure make the figure, too, so many inches high."""
-
-    def decorate(draw: Draw) -> Chart:
-        def drawn(rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> Figure:
-            with mpl.rc_context(style(LIGHT, narrow)):
-                figure = ChartFigure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
-                figure.affected_days = affected_days
-                if rows.empty:
-                    figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color=LIGHT.dim)
-                else:
-                    draw(figure, rows)
-                    _name_affected_days(figure)
-                return figure
-
-        return drawn
-
-    return decorate
-
-
-def as_svg(figure: Figure) -> str:
-    """The chart as SVG: the same rows give the same bytes."""
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "homebuddy"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()
-
-
-def in_dark(svg: str) -> str:
-    """The same chart in the dark theme: half the work of drawing it again."""
-    for field in fields(Theme):
-        svg = svg.replace(getattr(LIGHT, field.name), getattr(DARK, field.name))
-    return svg
-
 
 # --- gold -----------------------------------------------------------------------------------------
 
 
-@chart(2.9)
-def match_scenarios(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(2.9, "Bars: rows that match on both hashes, and at another scale those that do not.")
+def match_scenarios(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """All rows in one bar; below, at a scale of their own, those that do not match on both hashes."""
     counts = dict(zip(rows["scenario"], rows["row_count"], strict=True))
     total = sum(counts.values())
     rest = {_SCENARIOS[name]: count for name, count in counts.items() if name != "both"}
     whole, below = figure.subplots(2, 1, height_ratios=[1, 2.6])
-    _title(figure, f"Match on both: {counts['both']:,} of {total:,}")
+    figure.title(f"Match on both: {counts['both']:,} of {total:,}")
     whole.barh([0], [counts["both"]], color=LIGHT.good)
     whole.barh([0], [total - counts["both"]], left=[counts["both"]], color=LIGHT.fair)
     whole.set_xlim(0, max(total, 1))
     whole.set_axis_off()
     below.set_title(f"The other {total - counts['both']:,}")
-    _named_bars(below, list(rest), list(rest.values()), LIGHT.fair)
+    named_bars(below, list(rest), list(rest.values()), LIGHT.fair)
 
 
 _SCENARIOS = {"email_only": "e-mail alone", "phone_only": "phone alone", "none": "no lead"}
 
 
-@chart(4.4)
-def leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(4.4, "Lines: leads in each snapshot and all ever seen. Bars: new leads per day, without the first day.")
+def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Leads of each snapshot, and all ever seen; below, the new ones of each day but the first."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     days = rows["_partition_date"]
@@ -119,166 +58,263 @@ def leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
         ("cumulative_leads", "ever seen", LIGHT.dim),
         ("total_leads", "in the snapshot", LIGHT.accent),
     ):
-        line = _with_gaps(days, rows[column])
-        above.plot(line.index, line, marker="o", markersize=3, color=colour, label=label)
+        line = with_gaps(days, rows[column])
+        above.plot(line.index, line, marker="o", markersize=4, color=colour, label=label)
     above.set_title("Leads")
     above.legend(loc="upper left", bbox_to_anchor=(0, 0.72))
-    above.set_ylim(bottom=0)
-    _by_day(above, days)
-    below.set_title("New leads, without the first day")
-    below.bar(days.iloc[1:], rows["new_leads"].iloc[1:], color=LIGHT.good, width=0.75)
-    _by_day(below, days)
+    above.set_ylim(0, float(rows["cumulative_leads"].max()) * 1.1)
+    by_day(above, days, {"in the snapshot": rows["total_leads"], "ever seen": rows["cumulative_leads"]})
+    below.set_title("New leads per day, without the first day")
+    rate_bars(below, days, rows["new_leads"], LIGHT.good, "new")
 
 
-@chart(2.1)
-def lead_quality_distribution(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(2.1, "Bars: leads by quality.")
+def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Leads as they are now, by quality."""
     axes = figure.subplots()
-    _title(figure, "Leads as they are now")
+    figure.title("Leads as they are now")
     names = [str(flag).removesuffix(" Quality") for flag in rows["lead_quality_flag"]]
     counts = [int(count) for count in rows["current_lead_count"]]
     labels = [f"{count:,} · {share(count, sum(counts))}" for count in counts]
-    _named_bars(axes, names, counts, [LIGHT.good, LIGHT.fair, LIGHT.poor], labels)
+    named_bars(axes, names, counts, [LIGHT.good, LIGHT.fair, LIGHT.poor], labels)
 
 
-@chart(3.2)
-def lead_quality_per_day(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.2, "Stacked bars: leads of high and of medium quality by day.")
+def lead_quality_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Leads of high and of medium quality in each snapshot. The others are of low quality."""
     axes = figure.subplots()
-    _title(figure, "High and medium quality, per snapshot")
+    figure.title("High and medium quality, per snapshot")
     parts = {"high": (rows["High Quality"], LIGHT.good), "medium": (rows["Medium Quality"], LIGHT.fair)}
-    _stacked_bars_by_day(axes, rows["_partition_date"], parts)
+    stacked_bars_by_day(axes, rows["_partition_date"], parts)
 
 
-@chart(3.4)
-def new_high_quality_leads_per_day(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.4, "Line: new high-quality leads per day, without the first day, with their mean.")
+def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """The trend: leads on their first high-quality day, without the first snapshot, in which all are new."""
     axes = figure.subplots()
     later = rows.iloc[1:]
-    _title(figure, "New high-quality leads per day" + ("" if _is_narrow(figure) else ", without the first day"))
+    figure.title("New high-quality leads per day" + ("" if figure.is_narrow else ", without the first day"))
     if later.empty:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "a trend takes two snapshots", ha="center", va="center", transform=axes.transAxes)
         return
     days, counts = later["_partition_date"], later["new_high_quality_leads"]
-    line = _with_gaps(days, counts)
+    covered = rows["_partition_date"].diff().dt.days.iloc[1:]
+    rates = counts / covered
+    line = with_gaps(days, rates)
     axes.fill_between(line.index, line, color=LIGHT.good, alpha=0.12)
     axes.plot(line.index, line, marker="o", color=LIGHT.good, linewidth=2)
-    is_sound = ~days.isin(list(_affected_days(figure)))
-    if is_sound.any():
-        mean = float(counts[is_sound].mean())
-        label = f"mean\n{mean:.1f}" if is_sound.all() else f"mean of\nsound days\n{mean:.1f}"
+    sound_days = per_day(rows, "new_high_quality_leads", figure.affected_days)
+    since = sound_days["_partition_date"] - pd.to_timedelta(sound_days["covered_days"] - 1, unit="D")
+    axes.hlines(sound_days["rate"], since, sound_days["_partition_date"], color=LIGHT.good, linewidth=2)
+    if len(sound_days):
+        mean = sound_days["count"].sum() / sound_days["covered_days"].sum()
+        label = f"mean\n{mean:.1f}" if len(sound_days) == len(later) else f"mean of\nsound days\n{mean:.1f}"
         axes.axhline(mean, color=LIGHT.dim, linewidth=1, linestyle=(0, (4, 4)))
         axes.text(1.01, mean, label, transform=axes.get_yaxis_transform(), va="center", color=LIGHT.dim)
-    if not _is_narrow(figure) and len(later) <= MOST_LABELS:
-        neighbours = (counts.shift(1, fill_value=0) + counts.shift(-1, fill_value=0)) / 2
-        for moment, count, beside_it in zip(days, counts, neighbours, strict=True):
-            is_low = 0 < count < beside_it  # its number goes where the line is not
+    if not figure.is_narrow and len(later) <= MOST_LABELS:
+        neighbours = (rates.shift(1, fill_value=0) + rates.shift(-1, fill_value=0)) / 2
+        for moment, rate, beside_it in zip(days, rates, neighbours, strict=True):
+            is_low = 0 < rate < beside_it  # its number goes where the line is not
             axes.annotate(
-                f"{count}",
-                (moment, count),
+                f"{rate:.0f}" if rate == round(rate) else f"{rate:.1f}",
+                (moment, rate),
                 xytext=(0, -8 if is_low else 8),
                 textcoords="offset points",
                 ha="center",
                 va="top" if is_low else "bottom",
                 bbox={"facecolor": LIGHT.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
             )
-    axes.set_ylim(0, max(1.0, float(counts.max()) * 1.2))
-    _by_day(axes, days)
+    axes.set_ylim(0, max(1.0, float(rates.max()) * 1.2))
+    by_day(axes, days, {"became high quality": counts})
 
 
 MOST_LABELS = 31
 """So many values of days are written beside their points: more would touch."""
 
 
-@chart(2.6)
-def conversion_funnel(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(2.6, "Bars: leads that reached each stage.")
+def conversion_funnel(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Leads that reached each stage, or a later one."""
     axes = figure.subplots()
-    _title(figure, "Leads that reached each stage")
+    figure.title("Leads that reached each stage")
     counts = [int(count) for count in rows["lead_count"]]
     labels = [f"{counts[0]:,}", *(f"{count:,} · {share(count, counts[0])}" for count in counts[1:])]
     colours = [LIGHT.poor, LIGHT.accent, LIGHT.fair, LIGHT.good]
-    _named_bars(axes, list(rows["stage"]), counts, colours, labels)
+    named_bars(axes, list(rows["stage"]), counts, colours, labels)
 
 
-@chart(3.4)
-def conversion_funnel_per_state(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.4, "Bars: share of sold leads in the states with the most leads.")
+def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Leads that were sold, of all, in the states with the most leads, with 95 % intervals. Few leads: grey."""
     axes = figure.subplots()
-    _title(figure, "Sold, of all leads" + ("" if _is_narrow(figure) else ", with 95 % intervals"))
+    figure.title("Sold, of all leads" + ("" if figure.is_narrow else ", with 95 % intervals"))
     shown = rows.head(8)
     rates = shown["conversion_rate"].astype(float)
     labels = [
-        f"{share(sold, leads)} of {leads:,}" + ("" if _is_narrow(figure) else _COMPARISONS.get(comparison, ""))
+        f"{share(sold, leads)} of {leads:,}" + ("" if figure.is_narrow else _COMPARISONS.get(comparison, ""))
         for sold, leads, comparison in zip(shown["sale_count"], shown["lead_count"], shown["comparison"], strict=True)
     ]
     colours = [
         LIGHT.poor if comparison == FEW else LIGHT.good if comparison == HIGHEST else LIGHT.accent
         for comparison in shown["comparison"]
     ]
-    _named_bars(axes, list(shown["state"]), list(rates), colours)
+    named_bars(axes, list(shown["state"]), list(rates), colours, labels)
     for text in list(axes.texts):
         text.remove()  # labels go to the end of the intervals
-    ends = shown["highest_rate"].where(shown["comparison"] != FEW, rates)  # few leads: too wide to draw
-    spread = [(rates - shown["lowest_rate"]).where(shown["comparison"] != FEW, 0), ends - rates]
-    axes.errorbar(rates, range(len(shown)), xerr=spread, fmt="none", ecolor=LIGHT.text, elinewidth=1, capsize=3)
+    judged = shown[shown["comparison"] != FEW]  # few leads: too wide to draw
+    ends = judged["highest_rate"].reindex(shown.index).fillna(rates)
+    spread = [judged["conversion_rate"] - judged["lowest_rate"], judged["highest_rate"] - judged["conversion_rate"]]
+    axes.errorbar(
+        judged["conversion_rate"], judged.index, xerr=spread, fmt="none", ecolor=LIGHT.text, elinewidth=1, capsize=3
+    )
     longest = max(float(ends.max()), 1e-9)
     for position, (end, label) in enumerate(zip(ends, labels, strict=True)):
         axes.text(float(end) + longest * 0.02, position, label, va="center")
-    axes.set_xlim(0, longest * (1.9 if _is_narrow(figure) else 1.8))
+    axes.set_xlim(0, longest * (1.9 if figure.is_narrow else 1.8))
 
 
 _COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear difference"}
 
 
-@chart(3.6)
-def status_changes(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.6, "Bars: the most frequent changes of disposition.")
+def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """The most frequent changes of disposition."""
     axes = figure.subplots()
-    _title(figure, "Most frequent changes")
+    figure.title("Most frequent changes")
     shown = rows.head(10)
-    joint = " →\n" if _is_narrow(figure) else " → "
-    shown = shown.head(7) if _is_narrow(figure) else shown
+    joint = " →\n" if figure.is_narrow else " → "
+    shown = shown.head(7) if figure.is_narrow else shown
     names = [f"{before}{joint}{after}" for before, after in zip(shown["dispo_before"], shown["dispo"], strict=True)]
-    _named_bars(axes, names, [int(count) for count in shown["change_count"]], LIGHT.accent)
+    named_bars(axes, names, [int(count) for count in shown["change_count"]], LIGHT.accent)
 
 
-@chart(2.6)
-def suspect_hashes(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.0, "Bars: leads by what became of them.")
+def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
+    """Leads as they are now, by disposition group."""
+    figure.title("Leads by disposition group")
+    total = int(rows["lead_count"].sum())
+    _groups(figure, rows, [f"{count:,} · {share(count, total)}" for count in rows["lead_count"]], "lead_count")
+
+
+@chart(3.0, "Bars: leads that are not in the latest snapshot, by what became of them.")
+def leads_that_left(figure: ChartFigure, rows: pd.DataFrame) -> None:
+    """Leads that the latest snapshot does not have, by disposition group."""
+    figure.title("Leads that left" + ("" if figure.is_narrow else ", and their share of all such leads"))
+    labels = [
+        f"{left:,} · {part:.1%}".replace("%", " %")
+        for left, part in zip(rows["left_count"], rows["left_share"], strict=True)
+    ]
+    _groups(figure, rows, labels, "left_count")
+
+
+def _groups(figure: ChartFigure, rows: pd.DataFrame, labels: list[str], column: str) -> None:
+    names = [fill(name, 14) if figure.is_narrow else name for name in rows["disposition_group"]]
+    colours = [LIGHT.good if name == "sold" else LIGHT.accent for name in rows["disposition_group"]]
+    named_bars(figure.subplots(), names, [int(count) for count in rows[column]], colours, labels)
+
+
+@chart(2.9, "Bars: share of leads with an appointment, by the week in which they were first seen. Few leads: grey.")
+def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
+    """Share of the leads of each week that have an appointment."""
+    figure.title("With an appointment" + ("" if figure.is_narrow else ", by week of the first snapshot with the lead"))
+    shown = rows.tail(8)
+    labels = [
+        f"{share(some, leads)} of {leads:,}" + (": few leads" if comparison and not figure.is_narrow else "")
+        for some, leads, comparison in zip(
+            shown["appointment_count"], shown["lead_count"], shown["comparison"], strict=True
+        )
+    ]
+    colours = [LIGHT.poor if comparison == FEW else LIGHT.accent for comparison in shown["comparison"]]
+    named_bars(figure.subplots(), list(shown["first_week"]), list(shown["appointment_rate"]), colours, labels)
+
+
+@chart(2.7, "Bars: leads that reached each stage, of those first seen after the first snapshot.")
+def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
+    """Leads at each stage: in their first snapshot, within seven days, later."""
+    axes = figure.subplots()
+    figure.title("Leads that reached the stage, and when")
+    labels = [
+        f"{count:,}{': few leads' if comparison else ''}"
+        for count, comparison in zip(rows["reached_count"], rows["comparison"], strict=True)
+    ]
+    named_bars(axes, list(rows["stage"]), [int(count) for count in rows["reached_count"]], LIGHT.poor, labels)
+    for column, part, colour in (
+        ("within_7_days_count", "within 7 days", LIGHT.fair),
+        ("same_day_count", "when first seen", LIGHT.good),
+    ):
+        bars = axes.barh(range(len(rows)), rows[column], color=colour, height=0.7)
+        for bar, stage, count in zip(bars, rows["stage"], rows[column], strict=True):
+            figure.show_on_hover(bar, f"{stage}, {part}: {count:,}")
+    parts = {"when first seen": LIGHT.good, "within 7 days": LIGHT.fair, "later": LIGHT.poor}
+    handles = [Patch(color=colour, label=label) for label, colour in parts.items()]
+    axes.legend(handles=handles, loc="lower right", ncols=1)
+
+
+@chart(3.5, "Pairs of bars: figures per day in the last seven days, and in the seven days before.")
+def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
+    """Each figure per day, now and before; the longer of the two bars is as long as any other pair's."""
+    axes = figure.subplots()
+    figure.title("Per day")
+    longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
+    names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
+    compared = rows["comparison"] != NOT_COMPARED
+    weeks = {"last 7 days": ("per_day", -0.2, LIGHT.good), "7 days before": ("per_day_before", 0.2, LIGHT.poor)}
+    for week, (column, offset, colour) in weeks.items():
+        positions = [number + offset for number in range(len(rows))]
+        bars = axes.barh(positions, rows[column] / longest, color=colour, height=0.36, label=week)
+        labels = [f"{value:.1f}" for value in rows[column]]
+        if column == "per_day":
+            labels = [
+                label if is_compared else "not compared" for label, is_compared in zip(labels, compared, strict=True)
+            ]
+        axes.bar_label(bars, labels, padding=4)
+        for bar, name, label in zip(bars, rows["figure"], labels, strict=True):
+            figure.show_on_hover(bar, f"{name}, {week}: {label} a day")
+    axes.set_yticks(range(len(rows)), names)
+    axes.tick_params(axis="y", labelcolor=LIGHT.text)
+    axes.legend(loc="upper left", ncols=2)
+    axes.set_ylim(len(rows) - 0.5, -1.3)  # room for the legend
+    axes.set_xticks([])
+    axes.set_xlim(0, 1.3)
+    axes.spines["bottom"].set_visible(False)
+
+
+@chart(2.6, "Bars: rows per suspect hash.")
+def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Rows per suspect hash, the most frequent hashes first."""
     axes = figure.subplots()
-    _title(figure, "Rows with a suspect hash")
+    figure.title("Rows with a suspect hash")
     shown = rows.head(6)
     names = [f"{value[:8]}… {kind}" for value, kind in zip(shown["hash"], shown["kind"], strict=True)]
-    _named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)
+    named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)
 
 
 # --- silver ---------------------------------------------------------------------------------------
 
 
-@chart(3.0)
-def rows_per_day(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.0, "Stacked bars: clean and rejected rows by day.")
+def rows_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Rows of each day, and those that were rejected."""
     axes = figure.subplots()
-    _title(figure, "Rows per day")
+    figure.title("Rows per day")
     parts = {"clean": (rows["row_count"], LIGHT.accent), "rejected": (rows["rejected_count"], LIGHT.fair)}
-    _stacked_bars_by_day(axes, rows["_partition_date"], parts)
+    stacked_bars_by_day(axes, rows["_partition_date"], parts)
 
 
-@chart(4.4)
-def null_shares(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(4.4, "Map: share of rows without a value, by column and day.")
+def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Day by day, which columns are filled (light) and which are empty (dark)."""
     axes = figure.subplots()
-    _title(figure, "Share of rows without a value")
+    figure.title("Share of rows without a value")
     colours = LinearSegmentedColormap.from_list("emptiness", [LIGHT.grid, LIGHT.accent])
     rows = rows.reindex(columns=pd.date_range(rows.columns.min(), rows.columns.max()))  # a missing day is a gap
     shown = axes.imshow(rows.to_numpy(dtype=float), aspect="auto", cmap=colours, vmin=0, vmax=1)
     days = list(pd.DatetimeIndex(rows.columns))
-    for position in (days.index(moment) for moment in _affected_days(figure) if moment in days):
+    for position in (days.index(moment) for moment in figure.affected_days if moment in days):
         axes.axvspan(position - 0.5, position + 0.5, fill=False, edgecolor=LIGHT.fair, linewidth=1.5)
     axes.set_yticks(range(len(rows.index)), [str(name) for name in rows.index])
-    every = max(1, -(-len(rows.columns) // (3 if _is_narrow(figure) else 7)))
+    every = max(1, -(-len(rows.columns) // (3 if figure.is_narrow else 7)))
     positions = range(0, len(rows.columns), every)
     axes.set_xticks(positions, [f"{rows.columns[position]:%d %b}" for position in positions])
     axes.spines["bottom"].set_visible(False)
@@ -286,83 +322,11 @@ def null_shares(figure: Figure, rows: pd.DataFrame) -> None:
     bar.outline.set_visible(False)
 
 
-@chart(3.0)
-def rejected_rows(figure: Figure, rows: pd.DataFrame) -> None:
+@chart(3.0, "Bars: rejected rows by reason.")
+def rejected_rows(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Rejected rows by reason."""
     axes = figure.subplots()
-    _title(figure, "Rejected rows by reason")
+    figure.title("Rejected rows by reason")
     shown = rows.head(8)
     names = [reason if len(reason) <= 44 else f"{reason[:43]}…" for reason in shown["reason"]]
-    _named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)
-
-
-# --- parts ----------------------------------------------------------------------------------------
-
-
-def _is_narrow(figure: Figure) -> bool:
-    return figure.get_figwidth() < WIDE
-
-
-def _affected_days(figure: object) -> Days:
-    return figure.affected_days if isinstance(figure, ChartFigure) else ()
-
-
-def _name_affected_days(figure: ChartFigure) -> None:
-    """Say below the chart which days are affected."""
-    if figure.affected_days:
-        text = f"affected days: {ranges(figure.affected_days)}"
-        width = 46 if _is_narrow(figure) else 90
-        figure.supxlabel(fill(text, width), x=0.01, ha="left", fontsize="small", color=LIGHT.dim)
-
-
-def _with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
-    """Return the values by day, NaN on days without a file, so that a line breaks there."""
-    return values.astype(float).set_axis(days).reindex(pd.date_range(days.min(), days.max()))
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left")
-
-
-def _named_bars(
-    axes: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
-    colours: str | Sequence[str],
-    labels: Sequence[str] | None = None,
-) -> None:
-    """Horizontal bars, the first one on top, each with its value at its end."""
-    positions = range(len(names))
-    bars = axes.barh(positions, values, color=colours, height=0.7)
-    axes.bar_label(bars, labels or [f"{value:,}" for value in values], padding=4)
-    axes.set_yticks(positions, names)
-    axes.tick_params(axis="y", labelcolor=mpl.rcParams["text.color"])
-    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # the first on top; a bar or two are no thicker than three
-    axes.set_xticks([])
-    axes.set_xlim(0, max(*values, 1e-9) * 1.35)  # room for the longest bar's value
-    axes.spines["bottom"].set_visible(False)
-
-
-def _stacked_bars_by_day(axes: Axes, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]) -> None:
-    """A bar for each day, of parts that stand on each other: label → counts and colour, the lowest first."""
-    top = np.zeros(len(days))
-    for label, (counts, colour) in parts.items():
-        axes.bar(days, counts, bottom=top, color=colour, width=0.75, label=label)
-        top = top + counts
-    axes.set_ylim(0, float(top.max()) * 1.25)  # room for the legend
-    axes.legend(loc="upper left", ncols=len(parts))
-    _by_day(axes, days)
-
-
-def _by_day(axes: Axes, days: pd.Series) -> None:
-    axes.grid(visible=True)
-    first, last = days.iloc[0], days.iloc[-1]
-    for moment in _affected_days(axes.figure):
-        if first <= moment <= last:
-            position = float(date2num(moment))
-            axes.axvspan(position - 0.5, position + 0.5, color=LIGHT.fair, alpha=0.22, linewidth=0, zorder=0)
-    every = max(1, -(-(last - first).days // 6))
-    ticks = [first + timedelta(days=passed) for passed in range(0, (last - first).days + 1, every)]
-    axes.set_xticks(ticks, [f"{tick:%d %b}" for tick in ticks])
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)

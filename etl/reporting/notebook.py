@@ -1,12 +1,12 @@
-"""How the notebooks show an answer of `analysis`: the sentence, the chart, the rows."""
+"""How the notebooks show an answer of the analysis: the sentence, the note, the chart, the rows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from etl.reporting.answers import Answer
-from etl.reporting.charts import Chart, as_svg
-from etl.reporting.words import formatted
+from etl.reporting.drawing import Chart, as_svg
+from etl.reporting.tables import Table, render_template, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,18 +20,24 @@ def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) 
     from IPython.display import HTML, SVG, Markdown, display
 
     display(Markdown(f"**{answer.sentence}**"))
-    if answer.note:
-        display(Markdown(f"> **Note:** {answer.note}. Do not trust figures that rest on these days."))
+    if answer.notice:
+        display(Markdown(f"> **Note:** {answer.notice}"))
     if chart and len(answer.rows):
         display(SVG(as_svg(chart(answer.rows, affected_days=answer.affected_days))))
     if with_rows and len(answer.rows):
-        display(HTML(_table(answer.rows)))
+        display(HTML(_html(table_of("", answer.rows, MOST_ROWS))))
 
 
-def _table(rows: pd.DataFrame) -> str:
-    """Rows without their index; many are folded away."""
-    html = formatted(rows.head(MOST_ROWS)).to_html(index=False, border=0)
-    if len(rows) <= FEW_ROWS:
+def show_rows(rows: pd.DataFrame) -> None:
+    """Display a few rows, with names of columns and values unchanged."""
+    from IPython.display import HTML, display
+
+    display(HTML(_html(table_of("", rows, FEW_ROWS, unchanged=True))))
+
+
+def _html(table: Table) -> str:
+    """Many rows are folded away."""
+    html = render_template("table.html.jinja", table=table)
+    if len(table.rows) <= FEW_ROWS:
         return html
-    shown = f"{len(rows):,} rows" if len(rows) <= MOST_ROWS else f"The first {MOST_ROWS} of {len(rows):,} rows"
-    return f"<details><summary>{shown}</summary>{html}</details>"
+    return f"<details><summary>{table.caption or f'{len(table.rows):,} rows'}</summary>{html}</details>"

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from etl.reporting.analysis import Read
 from etl.reporting.answers import NULL_SHARES, ROWS, Anomalies, Answer, fewest_of, most_of, ranges, sound
+from etl.reporting.reading import Read
 from etl.reporting.words import counted, day, share
 
 if TYPE_CHECKING:
     from datetime import date
 
 
-@dataclass(frozen=True)
-class SilverAnalysis:
-    """What came through cleaning: the answers of silver_EDA.ipynb, all of one moment."""
-
-    rows_per_day: Answer
-    null_shares: Answer
-    distinct_values: Answer
-    duplicate_keys: Answer
-    rejected_rows: Answer
-
-
-def analyse_silver(read: Read) -> SilverAnalysis:
-    """Ask silver all its questions."""
+def analyse_silver(read: Read) -> dict[str, Answer]:
+    """Answer all questions about silver: name of the question → its answer."""
     filled, anomalies = read("filled_cells_per_day"), Anomalies(read("data_anomalies"))
-    return SilverAnalysis(
-        rows_per_day=rows_per_day(read("rows_per_day"), anomalies),
-        null_shares=anomalies.mark(null_shares(filled), NULL_SHARES),
-        distinct_values=anomalies.mark(
-            distinct_values(read("distinct_values"), read("column_types"), filled), NULL_SHARES
-        ),
-        duplicate_keys=anomalies.mark(duplicate_keys(read("duplicate_keys")), ROWS),
-        rejected_rows=rejected_rows(read("rejected_rows")),
-    )
+    distinct = distinct_values(read("distinct_values"), read("column_types"), filled)
+    return {
+        "rows_per_day": rows_per_day(read("rows_per_day"), anomalies),
+        "null_shares": anomalies.mark(null_shares(filled), NULL_SHARES),
+        "distinct_values": anomalies.mark(distinct, NULL_SHARES),
+        "duplicate_keys": anomalies.mark(duplicate_keys(read("duplicate_keys")), ROWS),
+        "rejected_rows": rejected_rows(read("rejected_rows")),
+    }
 
 
 def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:

@@ -229,3 +229,53 @@ where
     matching.lead_uuid is not null
     and (not matching.email_match or email.hash is not null)
     and (not matching.phone_match or phone.hash is not null);
+
+-- Grain: one row per snapshot day.
+create or replace view gold.snapshots as
+select
+    partition_date as _partition_date,
+    lag(partition_date) over (order by partition_date) as previous_snapshot,
+    partition_date - lag(partition_date) over (order by partition_date) as days_since_previous
+from meta.table_loads
+where parent_table = 'gold.lead_quality_matching';
+
+-- The one definition of a disposition group, and of the days on which a lead reached a stage for the first time.
+-- Grain: one row per lead that a snapshot contains.
+create or replace view gold.lead_outcomes as
+with reached as (
+    select
+        lead_uuid,
+        min(valid_from) filter (where set = 1 or appt_date is not null or demo = 1 or dispo = 'Sale') as appointment_day,
+        min(valid_from) filter (where demo = 1 or dispo = 'Sale') as demo_day,
+        min(valid_from) filter (where dispo = 'Sale') as sale_day
+    from gold.lead_status_history
+    group by lead_uuid
+)
+
+select
+    leads.lead_uuid,
+    leads.first_seen,
+    snapshots.previous_snapshot as not_seen_on,
+    leads.last_seen,
+    reached.appointment_day,
+    reached.demo_day,
+    reached.sale_day,
+    leads_now.appointment_scheduled,
+    leads_now.demo_scheduled,
+    leads_now.appt_date,
+    leads_now.dispo,
+    case when snapshots.previous_snapshot is not null then date_trunc('week', leads.first_seen)::date end as first_week,
+    leads.last_seen < (select max(latest._partition_date) from gold.snapshots as latest) as has_left,
+    case
+        when leads_now.dispo = 'Sale' then 'sold'
+        when leads_now.dispo ilike 'dq%' then 'disqualified'
+        when leads_now.dispo in ('DNC', 'Do Not Contact') then 'do not contact'
+        when leads_now.dispo ilike 'cxl%' then 'cancelled'
+        when leads_now.demo_scheduled then 'demo without sale'
+        when leads_now.appointment_scheduled or leads_now.appt_date is not null then 'appointment without demo'
+        else 'no appointment'
+    end::varchar(50) as disposition_group
+from gold.leads as leads
+inner join gold.lead_quality_current as leads_now using (lead_uuid)
+inner join gold.snapshots as snapshots on leads.first_seen = snapshots._partition_date
+left join reached using (lead_uuid);

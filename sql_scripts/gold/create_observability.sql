@@ -144,18 +144,12 @@ from days;
 
 -- Grain: one row.
 create or replace view gold.data_freshness as
-with days as (
-    select distinct partition_date
-    from meta.table_loads
-    where parent_table = 'gold.lead_quality_matching'
-),
-
-span as (
+with span as (
     select
-        min(partition_date) as first_snapshot,
-        max(partition_date) as latest_snapshot,
+        min(_partition_date) as first_snapshot,
+        max(_partition_date) as latest_snapshot,
         count(*) as snapshots
-    from days
+    from gold.snapshots
 )
 
 select
@@ -179,20 +173,12 @@ with broken_days as (
     where anomalies.metric = 'set_share'
 ),
 
-snapshots as (
-    select
-        days.partition_date as _partition_date,
-        lag(days.partition_date) over (order by days.partition_date) as previous_snapshot
-    from meta.table_loads as days
-    where days.parent_table = 'gold.lead_quality_matching'
-),
-
 affected_days as (
     select _partition_date
     from broken_days
     union
     select snapshots._partition_date
-    from snapshots
+    from gold.snapshots as snapshots
     inner join broken_days on snapshots.previous_snapshot = broken_days._partition_date
 ),
 

@@ -92,14 +92,22 @@ def test_lead_of_the_demo_is_explained_and_a_dry_run_finds_nothing_to_do(first_o
     assert demo.run("--dry-run", "--data", str(demo.folder)).returncode == 1
 
 
-def test_data_option_replaces_the_sample(first_output: str, demo: Demo, tmp_path: Path) -> None:
+def test_data_option_replaces_the_sample_and_names_views_that_are_dropped(
+    first_output: str, demo: Demo, tmp_path: Path
+) -> None:
     del first_output
     sample = demo.folder / ".local" / "sample"
     for part, name in (("SFTP", "data_7.csv"), ("parquet", "leads.parquet")):
         (tmp_path / part).mkdir()
         (tmp_path / part / name).write_bytes((sample / part / name).read_bytes())
+    demo.query(
+        "create schema mine; create view mine.sold as select * from gold.leads where dispo = 'Sale'; "
+        "create view gold.my_states as select distinct state from gold.leads; create table mine.kept (a int); select 1"
+    )
     done = demo.run("--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
+    assert "your own views and tables on it are dropped: gold.my_states, mine.sold\n" in done.stderr
+    assert demo.query("select to_regclass('mine.sold') is null, to_regclass('mine.kept') is null") == [(True, False)]
     assert demo.query("select distinct _partition_date::text from gold.lead_quality_matching") == [("2024-10-07",)]
 
 

@@ -12,7 +12,8 @@ import pytest
 from support import Bucket, Warehouse, connection_arguments, environment_of
 
 from etl.engine.report import RunReport
-from etl.reporting.analysis import analyse_gold, reading
+from etl.reporting.analysis import analyse_gold
+from etl.reporting.reading import reading
 from etl.reporting.report import write_report
 from etl.utils.errors import OutputError, PostgresError
 from etl.utils.utils_connection import Settings
@@ -54,7 +55,7 @@ def test_view_that_is_missing_or_differs_is_explained(settings: Settings, wareho
 
 def test_reader_that_is_cancelled_is_explained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "etl.reporting.analysis.read_script",
+        "etl.reporting.reading.read_script",
         lambda _name: "select set_config('statement_timeout', '20ms', true), pg_sleep(0); select pg_sleep(5)",
     )
     with pytest.raises(PostgresError) as raised, reading(settings) as read:
@@ -64,7 +65,7 @@ def test_reader_that_is_cancelled_is_explained(settings: Settings, monkeypatch: 
 
 def test_reader_that_loses_its_connection_is_explained(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "etl.reporting.analysis.read_script", lambda _name: "select pg_terminate_backend(pg_backend_pid())"
+        "etl.reporting.reading.read_script", lambda _name: "select pg_terminate_backend(pg_backend_pid())"
     )
     with pytest.raises(PostgresError) as raised, reading(settings) as read:
         read("match_scenarios")

@@ -46,7 +46,7 @@ def executed_all(folder: Path) -> dict[str, Shown]:
 
 def rows_of(shown: str) -> list[list[str]]:
     """Return the cells of the HTML table in an output, row by row."""
-    rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown, flags=re.DOTALL)]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown, flags=re.DOTALL)]
     return [[unescape(cell).replace(",", "") for cell in row] for row in rows if row]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from html import unescape
 from html.parser import HTMLParser
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import chromium
+from browser import axe_core, chromium
 from support import PROJECT, Bucket, environment_of, run_python
 
 from etl.engine.report import RunReport
@@ -42,6 +45,7 @@ def text(report: Path) -> str:
 def test_report_has_kpis_sentences_and_tables(text: str, demo: Demo) -> None:
     assert "22 snapshots, 1 October 2024 to 22 October 2024" in text
     assert "3,599 leads in the latest snapshot of 4,347 ever seen" in text
+    assert "5.1 became high quality a day, on average 71 leads after the first day, without affected days" in text
     assert "15.1 % were of high quality on the last day with sound flags (2024-10-15)" in text
     assert "now: 2.0 %, 86 leads" in text
     assert "98.7 % of rows match on both hashes" in text
@@ -115,7 +119,7 @@ def test_report_escapes_markup_in_data(
 
 
 class Outline(HTMLParser):
-    """Headings and image texts of a page."""
+    """Headings and texts of charts of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -126,15 +130,15 @@ class Outline(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         if re.fullmatch(r"h[1-6]", tag):
             self.levels.append(int(tag[1]))
-        if tag == "img":
-            self.alts.append(dict(attributes).get("alt"))
+        if tag == "svg":
+            self.alts.append(dict(attributes).get("aria-label"))
 
 
-def test_headings_are_nested_and_each_image_has_a_text(report: Path) -> None:
+def test_headings_are_nested_and_each_chart_has_a_text(report: Path) -> None:
     outline = Outline(report.read_text(encoding="utf-8"))
     assert outline.levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
-    assert len(outline.alts) >= 9
+    assert len(outline.alts) >= 2 * 13, "wide and narrow"
     assert all(alt and len(alt) > 20 for alt in outline.alts)
 
 
@@ -163,9 +167,8 @@ def test_report_in_a_browser_loads_nothing_and_fits_the_window(
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [report.as_uri()]
-    charts = page.evaluate("Array.from(document.images, image => [image.complete, image.naturalWidth > 0])")
-    assert len(charts) >= 9
-    assert all(complete and has_size for complete, has_size in charts)
+    shown = page.evaluate("Array.from(document.querySelectorAll('svg'), chart => chart.checkVisibility())")
+    assert shown.count(True) == shown.count(False) >= 13, "either the wide or the narrow one"
     assert scroll_width(page) <= width
     page.close()
 
@@ -179,6 +182,85 @@ def test_printed_report_is_light_and_shows_every_row(browser: Browser, report: P
     hidden = "Array.from(document.querySelectorAll('td')).filter(cell => !cell.checkVisibility()).length"
     assert page.evaluate(hidden) == 0
     page.close()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("phone", "light"), ("desk", "dark")])
+def test_report_has_no_accessibility_violations(browser: Browser, report: Path, size: str, scheme: str) -> None:
+    width, height = SIZES[size]
+    script = axe_core()
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+    page.evaluate(script)
+    result = page.evaluate("axe.run()")
+    assert [(found["id"], found["nodes"][0]["html"]) for found in result["violations"]] == []
+    assert len(result["passes"]) > 20
+    page.close()
+
+
+def test_tables_are_downloaded_as_csv_with_all_rows(browser: Browser, report: Path, demo: Demo) -> None:
+    page = browser.new_page()
+    page.goto(report.as_uri())
+    links = page.locator("a.csv")
+    assert links.count() >= 19
+    with page.expect_download() as download:
+        page.get_by_label("Download as CSV: How many leads are there each day, and how many of them are new?").click()
+    assert download.value.suggested_filename == "leads_per_day.csv"
+    rows = demo.query("select _partition_date::text, total_leads::text from gold.leads_per_day order by 1")
+    with Path(download.value.path()).open(encoding="utf-8-sig", newline="") as file:
+        assert [(row["_partition_date"], row["total_leads"]) for row in csv.DictReader(file)] == rows
+    page.close()
+
+
+def test_day_under_the_pointer_shows_its_value(browser: Browser, report: Path) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(report.as_uri())
+    assert page.evaluate(UNDER_THE_POINTER) == "2 October 2024: became high quality 9"
+    page.close()
+
+
+UNDER_THE_POINTER = """
+() => {
+    const day = Array.from(document.querySelectorAll('svg.wide title'))
+        .find(title => title.textContent.startsWith('2 October 2024: became high quality')).parentElement
+    day.scrollIntoView({block: 'center'})
+    const {x, y, width, height} = day.getBoundingClientRect()
+    const found = document.elementFromPoint(x + width / 2, y + height / 2)
+    return found.closest('g:has(> title)')?.firstChild.textContent ?? found.outerHTML
+}
+"""
+
+
+def test_every_part_is_reached_by_keyboard_with_a_visible_focus(browser: Browser, report: Path) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(report.as_uri())
+    reached = set()
+    page.keyboard.press("Tab")
+    while page.evaluate("document.activeElement !== document.body"):
+        name, outline = page.evaluate(
+            "[document.activeElement.getAttribute('aria-label') || document.activeElement.textContent, "
+            "getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        reached.add(name.strip())
+        assert outline == "solid", name
+        page.keyboard.press("Tab")
+    assert {"Quality", "22 rows", "Table: How much rests on suspect matches?"} <= reached
+    assert len([name for name in reached if name.startswith("Download as CSV: ")]) == page.locator("a.csv").count()
+    page.close()
+
+
+def test_printed_page_breaks_cut_no_sentence(browser: Browser, report: Path, tmp_path: Path) -> None:
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext on PATH: apt-get install poppler-utils")
+    page = browser.new_page()
+    page.goto(report.as_uri())
+    page.pdf(path=tmp_path / "page.pdf", format="A4", prefer_css_page_size=True)
+    sentences = [" ".join(text.split()) for text in page.locator("p").all_inner_texts()]
+    page.close()
+    subprocess.run(["pdftotext", "-layout", "page.pdf", "page.txt"], cwd=tmp_path, check=True)
+    printed = [" ".join(text.split()) for text in (tmp_path / "page.txt").read_text(encoding="utf-8").split("\f")]
+    assert 5 < len(printed) < 20
+    assert [sentence for sentence in sentences if not any(sentence in text for text in printed)] == []
 
 
 def scroll_width(page: Page) -> int:

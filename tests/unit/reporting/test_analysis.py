@@ -7,10 +7,11 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from etl.reporting import analysis, silver_analysis, words
+from etl.reporting import analysis, daily, outcomes, silver_analysis, states, words
 from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
+NO_DAYS = pd.DataFrame({"_partition_date": pd.to_datetime([])})
 DAYS = pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-04"])
 
 
@@ -37,12 +38,12 @@ def test_leads_per_day_describes_the_last_day_and_the_best_after_the_first() -> 
             "cumulative_leads": [100, 104, 112],
         }
     )
-    assert analysis.leads_per_day(rows).sentence == (
+    assert daily.leads_per_day(rows).sentence == (
         "The snapshot of 4 October 2024 has 101 leads, of 112 ever seen; "
-        "after the first day a snapshot brings 6 new ones on average, and most on 4 October 2024: 8."
+        "after the first day, 4.0 are new a day on average, and most in the snapshot of 2 October 2024: 4."
     )
-    assert analysis.leads_per_day(rows.head(1)).sentence.endswith("of 100 ever seen; it is the only one so far.")
-    assert analysis.leads_per_day(rows.head(0)).sentence == "There is no snapshot yet."
+    assert daily.leads_per_day(rows.head(1)).sentence.endswith("of 100 ever seen; it is the only one so far.")
+    assert daily.leads_per_day(rows.head(0)).sentence == "There is no snapshot yet."
 
 
 def test_distribution_counts_each_lead_once_by_its_current_flag() -> None:
@@ -50,11 +51,11 @@ def test_distribution_counts_each_lead_once_by_its_current_flag() -> None:
     rows = pd.DataFrame(
         {"lead_quality_flag": flags, "row_count": 9, "lead_count": 9, "current_lead_count": [150, 50, 800]}
     )
-    assert analysis.lead_quality_distribution(rows).sentence == (
+    assert daily.lead_quality_distribution(rows).sentence == (
         "Of 1,000 leads as they are now, 150 (15.0 %) are of high quality, with an appointment and a demo, "
         "and 50 (5.0 %) of medium quality, with an appointment alone."
     )
-    nothing = analysis.lead_quality_distribution(rows.assign(current_lead_count=0))
+    nothing = daily.lead_quality_distribution(rows.assign(current_lead_count=0))
     assert nothing.sentence == "No lead is graded yet."
 
 
@@ -63,7 +64,7 @@ def test_quality_per_day_has_a_column_for_every_flag() -> None:
         {"_partition_date": DAYS[:2], "lead_quality_flag": ["High Quality", "Low Quality"], "lead_count": [1, 3]}
     )
     days = pd.DataFrame({"_partition_date": DAYS[:2], "total_leads": [4, 3]})
-    answer = analysis.lead_quality_per_day(rows, days)
+    answer = daily.lead_quality_per_day(rows, days)
     assert list(answer.rows.columns) == [
         "_partition_date",
         "High Quality",
@@ -81,9 +82,9 @@ def test_quality_per_day_has_a_column_for_every_flag() -> None:
     ("counts", "sentence"),
     [
         (
-            [535, 10, 4],
-            "After the first day, 14 leads became high quality: 7.0 a snapshot on average, and most on "
-            "2 October 2024: 10.",
+            [535, 1, 4],
+            "After the first day, 5 leads became high quality: 1.7 a day on average, and most in the snapshot of "
+            "4 October 2024: 4 in the 2 days since the one before, 2.0 a day.",
         ),
         ([535, 0, 0], "After the first day, no lead became high quality."),
         ([535], "A trend takes two snapshots: on the first day all leads are new."),
@@ -92,12 +93,12 @@ def test_quality_per_day_has_a_column_for_every_flag() -> None:
 )
 def test_trend_sentence_excludes_the_first_day(counts: list[int], sentence: str) -> None:
     rows = pd.DataFrame({"_partition_date": DAYS[: len(counts)], "new_high_quality_leads": counts})
-    assert analysis.new_high_quality_leads_per_day(rows).sentence == sentence
+    assert daily.new_high_quality_leads_per_day(rows).sentence == sentence
 
 
 def test_funnel_has_rates_of_all_leads_and_of_the_stage_before() -> None:
     counts = {"lead_count": [200], "appointment_count": [50], "demo_count": [10], "sale_count": [5]}
-    answer = analysis.conversion_funnel(pd.DataFrame(counts))
+    answer = outcomes.conversion_funnel(pd.DataFrame(counts))
     assert answer.rows.to_dict("list") == {
         "stage": ["leads", "appointment", "demo", "sale"],
         "lead_count": [200, 50, 10, 5],
@@ -105,7 +106,7 @@ def test_funnel_has_rates_of_all_leads_and_of_the_stage_before() -> None:
         "of_stage_before": [1.0, 0.25, 0.2, 0.5],
     }
     assert answer.sentence == "Of 200 leads, 25.0 % had an appointment, 5.0 % a demo and 2.5 % a sale."
-    assert analysis.conversion_funnel(pd.DataFrame(counts) * 0).sentence == "No lead is graded yet."
+    assert outcomes.conversion_funnel(pd.DataFrame(counts) * 0).sentence == "No lead is graded yet."
 
 
 def test_states_with_few_leads_are_not_compared() -> None:
@@ -117,17 +118,17 @@ def test_states_with_few_leads_are_not_compared() -> None:
             "conversion_rate": [0.1, 0.02, 1.0, 0.0],
         }
     )
-    answer = analysis.conversion_funnel_per_state(rows)
+    answer = states.conversion_funnel_per_state(rows)
     assert answer.rows["state"].tolist() == ["WA", "OR", "IL", "unknown"]
     assert answer.rows["comparison"].tolist() == ["highest", "no clear difference", "few leads", "few leads"]
     assert answer.sentence == (
         "Of the states with at least 50 leads, WA has the highest share of sold leads (10.0 % of 100 leads) and OR the "
         "lowest (2.0 % of 50): no clear difference, the 95 % intervals overlap."
     )
-    assert analysis.conversion_funnel_per_state(rows.head(1)).sentence == (
+    assert states.conversion_funnel_per_state(rows.head(1)).sentence == (
         "Only WA has at least 50 leads: it sells 10.0 % of them."
     )
-    assert analysis.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
+    assert states.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
 
 
 def test_status_changes_name_the_most_frequent_change() -> None:
@@ -135,12 +136,12 @@ def test_status_changes_name_the_most_frequent_change() -> None:
         {"dispo_before": [None, "Data"], "dispo": ["Data", "Sale"], "change_count": [2, 1], "lead_count": [2, 1]}
     )
     life = {"lead_count": [10], "changed_lead_count": [3], "change_count": [4], "median_days": [2.5]}
-    assert analysis.status_changes(rows, pd.DataFrame(life)).sentence == (
+    assert outcomes.status_changes(rows, pd.DataFrame(life), NO_DAYS).sentence == (
         "Of 10 leads, 3 (30.0 %) changed their status at least once; a status that ended had lasted 2.5 days (median). "
         "The most frequent step is from (none) to Data: 2 times."
     )
     nothing = pd.DataFrame({"lead_count": [0], "changed_lead_count": [0], "change_count": [0], "median_days": [None]})
-    assert analysis.status_changes(rows.head(0), nothing).sentence == "No lead has changed its status yet."
+    assert outcomes.status_changes(rows.head(0), nothing, NO_DAYS).sentence == "No lead has changed its status yet."
 
 
 def test_suspect_hashes_are_counted_once_for_both_columns() -> None:
@@ -237,9 +238,9 @@ def test_note_lists_ranges_of_days_with_observed_and_expected_values() -> None:
 
 def test_averages_leave_out_affected_days() -> None:
     rows = pd.DataFrame({"_partition_date": DAYS, "new_high_quality_leads": [535, 10, 0]})
-    answer = analysis.new_high_quality_leads_per_day(rows, broken_flag("2024-10-04"))
+    answer = daily.new_high_quality_leads_per_day(rows, broken_flag("2024-10-04"))
     assert answer.sentence == (
-        "After the first day (without 1 affected day), 10 leads became high quality: 10.0 a snapshot on average, and "
-        "most on 2 October 2024: 10."
+        "After the first day (without 1 affected day), 10 leads became high quality: 10.0 a day on average, and "
+        "most in the snapshot of 2 October 2024: 10."
     )
     assert answer.note

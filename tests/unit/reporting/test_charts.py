@@ -8,7 +8,8 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
-from etl.reporting import charts
+from etl.reporting import charts, drawing
+from etl.reporting.theme import DARK, LIGHT, Theme
 
 
 def trend(days: int) -> pd.DataFrame:
@@ -24,15 +25,42 @@ def trend(days: int) -> pd.DataFrame:
 @pytest.mark.parametrize("narrow", [False, True])
 def test_trend_graph_accepts_any_number_of_days(days: int, narrow: bool) -> None:
     figure = charts.new_high_quality_leads_per_day(trend(days), narrow=narrow)
-    assert charts.as_svg(figure).startswith("<?xml")
-    assert figure.get_figwidth() == (charts.NARROW if narrow else charts.WIDE)
+    assert drawing.as_svg(figure).startswith("<svg ")
+    assert figure.get_figwidth() == (drawing.NARROW if narrow else drawing.WIDE)
 
 
-def test_dark_theme_has_no_colour_of_the_light_theme() -> None:
-    light = charts.as_svg(charts.new_high_quality_leads_per_day(trend(9)))
-    colours = set(re.findall(r"#[0-9a-f]{6}\b", charts.in_dark(light)))
-    assert colours <= {*asdict(charts.DARK).values(), "#000000"}
-    assert charts.DARK.good in colours
+def test_themed_chart_has_variables_instead_of_the_colours_of_the_light_theme() -> None:
+    themed = drawing.themed(drawing.as_svg(charts.new_high_quality_leads_per_day(trend(9))))
+    assert set(re.findall(r"#[0-9a-f]{6}\b", themed)) <= {"#000000"}
+    assert set(re.findall(r"var\(--chart-(\w+)\)", themed)) <= asdict(LIGHT).keys()
+    assert "var(--chart-good)" in themed
+
+
+def test_chart_shows_the_values_of_each_day_on_hover() -> None:
+    svg = drawing.as_svg(charts.new_high_quality_leads_per_day(trend(3)))
+    assert re.findall(r"<title>(.+?)</title>", svg) == [
+        "2 October 2024: became high quality 1",
+        "3 October 2024: became high quality 2",
+    ]
+
+
+def test_bars_after_days_without_a_snapshot_are_as_wide_as_these_days_and_show_counts_per_day() -> None:
+    rows = pd.DataFrame(
+        {
+            "_partition_date": pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-06"]),
+            "total_leads": [500, 502, 510],
+            "new_leads": [500, 3, 8],
+            "cumulative_leads": [500, 503, 511],
+        }
+    )
+    below = charts.leads_per_day(rows).axes[1]
+    bars = [(bar.get_width(), bar.get_height()) for bar in below.containers[0]]
+    assert bars == [(0.75, 3.0), (3.75, 2.0)]
+
+
+def test_values_of_the_source_are_escaped() -> None:
+    rows = pd.DataFrame({"dispo_before": ["<b>"], "dispo": ["x"], "change_count": [1], "lead_count": [1]})
+    assert "<b>" not in drawing.as_svg(charts.status_changes(rows))
 
 
 def test_trend_graph_excludes_the_first_day() -> None:
@@ -42,7 +70,7 @@ def test_trend_graph_excludes_the_first_day() -> None:
 
 
 def test_same_rows_give_the_same_chart() -> None:
-    first, second = (charts.as_svg(charts.new_high_quality_leads_per_day(trend(9))) for _ in range(2))
+    first, second = (drawing.as_svg(charts.new_high_quality_leads_per_day(trend(9))) for _ in range(2))
     assert first == second
 
 
@@ -57,8 +85,8 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("theme", [charts.LIGHT, charts.DARK], ids=["light", "dark"])
-def test_text_and_bars_have_sufficient_contrast(theme: charts.Theme) -> None:
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_text_and_bars_have_sufficient_contrast(theme: Theme) -> None:
     for text in (theme.text, theme.dim):
         assert contrast(text, theme.background) >= 4.5
     for bar in (theme.good, theme.fair, theme.poor, theme.accent):

@@ -1,0 +1,144 @@
+"""Answers about each snapshot day: how many leads, how good they are, how many become high quality.
+
+What a snapshot brings happened on any of the days since the one before, so it is counted per day.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from etl.reporting.answers import FLAGS, NEW_LEADS, QUALITY, Anomalies, Answer, Days, most_of, row_of, sound
+from etl.reporting.words import counted, day, share
+
+
+def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day."""
+    question = "How many leads are there each day, and how many of them are new?"
+    if rows.empty:
+        return Answer(question, rows, "There is no snapshot yet.")
+    anomalies = anomalies or Anomalies()
+    last, later = row_of(rows, -1), rows.iloc[1:]
+    sentence = (
+        f"The snapshot of {day(last['_partition_date'])} has {counted(last['total_leads'], 'lead')}, "
+        f"of {last['cumulative_leads']:,} ever seen"
+    )
+    new = per_day(rows, "new_leads", anomalies.days(NEW_LEADS))
+    if later.empty:
+        sentence += "; it is the only one so far."
+    elif new.empty:
+        sentence += "; no day after the first has sound figures."
+    else:
+        sentence += f"; after the first day{_without(later, new)}, {_rate(new)} are new a day on average, {_most(new)}."
+    return anomalies.mark(Answer(question, rows, sentence), NEW_LEADS)
+
+
+def lead_quality_distribution(
+    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies | None = None
+) -> Answer:
+    """Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
+
+    Args:
+        per_day: the rows of `lead_quality_per_day`.
+    """
+    high, medium, _low = (int(count) for count in rows["current_lead_count"])
+    total = int(rows["current_lead_count"].sum())
+    anomalies = anomalies or Anomalies()
+    before = last_sound_quality(per_day, anomalies) if per_day is not None else None
+    answer = Answer(
+        "How good are the leads?",
+        rows,
+        f"Of {counted(total, 'lead')} as they are now, {high:,} ({share(high, total)}) are of high quality, with an "
+        f"appointment and a demo, and {medium:,} ({share(medium, total)}) of medium quality, with an appointment alone."
+        + (f" On the last day with sound flags ({before[0]}), {before[1]} were of high quality." if before else "")
+        if total
+        else "No lead is graded yet.",
+    )
+    return anomalies.mark(answer, QUALITY)
+
+
+def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str, str] | None:
+    """Return the last day with sound flags and the share of high quality on it; None if that is the latest day.
+
+    None, too, if no day has sound flags.
+    """
+    affected = anomalies.days(FLAGS)
+    if per_day.empty or per_day["_partition_date"].iloc[-1] not in affected:
+        return None
+    days = sound(per_day, affected)
+    if days.empty:
+        return None
+    last = row_of(days, -1)
+    return f"{last['_partition_date']:%Y-%m-%d}", share(last["High Quality"], last["total_leads"])
+
+
+def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `_partition_date`, a count of leads for each flag, and `total_leads`: one per snapshot day."""
+    counts = rows.pivot(index="_partition_date", columns="lead_quality_flag", values="lead_count")
+    counts = counts.reindex(columns=["High Quality", "Medium Quality", "Low Quality"]).fillna(0).astype(int)
+    totals = days.set_index("_partition_date")["total_leads"]
+    table = counts.assign(total_leads=totals.reindex(counts.index)).reset_index()
+    table.columns.name = None
+    question = "How good are the leads, day by day?"
+    if table.empty:
+        return Answer(question, table, "There is no snapshot yet.")
+    anomalies = anomalies or Anomalies()
+    sound_days = sound(table, anomalies.days(FLAGS))
+    if sound_days.empty:
+        sentence = "No snapshot has sound flags: the quality of its leads is not known."
+    else:
+        first, last = row_of(sound_days, 0), row_of(sound_days, -1)
+        is_latest = last["_partition_date"] == table["_partition_date"].iloc[-1]
+        sentence = (
+            f"High-quality leads were {share(first['High Quality'], first['total_leads'])} of the snapshot of "
+            f"{day(first['_partition_date'])} and {'are ' if is_latest else ''}"
+            f"{share(last['High Quality'], last['total_leads'])} of that of {day(last['_partition_date'])}"
+            + ("." if is_latest else ", the last day with sound flags.")
+        )
+    return anomalies.mark(Answer(question, table, sentence), QUALITY)
+
+
+def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `_partition_date new_high_quality_leads`, one per snapshot day, also for one without any."""
+    anomalies = anomalies or Anomalies()
+    later = rows.iloc[1:]
+    new = per_day(rows, "new_high_quality_leads", anomalies.days(QUALITY))
+    total = int(new["count"].sum())
+    if later.empty:
+        sentence = "A trend takes two snapshots: on the first day all leads are new."
+    elif new.empty:
+        sentence = "No day after the first has sound flags: how many leads became high quality is not known."
+    elif not total:
+        sentence = f"After the first day{_without(later, new)}, no lead became high quality."
+    else:
+        sentence = (
+            f"After the first day{_without(later, new)}, {counted(total, 'lead')} became high quality: "
+            f"{_rate(new)} a day on average, {_most(new)}."
+        )
+    return anomalies.mark(Answer("How many leads become high quality each day?", rows, sentence), QUALITY)
+
+
+def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
+    left_out = len(rows) - len(counted_days)
+    return f" (without {counted(left_out, 'affected day')})" if left_out else ""
+
+
+def per_day(rows: pd.DataFrame, column: str, affected_days: Days) -> pd.DataFrame:
+    """Rows: `_partition_date count covered_days rate`, one per sound day but the first.
+
+    `covered_days` are those since the sound snapshot before: the count is of all of them. `rate` is the count of one.
+    """
+    days = sound(rows, affected_days)[["_partition_date", column]].rename(columns={column: "count"})
+    days["covered_days"] = days["_partition_date"].diff().dt.days
+    return days.iloc[1:].assign(rate=lambda later: later["count"] / later["covered_days"])
+
+
+def _rate(new: pd.DataFrame) -> str:
+    return f"{new['count'].sum() / new['covered_days'].sum():.1f}"
+
+
+def _most(new: pd.DataFrame) -> str:
+    most = most_of(new, "rate")
+    text = f"and most in the snapshot of {day(most['_partition_date'])}: {most['count']:,}"
+    if most["covered_days"] == 1:
+        return text
+    return f"{text} in the {most['covered_days']:.0f} days since the one before, {most['rate']:.1f} a day"

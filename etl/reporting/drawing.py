@@ -1,0 +1,200 @@
+"""What all charts share: a figure in two widths, SVG, bars, days, and values that show on hover."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from html import escape
+from textwrap import fill
+from typing import TYPE_CHECKING, Protocol
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from etl.reporting.answers import Days, ranges
+from etl.reporting.theme import LIGHT, Theme, style
+from etl.reporting.words import day
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+
+WIDE, NARROW = 7.6, 3.6
+"""Inches. A narrow one is for phones: 346 pixels."""
+
+
+class ChartFigure(Figure):
+    """A figure that knows which days should not be trusted, and the values that its parts show on hover."""
+
+    affected_days: Days = ()
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.values: list[str] = []
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.get_figwidth() < WIDE
+
+    def title(self, text: str) -> None:
+        self.suptitle(text, x=0.01, ha="left")
+
+    def show_on_hover(self, part: Artist, text: str) -> None:
+        part.set_gid(f"value-{len(self.values)}")
+        self.values.append(text)
+
+
+Draw = Callable[[ChartFigure, "pd.DataFrame"], None]
+
+
+class Chart(Protocol):
+    """Draws the rows of one answer, in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
+
+    A chart by day shades the affected days; any other names them.
+    """
+
+    alt: str
+
+    def __call__(self, rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure: ...
+
+
+CHARTS: dict[str, Chart] = {}
+"""Name of the question → its chart."""
+
+
+def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
+    """Have a function that draws on a figure make the figure, too, so many inches high, and register it by its name."""
+
+    def decorate(draw: Draw) -> Chart:
+        def drawn(rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure:
+            with mpl.rc_context(style(LIGHT, narrow)):
+                figure = ChartFigure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
+                figure.affected_days = affected_days
+                if rows.empty:
+                    figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color=LIGHT.dim)
+                else:
+                    draw(figure, rows)
+                    _name_affected_days(figure)
+                return figure
+
+        drawn.alt = alt  # type: ignore[attr-defined]
+        CHARTS[draw.__name__] = drawn  # type: ignore[assignment]
+        return CHARTS[draw.__name__]
+
+    return decorate
+
+
+def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:
+    """Return the chart as an SVG element, with text as text: the same rows give the same bytes.
+
+    Args:
+        salt: another one for each chart of a page, as ids are made from it.
+    """
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = text.getvalue()
+    svg = re.sub(r"^.*?(?=<svg )|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for number, value in enumerate(figure.values):
+        svg = svg.replace(f'<g id="value-{number}">', f'<g pointer-events="all"><title>{escape(value)}</title>')
+    return re.sub(r'<g id="[^"]*"', "<g", svg)  # other charts of the page have the same ids
+
+
+def themed(svg: str) -> str:
+    """Return the chart with CSS variables (`--chart-text` …) instead of the colours of the light theme."""
+    for field in fields(Theme):
+        svg = svg.replace(getattr(LIGHT, field.name), f"var(--chart-{field.name})")
+    return svg
+
+
+def _name_affected_days(figure: ChartFigure) -> None:
+    """Say below the chart which days are affected."""
+    if figure.affected_days:
+        text = f"affected days: {ranges(figure.affected_days)}"
+        width = 46 if figure.is_narrow else 90
+        figure.supxlabel(fill(text, width), x=0.01, ha="left", fontsize="small", color=LIGHT.dim)
+
+
+def with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
+    """Return the values by day, NaN on days without a file, so that a line breaks there."""
+    return values.astype(float).set_axis(days).reindex(pd.date_range(days.min(), days.max()))
+
+
+def named_bars(
+    axes: Axes,
+    names: Sequence[str],
+    values: Sequence[float],
+    colours: str | Sequence[str],
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Horizontal bars, the first one on top, each with its value at its end."""
+    positions = range(len(names))
+    labels = labels or [f"{value:,}" for value in values]
+    bars = axes.barh(positions, values, color=colours, height=0.7)
+    axes.bar_label(bars, labels, padding=4)
+    for bar, name, label in zip(bars, names, labels, strict=True):
+        figure_of(axes).show_on_hover(bar, f"{' '.join(name.split())}: {label}")
+    axes.set_yticks(positions, names)
+    axes.tick_params(axis="y", labelcolor=mpl.rcParams["text.color"])
+    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # the first on top; a bar or two are no thicker than three
+    axes.set_xticks([])
+    axes.set_xlim(0, max(*values, 1e-9) * 1.35)  # room for the longest bar's value
+    axes.spines["bottom"].set_visible(False)
+
+
+def stacked_bars_by_day(axes: Axes, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]) -> None:
+    """A bar for each day, of parts that stand on each other: label → counts and colour, the lowest first."""
+    top = np.zeros(len(days))
+    for label, (counts, colour) in parts.items():
+        axes.bar(days, counts, bottom=top, color=colour, width=0.75, label=label)
+        top = top + counts
+    axes.set_ylim(0, float(top.max()) * 1.25)  # room for the legend
+    axes.legend(loc="upper left", ncols=len(parts))
+    by_day(axes, days, {label: counts for label, (counts, _) in parts.items()})
+
+
+def rate_bars(axes: Axes, days: pd.Series, counts: pd.Series, colour: str, what: str) -> None:
+    """A bar for each day but the first: counts per day. As wide as the days since the snapshot before."""
+    covered = days.diff().dt.days.iloc[1:]
+    rates = counts.iloc[1:] / covered
+    axes.bar(days.iloc[1:] - pd.to_timedelta((covered - 1) / 2, unit="D"), rates, width=covered - 0.25, color=colour)
+    by_day(axes, days, {what: counts})
+
+
+def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None:
+    """Draw what all charts by day have: affected days, ticks, and the values of each day on hover."""
+    axes.grid(visible=True)
+    figure = figure_of(axes)
+    first, last = days.iloc[0], days.iloc[-1]
+    for moment in figure.affected_days:
+        if first <= moment <= last:
+            position = float(date2num(moment))
+            axes.axvspan(position - 0.5, position + 0.5, color=LIGHT.fair, alpha=0.22, linewidth=0, zorder=0)
+    every = max(1, -(-(last - first).days // (4 if figure.is_narrow else 6)))
+    ticks = [first + timedelta(days=passed) for passed in range(0, (last - first).days + 1, every)]
+    axes.set_xticks(ticks, [f"{tick:%d %b}" for tick in ticks])
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    for position, moment in enumerate(days):
+        band = Rectangle(
+            (float(date2num(moment)) - 0.5, 0), 1, 1, transform=axes.get_xaxis_transform(), alpha=0, zorder=10
+        )
+        axes.add_artist(band)
+        shown = ", ".join(f"{label} {counts.iloc[position]:,}" for label, counts in values.items())
+        figure.show_on_hover(band, f"{day(moment)}: {shown}")
+
+
+def figure_of(axes: Axes) -> ChartFigure:
+    figure = axes.get_figure(root=True)
+    if not isinstance(figure, ChartFigure):
+        raise TypeError(f"the figure of a chart is a ChartFigure, not {figure!r}")
+    return figure

@@ -1,0 +1,173 @@
+"""Answers about what becomes of leads: the funnel, why they are lost, when they leave, how long a stage takes."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from etl.reporting.answers import FUNNEL, NEW_LEADS, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.states import FEW, FEW_LEADS
+from etl.reporting.words import counted, day, share
+
+STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale": "sale"}
+"""Stage of the funnel → prefix of its column."""
+
+
+def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `stage lead_count of_leads of_stage_before`, one per stage, the rates 0 to 1, NaN where nothing comes."""
+    counts = {stage: int(rows[f"{column}_count"].iloc[0]) for stage, column in STAGES.items()}
+    table = pd.DataFrame({"stage": list(counts), "lead_count": list(counts.values())})
+    before = table["lead_count"].shift(fill_value=table["lead_count"].iloc[0])
+    table["of_leads"] = table["lead_count"] / table["lead_count"].iloc[0]
+    table["of_stage_before"] = table["lead_count"] / before
+    leads, appointments, demos, sales = counts.values()
+    answer = Answer(
+        "Where do leads get lost?",
+        table,
+        f"Of {counted(leads, 'lead')}, {share(appointments, leads)} had an appointment, {share(demos, leads)} a "
+        f"demo and {share(sales, leads)} a sale."
+        if leads
+        else "No lead is graded yet.",
+    )
+    return (anomalies or Anomalies()).mark(answer, FUNNEL)
+
+
+def status_changes(
+    rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None
+) -> Answer:
+    """Rows: `dispo_before dispo change_count lead_count`, the most frequent change first.
+
+    The sentence and the rows count the changes of gold.status_changes: none that only a broken flag makes.
+
+    Args:
+        days: the rows of `leads_per_day`.
+    """
+    anomalies = anomalies or Anomalies()
+    named = rows.assign(dispo_before=rows["dispo_before"].fillna("(none)"), dispo=rows["dispo"].fillna("(none)"))
+    life = lifecycle.iloc[0]
+    question = "What becomes of a lead?"
+    if not life["change_count"]:
+        return anomalies.mark(Answer(question, named, "No lead has changed its status yet."), STATUS)
+    sentence = (
+        f"Of {counted(life['lead_count'], 'lead')}, {life['changed_lead_count']:,.0f} "
+        f"({share(life['changed_lead_count'], life['lead_count'])}) changed their status at least once; a status that "
+        f"ended had lasted {counted(life['median_days'], 'day')} (median)."
+    )
+    if not named.empty:
+        most = named.iloc[0]
+        sentence += (
+            f" The most frequent step is from {most['dispo_before']} to {most['dispo']}: "
+            f"{counted(most['change_count'], 'time')}."
+        )
+    if anomalies.days(["set_share"]):
+        sentence += " Changes that only the broken flag set makes are not counted."
+    sentence += gap_sentence(days)
+    return anomalies.mark(Answer(question, named, sentence), STATUS)
+
+
+def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `disposition_group lead_count lead_share`, one per group, the largest first."""
+    table = rows[["disposition_group", "lead_count"]].assign(lead_share=rows["lead_count"] / rows["lead_count"].sum())
+    counts = dict(zip(table["disposition_group"], table["lead_count"], strict=True))
+    total = sum(counts.values())
+    lost = [f"{group} ({share(count, total)})" for group, count in counts.items() if group not in ("sold", NOTHING_YET)]
+    answer = Answer(
+        "Why are leads lost?",
+        table,
+        f"Of {counted(total, 'lead')}, {share(counts.get('sold', 0), total)} are sold, and "
+        f"{share(counts.get(NOTHING_YET, 0), total)} have no appointment and no other outcome. The others: "
+        f"{', '.join(lost) or 'none'}."
+        if total
+        else "No lead is graded yet.",
+    )
+    return (anomalies or Anomalies()).mark(answer, OUTCOMES)
+
+
+NOTHING_YET = "no appointment"
+
+
+def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `disposition_group left_count lead_count left_share`, one per group, the one that most leads left first.
+
+    Args:
+        rows: those of `disposition_groups`.
+    """
+    table = rows[["disposition_group", "left_count", "lead_count"]].sort_values("left_count", ascending=False)
+    table = table.assign(left_share=table["left_count"] / table["lead_count"]).reset_index(drop=True)
+    left, total = int(table["left_count"].sum()), int(table["lead_count"].sum())
+    groups = [
+        f"{group} ({count:,})" for group, count in zip(table["disposition_group"], table["left_count"], strict=True)
+    ]
+    answer = Answer(
+        "What became of the leads that left the latest snapshot?",
+        table,
+        f"{left:,} of {counted(total, 'lead')} ({share(left, total)}) are not in the latest snapshot. When they were "
+        f"last seen: {', '.join(groups)}."
+        if left
+        else "All leads ever seen are in the latest snapshot.",
+    )
+    return (anomalies or Anomalies()).mark(answer, OUTCOMES)
+
+
+def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `first_week lead_count … conversion_rate left_count uncertain_count comparison`, one per week.
+
+    The leads of the first snapshot, whose week is not known, come first. `comparison`: "few leads", or empty.
+    """
+    question = "How do the leads of each week do?"
+    if rows.empty:
+        return Answer(question, rows, "There is no snapshot yet.")
+    is_known = rows["first_week"].notna()
+    table = rows.assign(
+        first_week=rows["first_week"].dt.strftime("%Y-%m-%d").where(is_known, "first snapshot"),
+        comparison=(rows["lead_count"] < FEW_LEADS).map({True: FEW, False: ""}),
+    )
+    judged = rows[is_known & (rows["lead_count"] >= FEW_LEADS)]
+    sentences = [f"No week has {FEW_LEADS} new leads yet: too few for a rate."] if judged.empty else []
+    sentences += [
+        f"Of the {counted(week['lead_count'], 'lead')} first seen in the week of {day(week['first_week'])}, "
+        f"{share(week['appointment_count'], week['lead_count'])} have an appointment and "
+        f"{share(week['sale_count'], week['lead_count'])} a sale so far."
+        for week in judged.iloc[sorted({0, len(judged) - 1} if len(judged) else ())].to_dict("records")
+    ]
+    sentences.append(
+        f"Later weeks had less time. Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) are older."
+    )
+    if uncertain := int(rows["uncertain_count"].sum()):
+        sentences.append(f"{counted(uncertain, 'lead')} may be of the week before, as days without a snapshot precede.")
+    return (anomalies or Anomalies()).mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, *NEW_LEADS))
+
+
+def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`.
+
+    Leads first seen after the first snapshot. `comparison`: "few leads" where fewer than 50 reached the stage.
+
+    Args:
+        days: the rows of `leads_per_day`.
+    """
+    question = "How long does it take from first seen to appointment and sale?"
+    if rows.empty:
+        return Answer(question, rows, "No lead was first seen after the first snapshot yet.")
+    table = rows.assign(comparison=(rows["reached_count"] < FEW_LEADS).map({True: FEW, False: ""}))
+    stages = [
+        f"{stage['reached_count']:,} have {_ARTICLES[stage['stage']]} {stage['stage']}"
+        + (
+            f" (median {counted(stage['median_days'], 'day')}, {stage['same_day_count']:,} when first seen"
+            f"{', few leads' if stage['comparison'] else ''})"
+            if stage["reached_count"]
+            else ""
+        )
+        for stage in table.to_dict("records")
+    ]
+    length = (days["_partition_date"].iloc[-1] - days["_partition_date"].iloc[0]).days
+    sentence = (
+        f"Of {counted(rows['lead_count'].iloc[0], 'lead')} first seen after the first snapshot, {'; '.join(stages)}. "
+        f"No time can be longer than the {length} days since then."
+    )
+    if rows["inexact_count"].any():
+        counts = [f"{count:,}" for count in rows["inexact_count"]]
+        sentence += f" Days without a snapshot make {', '.join(counts[:-1])} and {counts[-1]} of these times inexact."
+    return (anomalies or Anomalies()).mark(Answer(question, table, sentence), FUNNEL)
+
+
+_ARTICLES = {"appointment": "an", "demo": "a", "sale": "a"}

@@ -1,0 +1,53 @@
+"""Read the queries of the analysis, all from the same snapshot of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+
+from etl.utils.error_hints import translate_postgres_errors
+from etl.utils.utils_connection import Settings, postgres_engine
+from etl.warehouse.sql_scripts import read_script
+
+DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
+Read = Callable[[str], pd.DataFrame]
+"""Question → its rows. The question is the name of a file in sql_scripts/analysis/, without `.sql`."""
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Read]:
+    """Yield a function that reads query results, all from the same snapshot of the database.
+
+    Raises:
+        PostgresError: for every fault that the server or the connection reports.
+    """
+    from sqlalchemy import text
+
+    isolation = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with (
+        translate_postgres_errors(settings),
+        _driver_errors(),
+        postgres_engine(settings).connect().execution_options(**isolation) as connection,
+    ):
+        yield lambda question: pd.read_sql(
+            text(read_script(f"analysis/{question}.sql")), connection, parse_dates=list(DAYS)
+        )
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """Raise errors of the driver without the wrappers of SQLAlchemy and pandas, which show the whole statement."""
+    import psycopg2
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (DBAPIError, pd.errors.DatabaseError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, psycopg2.Error):
+            cause = getattr(cause, "orig", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None

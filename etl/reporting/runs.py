@@ -1,0 +1,93 @@
+"""Answers about the runs, and how current and complete gold is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pandas as pd
+
+from etl.reporting.answers import Anomalies, Answer, missing_days, ranges, row_of
+from etl.reporting.words import counted, day
+
+OK, ATTENTION = "ok", "attention"
+
+
+def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs: pd.DataFrame) -> Answer:
+    """Rows: `aspect state detail`: latest snapshot, last run, missing days, days with anomalies. `state`: ok or not.
+
+    Args:
+        rows: one, of gold.data_freshness.
+        days: the rows of `leads_per_day`.
+        runs: the latest first.
+    """
+    question, latest = "How current and complete is the data?", row_of(rows, 0)
+    aspects = ["aspect", "state", "detail"]
+    if days.empty:
+        return Answer(question, pd.DataFrame(columns=aspects), "There is no snapshot yet.")
+    missing, affected, ended = missing_days(days), anomalies.days(["*"]), latest["last_complete_run"]
+    is_complete = not runs.empty and runs["status"].iloc[0] == "complete"
+    details = [
+        (
+            "current",
+            latest["days_late"] <= 1,
+            f"The latest snapshot is of {day(latest['latest_snapshot'])}, {counted(latest['days_late'], 'day')} ago.",
+        ),
+        (
+            "last run",
+            is_complete,
+            "No run was complete yet."
+            if pd.isna(ended)
+            else f"The last complete run ended {moment(ended)}."
+            + ("" if is_complete else f" The last run: {runs['status'].iloc[0] if len(runs) else 'none on record'}."),
+        ),
+        (
+            "complete",
+            not missing,
+            f"{counted(len(missing), 'day')} without a snapshot: {ranges(missing)}."
+            if missing
+            else "No day between the first and the latest snapshot is missing.",
+        ),
+        (
+            "as expected",
+            not affected,
+            f"Days with anomalies: {ranges(affected)}." if affected else "No day has anomalies.",
+        ),
+    ]
+    table = pd.DataFrame(
+        [(aspect, OK if holds else ATTENTION, text) for aspect, holds, text in details], columns=aspects
+    )
+    return Answer(question, table, " ".join(table["detail"]))
+
+
+def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+    """Rows: `finding`, one per finding of the checks of the latest run that ended."""
+    question, ended = "What did the checks of the last run find?", runs[runs["ended_at"].notna()]
+    if ended.empty:
+        return Answer(question, rows, "No run is on record.")
+    last = row_of(ended, 0)
+    found = f"found {counted(len(rows), 'thing')}" if len(rows) else "found nothing"
+    return Answer(
+        question, rows, f"The run that ended {moment(last['ended_at'])} is {last['status']}; its checks {found}."
+    )
+
+
+def refused_files(runs: pd.DataFrame) -> Answer:
+    """Rows: `started_at status message run_id`, one per run, the latest first. The sentence is about the last one."""
+    question = "Were files refused?"
+    table = runs.reindex(columns=["started_at", "status", "message", "run_id"])
+    table["started_at"] = table["started_at"].map(moment)
+    table["message"] = table["message"].str.split("\n").str[0]
+    table = table.dropna(axis="columns", how="all")  # most often there are no messages
+    if runs.empty:
+        return Answer(question, table, "No run is on record.")
+    last = runs.iloc[0]
+    if last["status"] == "refused":
+        return Answer(question, table, f"The last run refused data: {last['message']}")
+    refusals = int((runs["status"] == "refused").sum())
+    before = f" Of the last {len(runs)} runs, {refusals} did." if refusals else ""
+    return Answer(question, table, f"The last run refused no file.{before}")
+
+
+def moment(time: datetime) -> str:
+    """`2024-10-23 06:15 UTC`."""
+    return f"{time:%Y-%m-%d %H:%M} UTC"

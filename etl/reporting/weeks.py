@@ -1,0 +1,86 @@
+"""The last seven days, compared with the seven before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import pandas as pd
+
+from etl.reporting.answers import FUNNEL, MATCHES, NEW_LEADS, QUALITY, Anomalies, Answer, row_of
+from etl.reporting.states import QUANTILE_OF_95_PERCENT, UNCLEAR
+from etl.reporting.words import counted, day
+
+FIGURES: dict[str, tuple[str, Sequence[str]]] = {
+    "new leads": ("new_count", NEW_LEADS),
+    "leads that left": ("left_count", (*MATCHES, "lost_lead_share")),
+    "appointments": ("appointment_count", FUNNEL),
+    "demos": ("demo_count", FUNNEL),
+    "sales": ("sale_count", FUNNEL),
+    "high quality for the first time": ("high_quality_count", QUALITY),
+}
+"""Figure → its column, and the metrics that it rests on."""
+MORE, FEWER, NOT_COMPARED = "more", "fewer", "not compared because of affected days"
+
+
+def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+    """Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure.
+
+    `per_day` divides by the days that the snapshots cover. `change_rate`: NaN where nothing is compared.
+    """
+    question, anomalies = "How does the last week compare with the one before?", anomalies or Anomalies()
+    if (
+        len(rows) < 2
+        or not rows["covered_days"].iloc[1]
+        or (rows["last_day"].iloc[0] - rows["last_day"].iloc[1]).days > 7
+    ):
+        return Answer(question, rows.head(0), "A comparison takes snapshots in both of the last two weeks.")
+    latest, before = row_of(rows, 0), row_of(rows, 1)
+    table = pd.DataFrame([_compared(figure, latest, before, anomalies) for figure in FIGURES])
+    sentence = f"The 7 days to {day(latest['last_day'])}, compared with the 7 days before: {_changes(table)}."
+    if rows["snapshot_count"].iloc[:2].sum() < 14:
+        sentence += (
+            f" Days without a snapshot: these figures are of {counted(latest['covered_days'], 'day')} and of "
+            f"{counted(before['covered_days'], 'day')}."
+        )
+    metrics = [metric for _, used in FIGURES.values() for metric in used]
+    return anomalies.mark(Answer(question, table, sentence), metrics)
+
+
+def _compared(figure: str, latest: dict[str, Any], before: dict[str, Any], anomalies: Anomalies) -> dict[str, Any]:
+    column, metrics = FIGURES[figure]
+    counts, days = (latest[column], before[column]), (latest["covered_days"], before["covered_days"])
+    per_day, per_day_before = counts[0] / days[0], counts[1] / days[1]
+    is_affected = any(before["first_day"] <= moment <= latest["last_day"] for moment in anomalies.days(metrics))
+    deviation = QUANTILE_OF_95_PERCENT * sqrt(counts[0] / days[0] ** 2 + counts[1] / days[1] ** 2)
+    change = per_day / per_day_before - 1 if per_day_before and not is_affected else None
+    return {
+        "figure": figure,
+        "last_7_days": counts[0],
+        "per_day": per_day,
+        "7_days_before": counts[1],
+        "per_day_before": per_day_before,
+        "change_rate": change,
+        "comparison": NOT_COMPARED
+        if is_affected
+        else UNCLEAR
+        if abs(per_day - per_day_before) <= deviation
+        else MORE
+        if per_day > per_day_before
+        else FEWER,
+    }
+
+
+def _changes(table: pd.DataFrame) -> str:
+    """Describe clear differences first: those that are larger than chance explains (95 %, Poisson)."""
+    clear = [
+        f"{row['comparison']} {row['figure']} ({row['per_day']:.1f} a day after {row['per_day_before']:.1f})"
+        for row in table.to_dict("records")
+        if row["comparison"] in (MORE, FEWER)
+    ]
+    others = {
+        comparison: ", ".join(table["figure"][table["comparison"] == comparison])
+        for comparison in (UNCLEAR, NOT_COMPARED)
+    }
+    return "; ".join([*clear, *(f"{comparison} ({figures})" for comparison, figures in others.items() if figures)])

@@ -1,0 +1,54 @@
+-- Grain: one row per figure: its leads as they are now, and those of them whose latest row matches by suspect hashes alone.
+with suspect as (
+    select distinct
+        lead_uuid,
+        _partition_date,
+        coalesce(lead_number, 0) as lead_number_key
+    from gold.suspect_matches
+),
+
+leads as (
+    select
+        current_rows.lead_quality_flag = 'High Quality' as is_high_quality,
+        outcomes.disposition_group = 'sold' as is_sold,
+        outcomes.demo_scheduled or outcomes.disposition_group = 'sold' as had_demo,
+        outcomes.appointment_scheduled or outcomes.appt_date is not null as has_appointment,
+        suspect.lead_uuid is not null as is_suspect
+    from gold.lead_outcomes as outcomes
+    inner join gold.lead_quality_current as current_rows using (lead_uuid)
+    left join suspect
+        on
+            current_rows.lead_uuid = suspect.lead_uuid
+            and current_rows._partition_date = suspect._partition_date
+            and coalesce(current_rows.lead_number, 0) = suspect.lead_number_key
+),
+
+figures (number, figure) as (
+    values (1, 'all leads'), (2, 'high quality'), (3, 'appointment'), (4, 'demo'), (5, 'sale')
+),
+
+counted as (
+    select
+        figures.number,
+        figures.figure,
+        count(*) as lead_count,
+        count(*) filter (where leads.is_suspect) as suspect_count
+    from figures
+    inner join leads
+        on case figures.number
+            when 1 then true
+            when 2 then leads.is_high_quality
+            when 3 then leads.has_appointment or leads.had_demo
+            when 4 then leads.had_demo
+            else leads.is_sold
+        end
+    group by figures.number, figures.figure
+)
+
+select
+    figure,
+    lead_count,
+    suspect_count,
+    suspect_count / lead_count::float as suspect_share
+from counted
+order by number;

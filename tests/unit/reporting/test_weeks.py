@@ -1,0 +1,67 @@
+"""The week-on-week comparison tells a clear difference from chance, and says what it cannot compare."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from etl.reporting.answers import Anomalies
+from etl.reporting.weeks import week_on_week
+
+COLUMNS = [f"{name}_count" for name in ("new", "left", "appointment", "demo", "sale", "high_quality")]
+
+
+def weeks(latest: int, before: int, *, covered: tuple[int, int] = (7, 7)) -> pd.DataFrame:
+    rows = pd.DataFrame({name: [latest, before] for name in COLUMNS})
+    rows["snapshot_count"], rows["covered_days"] = 7, covered
+    rows["last_day"] = pd.to_datetime(["2024-10-22", "2024-10-15"])
+    rows["first_day"] = rows["last_day"] - pd.Timedelta(days=6)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("latest", "before", "covered", "comparison"),
+    [
+        (140, 70, (7, 7), "more"),
+        (70, 140, (7, 7), "fewer"),
+        (3, 1, (7, 7), "no clear difference"),
+        (0, 0, (7, 7), "no clear difference"),
+        (140, 70, (14, 7), "no clear difference"),
+    ],
+)
+def test_difference_is_clear_if_it_is_larger_than_chance_per_covered_day(
+    latest: int, before: int, covered: tuple[int, int], comparison: str
+) -> None:
+    answer = week_on_week(weeks(latest, before, covered=covered))
+    assert set(answer.rows["comparison"]) == {comparison}
+
+
+def test_sentence_names_clear_differences_per_day() -> None:
+    sentence = week_on_week(weeks(140, 70)).sentence
+    assert sentence.startswith(
+        "The 7 days to 22 October 2024, compared with the 7 days before: more new leads (20.0 a day after 10.0); "
+    )
+
+
+def test_affected_figures_are_not_compared() -> None:
+    broken = {
+        "_partition_date": pd.to_datetime(["2024-10-16"]),
+        "metric": "set_share",
+        "observed": 0.0,
+        "expected": 0.2,
+    }
+    answer = week_on_week(weeks(140, 70), Anomalies(pd.DataFrame(broken)))
+    rows = answer.rows.set_index("figure")
+    assert rows["comparison"]["high quality for the first time"] == "not compared because of affected days"
+    assert rows["comparison"]["new leads"] == "more"
+    assert answer.sentence.endswith("not compared because of affected days (high quality for the first time).")
+    assert answer.note
+
+
+def test_weeks_that_do_not_follow_each_other_are_not_compared() -> None:
+    sentence = "A comparison takes snapshots in both of the last two weeks."
+    rows = weeks(140, 70)
+    assert week_on_week(rows.head(1)).sentence == sentence
+    assert week_on_week(rows.assign(covered_days=[7, 0])).sentence == sentence
+    rows.loc[1, "last_day"] -= pd.Timedelta(days=7)
+    assert week_on_week(rows).sentence == sentence
