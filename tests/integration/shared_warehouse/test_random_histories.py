@@ -89,7 +89,8 @@ def test_shrunk_history_contains_only_the_cause_of_the_failure(
 # --- The oracle -------------------------------------------------------------------------------------------------------
 
 DAMAGE = {
-    "insert into gold.lead_quality_matching select * from gold.lead_quality_matching limit 1": oracle.MATCHING,
+    "insert into gold.lead_quality_matching select (jsonb_populate_record(row, '{\"lead_match_id\": 0}')).* "
+    "from gold.lead_quality_matching as row limit 1": oracle.MATCHING,
     "update gold.lead_quality_matching set email_match = not email_match": oracle.MATCHING,
     "update gold.leads set first_seen = first_seen - 1": oracle.LEADS,
     "insert into gold.leads (lead_uuid) values ('unknown')": oracle.LEADS,
