@@ -43,7 +43,7 @@ bench: $(VENV)/run.installed ## Measure the pipeline and its peers on two server
 bench-cluster: $(VENV)/dev.installed ## Measure what a Dask cluster gains and costs on this machine (ten minutes): docs/scale.md
 	$(BIN)/python -m benchmarks.cluster --write docs/scale.md
 
-dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md and img/gold-model.svg from the database itself
+dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md, img/gold-model.svg and files of integrations/ from the database itself
 	$(BIN)/python -m tools.data_dictionary
 
 graph: $(VENV)/run.installed ## Draw img/graph.png, the trend of new high-quality leads, from the sample data

@@ -1,14 +1,13 @@
-"""A warehouse with the sample for all tests of BI tools, its role for readers, and drivers of Debian's packages."""
+"""A warehouse with the sample for all tests of BI tools, and its role for readers."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from clients import PASSWORD
 from pydantic import SecretStr
 from support import PROJECT, Warehouse, empty_warehouse
 
@@ -17,8 +16,6 @@ from etl.local.s3_server import upload_folder
 from etl.local.sample_data import ensure_sample
 from etl.pipeline import STEPS
 from etl.utils.utils_connection import Settings, s3_client
-
-PASSWORD = "a reader's password"
 
 
 @pytest.fixture(scope="session")
@@ -68,19 +65,3 @@ def tool() -> dict[str, Path]:
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}. `make integrations` installs them")
     return folders
-
-
-def debian_file(path: str, package: str) -> Path:
-    """Return a file that a package of Debian contains, and install the package if it is missing.
-
-    Skips the test where the package cannot be installed.
-    """
-    found = next(Path("/").glob(path), None)
-    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
-            subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, timeout=180, check=False)
-        found = next(Path("/").glob(path), None)
-    if found is None:
-        pytest.skip(f"{package} is not installed: /{path} does not exist, and root could not install it")
-    return found

@@ -8,8 +8,7 @@ from typing import Any
 
 import jpype
 import pytest
-from conftest import PASSWORD, debian_file
-from gold_schema import COMMENTS, FIGURES, INSUFFICIENT_PRIVILEGE, REFUSED, RELATIONS
+from clients import COMMENTS, FIGURES, INSUFFICIENT_PRIVILEGE, PASSWORD, REFUSED, RELATIONS, debian_file
 from support import Warehouse
 
 from etl.utils.utils_connection import Settings

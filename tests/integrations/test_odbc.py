@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import PASSWORD, debian_file
-from gold_schema import COMMENTS, FIGURES, INSUFFICIENT_PRIVILEGE, REFUSED, RELATIONS
+from clients import COMMENTS, FIGURES, INSUFFICIENT_PRIVILEGE, PASSWORD, REFUSED, RELATIONS, debian_file
 from support import Warehouse
 
 from etl.utils.utils_connection import Settings
@@ -38,9 +37,11 @@ def connection(settings: Settings) -> Iterator[pyodbc.Connection]:
 
 def test_tables_and_columns_are_listed(connection: pyodbc.Connection, warehouse: Warehouse) -> None:
     cursor = connection.cursor()
-    found: dict[str, set[str]] = {row.table_name: set() for row in cursor.tables(schema="gold")}
-    for row in cursor.columns(schema="gold"):
-        found[row.table_name].add(row.column_name)
+    tables = [row.table_name for row in cursor.tables(schema="gold")]
+    found = {
+        table: {row.column_name for row in cursor.columns(schema="gold", table=table.replace("_", "\\_"))}
+        for table in tables
+    }
     assert found == {table: set(columns) for table, _, columns in warehouse.rows(COMMENTS)}
 
 

@@ -72,7 +72,7 @@ def charts(superset: tuple[str, str]) -> dict[str, Rows]:
     """Return the rows that each chart of the dashboard has got, by its title, as a browser shows the dashboard."""
     address, password = superset
     with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 1560})
+        page = browser.new_page(viewport={"width": 1280, "height": 1640})
         answers = []
         page.on("response", lambda response: answers.append(response) if "/api/v1/chart/data" in response.url else None)
         page.goto(f"{address}/login/")

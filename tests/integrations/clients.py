@@ -1,6 +1,16 @@
-"""What BI tools should see of gold."""
+"""What BI tools should see of gold, and the drivers of some of them."""
 
 from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PASSWORD = "a reader's password"
+"""That of bi_reader."""
 
 RELATIONS = {
     ("lead_quality_matching", "lead_uuid", "leads", "lead_uuid"),
@@ -45,3 +55,19 @@ COMMENTS = """
     where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
 """
 """Table or view, its comment, and the comments of its columns."""
+
+
+def debian_file(path: str, package: str) -> Path:
+    """Return a file that a package of Debian contains, and install the package if it is missing.
+
+    Skips the test where the package cannot be installed.
+    """
+    found = next(Path("/").glob(path), None)
+    if found is None and shutil.which("apt-get") and os.geteuid() == 0:
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+            subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, timeout=180, check=False)
+        found = next(Path("/").glob(path), None)
+    if found is None:
+        pytest.skip(f"{package} is not installed: /{path} does not exist, and root could not install it")
+    return found
