@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop run report test containers faults bench bench-cluster dictionary graph lint audit format requirements clean
+.PHONY: help demo demo-stop run report superset test containers integrations faults bench bench-cluster dictionary graph lint audit format requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,11 +22,17 @@ run: $(VENV)/run.installed ## Run the pipeline with the settings of the environm
 report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
 	$(BIN)/python main.py --report
 
+superset: .venv-superset/installed ## Start a Superset with the dashboard, on the demo's warehouse
+	.venv-superset/bin/python integrations/superset/serve.py
+
 test: $(VENV)/dev.installed ## Run the tests, or those of TESTS, four at a time: many wait for other processes
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(TESTS)
 
 containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (seven minutes)
 	$(BIN)/python -m pytest -m containers tests/containers
+
+integrations: $(VENV)/dev.installed .venv-dbt/installed .venv-superset/installed ## Test with real BI tools: JDBC, ODBC, dbt, Superset (four minutes)
+	$(BIN)/python -m pytest -m integrations tests/integrations
 
 faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
@@ -37,7 +43,7 @@ bench: $(VENV)/run.installed ## Measure the pipeline and its peers on two server
 bench-cluster: $(VENV)/dev.installed ## Measure what a Dask cluster gains and costs on this machine (ten minutes): docs/scale.md
 	$(BIN)/python -m benchmarks.cluster --write docs/scale.md
 
-dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md and img/gold-model.svg from the database itself
+dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md, img/gold-model.svg and files of integrations/ from the database itself
 	$(BIN)/python -m tools.data_dictionary
 
 graph: $(VENV)/run.installed ## Draw img/graph.png, the trend of new high-quality leads, from the sample data
@@ -58,15 +64,13 @@ format: $(VENV)/dev.installed ## Bring the code into its standard form
 	$(BIN)/sqlfluff fix --quiet sql_scripts
 
 requirements: $(VENV)/dev.installed ## Compile requirements*.in into the pinned requirements*.txt
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
-		--custom-compile-command "make requirements" --output-file requirements.txt requirements.in
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
-		--custom-compile-command "make requirements" --output-file requirements-dask.txt requirements-dask.in
-	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
-		--custom-compile-command "make requirements" --output-file requirements-dev.txt requirements-dev.in
+	for name in requirements requirements-dask requirements-dev integrations/requirements-dbt integrations/requirements-superset; do \
+		$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --quiet \
+			--custom-compile-command "make requirements" --output-file $$name.txt $$name.in || exit; \
+	done
 
 clean: demo-stop ## Stop the demo and delete .local/ and the virtual environment
-	rm -rf .local $(VENV)
+	rm -rf .local $(VENV) .venv-dbt .venv-superset
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -83,4 +87,10 @@ $(VENV)/dev.installed: requirements-dev.txt requirements-dask.txt $(VENV)/run.in
 	@echo "Installing what the tests need …"
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 		-r requirements-dev.txt -r requirements-dask.txt
+	@touch $@
+
+.venv-%/installed: integrations/requirements-%.txt | $(VENV)/dev.installed
+	@echo "Installing $* into .venv-$*: once, a minute …"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	@$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --requirement $<
 	@touch $@

@@ -1,10 +1,11 @@
-"""`make dictionary`: docs/data_dictionary.md and img/gold-model.svg, from what the database says of its own tables.
+"""`make dictionary`: docs/data_dictionary.md, img/gold-model.svg and files of integrations/, from the database.
 
 Steps 1, 4 and 5 define everything in an embedded PostgreSQL of its own, which is gone afterwards.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from etl.local.demo import demo_settings
 from etl.local.embedded import temporary_postgres
 from etl.pipeline import STEPS
 from etl.utils.utils_connection import connect_postgres
-from tools import er_diagram
+from tools import dbt_sources, er_diagram, superset_assets
 from tools.type_names import short_type
 
 if TYPE_CHECKING:
@@ -36,8 +37,18 @@ by `make dictionary`; a test fails when it is stale.
 """
 
 
+def generated_files(db: Cursor) -> dict[Path, str]:
+    """Return the text of each generated file, for the database that a cursor looks at."""
+    return {
+        DOCUMENT: render(db),
+        er_diagram.PICTURE: er_diagram.render(db),
+        dbt_sources.SOURCES: dbt_sources.render(db),
+        **superset_assets.render(db),
+    }
+
+
 def render(db: Cursor) -> str:
-    """The document, for the database that a cursor looks at."""
+    """Return the document."""
     return "\n".join([INTRODUCTION, *(part for schema in SCHEMAS for part in _schema(db, schema))])
 
 
@@ -105,16 +116,19 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Define the warehouse anew, and write document and picture."""
+    """Define the warehouse anew, and write the files."""
     with temporary_postgres() as postgres:
         settings = demo_settings(postgres, "http://127.0.0.1:9")  # S3 is not asked
         report = run_steps(settings, [STEPS[0], STEPS[3], STEPS[4]])
         if report.error:
             raise report.error
         with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
-            DOCUMENT.write_text(render(db), encoding="utf-8")
-            er_diagram.PICTURE.write_text(er_diagram.render(db), encoding="utf-8")
-    click.echo(f"{DOCUMENT} and {er_diagram.PICTURE} are up to date")
+            files = generated_files(db)
+    shutil.rmtree(superset_assets.ASSETS, ignore_errors=True)  # with files of charts that are gone
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    click.echo(f"{len(files)} files are up to date, such as {DOCUMENT}")
 
 
 if __name__ == "__main__":

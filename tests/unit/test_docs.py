@@ -79,7 +79,11 @@ def test_documents_name_existing_modules_and_scripts(document: Path) -> None:
 
 
 def test_requirements_are_pinned_to_one_version_and_name_no_registry() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in (
+        "requirements.txt",
+        "requirements-dev.txt",
+        *map(str, PROJECT.glob("integrations/requirements-*.txt")),
+    ):
         lines = [line for line in (PROJECT / name).read_text(encoding="utf-8").splitlines() if line.strip()]
         packages = [line for line in lines if not line.lstrip().startswith("#")]
         assert [
