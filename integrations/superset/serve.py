@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     home = Path(os.environ.setdefault("SUPERSET_HOME", str(Path(".local/superset").absolute())))
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret(home / "secret_key")
     os.environ["SUPERSET_CONFIG_PATH"] = str(HERE / "superset_config.py")
     if "PGHOST" not in os.environ:
