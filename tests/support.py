@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PROJECT = Path(__file__).parents[1]
+LONG = os.environ.get("FAULTS") == "long"
+"""Use the counts of docs/reliability.md instead of the short ones of `make test`."""
 SCHEMAS = ("bronze", "silver", "gold", "meta", "partitions", "staging")
+
+
+def times(short: int, long: int) -> int:
+    return long if LONG else short
 
 
 @contextmanager
@@ -204,7 +210,7 @@ def run_python(
         project: another checkout, such as one of an earlier version.
     """
     arguments = tuple(str(project / name) if name == "main.py" else name for name in arguments)
-    return _run(folder, sys.executable, *arguments, PYTHONPATH=str(project), **environment)
+    return _run(folder, sys.executable, *arguments, **{"PYTHONPATH": str(project)} | environment)
 
 
 def _run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import results
-from fault_scenario import LONG, Scenario, create_scenario, database_with_version_a
+from fault_scenario import Scenario, create_scenario, database_with_version_a
 from servers import embedded_folder, start_embedded
+from support import LONG
 
 from etl.utils.utils_connection import Settings
 

@@ -23,18 +23,12 @@ from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 
-LONG = os.environ.get("FAULTS") == "long"
-"""Use the counts of docs/reliability.md instead of the short ones of `make test`."""
 SEED = int(os.environ.get("FAULTS_SEED", "20241001"))
 APPLICATION = "homebuddy-leads-etl"
 GOLD = "gold.lead_quality_matching"
 ROWS = 30
 DAYS_OF_A = (1, 2, 3, 4)
 CHANGED_DAY, NEW_DAY = 2, 5
-
-
-def times(short: int, long: int) -> int:
-    return long if LONG else short
 
 
 def seeded_rng(what: str) -> random.Random:

@@ -9,8 +9,8 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from fault_scenario import LONG, Scenario, advisory_locks, assert_equals_clean_run, assert_one_clear_error, main_process
-from support import Warehouse
+from fault_scenario import Scenario, advisory_locks, assert_equals_clean_run, assert_one_clear_error, main_process
+from support import LONG, Warehouse
 
 from etl.utils.utils_connection import Settings
 

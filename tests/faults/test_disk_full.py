@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from fault_scenario import (
     CHANGED_DAY,
-    LONG,
     NEW_DAY,
     Scenario,
     assert_clear,
@@ -22,7 +21,7 @@ from fault_scenario import (
     run,
 )
 from small_disk import TABLESPACE, SmallDisk, tablespace_on_a_small_disk
-from support import Bucket, Warehouse
+from support import LONG, Bucket, Warehouse
 
 from etl.engine.context import RunContext, StepResult
 from etl.engine.report import Step

@@ -10,7 +10,6 @@ import pytest
 from fault_scenario import (
     CHANGED_DAY,
     GOLD,
-    LONG,
     Scenario,
     assert_clear,
     assert_rerun_repairs_everything,
@@ -18,7 +17,7 @@ from fault_scenario import (
     rows_of_day,
     run,
 )
-from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
+from support import HEADER, LONG, ORDINARY_ROW, Bucket, Warehouse
 
 from etl.utils.utils_connection import Settings
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from fault_scenario import (
-    LONG,
     Scenario,
     assert_gold_is_complete,
     assert_rerun_repairs_everything,
@@ -19,10 +18,9 @@ from fault_scenario import (
     main_process,
     run,
     seeded_rng,
-    times,
     wait_until_running,
 )
-from support import Warehouse
+from support import LONG, Warehouse, times
 
 from etl.utils.utils_connection import Settings
 from etl.warehouse import transactions

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from fault_scenario import (
     GOLD,
-    LONG,
     Scenario,
     assert_clear,
     assert_rerun_repairs_everything,
@@ -19,7 +18,7 @@ from fault_scenario import (
     put_version_b,
     run,
 )
-from support import Bucket, Warehouse
+from support import LONG, Bucket, Warehouse
 
 from etl.utils.utils_connection import Settings
 

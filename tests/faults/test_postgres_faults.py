@@ -19,11 +19,10 @@ from fault_scenario import (
     main_process,
     run,
     seeded_rng,
-    times,
 )
 from postgres_proxy import When, cutting_commits
 from pydantic import SecretStr
-from support import Warehouse
+from support import Warehouse, times
 
 from etl.local import embedded, postgres_cluster
 from etl.utils.utils_connection import Settings

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import psycopg2
 import pytest
-from fault_scenario import Scenario, assert_clear, assert_rerun_repairs_everything, put_version_b, run, times
-from support import Bucket, Warehouse, connection_arguments
+from fault_scenario import Scenario, assert_clear, assert_rerun_repairs_everything, put_version_b, run
+from support import Bucket, Warehouse, connection_arguments, times
 
 from etl.utils.utils_connection import Settings
 from etl.warehouse import partitions

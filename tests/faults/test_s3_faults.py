@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 from fault_scenario import (
     CHANGED_DAY,
-    LONG,
     Scenario,
     assert_clear,
     assert_equals_clean_run,
@@ -20,7 +19,7 @@ from fault_scenario import (
     run,
 )
 from s3_stub import Stub, faulty_s3
-from support import Bucket, Warehouse
+from support import LONG, Bucket, Warehouse
 
 from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings

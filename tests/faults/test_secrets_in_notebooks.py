@@ -15,10 +15,9 @@ from urllib.parse import unquote, unquote_plus
 
 import nbformat
 import pytest
-from fault_scenario import LONG
 from nbclient import NotebookClient
 from pydantic import SecretStr
-from support import PROJECT, environment_of
+from support import LONG, PROJECT, environment_of
 
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps

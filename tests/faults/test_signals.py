@@ -17,10 +17,9 @@ from fault_scenario import (
     assert_rerun_repairs_everything,
     main_process,
     seeded_rng,
-    times,
     wait_until_running,
 )
-from support import Warehouse, connection_arguments
+from support import Warehouse, connection_arguments, times
 
 from etl.utils.utils_connection import Settings
 

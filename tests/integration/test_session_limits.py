@@ -50,15 +50,13 @@ def assert_loaded(done: subprocess.CompletedProcess[str], settings: Settings) ->
 
 
 @pytest.mark.parametrize("of", [f"role {ROLE}", f"role {ROLE} in database leads", "database leads"])
-@pytest.mark.parametrize(
-    "limit", ["statement_timeout = '1ms'", "idle_session_timeout = '20ms'", "lock_timeout = '1ms'"]
-)
-def test_time_limit_of_the_role_does_not_apply_to_the_pipeline(
-    server: Server, limited: Settings, python: Python, of: str, limit: str
+def test_time_limits_of_the_role_do_not_apply_to_the_pipeline(
+    server: Server, limited: Settings, python: Python, of: str
 ) -> None:
-    server.execute("postgres", f"alter {of} set {limit}")
+    limits = {"statement_timeout": "1ms", "idle_session_timeout": "20ms", "lock_timeout": "1ms"}
+    server.execute("postgres", *(f"alter {of} set {name} = '{value}'" for name, value in limits.items()))
     done = python("main.py", environment=environment_of(limited))
-    server.execute("postgres", f"alter {of} reset {limit.partition(' ')[0]}")
+    server.execute("postgres", *(f"alter {of} reset {name}" for name in limits))
     assert_loaded(done, limited)
 
 

@@ -11,15 +11,8 @@ from contextlib import closing, contextmanager
 import psutil
 import psycopg2
 from dask_cluster import DaskCluster
-from fault_scenario import (
-    CHANGED_DAY,
-    DAYS_OF_A,
-    NEW_DAY,
-    run,
-    seeded_rng,
-    times,
-)
-from support import Warehouse, connection_arguments
+from fault_scenario import CHANGED_DAY, DAYS_OF_A, NEW_DAY, run, seeded_rng
+from support import Warehouse, connection_arguments, times
 
 from etl.engine.report import RunReport
 from etl.utils.day import Day

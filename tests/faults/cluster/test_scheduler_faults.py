@@ -40,7 +40,7 @@ from etl.warehouse.tables import (
 # --- Scheduler and driver ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", sample_tables("scheduler", 2, 15))
+@pytest.mark.parametrize("table", sample_tables("scheduler", 1, 15))
 def test_scheduler_killed_while_a_table_is_filled_is_reported(
     scenario: Scenario, settings: Settings, tmp_path: Path, table: str
 ) -> None:
@@ -96,7 +96,7 @@ def test_scheduler_that_stops_responding_ends_the_run_after_a_timeout(
     assert_rerun_repairs_everything(scenario, settings)
 
 
-@pytest.mark.parametrize("table", sample_tables("driver", 2, 15))
+@pytest.mark.parametrize("table", sample_tables("driver", 1, 15))
 def test_driver_killed_while_workers_continue_is_completed_by_the_next_run(
     scenario: Scenario, settings: Settings, workers: DaskCluster, tmp_path: Path, table: str
 ) -> None:

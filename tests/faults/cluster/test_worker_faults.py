@@ -34,10 +34,9 @@ from fault_scenario import (
     rows_of_day,
     run,
     seeded_rng,
-    times,
     wait_until_running,
 )
-from support import Bucket, Warehouse
+from support import Bucket, Warehouse, times
 
 from etl.engine import dask_executor
 from etl.engine import runner as runner_module
@@ -56,7 +55,7 @@ from etl.warehouse.transactions import transaction
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", sample_tables("workers", 6, 34))
+@pytest.mark.parametrize("table", sample_tables("workers", 3, 34))
 def test_worker_killed_while_filling_a_table_is_replaced(
     scenario: Scenario, settings: Settings, workers: DaskCluster, tmp_path: Path, table: str
 ) -> None:
@@ -74,7 +73,7 @@ def test_worker_killed_while_filling_a_table_is_replaced(
     workers.wait_for_workers()
 
 
-@pytest.mark.parametrize("number", range(times(2, 20)))
+@pytest.mark.parametrize("number", range(times(1, 20)))
 def test_worker_killed_at_a_random_moment_is_replaced(
     scenario: Scenario, settings: Settings, workers: DaskCluster, tmp_path: Path, number: int
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from crm_files import put_files
 from dask_cluster import PLAIN_WORKER, DaskCluster, dask_cluster
 from servers import new_certificate
-from support import PROJECT, Bucket, Warehouse, empty_warehouse, environment_of, run_python
+from support import LONG, PROJECT, Bucket, Warehouse, empty_warehouse, environment_of, run_python
 
 from etl.local.sample_data import ensure_sample
 from etl.utils.utils_connection import Settings
@@ -162,6 +162,7 @@ finally:
 """
 
 
+@pytest.mark.skipif(not LONG, reason="loads the sample four times over: FAULTS=long")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
 def test_memory_of_the_driver_does_not_grow_with_the_data(
     postgres_server: Settings,

@@ -24,13 +24,13 @@ from killed_run import KillSwitch, run_and_kill
 from oracle import AppointmentIds, Rules
 from run_histories import Failure, clock_ahead, run_histories, run_history
 from shrink_history import shrink
-from support import Bucket, Warehouse, connection_arguments, drop_schemas
+from support import Bucket, Warehouse, connection_arguments, drop_schemas, times
 
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
 
-COUNT = int(os.environ.get("HISTORIES") or (500 if os.environ.get("FAULTS") == "long" else 4))
+COUNT = int(os.environ.get("HISTORIES") or times(3, 500))
 FIRST = int(os.environ.get("FIRST_HISTORY") or 0)
 
 

@@ -5,18 +5,16 @@ FAULTS=long tests all mutations; `make test` tests three.
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import pytest
 from histories import History, PutDay, PutLeads, Run
 from run_histories import run_histories, run_history
-from support import Bucket
+from support import LONG, Bucket
 
 from etl.utils.utils_connection import Settings
 from etl.warehouse import sql_scripts
 
-LONG = os.environ.get("FAULTS") == "long"
 HISTORIES_PER_MUTATION = 60
 """The search ends at the first failure: most mutations need one to three histories."""
 

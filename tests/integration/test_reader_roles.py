@@ -15,7 +15,7 @@ from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
-from etl.reporting.analysis import reading
+from etl.reporting.reading import reading
 from etl.reporting.report import write_report
 from etl.utils.utils_connection import Settings
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
