@@ -80,6 +80,14 @@ def test_transaction_pooling_is_refused_and_no_lock_remains(
 
 
 @pytest.mark.usefixtures("one_day")
+def test_statement_pooling_is_named_as_a_cause(settings: Settings) -> None:
+    """PgBouncer closes the connection without a word, as if the server was lost: the run retries before it ends."""
+    with pgbouncer(settings, pool_mode="statement", ignore_startup_parameters="options") as pooled:
+        report, _ = run_through(pooled)
+    assert_refused(report, seconds=0)
+
+
+@pytest.mark.usefixtures("one_day")
 def test_case_of_transaction_pooling_leaves_no_lock(settings: Settings, warehouse: Warehouse, tmp_path: Path) -> None:
     with pgbouncer(settings, **TRANSACTION_MODE) as pooled:
         done = run_case("08-pgbouncer-transaction-pool", tmp_path, environment=environment_of(pooled))
