@@ -1,4 +1,4 @@
--- gold.leads_as_of(day): the leads as they stood in the snapshot of a day. Safe to rerun.
+-- gold.leads_as_of(day): the leads as of the snapshot of a day. Safe to rerun.
 --
 -- It reads gold, not silver.row_versions: step 6 commits those day by day, but publishes gold as a whole.
 
@@ -38,6 +38,7 @@ as $$
 $$;
 
 comment on function gold.leads_as_of(date) is
-'The leads as they stood in the snapshot of a day, or in the last one before it: one row per lead_uuid, with the columns of '
-'gold.leads, and the values that they had when no later day was loaded. Leads not seen until then are included, with NULLs. '
+'The leads as of the snapshot of a day, or of the latest one before it: one row per lead_uuid, with the columns of gold.leads. '
+'The values are those of a warehouse loaded up to that day from today''s files, corrections included. '
+'Leads first seen later have NULLs. '
 'select * from gold.leads_as_of(''2024-10-09'')';
