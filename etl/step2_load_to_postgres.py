@@ -193,8 +193,8 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
                 lead_numbers.append(chunk.rows["LEADNUMBER"])
                 staged = staged.with_chunk(chunk)
             staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
-            # `--explain` looks up single rows. Built after the rows were copied, it takes a tenth of a day's load.
-            db.execute(sql.SQL('create index on {} ("LEADNUMBER")').format(quote_identifier(table)))
+            # `--explain` looks up single rows. A hash index: bronze may contain texts that are too long for a B-tree.
+            db.execute(sql.SQL('create index on {} using hash ("LEADNUMBER")').format(quote_identifier(table)))
             stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)

@@ -187,17 +187,27 @@ class Facts:
 def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
     contents = sorted({match.row_hash for subject in subjects for match in subject.matches})
     versions = _version_rows(db, contents)
+    shown = {
+        (row["valid_from"], row[ROW_HASH]): row
+        for subject in subjects
+        for row in _versions_of(subject, versions)[:MOST_VERSIONS]
+    }
     return Facts(
         versions=versions,
         matches=_matches(db, _HAS_CONTENT, contents),
-        bronze=read_bronze_rows(db, versions[: MOST_LEADS * MOST_VERSIONS]) if may_read_bronze(db) else None,
+        bronze=read_bronze_rows(db, list(shown.values())) if may_read_bronze(db) else None,
     )
+
+
+def _versions_of(subject: Subject, versions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    contents = {match.row_hash for match in subject.matches}
+    return [row for row in versions if row[ROW_HASH] in contents]
 
 
 def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     uuid = subject.lead_uuid
     matches = {match.row_hash: match for match in subject.matches}
-    rows = [row for row in facts.versions if row[ROW_HASH] in matches]
+    rows = _versions_of(subject, facts.versions)
     notes = [f"{len(rows) - MOST_VERSIONS:,} more row versions are left out"] if len(rows) > MOST_VERSIONS else []
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
@@ -284,7 +294,7 @@ def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return rejected rows with one of these ids, and a note if some are left out."""
-    run_sql(db, "explain/rejected_rows.sql", ids=sql.Literal(list(ids)), most=sql.Literal(MOST_REJECTED))
+    run_sql(db, "explain/rejected_rows.sql", ids=sql.Literal(list(filter(None, ids))), most=sql.Literal(MOST_REJECTED))
     rows = _as_dicts(db)
     total = [row.pop("total") for row in rows]
     left_out = max(total, default=0) - len(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -122,16 +122,16 @@ def _cleaned_rows(candidates: Sequence[tuple[Any, ...]]) -> BronzeRows:
     raw["_extraction_date"] = [str(position) for position in range(len(raw))]
     clean = transform.clean_csv(raw.astype(TEXT)).rows
     rows: BronzeRows = {}
-    counts: dict[tuple[date, int], int] = {}
     befores: list[dict[Any, Any]] = raw.to_dict("records")
     for cells in clean.to_dict("records"):
         before = befores[int(cells["_extraction_date"])]
         day = pd.Timestamp(before["_partition_date"]).date()
         key = day, cells[ROW_HASH]
-        counts[key] = counts.get(key, -1) + 1
-        first = rows.get(key)
-        line = first.line if first else int(before["_source_row"])
-        rows[key] = BronzeRow(before["_source_file"], line, day, counts[key], changed_values(before, cells))
+        if key in rows:
+            rows[key] = replace(rows[key], same_content=rows[key].same_content + 1)
+        else:
+            line, changed = int(before["_source_row"]), changed_values(before, cells)
+            rows[key] = BronzeRow(before["_source_file"], line, day, cleaned=changed)
     return rows
 
 

@@ -44,7 +44,7 @@ def filled(settings: Settings) -> Settings:
         if number == 2:
             rows = [*shared, first, {**lead, "Set": "maybe"}, lead | changes, lead | changes]
         bucket.put_snapshot(number, rows, HEADER)
-    bucket.put("SFTP/data_3.csv", bucket.get("SFTP/data_3.csv") + b"02/05/2023,950,\x1b[31mtoo,few\n")
+    bucket.put("SFTP/data_3.csv", bucket.get("SFTP/data_3.csv") + b"02/05/2023,950,\x1b[31mtoo,few,,\n")
     bucket.put_leads(
         [("u1", "p1", "e1"), ("u2", "p1", "e2"), ("u3", "p3", "e3"), ("never seen", "p9", "e9")]
         + [(f"shared {number:02}", f"s{number}", "shared") for number in range(12)]
@@ -149,7 +149,7 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
 
 def test_each_day_of_bronze_has_an_index_on_lead_numbers(filled: Settings) -> None:
     indexed = Warehouse(filled).rows(
-        "select tablename from pg_indexes where schemaname = 'partitions' and indexdef like '%(\"LEADNUMBER\")' "
+        "select tablename from pg_indexes where schemaname = 'partitions' and indexdef like '%hash (\"LEADNUMBER\")' "
         "order by 1"
     )
     assert indexed == [(f"csv_snapshots_0{number}",) for number in (1, 2, 3)]
