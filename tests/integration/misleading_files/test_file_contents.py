@@ -188,7 +188,7 @@ def test_file_with_every_row_twice_is_refused(
     assert_refused(run(settings), "SFTP/data_2.csv: 10 of 10 lead numbers occur more than once, unlike on 2024-10-01")
     bucket.put_snapshot(2, leads(20))
     assert run(settings).error is None
-    assert warehouse.value("select count(*) from gold.lead_quality_matching") == 5
+    assert warehouse.value("select count(*) from gold.lead_quality_matching") == 40
 
 
 def test_source_that_always_repeats_lead_numbers_is_loaded(
