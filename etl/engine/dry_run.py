@@ -92,7 +92,7 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """2 if the run would refuse a file for its name, a day because it is missing or late, or the calendar; else 0."""
+        """2 if the run would refuse a file for its name, a missing or late day, or the calendar; else 0."""
         return DataRefusedError.exit_code if self.source.refused else 0
 
 
