@@ -187,15 +187,11 @@ class Facts:
 def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
     contents = sorted({match.row_hash for subject in subjects for match in subject.matches})
     versions = _version_rows(db, contents)
-    shown = {
-        (row["valid_from"], row[ROW_HASH]): row
-        for subject in subjects
-        for row in _versions_of(subject, versions)[:MOST_VERSIONS]
-    }
+    shown = [row for subject in subjects for row in _versions_of(subject, versions)[:MOST_VERSIONS]]
     return Facts(
         versions=versions,
         matches=_matches(db, _HAS_CONTENT, contents),
-        bronze=read_bronze_rows(db, list(shown.values())) if may_read_bronze(db) else None,
+        bronze=read_bronze_rows(db, shown) if may_read_bronze(db) else None,
     )
 
 
