@@ -30,9 +30,21 @@ from etl.warehouse.load_ledger import (
     require_loaded,
     require_tables,
 )
-from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, swap_partition
+from etl.warehouse.partitions import (
+    acquire_exclusive_lock,
+    create_staging_partition,
+    keep_out_maintenance,
+    swap_partition,
+)
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
-from etl.warehouse.tables import GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS, gold_partition, staging_gold_partition
+from etl.warehouse.tables import (
+    GOLD_LEADS,
+    GOLD_MATCHING,
+    SILVER_LEADS,
+    SILVER_SNAPSHOTS,
+    gold_partition,
+    staging_gold_partition,
+)
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
@@ -153,6 +165,8 @@ def publish_gold(
             return
         if with_models:
             gold_models.merge_models(db, run_id)
+        if built:
+            keep_out_maintenance(db, GOLD_LEADS)
         for match in built:
             # Checked before readers have to wait: attaching takes the key over.
             staging = quote_identifier(staging_gold_partition(match.day))

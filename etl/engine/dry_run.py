@@ -16,7 +16,7 @@ from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SourceObject, check_completeness, discover_snapshots, find_leads, refused_days
 from etl.utils.utils_connection import Settings, s3_client
 from etl.warehouse import gold_models, pending, row_versions
-from etl.warehouse.load_ledger import TableLoad, current_loads, has_ledger, require_tables
+from etl.warehouse.load_ledger import TableLoad, current_loads, has_ledger, require_loaded, require_tables
 from etl.warehouse.migrations import pending_migrations
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, pending_type_changes
 from etl.warehouse.tables import (
@@ -78,7 +78,9 @@ class WarehouseState:
     versions_are_damaged: bool = False
     leads_are_matched: bool = True
     models_are_current: bool = True
-    notes: Sequence[str] = ()
+    migrations: Sequence[str] = ()
+    """Notes on what would change in schema meta; `type_changes`: in silver."""
+    type_changes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -104,20 +106,23 @@ def plan_run(
 
     Raises:
         DataRefusedError: PARTITION_START_DATE has changed.
-        CheckFailedError: a table is missing that none of the steps creates, or another version of the code has
-            filled the warehouse.
+        CheckFailedError: a table is missing that none of the steps creates or fills, or another version of the
+            code has filled the warehouse.
         SourceError: S3 cannot be read.
         PostgresError: the warehouse cannot be read.
     """
     numbers = {step.number for step in steps}
     with read_only_transaction(settings) as db:
         _require_tables(db, numbers)
-        state = _read_state(db, with_type_changes=4 in numbers)
+        state = _read_state(db)
     source = _list_source(settings, state.ingested, full_refresh=full_refresh) if 2 in numbers else SourceFiles()
-    notes = [*state.notes, *source.removed]
+    notes = [*state.migrations, *source.removed]
     if source.refused and not allow_partial:
         notes.append("a run would end after step 2, because it refuses files: --allow-partial publishes the other days")
         steps = [step for step in steps if step.number <= 2]
+        numbers &= {1, 2}
+    if 4 in numbers:
+        notes += state.type_changes
     work: dict[int, Work] = {2: {file.day: file.why for file in source.files if file.why}}
     work[3] = _work_of_step_3(state, work[2], full_refresh=full_refresh) if 3 in numbers else {}
     work[4] = {load.day: "cleaned by an earlier run" for load in state.waiting.values()}
@@ -132,14 +137,16 @@ def plan_run(
 
 
 def _require_tables(db: Cursor, numbers: Set[int]) -> None:
-    """Raise what the first step would raise if tables are missing that an earlier one creates."""
+    """Raise what the first step would raise if tables are missing that an earlier one creates or fills."""
     if 1 not in numbers and numbers & {2, 3, 4, 6}:
         require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
     if 5 not in numbers and 6 in numbers:
         require_tables(db, GOLD_MATCHING, *gold_models.MODELS, created_by_step=5)
+    if 6 in numbers and not numbers & {3, 4}:
+        require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
 
 
-def _read_state(db: Cursor, *, with_type_changes: bool) -> WarehouseState:
+def _read_state(db: Cursor) -> WarehouseState:
     if not has_ledger(db):
         return WarehouseState()
     migrations = pending_migrations(db)
@@ -150,11 +157,8 @@ def _read_state(db: Cursor, *, with_type_changes: bool) -> WarehouseState:
             hint="run the pipeline once: it upgrades the ledger, and rebuilds silver and gold from bronze",
         )
     require_tables(db, REJECTED_ROWS, created_by_step=1)
-    notes = [f"schema meta: migration {migration} would be applied" for migration in migrations]
     silver = current_loads(db, SILVER_SNAPSHOTS, include_modified=True)
-    if silver and with_type_changes:
-        changes = pending_type_changes(db, [*TYPED_TABLES, *DERIVED_TABLES])
-        notes += [f"{change.table} would be altered: {change.columns}" for change in changes]
+    type_changes = pending_type_changes(db, [*TYPED_TABLES, *DERIVED_TABLES]) if silver else []
     leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
     are_damaged = row_versions.are_damaged(db)
     return WarehouseState(
@@ -168,7 +172,8 @@ def _read_state(db: Cursor, *, with_type_changes: bool) -> WarehouseState:
         versions_are_damaged=are_damaged,
         leads_are_matched=not leads or are_damaged or row_versions.are_matched(db, leads),
         models_are_current=gold_models.are_current(db),
-        notes=notes,
+        migrations=[f"schema meta: migration {migration} would be applied" for migration in migrations],
+        type_changes=[f"{change.table} would be altered: {change.columns}" for change in type_changes],
     )
 
 

@@ -36,6 +36,8 @@ MOST_LEADS = 10
 MOST_VERSIONS = 50
 """So many row versions of a lead are explained."""
 MOST_REJECTED = 20
+SHORTEST_ID_IN_LINE = 6
+"""In a malformed line, whose cells have no names, a shorter number may be a ZIP, a flag or a part of a date."""
 INT32 = range(-(2**31), 2**31)
 
 
@@ -290,7 +292,15 @@ def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return rejected rows with one of these ids, and a note if some are left out."""
-    run_sql(db, "explain/rejected_rows.sql", ids=sql.Literal(list(filter(None, ids))), most=sql.Literal(MOST_REJECTED))
+    ids = list(filter(None, ids))
+    unmistakable = [value for value in ids if len(value) >= SHORTEST_ID_IN_LINE]
+    run_sql(
+        db,
+        "explain/rejected_rows.sql",
+        ids=sql.Literal(ids),
+        unmistakable_ids=sql.Literal(unmistakable),
+        most=sql.Literal(MOST_REJECTED),
+    )
     rows = _as_dicts(db)
     total = [row.pop("total") for row in rows]
     left_out = max(total, default=0) - len(rows)

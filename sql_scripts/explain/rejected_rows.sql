@@ -1,4 +1,5 @@
--- Grain: one row per rejected row with one of the lead's numbers or hashes: in a cell of the row, or of the line's text.
+-- Grain: one row per rejected row with one of the lead's numbers or hashes: in a cell of the row, or of a malformed line, where
+-- the cells have no names and only long ids are unmistakable.
 with rejected as (
     select
         *,
@@ -21,7 +22,7 @@ where
         btrim(raw_row ->> 'email_hash'),
         btrim(raw_row ->> 'phone_hash'),
         btrim(raw_row ->> 'lead_UUID')
-    ] && {ids}
-    or line_cells && {ids}
+    ] && {ids}::text[]
+    or line_cells && {unmistakable_ids}::text[]
 order by _partition_date, _source_file, _source_row
 limit {most}

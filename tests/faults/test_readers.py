@@ -110,16 +110,23 @@ def test_slow_session_delays_publication_but_no_reader(settings: Settings, state
     assert max(waits) < 1, "readers are delayed by at most a tenth of a second, plus tolerance"
 
 
-def test_endless_reader_is_named(scenario: Scenario, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("statement", "table"),
+    [(ROWS, "gold.lead_quality_matching"), ("lock table gold.leads in share update exclusive mode", "gold.leads")],
+)
+def test_endless_session_is_named(
+    scenario: Scenario, settings: Settings, monkeypatch: pytest.MonkeyPatch, statement: str, table: str
+) -> None:
     monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.5)
+    monkeypatch.setattr(partitions, "MAINTENANCE_MAY_WAIT_MS", 100)
     slow = psycopg2.connect(**connection_arguments(settings), application_name="a dashboard")
-    slow.cursor().execute(ROWS)
+    slow.cursor().execute(statement)
     report = run(settings)
     session = slow.info.backend_pid
     slow.close()
     assert report.exit_code == 1
     assert_clear(
-        report.error, "step 6", "gold.lead_quality_matching", f"process {session}", "a dashboard", "idle in tr"
+        report.error, "step 6", table, f"process {session}", "a dashboard", "idle in tr"
     )
     assert Warehouse(settings).gold() == scenario.gold_of_a
     assert_rerun_repairs_everything(scenario, settings)

@@ -15,14 +15,17 @@ import pytest
 from servers import free_port
 
 from etl.local import postgres_server
-from etl.local.embedded import running_postgres, start_postgres, temporary_postgres
+from etl.local.embedded import running_postgres, start_postgres, stop_postgres, temporary_postgres
 from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
 
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     with temporary_postgres() as server:
-        yield server.pgpass_file.parent
+        root = server.pgpass_file.parent
+        stop_postgres(root)
+        start_postgres(root, port=free_port())  # a restart keeps it, and no other test takes it in the meantime
+        yield root
 
 
 def connect(server: EmbeddedPostgres) -> psycopg2.extensions.connection:
@@ -37,7 +40,7 @@ def accepts_connections(server: EmbeddedPostgres) -> bool:
 
 
 def test_server_does_not_start_next_to_backends_of_a_killed_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = start_postgres(root, port=free_port())  # no other test takes it in the meantime
+    server = start_postgres(root)
     connection = connect(server)
     backend = connection.info.backend_pid
     os.kill(backend, signal.SIGSTOP)  # it cannot notice that its server is gone
@@ -56,7 +59,7 @@ def test_server_does_not_start_next_to_backends_of_a_killed_one(root: Path, monk
 
 
 def test_server_whose_start_was_interrupted_is_restarted(root: Path) -> None:
-    server = start_postgres(root, port=free_port())  # no other test takes it in the meantime
+    server = start_postgres(root)
     pid_file = root / "postgres" / "postmaster.pid"
     before = pid_file.read_text()
     with pid_file.open("r+") as file:
@@ -68,7 +71,7 @@ def test_server_whose_start_was_interrupted_is_restarted(root: Path) -> None:
 
 
 def test_damaged_password_file_is_replaced(root: Path) -> None:
-    server = start_postgres(root, port=free_port())  # no other test takes it in the meantime
+    server = start_postgres(root)
     server.pgpass_file.write_text("127.0.0.1:54")
     again = start_postgres(root)
     assert again.port == server.port
@@ -77,7 +80,7 @@ def test_damaged_password_file_is_replaced(root: Path) -> None:
 
 
 def test_password_file_of_an_earlier_version_gets_a_password_for_readers(root: Path) -> None:
-    server = start_postgres(root, port=free_port())  # no other test takes it in the meantime
+    server = start_postgres(root)
     owner, _ = server.pgpass_file.read_text().splitlines(keepends=True)
     server.pgpass_file.write_text(owner)
     again = start_postgres(root)
@@ -87,7 +90,7 @@ def test_password_file_of_an_earlier_version_gets_a_password_for_readers(root: P
 
 
 def test_server_of_a_moved_folder_is_still_found(root: Path) -> None:
-    server = start_postgres(root, port=free_port())  # no other test takes it in the meantime
+    server = start_postgres(root)
     moved = root.with_name(f"{root.name}-moved")
     root.rename(moved)
     try:

@@ -185,6 +185,12 @@ def test_external_changes_are_planned_as_they_are_repaired(
     assert loads.metrics(report, 3)["days"] == {"cleaned": 2}
     assert loads.metrics(report, 6)["days"] == {"published": 3}
 
+    warehouse.rows("drop table silver.stg_csv_data_02")
+    assert list(work_of(plan(from_step=3))[3]) == [DAYS[1]]
+    with pytest.raises(CheckFailedError, match=r"silver\.stg_csv_data_02: dropped outside the pipeline"):
+        plan(only_step=6)
+    assert run_pipeline().error is None
+
     warehouse.rows("delete from gold.appointments")
     assert list(work_of(plan())) == [6]
     warehouse.rows("delete from silver.version_matches")
