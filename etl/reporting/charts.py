@@ -82,10 +82,8 @@ def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(3.2, "Stacked bars: leads of high and of medium quality by day.")
 def lead_quality_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Leads of high and of medium quality in each snapshot. The others are of low quality."""
-    axes = figure.subplots()
-    figure.title("High and medium quality, per snapshot")
     parts = {"high": (rows["High Quality"], LIGHT.good), "medium": (rows["Medium Quality"], LIGHT.fair)}
-    stacked_bars_by_day(axes, rows["_partition_date"], parts)
+    stacked_bars_by_day(figure, "High and medium quality, per snapshot", rows["_partition_date"], parts)
 
 
 @chart(3.4, "Line: new high-quality leads per day, without the first day, with their mean.")
@@ -296,10 +294,8 @@ def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(3.0, "Stacked bars: clean and rejected rows by day.")
 def rows_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Rows of each day, and those that were rejected."""
-    axes = figure.subplots()
-    figure.title("Rows per day")
     parts = {"clean": (rows["row_count"], LIGHT.accent), "rejected": (rows["rejected_count"], LIGHT.fair)}
-    stacked_bars_by_day(axes, rows["_partition_date"], parts)
+    stacked_bars_by_day(figure, "Rows per day", rows["_partition_date"], parts)
 
 
 @chart(4.4, "Map: share of rows without a value, by column and day.")

@@ -151,8 +151,12 @@ def named_bars(
     axes.spines["bottom"].set_visible(False)
 
 
-def stacked_bars_by_day(axes: Axes, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]) -> None:
+def stacked_bars_by_day(
+    figure: ChartFigure, title: str, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]
+) -> None:
     """A bar for each day, of parts that stand on each other: label → counts and colour, the lowest first."""
+    axes = figure.subplots()
+    figure.title(title)
     top = np.zeros(len(days))
     for label, (counts, colour) in parts.items():
         axes.bar(days, counts, bottom=top, color=colour, width=0.75, label=label)

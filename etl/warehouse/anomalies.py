@@ -96,19 +96,22 @@ def label_of(metric: str) -> str:
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
     """Count the rows of a day of silver that each metric is the share of. Returns what the ledger records."""
     conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
-    counts: list[sql.Composable] = [sql.SQL("count(*)")]
-    counts += [sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS]
+    counts: list[sql.Composable] = [
+        sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
+    ]
     counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
-    db.execute(sql.SQL("select {} from {} as snapshot").format(sql.SQL(", ").join(counts), snapshot))
-    rows, *numbers = db.fetchone() or ()
+    query = sql.SQL("select dispo, count(*), {} from {} as snapshot group by dispo")
+    db.execute(query.format(sql.SQL(", ").join(counts), snapshot))
+    by_dispo = db.fetchall()
+    rows = sum(count for _, count, *_ in by_dispo)
     names = [*(f"{name}_null_share" for name in CONTENT_COLUMNS), *conditions]
-    db.execute(
-        sql.SQL("select dispo, count(*) from {} as snapshot where dispo is not null group by dispo").format(snapshot)
-    )
+    metrics = {name: sum(group[place] for group in by_dispo) for place, name in enumerate(names, start=2)}
     dispositions = {
-        f"dispo_share: {dispo}": count for dispo, count in db.fetchall() if count >= SMALLEST_RECORDED_SHARE * rows
+        f"dispo_share: {dispo}": count
+        for dispo, count, *_ in by_dispo
+        if dispo is not None and count >= SMALLEST_RECORDED_SHARE * rows
     }
-    return {"snapshot_rows": rows, "metrics": dict(zip(names, numbers, strict=True)) | dispositions}
+    return {"snapshot_rows": rows, "metrics": metrics | dispositions}
 
 
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:

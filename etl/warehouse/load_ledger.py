@@ -88,7 +88,7 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
 
 _CURRENT_LOADS = """
 select
-    table_name, load_id, built_from, row_count, file_number, partition_date,
+    table_name, parent_table, load_id, built_from, row_count, file_number, partition_date,
     rejected_count, separator_count, facts, changed, code_version
 from meta.table_loads
 where
@@ -122,37 +122,15 @@ def current_loads(
         _CURRENT_LOADS,
         {"parent": parent, "step": rejects_of_step, "include_modified": include_modified},
     )
-    return {
-        table: TableLoad(
-            table=table,
-            parent=parent,
-            load_id=load_id,
-            built_from=tuple(built_from),
-            row_count=row_count,
-            of_day=Day(number, day) if number is not None else None,
-            rejected_count=rejected,
-            separator_count=separators,
-            metrics=metrics,
-            modified_externally=modified,
-            code_version=code_version,
-        )
-        for (
-            table,
-            load_id,
-            built_from,
-            row_count,
-            number,
-            day,
-            rejected,
-            separators,
-            metrics,
-            modified,
-            code_version,
-        ) in db.fetchall()
-    }
+    loads = (
+        TableLoad(table, of, load_id, tuple(inputs), rows, Day(number, day) if number is not None else None, *others)
+        for table, of, load_id, inputs, rows, number, day, *others in db.fetchall()
+    )
+    return {load.table: load for load in loads}
 
 
 _RECORD_LOAD = """
+delete from meta.table_loads where table_name = %(table)s;
 insert into meta.table_loads (
     table_name, parent_table, partition_date, file_number, load_id, built_from,
     table_oid, row_count, rejected_count, separator_count, facts, code_version, run_id
@@ -164,21 +142,6 @@ select
 from meta.pipeline_runs
 where run_id = %(run_id)s and status = 'running'
 for share
-on conflict (table_name) do update set
-    parent_table = excluded.parent_table,
-    partition_date = excluded.partition_date,
-    file_number = excluded.file_number,
-    load_id = excluded.load_id,
-    built_from = excluded.built_from,
-    table_oid = excluded.table_oid,
-    changed = false,
-    row_count = excluded.row_count,
-    rejected_count = excluded.rejected_count,
-    separator_count = excluded.separator_count,
-    facts = excluded.facts,
-    code_version = excluded.code_version,
-    run_id = excluded.run_id,
-    loaded_at = clock_timestamp()
 """
 
 

@@ -161,18 +161,14 @@ group by _partition_date;
 create or replace view gold.suspect_hashes as
 with cells as (
     select
-        'email'::varchar(10) as kind,
-        lower(btrim(email_hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
-        lead_number,
-        case when email_match then lead_uuid end as lead_uuid
-    from gold.lead_quality_matching
-    union all
-    select
-        'phone'::varchar(10) as kind,
-        lower(btrim(phone_hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
-        lead_number,
-        case when phone_match then lead_uuid end as lead_uuid
-    from gold.lead_quality_matching
+        cell.kind,
+        lower(btrim(cell.hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
+        matching.lead_number,
+        case when cell.is_match then matching.lead_uuid end as lead_uuid
+    from gold.lead_quality_matching as matching
+    cross join lateral (
+        values ('email'::varchar(10), email_hash, email_match), ('phone', phone_hash, phone_match)
+    ) as cell (kind, hash, is_match)
 ),
 
 counted as (

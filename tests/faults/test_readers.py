@@ -125,8 +125,6 @@ def test_endless_session_is_named(
     session = slow.info.backend_pid
     slow.close()
     assert report.exit_code == 1
-    assert_clear(
-        report.error, "step 6", table, f"process {session}", "a dashboard", "idle in tr"
-    )
+    assert_clear(report.error, "step 6", table, f"process {session}", "a dashboard", "idle in tr")
     assert Warehouse(settings).gold() == scenario.gold_of_a
     assert_rerun_repairs_everything(scenario, settings)

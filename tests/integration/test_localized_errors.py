@@ -155,14 +155,12 @@ def test_other_refusals_are_permanent(settings: Settings, state: str, message: s
     assert seconds < 3
 
 
-@pytest.mark.parametrize(
-    ("severity", "state", "message"),
-    [
-        ("FATAL", "57P03", "das Datenbanksystem startet"),
-        ("FATAL", "57P03", "le système de bases de données se lance"),
-        ("ВАЖНО", "53300", "извините, уже слишком много клиентов"),
-    ],
-)
+STARTING_IN_GERMAN = ("FATAL", "57P03", "das Datenbanksystem startet")
+STARTING_IN_FRENCH = ("FATAL", "57P03", "le système de bases de données se lance")
+FULL_IN_RUSSIAN = ("ВАЖНО", "53300", "извините, уже слишком много клиентов")
+
+
+@pytest.mark.parametrize(("severity", "state", "message"), [STARTING_IN_GERMAN, STARTING_IN_FRENCH, FULL_IN_RUSSIAN])
 def test_server_that_starts_or_is_full_is_transient(
     settings: Settings, severity: str, state: str, message: str
 ) -> None:
@@ -182,7 +180,7 @@ def test_server_that_has_started_in_the_meantime_is_transient(
     monkeypatch.setattr(
         postgres_errors, "_sqlstate_of_refusal", lambda given: ask(given | {"port": settings.postgres_port})
     )
-    with refusing_server("FATAL", "57P03", "das Datenbanksystem startet") as server:
+    with refusing_server(*STARTING_IN_GERMAN) as server:
         starting = settings.model_copy(update={"postgres_port": server.port})
         with pytest.raises(PostgresError) as refused, translate_postgres_errors(starting):
             connect_postgres(starting)
@@ -192,7 +190,7 @@ def test_server_that_has_started_in_the_meantime_is_transient(
 def test_run_waits_for_a_server_that_starts_in_german(
     settings: Settings, python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    with refusing_server("FATAL", "57P03", "das Datenbanksystem startet") as server:
+    with refusing_server(*STARTING_IN_GERMAN) as server:
         starting = settings.model_copy(update={"postgres_port": server.port})
         done = python("main.py", environment=environment_of(starting))
         assert server.log_ins > 4

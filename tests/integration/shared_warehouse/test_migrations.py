@@ -128,12 +128,8 @@ REGISTRY = "select appointment_id, lead_uuid, appointment_date::text from meta.a
 GOLD_APPOINTMENTS = """
     create schema gold;
     create table gold.appointments (
-        appointment_id int primary key,
-        lead_uuid varchar(255) not null,
-        appointment_date timestamp not null,
-        status varchar(50),
-        user_id int,
-        unique (lead_uuid, appointment_date)
+        appointment_id int primary key, lead_uuid varchar(255) not null, appointment_date timestamp not null,
+        status varchar(50), user_id int, unique (lead_uuid, appointment_date)
     );
     insert into gold.appointments values (3, 'u1', '2024-10-05 13:00'), (7, 'u2', '2024-10-06')
 """
