@@ -161,13 +161,15 @@ group by _partition_date;
 create or replace view gold.suspect_hashes as
 with cells as (
     select
-        cell.kind,
-        lower(btrim(cell.hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
         matching.lead_number,
+        cell.kind::varchar(10) as kind,
+        lower(btrim(cell.hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
         case when cell.is_match then matching.lead_uuid end as lead_uuid
     from gold.lead_quality_matching as matching
     cross join lateral (
-        values ('email'::varchar(10), email_hash, email_match), ('phone', phone_hash, phone_match)
+        values
+        ('email', matching.email_hash, matching.email_match),
+        ('phone', matching.phone_hash, matching.phone_match)
     ) as cell (kind, hash, is_match)
 ),
 

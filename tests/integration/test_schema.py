@@ -47,7 +47,7 @@ HASHES_AND_ADDRESS = """
     state               character(2)
     zip                 character varying(10)
     appt_date           timestamp without time zone
-"""
+""".strip()
 
 SILVER_SNAPSHOTS = f"""
     entry_date          date
@@ -133,8 +133,7 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
 def test_columns_have_names_types_lengths_and_order_of_the_specification(
     warehouse: Warehouse, table: str, expected: str
 ) -> None:
-    lines = [line.split(maxsplit=1) for line in expected.splitlines() if line.strip()]
-    assert columns_of(warehouse, table) == list(map(tuple, lines))
+    assert columns_of(warehouse, table) == [tuple(line.split(maxsplit=1)) for line in expected.strip().splitlines()]
 
 
 def test_keys_relate_all_tables_of_gold(warehouse: Warehouse) -> None:
