@@ -186,11 +186,12 @@ def start_embedded(root: Path, *statements: str) -> Settings:
     Args:
         statements: further changes by the superuser.
     """
-    embedded.start_postgres(root)
+    password = embedded.start_postgres(root).password
     embedded.stop_postgres(root)
     postgres_server.run_single_user(
         postgres_cluster.existing_cluster(root.resolve()),
-        f"alter role {postgres_cluster.ROLE} createdb",
+        "set scram_iterations = 1",  # tests open thousands of connections
+        f"alter role {postgres_cluster.ROLE} createdb password '{password}'",
         "alter system set fsync = off",  # tests kill processes, not the machine: nothing is lost
         *statements,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,11 +89,11 @@ class Warehouse:
 
     def contents(self) -> dict[str, str]:
         """Return a fingerprint per table, without run ids, times, and ids that depend on earlier loads."""
-        return {table: self.fingerprint(table) for table in CONTENT_TABLES}
+        return self.fingerprints(CONTENT_TABLES)
 
     def gold(self) -> dict[str, str]:
         """Return a fingerprint per gold table."""
-        return {table: self.fingerprint(table) for table in GOLD_TABLES}
+        return self.fingerprints(GOLD_TABLES)
 
     def staging_tables(self) -> list[str]:
         """Return the names of the tables in schema staging."""
@@ -102,11 +102,13 @@ class Warehouse:
 
     def fingerprint(self, table: str) -> str:
         """Return a checksum that is equal for equal rows in any order."""
+        return self.fingerprints([table])[table]
+
+    def fingerprints(self, tables: Iterable[str]) -> dict[str, str]:
         row = "to_jsonb(t) - array['run_id', 'rejected_at', '_extraction_date', 'appointment_id']"
-        return self.value(
-            f"select count(*) || ':' || coalesce(sum(('x' || left(md5(({row})::text), 15))::bit(60)::bigint), 0) "
-            f"from {table} t"
-        )
+        checksum = f"coalesce(sum(('x' || left(md5(({row})::text), 15))::bit(60)::bigint), 0)"
+        queries = [f"select '{table}', count(*) || ':' || {checksum} from {table} t" for table in tables]
+        return dict(self.rows(" union all ".join(queries)) if queries else ())
 
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
@@ -142,8 +144,10 @@ class Bucket:
 
     def clear(self) -> None:
         """Delete all objects."""
-        for listed in self.client.list_objects_v2(Bucket=self.name).get("Contents", []):
-            self.client.delete_object(Bucket=self.name, Key=listed["Key"])
+        if listed := self.client.list_objects_v2(Bucket=self.name).get("Contents", []):
+            self.client.delete_objects(
+                Bucket=self.name, Delete={"Objects": [{"Key": found["Key"]} for found in listed]}
+            )
 
     def get(self, key: str) -> bytes:
         return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()

@@ -84,7 +84,7 @@ def _state(warehouse: Warehouse) -> tuple[list[tuple[Any, ...]], dict[str, str]]
         """
     )
     tables = [table for table, _, kind in files if kind in ("r", "p")]
-    return files, {table: warehouse.fingerprint(table) for table in tables if not table.startswith("partitions.")}
+    return files, warehouse.fingerprints(table for table in tables if not table.startswith("partitions."))
 
 
 def work_of(plan: Plan) -> dict[int, dict[str, str]]:
