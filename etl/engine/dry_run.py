@@ -79,8 +79,9 @@ class WarehouseState:
     leads_are_matched: bool = True
     models_are_current: bool = True
     migrations: Sequence[str] = ()
-    """Notes on what would change in schema meta; `type_changes`: in silver."""
+    """Notes: migrations of schema meta that would be applied."""
     type_changes: Sequence[str] = ()
+    """Notes: columns of silver whose types would be changed."""
 
 
 @dataclass(frozen=True)
