@@ -57,10 +57,10 @@ REFUSED = {
         "step 2, ",
         "column lead_UUID is int64, not text",
     ),
-    "bytes": (
-        parquet_of(VALID_COLUMNS | {"email_hash": [b"e"] * LEADS}),
+    "bytes that are no text": (
+        parquet_of(VALID_COLUMNS | {"email_hash": [b"\xff"] * LEADS}),
         "step 2, ",
-        "column email_hash is binary, not text",
+        "column email_hash is not UTF-8",
     ),
     "lists": (parquet_of(VALID_COLUMNS | {"phone_hash": [["p"]] * LEADS}), "step 2, ", "column phone_hash is list"),
     "a column absent": (parquet_of(without("email_hash")), "step 2, ", "missing columns: email_hash"),
