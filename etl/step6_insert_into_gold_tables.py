@@ -166,7 +166,7 @@ def publish_gold(
         if with_models:
             gold_models.merge_models(db, run_id)
         if built:
-            keep_out_maintenance(db, GOLD_LEADS)
+            keep_out_maintenance(db, GOLD_LEADS)  # a foreign key would wait for it without a limit
         for match in built:
             # Checked before readers have to wait: attaching takes the key over.
             staging = quote_identifier(staging_gold_partition(match.day))

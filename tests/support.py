@@ -105,6 +105,7 @@ class Warehouse:
         return self.fingerprints([table])[table]
 
     def fingerprints(self, tables: Iterable[str]) -> dict[str, str]:
+        """Return `fingerprint` of each table, read by one query."""
         row = "to_jsonb(t) - array['run_id', 'rejected_at', '_extraction_date', 'appointment_id']"
         checksum = f"coalesce(sum(('x' || left(md5(({row})::text), 15))::bit(60)::bigint), 0)"
         queries = [f"select '{table}', count(*) || ':' || {checksum} from {table} t" for table in tables]

@@ -54,8 +54,9 @@ def acquire_exclusive_lock(db: Cursor, *tables: str) -> None:
     Raises:
         PostgresError: a session does not end its transaction; the message names it.
     """
-    keep_out_maintenance(db, *tables)
-    _lock(db, tables, "access exclusive", READERS_MAY_WAIT_MS)
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
+    _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
+    _lock(db, tables, "access exclusive", READERS_MAY_WAIT_MS, deadline)
 
 
 def keep_out_maintenance(db: Cursor, *tables: str) -> None:
@@ -64,11 +65,11 @@ def keep_out_maintenance(db: Cursor, *tables: str) -> None:
     Raises:
         PostgresError: a session does not end its transaction; the message names it.
     """
-    _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS)
-
-
-def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int) -> None:
     deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
+    _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
+
+
+def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadline: float) -> None:
     lock = sql.SQL("savepoint before_lock; set local lock_timeout = {}; lock table {} in {} mode").format(
         sql.Literal(timeout_ms), sql.SQL(", ").join(map(quote_identifier, tables)), sql.SQL(mode)
     )

@@ -118,6 +118,7 @@ REFUSED = {
     "semicolons": (file_of_b(delimiter=";"), "its columns are separated by semicolons, not by commas"),
     "a web page": ("<html>\n<body>Sign in</body>\n</html>\n", "is an HTML page, not a CSV file"),
 }
+HINTS = dict.fromkeys(("semicolons", "a web page"), "→ have the file exported and uploaded again as CSV")
 
 
 @pytest.mark.parametrize("name", selected(REFUSED, "missing", "duplicated", "headerless"))
@@ -127,7 +128,8 @@ def test_file_with_an_unknown_layout_is_refused_by_name(scenario: Scenario, sett
     bucket.put(KEY, text.encode())
     report = run(settings)
     assert report.exit_code == 2
-    assert_clear(report.error, "step 2, ", f"s3://{bucket.name}/{KEY}", fault, "→ ")
+    hint = HINTS.get(name, "→ request the file again")
+    assert_clear(report.error, "step 2, ", f"s3://{bucket.name}/{KEY}", fault, hint)
     assert warehouse.gold() == scenario.gold_of_a
     assert cities_of_day(warehouse, "bronze.csv_snapshots") == [("Boise",)], "the day keeps its rows"
 

@@ -55,7 +55,7 @@ from etl.warehouse.transactions import transaction
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("table", sample_tables("workers", 2, 34))
+@pytest.mark.parametrize("table", sample_tables("workers", 3, 34))
 def test_worker_killed_while_filling_a_table_is_replaced(
     scenario: Scenario, settings: Settings, workers: DaskCluster, tmp_path: Path, table: str
 ) -> None:

@@ -14,7 +14,7 @@ from etl.utils import csv_reader
 from etl.utils.csv_reader import CsvText, read_csv_chunks, read_csv_text
 
 LINE_END = re.compile(r"\r\n|\r|\n")
-MANY = settings(max_examples=200, deadline=None, derandomize=True)
+MANY = settings(max_examples=400, deadline=None, derandomize=True)
 
 cells = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 special_text = st.text(st.sampled_from('ab,"\n\r \t;é\u2028\x1c\ufeff😀'), max_size=6)

@@ -22,7 +22,7 @@ from etl.utils.frames import TEXT
 from etl.utils.transform import clean_csv, clean_parquet, count_invalid
 
 DETERMINISTIC = settings(deadline=None, derandomize=True, database=None)
-MANY, SOME = settings(DETERMINISTIC, max_examples=60), settings(DETERMINISTIC, max_examples=20)
+MANY, SOME = settings(DETERMINISTIC, max_examples=100), settings(DETERMINISTIC, max_examples=20)
 
 
 def bronze(rows: list[Row], kind: object = TEXT) -> pd.DataFrame:
