@@ -33,12 +33,10 @@ from etl.warehouse.load_ledger import (
 from etl.warehouse.partitions import (
     acquire_exclusive_lock,
     create_staging_partition,
-    keep_out_maintenance,
     swap_partition,
 )
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import (
-    GOLD_LEADS,
     GOLD_MATCHING,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
@@ -165,12 +163,6 @@ def publish_gold(
             return
         if with_models:
             gold_models.merge_models(db, run_id)
-        if built:
-            keep_out_maintenance(db, GOLD_LEADS)  # a foreign key would wait for it without a limit
-        for match in built:
-            # Checked before readers have to wait: attaching takes the key over.
-            staging = quote_identifier(staging_gold_partition(match.day))
-            db.execute(sql.SQL("alter table {} add foreign key (lead_uuid) references gold.leads").format(staging))
         if built or removed:
             # All of gold: a reader of one of its tables finds the others in the same state.
             acquire_exclusive_lock(db, GOLD_MATCHING, *gold_models.MODELS)
@@ -192,7 +184,7 @@ def publish_gold(
                 metrics=match.metrics,
             )
         run_sql(db, "gold/create_references.sql")
-        run_sql(db, "gold/create_matching_keys.sql")
+        run_sql(db, "gold/create_matching_key.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 
 

@@ -15,7 +15,7 @@ from psycopg2 import sql
 from etl.utils.columns import GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
-from etl.warehouse.partitions import acquire_exclusive_lock, table_columns
+from etl.warehouse.partitions import table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
 from etl.warehouse.sql_scripts import count_rows, quote_identifier, run_sql, script_text, scripts_digest
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
@@ -114,7 +114,6 @@ def create_from_model(db: Cursor, table: str) -> int:
 
 def merge_models(db: Cursor, run_id: str) -> None:
     """Merge what `build_tables` has built into gold, in the transaction that publishes it."""
-    _release_removed_leads(db)
     latest_day = _touch_last_seen(db)
     # Delete first: a row with another key may have a unique value that a new row needs.
     for table in reversed(MODELS):
@@ -133,22 +132,6 @@ def merge_models(db: Cursor, run_id: str) -> None:
             built_from=built_from,
             code_version=code_version(table),
             metrics={"latest_day": latest_day},
-        )
-
-
-def _release_removed_leads(db: Cursor) -> None:
-    """Drop the foreign key of lead_quality_matching when leads are removed: days that refer to them are replaced later.
-
-    Checking the key would scan all days for each lead. `create_matching_keys.sql` adds it again.
-    """
-    db.execute(
-        "select from gold.leads inner join staging.affected_leads using (lead_uuid) "
-        "left join staging.leads as new using (lead_uuid) where new.lead_uuid is null limit 1"
-    )
-    if db.rowcount:
-        acquire_exclusive_lock(db, GOLD_MATCHING, *MODELS)
-        db.execute(
-            "alter table gold.lead_quality_matching drop constraint if exists lead_quality_matching_lead_uuid_fkey"
         )
 
 

@@ -59,16 +59,6 @@ def acquire_exclusive_lock(db: Cursor, *tables: str) -> None:
     _lock(db, tables, "access exclusive", READERS_MAY_WAIT_MS, deadline)
 
 
-def keep_out_maintenance(db: Cursor, *tables: str) -> None:
-    """Wait for a VACUUM of tables, and let none begin until this transaction ends. Readers do not notice.
-
-    Raises:
-        PostgresError: a session does not end its transaction; the message names it.
-    """
-    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
-    _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
-
-
 def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadline: float) -> None:
     lock = sql.SQL("savepoint before_lock; set local lock_timeout = {}; lock table {} in {} mode").format(
         sql.Literal(timeout_ms), sql.SQL(", ").join(map(quote_identifier, tables)), sql.SQL(mode)

@@ -23,7 +23,7 @@ create table if not exists gold.leads (
 -- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid when it matches none. lead_match_id
 -- numbers the rows of a day: nothing else identifies them, as a lead can be NULL and a file can contain a row twice.
 create table if not exists gold.lead_quality_matching (
-    lead_uuid varchar(255) references gold.leads,
+    lead_uuid varchar(255),
     lead_number int,
     email_hash varchar(255),
     phone_hash varchar(255),
