@@ -39,7 +39,7 @@ BRONZE = "select table_name, load_id, table_oid from meta.table_loads where pare
 LEDGER = "select table_name, load_id from meta.table_loads order by 1"
 APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments"
 KEYS_OF_THE_FACT = """
-    select contype::text, convalidated from pg_constraint
+    select contype::text, conenforced from pg_constraint
     where conrelid = 'gold.lead_quality_matching'::regclass and contype in ('p', 'f') order by 1
 """
 GOLD_COUNTS = """
@@ -171,7 +171,7 @@ def test_plain_run_upgrades_the_warehouse(
     assert warehouse.value("select count(*) from silver.stg_csv_snapshots where _row_hash is null") == 0
     assert appointment_ids(warehouse) == ids
     assert warehouse.staging_tables() == []
-    assert warehouse.rows(KEYS_OF_THE_FACT) == [("f", True), ("p", True)]
+    assert warehouse.rows(KEYS_OF_THE_FACT) == [("f", False), ("p", True)]
     assert warehouse.rows("select * from gold.leads_as_of('2024-10-04') except table gold.leads") == []
     assert warehouse.value("select count(*) from gold.leads_as_of('2024-10-04')") == counts[0][2]
 

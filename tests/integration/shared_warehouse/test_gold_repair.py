@@ -18,7 +18,7 @@ from etl.warehouse import gold_models, row_versions
 
 Run = Callable[..., RunReport]
 KEYS = "select count(*) from pg_constraint where contype in ('p', 'f') and conrelid::regclass::text like 'gold.%%'"
-"""Six primary keys, with that of data_anomalies, and five foreign keys."""
+"""Six primary keys, with that of data_anomalies, and five foreign keys, one of which is not checked."""
 TABLES = ("gold.leads", "gold.lead_quality_current", "gold.appointments", "gold.lead_status_history")
 
 MODIFICATIONS = [
@@ -85,7 +85,6 @@ def test_modified_gold_table_is_repaired(
 def test_removed_leads_leave_gold_and_its_keys_stay(
     loaded_contents: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
-    """Days refer to removed leads until they are replaced, in the same transaction."""
     del loaded_contents
     before = warehouse.value("select count(*) from gold.leads")
     put_random_leads(bucket, random.Random("fewer"), count=6)
@@ -93,6 +92,21 @@ def test_removed_leads_leave_gold_and_its_keys_stay(
     assert warehouse.value("select count(*) from gold.leads") < before
     assert_gold_equals_oracle(warehouse.rows)
     assert warehouse.value(KEYS) == 11
+
+
+def test_reference_that_an_earlier_version_checked_is_only_declared(
+    loaded_contents: dict[str, str], run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    warehouse.rows(
+        "alter table gold.lead_quality_matching drop constraint lead_quality_matching_lead_uuid_fkey, "
+        "add foreign key (lead_uuid) references gold.leads; delete from meta.migrations where number = 5"
+    )
+    assert run_pipeline().error is None
+    assert warehouse.rows(
+        "select conenforced from pg_constraint "
+        "where conrelid = 'gold.lead_quality_matching'::regclass and contype = 'f'"
+    ) == [(False,)]
+    assert warehouse.contents() == loaded_contents
 
 
 def test_unchanged_rerun_writes_no_row(
