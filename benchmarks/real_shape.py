@@ -219,13 +219,13 @@ def _write(folder: Path, source: Path, copies: int) -> Dataset:
         FEWER_LEADS: without_late_leads(leads),
     }
     files = [(BASE, day) for day in days] + [(NEW_DAY, new_day), (CORRECTED, corrected)]
-    _write_copies(folder, files, leads_files, copies)
+    write_copies(folder, files, leads_files, copies)
     records = {f"{part}/{day.key}": day.records + (copies - 1) * len(day.rows) for part, day in files}
     records |= {f"{part}/{LEADS_KEY}": len(table) * copies for part, table in leads_files.items()}
     return Dataset(folder, "", copies, len(days), records)
 
 
-def _write_copies(
+def write_copies(
     folder: Path, files: Sequence[tuple[str, Snapshot]], leads_files: Mapping[str, pa.Table], copies: int
 ) -> None:
     """Write all files in parallel, copy after copy, so that the ids of only one copy are in memory."""

@@ -147,7 +147,9 @@ def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[An
             sound.clear()
         if len(sound) >= SHORTEST_BASELINE and metric.row_count >= FEWEST_ROWS:
             expected = median(sound)
-            if abs(metric.value - expected) > _tolerance(metric, expected, sound):
+            deviation = abs(metric.value - expected)
+            # nearly all values are as expected, and tolerances take longer to compute
+            if deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
                 found.append(_anomaly(metric, expected))
                 continue
         sound.append(metric.value)

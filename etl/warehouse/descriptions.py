@@ -29,14 +29,14 @@ def apply_descriptions(db: Cursor, *schemas: str) -> None:
     """Write the comments of these schemas that are missing or differ. Tables that do not exist are ignored."""
     db.execute(
         """
-        select nspname, relname, attname, col_description(pg_class.oid, coalesce(attnum, 0)), relkind = 'v'
+        select nspname, relname, attname, col_description(pg_class.oid, attnum), relkind = 'v'
         from pg_class
         inner join pg_namespace on relnamespace = pg_namespace.oid
-        left join (
-            select attrelid, attname, attnum from pg_attribute where attnum > 0 and not attisdropped
+        cross join lateral (
+            select attname, attnum from pg_attribute where attrelid = pg_class.oid and attnum > 0 and not attisdropped
             union all
-            select oid, null, 0 from pg_class
-        ) as described on attrelid = pg_class.oid
+            select null, 0
+        ) as described
         where nspname = any(%s) and relkind in ('r', 'p', 'v') and not relispartition
         order by nspname, relname, attnum
         """,

@@ -24,8 +24,8 @@ _OUR_STAGING_TABLES = (
 def clear_staging(db: Cursor) -> None:
     """Drop leftovers of refused files and killed runs from schema staging, but not tables that the ledger contains."""
     db.execute(
-        "select format('%%I.%%I', schemaname, tablename) from pg_tables where schemaname = 'staging' "
-        "and tablename ~ %s and schemaname || '.' || tablename not in (select table_name from meta.table_loads)",
+        "select oid::regclass::text from pg_class where relnamespace = to_regnamespace('staging') and relkind = 'r' "
+        "and relname ~ %s and 'staging.' || relname not in (select table_name from meta.table_loads)",
         (_OUR_STAGING_TABLES,),
     )
     for (quoted,) in db.fetchall():

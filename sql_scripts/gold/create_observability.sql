@@ -17,15 +17,26 @@ for each statement execute function meta.note_change();
 
 -- Grain: one row per snapshot day in gold and metric.
 create or replace view gold.daily_metrics as
-with days as (
+with loads as (
+    -- One row per day: joining the loads of the layers would compare each day with each other one.
     select
-        loads.partition_date,
-        loads.row_count as matching_rows,
-        loads.facts,
-        (loads.facts ->> 'snapshot_rows')::bigint as row_count,
-        loads.partition_date - lag(loads.partition_date) over (order by loads.partition_date) as days_since_previous
-    from meta.table_loads as loads
-    where loads.parent_table = 'gold.lead_quality_matching' and loads.facts ? 'snapshot_rows'
+        partition_date,
+        max(row_count) filter (where parent_table = 'gold.lead_quality_matching') as matching_rows,
+        (array_agg(facts) filter (where parent_table = 'gold.lead_quality_matching'))[1] as facts,
+        (array_agg(facts -> 'nulled') filter (where parent_table = 'silver.stg_csv_snapshots'))[1] as nulled,
+        (array_agg(facts) filter (where parent_table = 'bronze.csv_snapshots'))[1] as bronze
+    from meta.table_loads
+    where partition_date is not null
+    group by partition_date
+),
+
+days as (
+    select
+        *,
+        (facts ->> 'snapshot_rows')::bigint as row_count,
+        partition_date - lag(partition_date) over (order by partition_date) as days_since_previous
+    from loads
+    where facts ? 'snapshot_rows'
 ),
 
 first_days as (
@@ -85,19 +96,15 @@ shares as (
         (nulled.value ->> 'nulled')::float as occurrences,
         (nulled.value ->> 'values')::bigint as row_count
     from days
-    inner join meta.table_loads as silver
-        on days.partition_date = silver.partition_date and silver.parent_table = 'silver.stg_csv_snapshots'
-    cross join jsonb_each(silver.facts -> 'nulled') as nulled
+    cross join jsonb_each(days.nulled) as nulled
     union all
     select
-        days.partition_date,
+        partition_date,
         'repeated_lead_number_share' as metric,
-        (bronze.facts ->> 'repeated')::float as occurrences,
-        (bronze.facts ->> 'distinct')::bigint as row_count
+        (bronze ->> 'repeated')::float as occurrences,
+        (bronze ->> 'distinct')::bigint as row_count
     from days
-    inner join meta.table_loads as bronze
-        on days.partition_date = bronze.partition_date and bronze.parent_table = 'bronze.csv_snapshots'
-    where bronze.facts ? 'repeated'
+    where bronze ? 'repeated'
     -- Per day since the previous snapshot: after a gap, more leads are new.
     union all
     select

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 import pytest
 from psycopg2 import sql
-from support import Warehouse, connection_arguments, empty_warehouse
+from support import connection_arguments, empty_warehouse
 
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
