@@ -137,7 +137,7 @@ def test_columns_have_names_types_lengths_and_order_of_the_specification(
 
 
 def test_keys_relate_all_tables_of_gold(warehouse: Warehouse) -> None:
-    """Those of the partitioned table are its own: its partitions are in another schema. Its reference is not checked."""
+    """Those of the partitioned table are its own: its partitions are in another schema."""
     keys = warehouse.rows(
         "select conrelid::regclass::text, pg_get_constraintdef(pg_constraint.oid) from pg_constraint "
         "inner join pg_class on pg_class.oid = conrelid "
