@@ -182,7 +182,7 @@ def replace_head(document: str, introduction: str, text: str) -> str:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table whose columns are right-aligned, except for columns of names."""
-    words = [name in ("", "figure", "run") or name.startswith("step") for name in header]
+    words = [name in ("", "figure", "run", "statement") or name.startswith("step") for name in header]
     lines = [header, ["---" if is_word else "---:" for is_word in words], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
