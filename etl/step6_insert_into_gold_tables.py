@@ -86,9 +86,8 @@ def run(context: RunContext) -> StepResult:
     )
 
     # --- build the tables of leads, publish -------------------------------------------------------
-    with_models = gold_models.are_outdated(settings)
+    with_models = gold_models.select_affected_versions(settings, run_id)
     if with_models:
-        gold_models.select_affected_versions(settings, run_id)
         context.map(partial(gold_models.build_tables, settings, run_id), gold_models.BUILT_IN_PARALLEL, rows=int)
     publish_gold(settings, run_id, silver, built, with_models=with_models)
     anomalies.update_anomalies(settings, run_id)
@@ -127,7 +126,6 @@ def prepare(
     """Compare leads and empty row versions, where that is needed. Returns the silver days whose gold is outdated."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         row_versions.prepare(db, run_id, leads, restart=full_refresh)
-        gold_models.add_leads_of_damaged_tables(db)
         gold = current_loads(db, GOLD_MATCHING)
     return {load.table for load in silver if pending.why_build(load, gold, full_refresh=full_refresh)}
 

@@ -19,7 +19,6 @@ from etl.warehouse.partitions import table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
 from etl.warehouse.sql_scripts import count_rows, quote_identifier, run_sql, script_text, scripts_digest
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
-from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -64,43 +63,34 @@ def code_version(table: str) -> str:
     return scripts_digest(GRADE, *scripts, also=(*GOLD_COLUMNS, TRIMMED.string))
 
 
-def add_leads_of_damaged_tables(db: Cursor) -> None:
-    """Add all leads to meta.affected_leads when a table was dropped or modified externally, or has a new model."""
-    if len(_current_loads(db)) < len(MODELS):
-        add_all_leads(db)
-
-
-@retry_transient()
-def are_outdated(settings: Settings) -> bool:
-    """Whether one of the tables was built from other versions and matches than there are now."""
-    with transaction(settings) as db:
-        return not are_current(db)
-
-
 def are_current(db: Cursor) -> bool:
     """Whether all tables were built from the current versions and matches, by this version of the code."""
     return [load.built_from for load in _current_loads(db)] == [current_version_loads(db)] * len(MODELS)
 
 
 @retry_transient()
-def select_affected_versions(settings: Settings, run_id: str) -> None:
-    """Copy the row versions of affected leads to schema staging, and give new appointments their ids."""
+def select_affected_versions(settings: Settings, run_id: str) -> bool:
+    """Copy the row versions of affected leads to schema staging, and give new appointments their ids.
+
+    All leads are affected when a table was dropped or modified externally, or has a new model. Returns False when all
+    tables are current.
+    """
     with bulk_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
+        if are_current(db):
+            return False
+        if len(_current_loads(db)) < len(MODELS):
+            add_all_leads(db)
         for table in AFFECTED:
             create_from_model(db, table)
         run_sql(db, "gold/register_appointments.sql")
-
-
-def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
-    """Build models one after the other. Returns the number of rows."""
-    return sum(build_model(settings, run_id, table) for table in tables)
+    return True
 
 
 @retry_transient()
-def build_model(settings: Settings, run_id: str, table: str) -> int:
-    """Build a model in its staging table, in one transaction. Returns the number of rows."""
-    with bulk_transaction(settings, run_id, filling=_staging(table)) as db:
-        return create_from_model(db, table)
+def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
+    """Build models one after the other in their staging tables, in one transaction. Returns the number of rows."""
+    with bulk_transaction(settings, run_id, filling=_staging(tables[0])) as db:
+        return sum(create_from_model(db, table) for table in tables)
 
 
 def create_from_model(db: Cursor, table: str) -> int:

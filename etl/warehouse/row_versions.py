@@ -60,16 +60,15 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
     Args:
         restart: build everything again, as for a full refresh.
     """
-    restart = restart or are_damaged(db)
-    is_matched = not restart and are_matched(db, leads)
-    if restart:
+    if restart or are_damaged(db):
         add_all_leads(db)
         db.execute("update meta.table_loads set built_from = '{}' where parent_table = %s", (GOLD_MATCHING,))
         for table in TABLES:
             empty_table(db, table)
-    if not is_matched:
-        compare_leads(db)
-        _record(db, run_id, leads)
+    elif are_matched(db, leads):
+        return
+    compare_leads(db)
+    _record(db, run_id, leads)
 
 
 def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:

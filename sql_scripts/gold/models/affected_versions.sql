@@ -32,6 +32,7 @@ select
     matches.phone_match,
     last_days.last_seen,
     last_days._extraction_date,
+    versions.appt_date + coalesce(versions.appt_time, '00:00') as appointment_date,
     -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
     case when matches.email_match and matches.phone_match then 1 when matches.email_match then 2 else 3 end as match_rank
 from affected_leads

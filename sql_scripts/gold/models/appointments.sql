@@ -3,11 +3,9 @@
 -- appointment_date.
 
 with versions as (
-    select
-        *,
-        appt_date + coalesce(appt_time, '00:00') as appointment_date
+    select *
     from staging.affected_versions
-    where appt_date is not null
+    where appointment_date is not null
 ),
 
 -- An appointment keeps its id for ever: register_appointments.sql gives it.

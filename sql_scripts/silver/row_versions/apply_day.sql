@@ -18,7 +18,9 @@ with versions_of_day as (
 select
     versions_of_day._row_hash as closed_hash,
     versions_of_day.valid_from as closed_from,
-    snapshot._row_hash as opened_hash
+    snapshot._row_hash as opened_hash,
+    silver.match_key(snapshot.email_hash) as email_key,
+    silver.match_key(snapshot.phone_hash) as phone_key
 from {snapshot} as snapshot
 full join versions_of_day using (_row_hash)
 where
@@ -41,8 +43,6 @@ from (
 ) as contents
 inner join silver.version_matches as matches using (_row_hash)
 where matches.lead_uuid is not null;
-
-create table staging.new_contents (_row_hash bigint, email_key text, phone_key text);
 
 with removed as (
     delete from {versions} as version
@@ -101,28 +101,26 @@ versions as (
     left join version_before using (_row_hash)
     left join version_after using (_row_hash)
     where _row_hash in (select day_changes.opened_hash from staging.day_changes)
-),
-
-inserted as (
-    insert into silver.row_versions (_row_hash, {columns}, valid_from, valid_to)
-    select * -- noqa: AM04
-    from versions
-    returning *
 )
 
-insert into staging.new_contents (_row_hash, email_key, phone_key)
-select
-    _row_hash,
-    silver.match_key(email_hash) as email_key,
-    silver.match_key(phone_hash) as phone_key
-from inserted;
+insert into silver.row_versions (_row_hash, {columns}, valid_from, valid_to)
+select * -- noqa: AM04
+from versions;
 
-analyze staging.new_contents;
-
--- A content that was split, joined or seen before already has matches.
-delete from staging.new_contents
-using silver.version_matches as matches
-where new_contents._row_hash = matches._row_hash;
+-- A content that was seen before already has matches.
+create table staging.new_contents as
+select distinct on (opened_hash)
+    opened_hash as _row_hash,
+    email_key,
+    phone_key
+from staging.day_changes
+where
+    opened_hash is not null
+    and not exists (
+        select matches._row_hash
+        from silver.version_matches as matches
+        where matches._row_hash = day_changes.opened_hash
+    );
 
 -- Delete the matches of contents that no day contains any more: compare_leads.sql would not update them.
 delete from silver.version_matches as matches

@@ -24,23 +24,13 @@ union
     select * from staging.current_leads -- noqa: AM04
 );
 
-delete from silver.matched_leads as matched
-using staging.changed_leads as changed
-where
-    matched.lead_uuid = changed.lead_uuid
-    and matched.email_key is not distinct from changed.email_key
-    and matched.phone_key is not distinct from changed.phone_key;
+delete from silver.matched_leads
+where lead_uuid in (select changed.lead_uuid from staging.changed_leads as changed);
 
 insert into silver.matched_leads (lead_uuid, email_key, phone_key)
-select
-    lead_uuid,
-    current_leads.email_key,
-    current_leads.phone_key
+select * -- noqa: AM04
 from staging.current_leads
-inner join staging.changed_leads as changed using (lead_uuid)
-where
-    current_leads.email_key is not distinct from changed.email_key
-    and current_leads.phone_key is not distinct from changed.phone_key;
+where lead_uuid in (select changed.lead_uuid from staging.changed_leads as changed);
 
 analyze staging.changed_leads, silver.matched_leads;
 

@@ -5,7 +5,6 @@
 
 analyze staging.new_contents;
 
-create table staging.new_matches as
 with matched as (
     select
         contents._row_hash,
@@ -23,24 +22,24 @@ with matched as (
     from staging.new_contents as contents
     inner join silver.matched_leads as leads using (phone_key)
     where not coalesce(leads.email_key = contents.email_key, false)
+),
+
+new_matches as (
+    insert into silver.version_matches (_row_hash, lead_uuid, email_match, phone_match)
+    select
+        _row_hash,
+        matched.lead_uuid,
+        coalesce(matched.email_match, false) as email_match,
+        coalesce(matched.phone_match, false) as phone_match
+    from staging.new_contents
+    left join matched using (_row_hash)
+    returning lead_uuid
 )
-
-select
-    _row_hash,
-    matched.lead_uuid,
-    coalesce(matched.email_match, false) as email_match,
-    coalesce(matched.phone_match, false) as phone_match
-from staging.new_contents
-left join matched using (_row_hash);
-
-insert into silver.version_matches
-select * -- noqa: AM04
-from staging.new_matches;
 
 insert into meta.affected_leads (lead_uuid)
 select distinct lead_uuid
-from staging.new_matches
+from new_matches
 where lead_uuid is not null;
 
-drop table staging.new_contents, staging.new_matches;
+drop table staging.new_contents;
 analyze silver.version_matches (_row_hash, lead_uuid);

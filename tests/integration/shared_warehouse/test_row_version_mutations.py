@@ -68,7 +68,7 @@ MUTATIONS = {
     ),
     "contents that return are matched again": Mutation(
         f"{VERSIONS}/apply_day.sql",
-        "where new_contents._row_hash = matches._row_hash",
+        "where matches._row_hash = day_changes.opened_hash",
         "where false and matches.email_match",
     ),
     "duplicate rows open two versions": Mutation(
@@ -81,8 +81,8 @@ MUTATIONS = {
     ),
     "matching does not affect leads": Mutation(
         f"{VERSIONS}/match_contents.sql",
-        "from staging.new_matches\nwhere lead_uuid is not null",
-        "from staging.new_matches\nwhere false",
+        "from new_matches\nwhere lead_uuid is not null",
+        "from new_matches\nwhere false",
     ),
     "changed leads leave days as they are": Mutation(
         f"{VERSIONS}/compare_leads.sql", "set built_from = array[]::bigint[]", "set built_from = built_from"
