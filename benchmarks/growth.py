@@ -26,7 +26,7 @@ from benchmarks.bench import chosen_servers
 from benchmarks.cases import snapshot_key
 from benchmarks.documents import write_between
 from benchmarks.real_days import DEMO_AS_WORDS, DailyChange, Snapshot, as_uuid, sha1, snapshots, vary
-from benchmarks.real_shape import BASE, CORRECTED, LEADS_KEY, NEW_DAY, REAL_FILES, write_copies
+from benchmarks.real_shape import BASE, CORRECTED, LEADS_KEY, NEW_DAY, REAL_FILES, find_source, write_copies
 from benchmarks.report import markdown_table
 from benchmarks.rounds import WAREHOUSE, Bench, pipeline_program, template_name
 from benchmarks.servers import KINDS, Servers, running_servers
@@ -59,18 +59,18 @@ class History:
     def corrected_day(self) -> int:
         return self.days // 2
 
-    def files(self, folder: Path) -> Path:
+    def files(self, folder: Path, source: Path) -> Path:
         """Return the folder of the files; create it if there is none."""
         target = folder / self.name
         if not target.exists():
-            known, change = snapshots(REAL_FILES)
+            known, change = snapshots(source)
             change = replace(change, gone=change.new)
             sound = [day for day in known if day.number < min(DEMO_AS_WORDS)]
             days = list(_continued(sound, self.days + 1, change))
             before = days[self.corrected_day - 1]
             corrected = vary(before, replace(change, new=0), number=before.number, first_new_lead=0)
             parts = [*((BASE, day) for day in days[:-1]), (NEW_DAY, days[-1]), (CORRECTED, corrected)]
-            leads = pq.read_table(REAL_FILES / LEADS_KEY, columns=["lead_UUID", "phone_hash", "email_hash"])
+            leads = pq.read_table(source / LEADS_KEY, columns=["lead_UUID", "phone_hash", "email_hash"])
             leads = pa.concat_tables([leads, _leads_of(sound, days, leads.schema)])
             unfinished = target.with_suffix(".unfinished")
             write_copies(unfinished, parts, {BASE: leads.replace_schema_metadata()}, self.copies)
@@ -127,8 +127,8 @@ class Growth:
     locks: Mapping[str, int]
 
 
-def measure(bench: Bench, history: History, rounds: int) -> Growth:
-    servers, folder = bench.servers, history.files(bench.folder)
+def measure(bench: Bench, history: History, source: Path, rounds: int) -> Growth:
+    servers, folder = bench.servers, history.files(bench.folder, source)
     settings = bench.settings(WAREHOUSE, history.name.replace("_", "-"))
     client, bucket = s3_client(settings), settings.s3_bucket_name
     upload_folder(client, bucket, folder / BASE)
@@ -201,16 +201,18 @@ def table(few: tuple[History, Growth], many: tuple[History, Growth]) -> str:
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--server", type=click.Choice([*KINDS, "both"]), default="both", show_default=True)
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=Path(".local/bench"))
+@click.option("--source", type=click.Path(file_okay=False, path_type=Path), default=REAL_FILES)
 @click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Replace the results in this document.")
 def main(**options: Any) -> None:
     """Measure runs on warehouses with few and with many days."""
     folder = options["folder"].resolve()
+    _, source = find_source(options["source"].resolve(), folder)
     histories = [History(options["copies"], days) for days in options["days"]]
     parts = []
     for kind in chosen_servers(options["server"]):
         with running_servers(folder / "postgres", kind) as servers:
             bench = Bench(folder, kind, servers, (), ())
-            few, many = ((history, measure(bench, history, options["rounds"])) for history in histories)
+            few, many = ((history, measure(bench, history, source, options["rounds"])) for history in histories)
             version = str(servers.value("postgres", "show server_version")).split()[0]
             parts += [f"Scale {options['copies']}, {kind} server, PostgreSQL {version}:", table(few, many)]
     text = "\n\n".join(parts)

@@ -147,13 +147,13 @@ def statements(bench: Bench, settings: Settings) -> tuple[float, Counter[str], C
     number: Counter[str] = Counter()
     for entry in log.read_bytes()[begin:].decode(errors="replace").split("\n~"):
         if found := _ENTRY.search(entry):
-            name = _shortened(found[2])
+            name = shortened(found[2])
             seconds[name] += float(found[1]) / 1000  # type: ignore[assignment]
             number[name] += 1
     return sum(seconds.values()), seconds, number
 
 
-def _shortened(statement: str) -> str:
+def shortened(statement: str) -> str:
     """Return the beginning of a statement, the same for all days."""
     plain = re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", statement)).replace('"', "").strip()
     plain = re.sub(r"_\d+\b", "_…", re.sub(r"^(drop table if exists [\w.]+; )(?=create table)", "", plain))

@@ -163,7 +163,7 @@ def ensure_dataset(folder: Path, copies: int, source: Path = REAL_FILES) -> Data
     if not 1 <= copies <= MAX_COPIES:
         raise ValueError(f"copies must be between 1 and {MAX_COPIES}, not {copies}")
     folder = folder.resolve()
-    name, source = _source(source, folder.parent)
+    name, source = find_source(source, folder.parent)
     marker = {"generator_version": GENERATOR_VERSION, "source_sizes": _sizes(source), "copies": copies}
     try:
         found = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
@@ -184,7 +184,8 @@ def ensure_dataset(folder: Path, copies: int, source: Path = REAL_FILES) -> Data
     return dataset
 
 
-def _source(source: Path, fallback_folder: Path) -> tuple[str, Path]:
+def find_source(source: Path, fallback_folder: Path) -> tuple[str, Path]:
+    """Return what the data is called, and the folder of the real files, or of the sample in their place."""
     if (source / LEADS_KEY).exists():
         return "the real files", source
     click.echo(f"The real files are not in {source}: the project's own sample takes their place.", err=True)

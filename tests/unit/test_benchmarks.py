@@ -12,7 +12,7 @@ import click
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import bench, cases, report, rounds
+from benchmarks import bench, cases, growth, profile, report, rounds
 from benchmarks.default_postgres import installed_programs
 from benchmarks.measure import COPY_DATA, Messages
 from benchmarks.real_days import DailyChange, Snapshot, average_change, interpolate, read_snapshot, vary
@@ -212,6 +212,24 @@ def test_file_saved_by_hand_has_no_changed_rows() -> None:
     assert [average_change([exported, other]).changed for other in (saved, moved)] == [0, 1]
 
 
+def test_longer_history_has_files_of_one_size_and_a_lead_for_each_new_row(real_data: Path, tmp_path: Path) -> None:
+    history = growth.History(copies=1, days=13)
+    files = history.files(tmp_path, real_data)
+    days = [read_snapshot(files / part / f"SFTP/data_{number}.csv").rows for part, number in growth_files(history)]
+    assert [len(days[9]), len(days[-2])] == [len(days[12])] * 2
+    new = days[12].keys() - days[9].keys()
+    assert new
+    leads = pq.read_table(files / BASE / LEADS_KEY)["email_hash"].to_pylist()
+    assert {days[12][lead]["email_hash"] for lead in new} <= set(leads)
+    assert days[-1].keys() < days[5].keys(), "the corrected day lacks some rows"
+
+
+def growth_files(history: growth.History) -> list[tuple[str, int]]:
+    """Return part and number of all files: those of the history, the new day, the corrected day."""
+    base = [(BASE, number) for number in range(1, history.days + 1)]
+    return [*base, (NEW_DAY, history.days + 1), (CORRECTED, history.corrected_day)]
+
+
 # --- Cases ------------------------------------------------------------------------------------------------------------
 
 
@@ -398,3 +416,44 @@ def test_requirements_of_the_peers_are_pinned_and_of_one_version() -> None:
     assert all(len(pin) == 2 and re.fullmatch(r"[0-9.]+", pin[1]) for pin in pins)
     assert [name for name, _ in pins] == ["duckdb", "duckdb-extension-httpfs", "duckdb-extension-postgres-scanner"]
     assert len({version for _, version in pins}) == 1
+
+
+# --- Growth and profile -----------------------------------------------------------------------------------------------
+
+
+def test_growth_compares_two_warehouses() -> None:
+    few, many = (
+        growth.Growth({"full refresh": seconds, "new day": 1.5}, {"full refresh": 270.0, "new day": 205.0}, locks)
+        for seconds, locks in ((5.0, {"full refresh": 341}), (50.0, {"full refresh": 5688}))
+    )
+    table = growth.table((growth.History(1, 22), few), (growth.History(1, 400), many))
+    assert table.splitlines()[2:] == [
+        "| full refresh | 5.00 | 50.00 | 10.00 | 270 | 270 | 341 | 5,688 |",
+        "| new day | 1.50 | 1.50 | 1.00 | 205 | 205 |  |  |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ('copy "staging"."csv_snapshots_07" ("ENTRYDATE", "LEADNUMBER") from stdin', "copy staging.csv_snapshots_…"),
+        ("-- Why.\ncreate table staging.x as\nwith y as (select 1) select 2", "create table staging.x"),
+        (
+            'drop table if exists "staging"."leads"; create table "staging"."leads" as select 1',
+            "create table staging.leads",
+        ),
+        ("COMMIT", "COMMIT"),
+    ],
+)
+def test_statements_of_all_days_have_one_name(statement: str, name: str) -> None:
+    assert profile.shortened(statement) == name
+
+
+def test_profile_shows_the_shares_of_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    looks = [profile.Look(at / 4, at / 8, at / 4, at / 8, 0.0) for at in range(1, 13)]
+    watched = profile.Watched(looks, [(0.0, profile.START), (1.0, "2, S3 → bronze")], 3.0)
+    assert watched.rows() == [
+        [profile.START, "1.00", "25 %", "50 %", "25 %", "0 %"],
+        ["2, S3 → bronze", "2.00", "25 %", "50 %", "25 %", "0 %"],
+    ]
