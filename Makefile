@@ -19,7 +19,7 @@ demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py
 
-report: $(VENV)/run.installed ## Write reports/lead_quality.html: gold as it stands, or the demo's
+report: $(VENV)/run.installed ## Write reports/lead_quality.html from the current gold, or the demo's
 	$(BIN)/python main.py --report
 
 superset: .venv-superset/installed ## Start a Superset with the dashboard, on the demo's warehouse
@@ -28,7 +28,7 @@ superset: .venv-superset/installed ## Start a Superset with the dashboard, on th
 test: $(VENV)/dev.installed ## Run the tests, or those of TESTS, four at a time: many wait for other processes
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(TESTS)
 
-containers: $(VENV)/dev.installed ## Test image, compose file and dev container on a Docker engine of their own, as root (seven minutes)
+containers: $(VENV)/dev.installed ## Test image, compose file and dev container in a separate Docker engine; needs root (five minutes)
 	$(BIN)/python -m pytest -m containers tests/containers
 
 integrations: $(VENV)/dev.installed .venv-dbt/installed .venv-superset/installed ## Test with real BI tools: JDBC, ODBC, dbt, Superset (four minutes)
@@ -55,7 +55,7 @@ lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql_scripts
 
-audit: $(VENV)/dev.installed ## Look for known faults in the libraries and for secrets in the files
+audit: $(VENV)/dev.installed ## Look for known vulnerabilities in dependencies and for secrets in files
 	$(BIN)/python .ci/audit.py
 
 format: $(VENV)/dev.installed ## Bring the code into its standard form

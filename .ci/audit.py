@@ -1,4 +1,4 @@
-"""Two questions about what the project hands on: known faults in the libraries, and secrets in the files.
+"""Two questions about what the project hands on: known vulnerabilities in dependencies, and secrets in files.
 
 `make audit` asks both. What looks like a secret and is none, such as the made-up passwords of tests, is known by its
 hash in .secrets.baseline, which `detect-secrets scan --slim --baseline .secrets.baseline` writes anew: look at its diff
@@ -34,7 +34,7 @@ OSV = "https://api.osv.dev/v1/query"
     help="Another checkout.  [default: this one]",
 )
 def main(only: str | None, osv_url: str, project: Path) -> None:
-    """Look for known faults in the pinned libraries, and for secrets in the files."""
+    """Look for known vulnerabilities in the pinned dependencies, and for secrets in files."""
     endings = []
     if only != "secrets":
         endings.append(audit_dependencies(project, osv_url))
@@ -68,7 +68,7 @@ def audit_dependencies(project: Path, osv_url: str) -> int:
         mended = ", ".join(fault["fix_versions"]) or "no version yet"
         click.echo(f"dependencies: {package['name']} {package['version']} has {fault['id']}, mended in {mended}")
     if not faulty:
-        click.echo(f"dependencies: {len(packages)} libraries, no known fault")
+        click.echo(f"dependencies: {len(packages)} libraries, no known vulnerability")
     return FOUND if faulty else CLEAN
 
 

@@ -82,7 +82,7 @@ def admit_readers(db: Cursor, settings: Settings) -> None:
 def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr | None) -> None:
     """Create a role with its time limits, unless it has others; allow it to log in if there is a password.
 
-    The role belongs to the server, not to this database. Without the right to create roles, log that and continue.
+    Roles are cluster-wide. If the pipeline's role lacks CREATEROLE, log the statements to run and continue.
     """
     name = sql.Identifier(role)
     limits = sql.SQL("; ").join(
@@ -107,8 +107,8 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
         db.execute("rollback to savepoint reader")
         log.log(
             logging.WARNING if password else logging.INFO,
-            "role %s may not create or alter role %s. As a superuser: create role %s; %s; alter role %s login; "
-            "\\password %s; then rerun",
+            "role %s lacks the privilege to create or alter role %s. Run as a superuser: create role %s; %s; "
+            "alter role %s login; \\password %s; then rerun",
             *(settings.postgres_user, role, role, limits.as_string(db), role, role),
         )
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_):

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK_SIZE = 4 << 20
-"""Bytes of a file per chunk: bounds the memory of a file to a multiple of it, beside the size of the file."""
+"""Bytes of a file per chunk: peak memory per file is the file size plus a multiple of this."""
 
 
 class LeadNumbers(NamedTuple):
@@ -92,7 +92,8 @@ class StagedFile:
     invalid_rows: int = 0
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
     footers: int = 0
-    """Blank rows, totals and footers, which are rejected but no sign of a broken file, unless they are most of it."""
+    """Blank rows, totals and footers: rejected, but not counted against MAX_REJECT_RATIO unless they are more than half
+    of the records."""
     first_fault: str = ""
     refused: DataRefusedError | None = None
 
@@ -201,7 +202,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     if staged.records:
         log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines)
     else:
-        log.warning("%s contains no rows: skipped; its day keeps its rows", file)
+        log.warning("%s contains no rows and was skipped; rows already loaded for that day are kept", file)
     return staged
 
 
@@ -257,8 +258,8 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
     """Compare a file with the latest snapshot before it."""
     if file.rows < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
-            f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: more than "
-            f"{settings.max_row_drop:.0%} less",
+            f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: a decrease "
+            f"of more than {settings.max_row_drop:.0%}",
             hint="request the whole file; if it is correct, raise MAX_ROW_DROP for this run",
         )
     if file.lead_numbers.repeated_share > settings.max_repeated_leads >= before.lead_numbers.repeated_share:
@@ -269,8 +270,8 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
         )
     if file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
         return DataRefusedError(
-            f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: more than "
-            f"{settings.max_row_growth:.0%} more",
+            f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: an increase "
+            f"of more than {settings.max_row_growth:.0%}",
             hint="if the file contains earlier snapshots, too, request the file again; if it is correct, raise "
             "MAX_ROW_GROWTH for this run",
         )

@@ -188,7 +188,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
-        log.warning("leads: %d rows without an id and %d duplicates left out", *clean.report)
+        log.warning("leads: dropped %d rows that lack one of the three ids, and %d duplicates", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(rows, len(rejected))
 

@@ -1,6 +1,6 @@
 """Step 5: create the tables, views and functions of gold that are missing or whose definition has changed.
 
-Creates the schema, too, and grants readers access to it: a warehouse without gold is repaired by a plain run.
+Creates the schema, too, and grants readers access to it: the next run without options repairs a warehouse without gold.
 """
 
 from __future__ import annotations

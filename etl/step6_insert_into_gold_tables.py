@@ -1,8 +1,9 @@
 """Step 6: silver → gold: match row versions to backend leads, grade them, build the tables of leads, publish.
 
 Row versions are brought up to date day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as
-its contents are matched. The tables of leads are built from the versions of affected leads. Everything is published
-together in one short transaction: a reader sees the old gold or the new, never a mix.
+its contents are matched. The tables of leads are built from the versions of affected leads. All tables but
+gold.data_anomalies are published in one short transaction: a reader sees the old gold or the new, never a mix.
+gold.data_anomalies is replaced right afterwards.
 Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
 """
 
@@ -154,7 +155,7 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
 def publish_gold(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
 ) -> None:
-    """Publish what was built in schema staging, all of gold in one transaction."""
+    """Publish what was built in schema staging, all of it in one transaction."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
         if not (with_models or built or removed):

@@ -38,9 +38,8 @@ def start_workers_hint(address: str | None) -> str:
 class TaskExecutor(Executor):
     """Runs work as Dask tasks.
 
-    Differs from `Client.get_executor()` in two ways. That one keeps results until it is garbage collected, so that
-    Dask computes results of a lost worker again which the run already has. And there, a task that is cancelled at the
-    moment of its completion never finishes.
+    `Client.get_executor()` holds results until it is garbage-collected, so Dask recomputes results that the run already
+    has when a worker is lost; and a task cancelled at the moment it completes never finishes.
     """
 
     def __init__(self, client: Client, warehouse: str, run_id: str) -> None:
@@ -151,7 +150,7 @@ def translate_dask_errors(watch: WorkerMonitor) -> Iterator[None]:
     except KilledWorker as error:
         what = str(error.task).partition("-")[0]
         raise ClusterError(
-            f"{what}: {error.allowed_failures + 1} workers died at it one after the other, "
-            f"the last one was {error.last_worker.address}",
+            f"{what}: {error.allowed_failures + 1} workers in a row died while running this task, "
+            f"most recently {error.last_worker.address}",
             hint="see that worker's log: most likely it had too little memory (--memory-limit, fewer --nthreads)",
         ) from None

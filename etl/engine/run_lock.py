@@ -28,7 +28,7 @@ SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 
 @contextmanager
 def run_lock(settings: Settings) -> Iterator[None]:
-    """Hold the run lock on a separate connection, if the server can be the warehouse.
+    """Check that the server is usable as the warehouse, then hold the run lock on a separate connection.
 
     The lock is lost with that connection. The run continues: if another run starts, `load_ledger.record_load` raises,
     and this run writes nothing more.
@@ -114,16 +114,16 @@ def require_usable_server(connection: Connection, settings: Settings) -> None:
     version, encoding, is_standby, is_read_only = found or ("0", "", False, False)
     problems = {}
     if (major := int(version) // 10_000) < OLDEST_VERSION:
-        problems[f"it is PostgreSQL {major}"] = f"upgrade the server to PostgreSQL {OLDEST_VERSION} or later"
+        problems[f"the server is PostgreSQL {major}"] = f"upgrade the server to PostgreSQL {OLDEST_VERSION} or later"
     if encoding != "UTF8":
         problems[f"database {settings.postgres_db} has encoding {encoding}"] = (
             "create the database with encoding UTF8: create database … encoding 'UTF8' template template0"
         )
     if is_standby or is_read_only:
-        problems["it is a standby" if is_standby else "its transactions are read-only"] = READ_ONLY_HINT
+        problems["the server is a standby" if is_standby else "transactions are read-only"] = READ_ONLY_HINT
     if problems:
         raise PostgresError(
-            f"PostgreSQL at {settings.postgres_address} cannot be the warehouse: {'; '.join(problems)}",
+            f"PostgreSQL at {settings.postgres_address} cannot be used as the warehouse: {'; '.join(problems)}",
             hint="\n  → ".join(problems.values()),
         )
 

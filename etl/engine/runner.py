@@ -175,7 +175,7 @@ def _refusal(refused: Sequence[DataRefusedError]) -> DataRefusedError:
     if len(refused) == 1:
         return first
     listed = "".join(f"\n  {number}. {error.message}" for number, error in enumerate(refused, start=1))
-    return DataRefusedError(f"{len(refused)} files were refused:{listed}", step=first.step, hint=first.hint)
+    return DataRefusedError(f"{len(refused)} refusals:{listed}", step=first.step, hint=first.hint)
 
 
 @retry_transient()

@@ -1,4 +1,4 @@
-"""Orderly end of a program on SIGINT and SIGTERM."""
+"""Graceful shutdown on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _requested: list[AbortedError] = []
 
 @contextmanager
 def abortable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `AbortedError`, so that a run ends in order. For the main thread of a program."""
+    """Let SIGINT and SIGTERM raise `AbortedError`, so that a run shuts down gracefully. For the main thread."""
 
     def abort(number: int, _frame: object) -> None:
         for again in (signal.SIGINT, signal.SIGTERM):

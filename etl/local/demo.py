@@ -117,7 +117,7 @@ def _problem_of(file: Path) -> str | None:
         file.open("rb").close()
         return None
     if file.is_symlink() and not file.exists():
-        return f"{file} is a dead link to {file.readlink()}"
+        return f"{file} is a broken symlink to {file.readlink()}"
     if not file.exists():
         return f"{file} does not exist"
     return f"{file} is {'a folder' if file.is_dir() else 'a special file'}, not a regular file"
@@ -188,10 +188,10 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
             run_sql(db, "schemas/drop_schemas.sql")
             dropped = ", ".join(sorted(own - _relations_of_users(db)))
             log.warning(
-                "the demo's warehouse contained data of %s: emptied for data of %s%s",
+                "the demo's warehouse contained data from %s: emptied, to be loaded from %s%s",
                 before,
                 now,
-                f"; your own views and tables on it are dropped: {dropped}" if dropped else "",
+                f"; views and tables you created on it were dropped: {dropped}" if dropped else "",
             )
     marker.write_text(now, encoding="utf-8")
 

@@ -53,7 +53,7 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
         if server is None:
             server = start_server(cluster, port)
         elif port not in (None, server.port):
-            log.warning("PostgreSQL of %s is already running on port %d, not %d", cluster.root, server.port, port)
+            log.warning("PostgreSQL in %s is already running on port %d, not %d", cluster.root, server.port, port)
         password = reader_password or server.reader_password or secrets.token_urlsafe(32)
         server = replace(server, reader_password=password)
         write_pgpass(server)
@@ -116,7 +116,7 @@ def start(root: Path) -> None:
 def stop(root: Path) -> None:
     """Stop the server. Its data is kept."""
     stopped = stop_postgres(root)
-    click.echo(f"PostgreSQL of {root} is stopped" if stopped else f"No PostgreSQL of {root} was running")
+    click.echo(f"PostgreSQL in {root} is stopped" if stopped else f"PostgreSQL in {root} is not running")
 
 
 @cli.command()
@@ -125,7 +125,7 @@ def status(root: Path) -> int:
     """Print whether the server is running. The exit code is 3 if it is not."""
     server = running_postgres(root)
     if server is None:
-        click.echo(f"No PostgreSQL of {root} is running")
+        click.echo(f"PostgreSQL in {root} is not running")
         return 3
     click.echo(f"PostgreSQL is running on {server.host}:{server.port}, data in {shortest(server.data_directory)}")
     return 0
@@ -137,7 +137,7 @@ def psql(root: Path) -> None:
     """Print the command that connects to the running server."""
     server = running_postgres(root)
     if server is None:
-        raise EmbeddedError(f"no PostgreSQL of {root} is running", hint="python -m etl.local.embedded start")
+        raise EmbeddedError(f"PostgreSQL in {root} is not running", hint="python -m etl.local.embedded start")
     click.echo(server.psql_command())
 
 

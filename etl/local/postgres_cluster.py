@@ -134,7 +134,7 @@ def translate_os_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        denied = f"work as its owner, or in another folder to which you can write; {HOST_UID_HINT}"
+        denied = f"run as the owner of the folder, or use another folder to which you can write; {HOST_UID_HINT}"
         raise EmbeddedError(
             f"cannot use the folder {folder}: {error}",
             hint=denied if isinstance(error, PermissionError) else "fix the cause, rerun",
@@ -162,7 +162,7 @@ def existing_cluster(root: Path) -> Cluster:
     if data.exists() and data.stat().st_uid != expected:
         raise EmbeddedError(
             f"the database in {data} belongs to user id {data.stat().st_uid}, but the server would run as {expected}",
-            hint="work as the user who created it, or in another folder",
+            hint="run as the user who created it, or use another folder",
         )
     return Cluster(root=root, data=data, programs=server_programs(account), account=account)
 
@@ -200,7 +200,7 @@ def _create_account() -> None:
         raise EmbeddedError(
             f"PostgreSQL does not run as root, and creating the account {SYSTEM_ACCOUNT} failed: "
             f"{last_lines(result.stderr)}",
-            hint=f"work as another user, or create an account named {SYSTEM_ACCOUNT}",
+            hint=f"run as another user, or create an account named {SYSTEM_ACCOUNT}",
         )
 
 

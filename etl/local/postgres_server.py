@@ -124,7 +124,9 @@ def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> i
             log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
             return candidate
     taken = f"port {port}" if port else f"every port from {ports[0]} to {ports[-1]}"
-    raise EmbeddedError(f"{taken} of {HOST} is taken", hint="choose another port, or stop a server that uses one")
+    raise EmbeddedError(
+        f"{taken} on {HOST} is already in use", hint="choose another port, or stop a server that uses one"
+    )
 
 
 def _pg_ctl_start(cluster: Cluster, port: int) -> str:
@@ -145,7 +147,7 @@ def stop_server(cluster: Cluster) -> None:
     """Stop the server. Open connections are closed; what they committed is safe."""
     options = (f"--pgdata={cluster.data}", "--mode=fast", f"--timeout={STOP_TIMEOUT_SECONDS}")
     _run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, and try again")
-    log.info("PostgreSQL of %s is stopped", cluster.root)
+    log.info("PostgreSQL in %s is stopped", cluster.root)
 
 
 def _run(cluster: Cluster, program: str, *arguments: str, hint: str, stdin: str = "") -> None:

@@ -88,7 +88,7 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
     answer = Answer(
-        "Which hashes match falsely?",
+        "Which hashes cause false matches?",
         rows,
         f"Suspect: {counted(hashes, 'hash', 'hashes')}. {counted(falsely_matched, 'match', 'matches')} of "
         f"{counted(falsely['lead_count'], 'lead')} rely on suspect hashes alone."
@@ -100,7 +100,7 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
 
 def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Rows: `figure lead_count suspect_count suspect_share`, one per figure, all leads first."""
-    question = "How much rests on suspect matches?"
+    question = "How much relies on suspect matches?"
     if rows.empty:
         return Answer(question, rows, "No lead is graded yet.")
     counts = [

@@ -1,4 +1,4 @@
-"""An answer of the analysis, and the note that it carries when it rests on days that should not be trusted."""
+"""An answer of the analysis, and the note that it carries when it is based on days that should not be trusted."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Answer(NamedTuple):
     rows: pd.DataFrame
     sentence: str
     note: str = ""
-    """Empty: the answer rests on no affected day."""
+    """Empty: the answer is based on no affected day."""
     affected_days: Days = ()
 
     @property
     def notice(self) -> str:
         """The note as report and notebooks show it, without its heading."""
-        return f"{self.note}. Do not trust figures that rest on these days." if self.note else ""
+        return f"{self.note}. Do not trust figures based on these days." if self.note else ""
 
 
 class Anomalies:
@@ -102,10 +102,11 @@ def missing_days(days: pd.DataFrame) -> list[pd.Timestamp]:
 
 
 def gap_sentence(days: pd.DataFrame) -> str:
-    """Say that what happened on days without a snapshot counts on a later day. Empty when none is missing."""
+    """Say that changes on days without a snapshot appear in the next one. Empty when none is missing."""
     missing = len(missing_days(days))
     what = f"{counted(missing, 'day')} {'has' if missing == 1 else 'have'} no snapshot"
-    return f" {what}: what happened then shows in the snapshot after." if missing else ""
+    days_of_gap = "that day" if missing == 1 else "those days"
+    return f" {what}: changes on {days_of_gap} appear in the next snapshot." if missing else ""
 
 
 def _range(metric: str, values: pd.Series[float]) -> str:

@@ -94,7 +94,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
     figure.title("New high-quality leads per day" + ("" if figure.is_narrow else ", without the first day"))
     if later.empty:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "a trend takes two snapshots", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "a trend requires two snapshots", ha="center", va="center", transform=axes.transAxes)
         return
     days, counts = later["_partition_date"], later["new_high_quality_leads"]
     covered = rows["_partition_date"].diff().dt.days.iloc[1:]
@@ -128,7 +128,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
 
 
 MOST_LABELS = 31
-"""So many values of days are written beside their points: more would touch."""
+"""Maximum number of days whose values are shown beside their points: more would touch."""
 
 
 @chart(2.6, "Bars: leads that reached each stage.")

@@ -26,7 +26,7 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Ans
     if later.empty:
         sentence += "; it is the only one so far."
     elif new.empty:
-        sentence += "; no day after the first has sound figures."
+        sentence += "; every day after the first has anomalies."
     else:
         sentence += f"; after the first day{_without(later, new)}, {_rate(new)} are new a day on average, {_most(new)}."
     return anomalies.mark(Answer(question, rows, sentence), NEW_LEADS)
@@ -104,7 +104,7 @@ def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | No
     new = per_day(rows, "new_high_quality_leads", anomalies.days(QUALITY))
     total = int(new["count"].sum())
     if later.empty:
-        sentence = "A trend takes two snapshots: on the first day all leads are new."
+        sentence = "A trend requires two snapshots: on the first day all leads are new."
     elif new.empty:
         sentence = "No day after the first has sound flags: how many leads became high quality is not known."
     elif not total:

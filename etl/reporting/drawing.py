@@ -72,7 +72,10 @@ CHARTS: dict[str, Chart] = {}
 
 
 def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
-    """Have a function that draws on a figure make the figure, too, so many inches high, and register it by its name."""
+    """Decorate a drawing function: create a figure of `height` inches for it, and register the chart.
+
+    The chart is registered under the function's name.
+    """
 
     def decorate(draw: Draw) -> Chart:
         def drawn(rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure:
@@ -154,7 +157,7 @@ def named_bars(
 def stacked_bars_by_day(
     figure: ChartFigure, title: str, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]
 ) -> None:
-    """A bar for each day, of parts that stand on each other: label → counts and colour, the lowest first."""
+    """Draw one stacked bar per day. `parts`: label → counts and colour, the lowest first."""
     axes = figure.subplots()
     figure.title(title)
     top = np.zeros(len(days))

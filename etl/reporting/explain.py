@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 MOST_LEADS = 10
-"""So many leads that share a hash or a lead number are explained."""
+"""Maximum number of leads shown that share a hash or a lead number."""
 MOST_VERSIONS = 50
-"""So many row versions of a lead are explained."""
+"""Maximum number of row versions of a lead shown."""
 MOST_REJECTED = 20
 SHORTEST_ID_IN_LINE = 6
 """In a malformed line, whose cells have no names, a shorter number may be a ZIP, a flag or a part of a date."""
@@ -183,7 +183,7 @@ class Facts:
     matches: Sequence[Match]
     """All matches of these contents, also with other leads."""
     bronze: BronzeRows | None
-    """None if the role may not read bronze."""
+    """None if the role cannot read bronze."""
 
 
 def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
@@ -209,7 +209,7 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     notes = [f"{len(rows) - MOST_VERSIONS:,} more row versions are left out"] if len(rows) > MOST_VERSIONS else []
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
-        notes.append("this role may not read bronze: files, lines and raw values are left out")
+        notes.append("this role cannot read bronze: files, lines and raw values are left out")
     elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
         notes.append(
             f"{lost:,} row versions are not found in bronze: silver was modified outside the pipeline, or built by "

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_ROWS, MOST_ROWS = 6, 60
-"""So many rows of an answer are shown at once; so many when they are unfolded."""
+"""Maximum number of rows of an answer shown without folding, and shown at all."""
 
 
 def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) -> None:

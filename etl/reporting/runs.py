@@ -35,7 +35,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
         (
             "last run",
             is_complete,
-            "No run was complete yet."
+            "No run has completed yet."
             if pd.isna(ended)
             else f"The last complete run ended {moment(ended)}."
             + ("" if is_complete else f" The last run: {runs['status'].iloc[0] if len(runs) else 'none on record'}."),
@@ -65,7 +65,7 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     if ended.empty:
         return Answer(question, rows, "No run is on record.")
     last = row_of(ended, 0)
-    found = f"found {counted(len(rows), 'thing')}" if len(rows) else "found nothing"
+    found = f"found {counted(len(rows), 'issue')}" if len(rows) else "found nothing"
     return Answer(
         question, rows, f"The run that ended {moment(last['ended_at'])} is {last['status']}; its checks {found}."
     )

@@ -1,4 +1,4 @@
-"""What test_s3_access.ipynb asks: who are we, may we list and read, and what is there. Each failure has a diagnosis."""
+"""S3 permission checks for test_s3_access.ipynb: identity, list, read, contents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class S3Access:
 
 
 def check_access(settings: Settings) -> S3Access:
-    """Try what the pipeline needs of S3, one thing after the other. What fails is told, not raised."""
+    """Run each S3 operation that the pipeline needs, in order. Failures are returned as rows, not raised."""
     tried: list[tuple[str, bool, str, str]] = []
 
     def attempt(check: str, work: Callable[[], Result], describe: Callable[[Result], str]) -> Result | None:

@@ -120,7 +120,7 @@ def rejected_rows(rows: pd.DataFrame) -> Answer:
 
 
 def header_drift(headers: dict[date, list[str]]) -> Answer:
-    """Rows: `day added missing moved`, one per day whose header differs from that of the day before.
+    """Return the days whose header differs from the previous one: `day`, `added`, `missing`, `order changed`.
 
     Args:
         headers: the columns of each day's file, in the file's order.
@@ -151,11 +151,11 @@ _FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
 
 
 def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
-    """Rows: `column_name what days`: columns that say nothing on some days, and unknown ones.
+    """Rows: `column_name what days`: columns that are empty on some days, and unknown ones.
 
     Args:
         filled: per day, cells with a value in each column; `is_set` and `is_demo`: those that are not 0.
-        unknown: columns that bronze has not.
+        unknown: columns that bronze lacks.
     """
     counts = filled.set_index("_partition_date").drop(columns="row_count")
     found = []
@@ -171,5 +171,5 @@ def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
         table,
         f"{counted(len(table), 'column')} drifted: {', '.join(f'{name} ({what})' for name, what, *_ in found)}."
         if found
-        else "All files have the same columns, filled.",
+        else "All files have the same columns, and none is empty on only some days.",
     )

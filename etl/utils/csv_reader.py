@@ -38,7 +38,7 @@ class CsvText(NamedTuple):
     """For each row of `table`, the line of the file on which it starts (the header is line 1)."""
     encoding: str
     records: int
-    """Records after the header, counted in the file, not in what was made of it. All are in `table` or `rejected`."""
+    """Number of records after the header, counted independently of parsing. All are in `table` or `rejected`."""
     cp1252_lines: Sequence[int]
     """Lines of the file (not of this chunk) with bytes that are not UTF-8, in a file that otherwise is."""
 

@@ -1,4 +1,4 @@
-"""Translate errors of psycopg2 and botocore into pipeline errors with a hint what to do next."""
+"""Translate errors of psycopg2 and botocore into pipeline errors with a hint about what to do next."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         answer = error.response.get("Error", {})
         code, message = str(answer.get("Code", "?")), " ".join(str(answer.get("Message", "")).split())
         raise SourceError(
-            f"{what}: S3 answered {code}{': ' * bool(message)}{message[:_LONGEST_MESSAGE]}",
+            f"{what}: S3 returned {code}{': ' * bool(message)}{message[:_LONGEST_MESSAGE]}",
             hint=_s3_hint(code, message),
             transient=code in _S3_BUSY,
         ) from error
@@ -116,7 +116,9 @@ _S3_HINTS = {
     **dict.fromkeys(
         ("InvalidToken", "InvalidClientTokenId"), "check the keys and AWS_SESSION_TOKEN: they belong together"
     ),
-    **dict.fromkeys(("RequestTimeTooSkewed", "RequestInTheFuture"), "set the clock of this machine"),
+    **dict.fromkeys(
+        ("RequestTimeTooSkewed", "RequestInTheFuture"), "the clock of this machine is wrong: synchronize it"
+    ),
     **dict.fromkeys(
         ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"),
         "set S3_REGION to the region of the bucket",
@@ -127,11 +129,13 @@ _S3_HINTS = {
     ),
     "InvalidObjectState": "the object is archived (Glacier): restore it, then rerun",
     "ProfileNotFound": "correct or unset AWS_PROFILE, or set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
-    "ParamValidationError": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): it is no name of a bucket",
-    "InvalidBucketName": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): it is no name of a bucket",
-    "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the certificate of the server's authority",
+    "ParamValidationError": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): not a valid bucket name",
+    "InvalidBucketName": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): not a valid bucket name",
+    "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the CA certificate that signed the server's "
+    "certificate",
     "ProxyConnectionError": "check HTTPS_PROXY and NO_PROXY",
-    "400": "the request is invalid: the credentials may have expired, or the object be encrypted with a customer's key",
+    "400": "the request is invalid: the credentials may have expired, or the object may be encrypted with a "
+    "customer-provided key (SSE-C), which is not supported: upload it without SSE-C",
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY",
     "PreconditionFailed": "the object changed while it was being read: rerun",
@@ -144,7 +148,7 @@ _S3_MESSAGE_HINTS = (
     ("kms:", "the credentials lack permission: grant kms:Decrypt on the key with which the bucket is encrypted"),
     (
         "Server Side Encryption",
-        "the object is encrypted with a customer's key (SSE-C), which is not supported: upload it without",
+        "the object is encrypted with a customer-provided key (SSE-C), which is not supported: upload it without SSE-C",
     ),
 )
 """Part of S3's own message → hint, where the code alone would mislead."""

@@ -1,4 +1,4 @@
-"""Errors of the pipeline. Each has a message, the step where it was raised, and a hint what to do next."""
+"""Errors of the pipeline. Each has a message, the step where it was raised, and a hint about what to do next."""
 
 import json
 import re
@@ -66,11 +66,14 @@ class CheckFailedError(PipelineError):
 
 
 class LeadNotFoundError(PipelineError):
-    """No table contains a lead."""
+    """No table contains the requested lead."""
 
 
 class DataRefusedError(PipelineError):
-    """A source file violates its contract and was not loaded; its day keeps its last good rows."""
+    """A source file violates its data contract, or a day is missing or late (MISSING_DAYS=refuse).
+
+    A refused file was not loaded; its day keeps its last good rows.
+    """
 
     exit_code = 2
 

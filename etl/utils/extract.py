@@ -137,7 +137,7 @@ _OTHER_FORMATS = (
     (b"<", "an XML or HTML document"),
     (b"{", "a JSON document"),
     (b"[", "a JSON document"),
-    (b"sep=", 'a file of Excel with a first line "sep=…"'),
+    (b"sep=", "an Excel export that starts with a sep=… line"),
 )
 """First bytes of a file, in lower case where they are text → what the file is."""
 
@@ -158,7 +158,7 @@ def _warn_of_encoding(text: CsvText, file: SourceObject) -> None:
     if text.cp1252_lines:
         numbers = ", ".join(map(str, text.cp1252_lines[:5])) + ", …" * (len(text.cp1252_lines) > 5)
         log.warning(
-            "%s is UTF-8 but for single bytes, which are read as cp1252, on %d of its lines: %s",
+            "%s: invalid UTF-8 bytes were decoded as cp1252, on %d of its lines: %s",
             file,
             len(text.cp1252_lines),
             numbers,
@@ -193,7 +193,7 @@ def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject
     lines += [line for line, names in fields.items() if len(names & BRONZE_NAMES.keys()) >= 6]
     if lines:
         raise DataRefusedError(
-            f"{file}: line {min(lines)} is a header again: another file was appended to this one",
+            f"{file}: line {min(lines)} repeats the header: another file was probably appended",
             hint="request the file again, with the snapshot of its own day only",
         )
 
@@ -242,7 +242,7 @@ def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date 
 
     Raises:
         SourceError: S3 cannot be read.
-        DataRefusedError: a file violates its contract.
+        DataRefusedError: a file violates its data contract.
     """
     extraction_date = extraction_date or datetime.now(UTC).date()
     frames = []

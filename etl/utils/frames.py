@@ -11,30 +11,30 @@ TEXT = pd.ArrowDtype(pa.string())
 
 
 def text_array(column: pd.Series) -> pa.Array:
-    """A column's cells as one Arrow array of text, whatever kind of text (or missing value) they are."""
+    """Return a column as one Arrow string array."""
     text = column if column.dtype == TEXT else column.astype(TEXT)
     array = pa.chunked_array(text.array.__arrow_array__())
     return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
 
 
 def text_frame(table: pa.Table) -> pd.DataFrame:
-    """A frame over the very memory of an Arrow table of text."""
+    """Convert an Arrow table of strings to a DataFrame without copying."""
     frame: pd.DataFrame = table.to_pandas(types_mapper={pa.string(): TEXT}.get)
     return frame
 
 
 def rows_where(keep: pa.Array, table: pa.Table) -> pa.Table:
-    """The rows that `keep` says; without the copy that filtering makes, where that is all of them."""
+    """Filter a table by a Boolean mask; return it uncopied if all rows are selected."""
     return table if pc.all(keep, skip_nulls=False).as_py() else table.filter(keep)
 
 
 def repeated(value: str, count: int) -> pd.arrays.ArrowExtensionArray:
-    """A column that says the same in every row."""
+    """Return a constant string column."""
     return pd.arrays.ArrowExtensionArray(pa.repeat(pa.scalar(value, pa.string()), count))
 
 
 def rows_as_json(frame: pd.DataFrame) -> pd.Series:
-    """One JSON object a row, as text; NULL cells are null. A frame without columns gives NULLs."""
+    """Convert each row to a JSON object, as text. NULL cells are null; a frame without columns gives NULLs."""
     if frame.columns.empty or frame.empty:
         return pd.Series(pd.NA, index=frame.index, dtype=TEXT)
     lines = frame.to_json(orient="records", lines=True, force_ascii=False).rstrip("\n").split("\n")

@@ -180,7 +180,7 @@ READ_ONLY_HINT = (
     "is this a standby? Connect to the primary. If not, default_transaction_read_only is on: alter role … reset it"
 )
 _NO_SUCH_HOST = "could not translate host name"
-_AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the certificate of the authority that signed the server's"
+_AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the CA certificate that signed the server certificate"
 _SETTINGS_HINTS = {
     "server does not support SSL": "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE",
     "certificate verify failed": _AUTHORITY,
@@ -191,8 +191,8 @@ _SETTINGS_HINTS = {
 }
 """What libpq says of wrong settings → what to do."""
 _OTHER_SHAPE = (
-    "a table or view has another shape than the pipeline's (docs/data_dictionary.md): it was created or altered "
-    "outside the pipeline. Rename or drop it, then rerun: python main.py --from-step 1"
+    "the definition of a table or view differs from the pipeline's (docs/data_dictionary.md): it was created or "
+    "altered outside the pipeline. Rename or drop it, then rerun: python main.py --from-step 1"
 )
 _HINTS = {
     _OF_POOLER: POOLER_HINT,
@@ -215,7 +215,7 @@ _HINTS = {
     "imposes. To lift it: alter role … set statement_timeout = 0",
     "25P04": "transaction_timeout ended the transaction: alter role … set transaction_timeout = 0",
     "53100": "free disk space on the database server, then rerun",
-    "53200": "the server is out of memory. If its shared memory is meant: raise max_locks_per_transaction, for example "
-    "fourfold, and restart the server, because all days are published in one transaction",
+    "53200": "the server is out of memory. If the message mentions shared memory: raise max_locks_per_transaction, for "
+    "example fourfold, and restart the server, because all days are published in one transaction",
 }
 """SQLSTATE → what to do."""

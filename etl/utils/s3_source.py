@@ -57,10 +57,10 @@ class Gap(NamedTuple):
 
     def __str__(self) -> str:
         is_one = self.first == self.last
-        days = f"{self.first} (number {self.first.number})"
-        message = f"no file for {days}" if is_one else f"no files for {days} to {self.last} (number {self.last.number})"
-        similar = f"; not read: {listed(self.look_alikes)}" if self.look_alikes else ""
-        return f"{message}, between {self.first.number - 1} and {self.last.number + 1}{similar}"
+        first, last = (f"{day} (file number {day.number})" for day in (self.first, self.last))
+        message = f"no file for {first}" if is_one else f"no files for {first} to {last}"
+        similar = f"; similar keys that were ignored: {listed(self.look_alikes)}" if self.look_alikes else ""
+        return message + similar
 
 
 class Listing(NamedTuple):
@@ -90,7 +90,9 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         match = numbered.fullmatch(source.key)
         number = int(match[1]) if match else 0
         if number < 1:
-            log.warning("%s ignored: the key of a snapshot is %s<number from 1>.csv", source, prefix)
+            log.warning(
+                "%s ignored: key does not match %s<number>.csv or .csv.gz, with a number of at least 1", source, prefix
+            )
             ignored.append(source.key)
             continue
         listed_by_number.setdefault(number, []).append(source)
@@ -132,7 +134,7 @@ def _by_day(
             continue
         try:
             day = Day.of_file(number, partition_start_date)
-            problem = f"is the snapshot of {day}, a day in the future" if day.date > today else ""
+            problem = f"its snapshot day {day} is in the future" if day.date > today else ""
         except OverflowError:
             problem = f"{partition_start_date} + {shorten(number - 1)} days is not a valid date"
         if problem:
@@ -149,7 +151,7 @@ def _by_day(
 
 
 def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[str], prefix: str) -> list[Gap]:
-    """Find the days that no file stands for, between the first and the latest day.
+    """Find the days without a file, between the first and the latest day.
 
     Args:
         days: the days of the files that are read, in order.
@@ -184,7 +186,9 @@ def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Setti
     if settings.max_days_late is not None:
         expected = datetime.now(UTC).date() - timedelta(settings.max_days_late)
         if days and days[-1].date < expected:
-            findings.append(f"the latest file is of {days[-1]}, and that of {expected} should be there: it is late")
+            findings.append(
+                f"the latest file is for {days[-1]}; a file for {expected} was expected by now (MAX_DAYS_LATE)"
+            )
     return findings
 
 

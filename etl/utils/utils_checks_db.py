@@ -90,7 +90,7 @@ FILES_ARE_ACCOUNTED_FOR = Check(
     from meta.ingested_files
     where record_count <> bronze_rows + rejected_lines
     """,
-    hint="this is a bug in the pipeline: the file was not loaded; report it with the file",
+    hint="this is a bug in the pipeline: report it and attach the file",
 )
 
 LEADS_ARE_ACCOUNTED_FOR = replace(
@@ -250,7 +250,7 @@ VALUES_SURVIVE_CLEANING = Check(
 
 DAYS_ARE_AS_EXPECTED = Check(
     Severity.WARN,
-    "every day should be like the days before",
+    "each metric should be close to its value on the days before",
     """
     select finding as sample
     from meta.table_loads
@@ -258,7 +258,7 @@ DAYS_ARE_AS_EXPECTED = Check(
     where table_name = 'gold.data_anomalies'
     order by position
     """,
-    hint="do not trust figures that rest on these days: see gold.data_anomalies, and docs/observability.md for how to "
+    hint="do not trust figures based on these days: see gold.data_anomalies, and docs/observability.md for how to "
     "accept a change",
     things="metrics",
 )
@@ -274,7 +274,7 @@ END_OF_RUN_CHECKS = (
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
 )
-"""The checks at the end of every run, whatever it has loaded."""
+"""The checks at the end of a run that completes its steps, whatever it has loaded."""
 
 
 def _ids_are_distinct(ids: str) -> Check:

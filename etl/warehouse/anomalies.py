@@ -94,7 +94,7 @@ def label_of(metric: str) -> str:
 
 
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
-    """Count the rows of a day of silver that each metric is the share of. Returns what the ledger records."""
+    """For each metric, count the matching rows of one silver day. Returns what the ledger records."""
     conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
     counts: list[sql.Composable] = [
         sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS

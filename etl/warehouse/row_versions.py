@@ -1,10 +1,10 @@
 """Row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match backend leads.
 
-A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. A
-content is known by its hash (`_row_hash`), a version is a content and an uninterrupted range of snapshots. There is one
-operation: update the versions of one day to match a snapshot. Contents removed from the day split or shorten their
-version; contents added to it extend, join or open one; all others are unchanged. New, late, corrected and removed
-days and a full refresh are all the same, one commit per day. See docs/decisions/0005.
+A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
+distinct row content is identified by its hash (`_row_hash`); a row version is one content over an uninterrupted range
+of snapshots. There is one operation: update the versions of one day to match a snapshot. Contents removed from the day
+split or shorten their version; contents added to it extend, join or open one; all others are unchanged. New, late,
+corrected and removed days and a full refresh are all the same, one commit per day. See docs/decisions/0005.
 
 After each commit, every content of silver.row_versions has its matches in silver.version_matches, and
 meta.affected_leads has every lead whose gold rows may have changed since they were last published.
@@ -121,7 +121,7 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
     """Update the versions of a day to match a snapshot, and match new contents to leads.
 
     Raises:
-        CheckFailedError: one hash stands for two lead numbers.
+        CheckFailedError: two lead numbers have the same hash.
     """
     _change_day(db, snapshot, day)
     db.execute(

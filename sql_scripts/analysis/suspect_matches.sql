@@ -1,4 +1,4 @@
--- Grain: one row. Matches that rest on suspect hashes alone.
+-- Grain: one row. Matches that rely on suspect hashes alone.
 select
     count(*) as row_count,
     count(distinct lead_uuid) as lead_count

@@ -1,4 +1,4 @@
--- Grain: one row per column that files have and bronze has not, and snapshot day.
+-- Grain: one row per column that files have and bronze lacks, and snapshot day.
 select
     extra.column_name,
     snapshots._partition_date,

@@ -1,6 +1,6 @@
 -- What in gold refers to what. Safe to rerun: it adds what is missing. Apart from the tables, so that it comes back when a
--- table that others refer to was dropped. That of lead_quality_matching only tells BI tools what to join: checking it would take
--- 8 % of a full refresh (docs/decisions/0009). PostgreSQL can declare such a key from version 18 on.
+-- table that others refer to was dropped. That of lead_quality_matching only tells BI tools what to join: checking it would add
+-- 4 to 5 % to a full refresh (docs/decisions/0009). PostgreSQL can declare such a key from version 18 on.
 
 do $$
 declare

@@ -92,7 +92,7 @@ def test_repeated_header_is_refused(scenario: Scenario, settings: Settings) -> N
     Bucket(settings).put(KEY, "".join([*lines[:10], lines[0], *lines[10:]]).encode())
     report = run(settings)
     assert report.exit_code == 2
-    assert_clear(report.error, KEY, "line 11 is a header again")
+    assert_clear(report.error, KEY, "line 11 repeats the header")
     assert Warehouse(settings).gold() == scenario.gold_of_a
 
 

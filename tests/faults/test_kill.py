@@ -1,4 +1,4 @@
-"""A run that is killed at any moment leaves gold complete, and the next plain run completes the load."""
+"""A run that is killed at any moment leaves gold complete, and the next run without options completes the load."""
 
 from __future__ import annotations
 

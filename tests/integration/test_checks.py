@@ -1,4 +1,4 @@
-"""Checks at the end of every run: a failed check ends the run with 1, a warning is logged and recorded."""
+"""Checks at the end of a run: a failed check ends the run with 1, a warning is logged and recorded."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_shared_ids_of_leads_are_reported_with_samples(
         assert run_pipeline().error is None
     messages = [record.getMessage() for record in caplog.records]
     for expected in (
-        "leads: 1 rows without an id and 1 duplicates left out",
+        "leads: dropped 1 rows that lack one of the three ids, and 1 duplicates",
         "every lead_uuid should belong to one backend lead. b: 2 leads",
         "every email_hash should belong to one backend lead. e1: 2 leads",
         "every phone_hash should belong to one backend lead. p1: 2 leads",

@@ -92,7 +92,7 @@ def test_valid_folder_is_accepted(data: Path) -> None:
         (shutil.rmtree, "{data}/SFTP cannot be read: No such file or directory"),
         (remove_snapshots, "{data}/SFTP contains no data_*.csv"),
         (make_folder, "{data}/SFTP/data_3.csv is a folder, not a regular file"),
-        (make_dead_link, "{data}/SFTP/data_3.csv is a dead link to /nonexistent/data_3.csv"),
+        (make_dead_link, "{data}/SFTP/data_3.csv is a broken symlink to /nonexistent/data_3.csv"),
         (make_pipe, "{data}/SFTP/data_3.csv is a special file, not a regular file"),
         (make_unreadable, "{data}/SFTP/data_2.csv cannot be read: Permission denied"),
         (make_unreadable_folder, "{data}/SFTP cannot be read: Permission denied"),

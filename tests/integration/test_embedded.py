@@ -230,8 +230,8 @@ def test_command_line_starts_finds_and_stops_a_server(shared_root: Path) -> None
         return done.returncode, done.stdout + done.stderr
 
     stop_postgres(shared_root)
-    assert run("stop") == (0, f"No PostgreSQL of {shared_root} was running\n")
-    assert run("status") == (3, f"No PostgreSQL of {shared_root} is running\n")
+    assert run("stop") == (0, f"PostgreSQL in {shared_root} is not running\n")
+    assert run("status") == (3, f"PostgreSQL in {shared_root} is not running\n")
     code, output = run("psql")
     assert code == 1
     assert output.startswith("error: ")
@@ -241,7 +241,7 @@ def test_command_line_starts_finds_and_stops_a_server(shared_root: Path) -> None
     assert query_as_owner(server, "select 1") == [(1,)]
     assert run("status")[0] == 0
     assert run("psql") == (0, server.psql_command() + "\n")
-    assert run("stop") == (0, f"PostgreSQL of {shared_root} is stopped\n")
+    assert run("stop") == (0, f"PostgreSQL in {shared_root} is stopped\n")
 
 
 # --- Ports ------------------------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def test_next_free_port_is_used_and_recorded(
 
 def test_requested_port_is_not_replaced(shared_root: Path, taken_port: int) -> None:
     stop_postgres(shared_root)
-    with pytest.raises(EmbeddedError, match=f"port {taken_port} of 127.0.0.1 is taken"):
+    with pytest.raises(EmbeddedError, match=f"port {taken_port} on 127.0.0.1 is already in use"):
         start_postgres(shared_root, port=taken_port)
 
 

@@ -149,7 +149,7 @@ def test_report_that_cannot_be_written_keeps_the_earlier_one(
     assert target.read_bytes() == before
 
 
-# --- Tables of another shape, and references to gold ------------------------------------------------------------------
+# --- Tables whose definition differs, and references to gold ----------------------------------------------------------
 
 SHAPES = {
     "other columns": "create table gold.leads (id int primary key, name text)",
@@ -168,7 +168,7 @@ def test_gold_table_of_another_shape_is_named_as_the_cause(
     warehouse.rows(f"drop schema gold cascade; create schema gold; {statement}")
     report = run_pipeline()
     assert report.exit_code == 1
-    assert "has another shape than the pipeline's" in str(report.error)
+    assert "the definition of a table or view differs from the pipeline's" in str(report.error)
     warehouse.rows(f"alter {statement.split()[1]} {name} set schema public")
     assert run_pipeline().error is None, "renamed, as the hint says"
     warehouse.rows(f"drop {statement.split()[1]} public.{name.partition('.')[2]} cascade")

@@ -1,4 +1,4 @@
-"""The next plain run repairs tables that were modified externally; rows that cannot be stored are quarantined."""
+"""The next run without options repairs externally modified tables; rows that cannot be stored are quarantined."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def test_checks_of_the_run(figures: Figures) -> None:
     assert list(answer.rows["finding"]) == (
         json.loads(figures.checks) if isinstance(figures.checks, str) else figures.checks
     )
-    assert f"its checks found {len(answer.rows)} thing" in answer.sentence
+    assert f"its checks found {len(answer.rows)} issue" in answer.sentence
 
 
 def test_days_without_a_snapshot_are_stated(figures: Figures) -> None:

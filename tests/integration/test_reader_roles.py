@@ -214,8 +214,8 @@ def test_loader_without_createrole_continues_without_readers(
     try:
         with caplog.at_level(logging.WARNING):
             assert run_steps(limited, STEPS).error is None
-        assert "As a superuser: create role bi_reader; alter role" in caplog.text
-        assert "As a superuser: create role analyst; alter role" in caplog.text
+        assert "Run as a superuser: create role bi_reader; alter role" in caplog.text
+        assert "Run as a superuser: create role analyst; alter role" in caplog.text
         assert PASSWORD not in caplog.text
         assert owner.value("select count(*) from pg_roles where rolname in ('bi_reader', 'analyst')") == 0
 

@@ -244,7 +244,7 @@ def test_every_part_is_reached_by_keyboard_with_a_visible_focus(browser: Browser
         reached.add(name.strip())
         assert outline == "solid", name
         page.keyboard.press("Tab")
-    assert {"Quality", "22 rows", "Table: How much rests on suspect matches?"} <= reached
+    assert {"Quality", "22 rows", "Table: How much relies on suspect matches?"} <= reached
     assert len([name for name in reached if name.startswith("Download as CSV: ")]) == page.locator("a.csv").count()
     page.close()
 

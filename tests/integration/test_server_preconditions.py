@@ -104,7 +104,10 @@ def test_read_only_default_is_refused(settings: Settings, python: Python, of: st
     try:
         done = python("main.py", environment=environment_of(settings))
         assert_refused_before_anything_is_written(
-            done, settings, "its transactions are read-only", "is this a standby? Connect to the primary"
+            done,
+            settings,
+            "cannot be used as the warehouse: transactions are read-only",
+            "is this a standby? Connect to the primary",
         )
     finally:
         execute(settings, "set default_transaction_read_only = off", f"alter {of} reset default_transaction_read_only")
@@ -152,7 +155,7 @@ def test_standby_is_refused_for_a_run_and_serves_the_report(
         standby = settings.model_copy(update={"postgres_port": port})
         done = python("main.py", environment=environment_of(standby))
         assert done.returncode == 1
-        assert "it is a standby" in done.stderr
+        assert "the server is a standby" in done.stderr
         assert "Connect to the primary" in done.stderr
         assert write_report(standby, tmp_path / "report.html").exists()
         close_connections()
@@ -196,7 +199,7 @@ def test_older_version_is_refused(settings: Settings, python: Python, version: i
     with server_that_claims(settings, int(claimed)) as old:
         done = python("main.py", environment=environment_of(old))
     assert_refused_before_anything_is_written(
-        done, settings, f"it is PostgreSQL {shown}", "upgrade the server to PostgreSQL 15 or later"
+        done, settings, f"the server is PostgreSQL {shown}", "upgrade the server to PostgreSQL 15 or later"
     )
 
 

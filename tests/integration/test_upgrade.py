@@ -1,4 +1,4 @@
-"""One plain run upgrades a warehouse that the previous version has filled.
+"""One run without options upgrades a warehouse that the previous version has filled.
 
 The previous version fills it in a separate process. Nothing is loaded into bronze again, gold stays readable, and the
 next run completes an upgrade that was killed.

@@ -29,7 +29,7 @@ def test_stray_byte_of_the_case_changes_its_line_alone(
         ("2024-10-03", "Não quer", 10),
     ]
     assert warehouse.value("select count(*) from gold.lead_status_history") == 10
-    assert "which are read as cp1252, on 1 of its lines: 2" in caplog.text
+    assert "data_2.csv: invalid UTF-8 bytes were decoded as cp1252, on 1 of its lines: 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_file_with_another_one_appended_is_refused(
     row = [ORDINARY_ROW.get(name, "") for name in header]
     appended = "".join(",".join(line) + "\n" for line in (header, row)).encode()
     bucket.put("SFTP/data_1.csv", csv_of(leads(40)) + mark + appended)
-    assert_refused(run(settings), "SFTP/data_1.csv: line 42 is a header again")
+    assert_refused(run(settings), "SFTP/data_1.csv: line 42 repeats the header")
     assert warehouse.value("select count(*) from bronze.csv_snapshots") == 0
 
 

@@ -24,7 +24,7 @@ def test_day_in_the_future_is_refused(settings: Settings, bucket: Bucket) -> Non
     for number in (tomorrow, 241023):
         bucket.put_snapshot(number, leads(5))
     assert_refused(
-        run(settings), f"SFTP/data_{tomorrow}.csv: is the snapshot of", "SFTP/data_241023.csv", "a day in the future"
+        run(settings), f"SFTP/data_{tomorrow}.csv: its snapshot day", "SFTP/data_241023.csv", "is in the future"
     )
     for number in (tomorrow, 241023):
         bucket.client.delete_object(Bucket=bucket.name, Key=f"SFTP/data_{number}.csv")
@@ -35,7 +35,7 @@ def test_day_in_the_future_is_refused(settings: Settings, bucket: Bucket) -> Non
 def test_missing_day_of_the_case_is_named(settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     put_case(bucket, "05-missing-day")
     assert run(settings).error is None
-    assert "no file for 2024-10-03 (number 3), between 2 and 4" in caplog.messages
+    assert "no file for 2024-10-03 (file number 3)" in caplog.messages
 
 
 def test_gap_and_late_day_are_refused_on_request(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
@@ -46,8 +46,8 @@ def test_gap_and_late_day_are_refused_on_request(settings: Settings, bucket: Buc
     report = run(late)
     assert report.error is None
     gap, lateness = map(str, report.warnings)
-    assert gap == "no file for 2024-10-02 (number 2), between 1 and 3"
-    assert "the latest file is of 2024-10-03" in lateness
+    assert gap == "no file for 2024-10-02 (file number 2)"
+    assert lateness.startswith("the latest file is for 2024-10-03; a file for ")
     assert warehouse.value("select checks from meta.pipeline_runs") == [gap, lateness]
     assert_refused(run(late.model_copy(update={"missing_days": "refuse"})), gap, lateness, "MISSING_DAYS")
     today = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 1
@@ -66,9 +66,9 @@ def test_gaps_are_named_as_ranges_with_keys_that_look_like_their_files(
         bucket.put(key, b"")
     assert run(settings).error is None
     assert [message for message in caplog.messages if message.startswith("no file")] == [
-        "no files for 2024-10-04 (number 4) to 2024-10-06 (number 6), between 3 and 7; "
-        "not read: SFTP/data_5.CSV, SFTP/data_06.csv.bak",
-        "no file for 2024-10-08 (number 8), between 7 and 9; not read: SFTP/data_8 (1).csv",
+        "no files for 2024-10-04 (file number 4) to 2024-10-06 (file number 6); "
+        "similar keys that were ignored: SFTP/data_5.CSV, SFTP/data_06.csv.bak",
+        "no file for 2024-10-08 (file number 8); similar keys that were ignored: SFTP/data_8 (1).csv",
     ]
 
 
@@ -104,7 +104,7 @@ NOT_CSV = {
     "separated by semicolons": CONTENT.replace(",", ";").encode(),
     "separated by tabs": CONTENT.replace(",", "\t").encode(),
     "separated by vertical bars": CONTENT.replace(",", "|").encode(),
-    'first line "sep=': b"sep=;\n" + CONTENT.replace(",", ";").encode(),
+    "an Excel export that starts with a sep=… line": b"sep=;\n" + CONTENT.replace(",", ";").encode(),
     "UTF-16 or UTF-32 without": CONTENT.encode("utf-16-le"),
     "or UTF-32 without a byte order mark": CONTENT.encode("utf-32-be"),
 }

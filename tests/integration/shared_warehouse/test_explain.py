@@ -180,7 +180,7 @@ def analyst(filled: Settings) -> Iterator[Settings]:
 
 def test_role_that_cannot_read_bronze_sees_the_rest(filled: Settings, analyst: Settings) -> None:
     history, complete = only(explain(analyst, "u3")), only(explain(filled, "u3"))
-    assert history.notes == ["this role may not read bronze: files, lines and raw values are left out"]
+    assert history.notes == ["this role cannot read bronze: files, lines and raw values are left out"]
     assert [version.first_row for version in history.versions] == [None] * len(complete.versions)
     assert [version.content for version in history.versions] == [version.content for version in complete.versions]
     Warehouse(filled).rows("revoke usage on schema silver from reads_silver")

@@ -1,4 +1,4 @@
-"""Signals end a run in order, even if a library swallows the exception that a signal raises."""
+"""Signals shut a run down gracefully, even if a library swallows the exception that a signal raises."""
 
 from __future__ import annotations
 

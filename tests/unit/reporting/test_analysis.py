@@ -87,8 +87,8 @@ def test_quality_per_day_has_a_column_for_every_flag() -> None:
             "4 October 2024: 4 in the 2 days since the one before, 2.0 a day.",
         ),
         ([535, 0, 0], "After the first day, no lead became high quality."),
-        ([535], "A trend takes two snapshots: on the first day all leads are new."),
-        ([], "A trend takes two snapshots: on the first day all leads are new."),
+        ([535], "A trend requires two snapshots: on the first day all leads are new."),
+        ([], "A trend requires two snapshots: on the first day all leads are new."),
     ],
 )
 def test_trend_sentence_excludes_the_first_day(counts: list[int], sentence: str) -> None:
@@ -196,7 +196,7 @@ def test_source_drift_lists_constant_empty_and_unknown_columns() -> None:
     assert answer.rows["days"].tolist() == ["2024-10-04", "2024-10-02", "2024-10-04"]
     assert (
         silver_analysis.source_drift(filled.head(1), unknown.head(0)).sentence
-        == "All files have the same columns, filled."
+        == "All files have the same columns, and none is empty on only some days."
     )
 
 

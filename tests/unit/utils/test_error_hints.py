@@ -45,21 +45,21 @@ def answer(code: str, message: str = "", status: int = 403) -> ClientError:
         ("AccessDenied", "Access Denied", "s3:GetObject"),
         ("InvalidObjectState", "The operation is not valid for the object's storage class", "restore it"),
         ("ExpiredToken", "The provided token has expired.", "log in again"),
-        ("RequestTimeTooSkewed", "The difference between the request time and …", "set the clock"),
+        ("RequestTimeTooSkewed", "The difference between the request time and …", "the clock of this machine is wrong"),
         ("KMS.DisabledException", "arn:aws:kms:eu-north-1:1:key/x is disabled.", "kms:Decrypt"),
         ("KMS.KMSInvalidStateException", "the key is pending deletion", "enable the key"),
-        ("InvalidRequest", "The object was stored using a form of Server Side Encryption.", "SSE-C"),
+        ("InvalidRequest", "The object was stored using a form of Server Side Encryption.", "without SSE-C"),
         ("PermanentRedirect", "The bucket must be addressed using the specified endpoint.", "S3_REGION"),
     ],
 )
 def test_message_of_s3_is_shown_with_a_hint_that_fits_it(code: str, message: str, hint: str) -> None:
     error = translated(answer(code, message))
-    assert error.message == f"s3://bucket/key: S3 answered {code}: {message}"
+    assert error.message == f"s3://bucket/key: S3 returned {code}: {message}"
     assert hint in str(error.hint)
 
 
 def test_answer_without_message_shows_its_code() -> None:
-    assert translated(answer("403")).message == "s3://bucket/key: S3 answered 403"
+    assert translated(answer("403")).message == "s3://bucket/key: S3 returned 403"
 
 
 def test_long_message_of_s3_is_cut() -> None:

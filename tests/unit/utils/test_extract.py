@@ -304,5 +304,5 @@ def test_unreadable_parquet_is_refused(s3: S3Client, body: bytes) -> None:
 
 
 def test_parquet_deleted_since_listing_is_named(s3: S3Client) -> None:
-    with pytest.raises(SourceError, match=r"s3://leads/parquet/leads\.parquet: S3 answered NoSuchKey"):
+    with pytest.raises(SourceError, match=r"s3://leads/parquet/leads\.parquet: S3 returned NoSuchKey"):
         extract_parquet(s3, SourceObject("leads", LEADS_KEY, "etag", 1), TODAY)

@@ -98,7 +98,7 @@ def test_listing_without_snapshots_names_prefix_and_setting(s3: S3Client) -> Non
 
 
 def test_missing_bucket_is_named(s3: S3Client) -> None:
-    with pytest.raises(SourceError, match=r"s3://elsewhere/SFTP/data_: S3 answered NoSuchBucket") as error:
+    with pytest.raises(SourceError, match=r"s3://elsewhere/SFTP/data_: S3 returned NoSuchBucket") as error:
         discover_snapshots(s3, make_settings(s3_bucket_name="elsewhere"))
     assert "S3_BUCKET_NAME" in str(error.value.hint)
 
