@@ -88,8 +88,8 @@ def watch(bench: Bench, settings: Settings) -> Watched:
         [*pipeline_program(*FULL_REFRESH.arguments), "--log-level", "info", "--log-format", "json"],
         cwd=PROJECT,
         env=environment | {"AWS_EC2_METADATA_DISABLED": "true"},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     )
     postgres_before, machine_before = bench.servers.cpu_seconds(), psutil.cpu_times()
@@ -114,11 +114,11 @@ def watch(bench: Bench, settings: Settings) -> Watched:
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    assert process.stderr  # noqa: S101 - it is a pipe
-    for line in process.stderr:
-        message = json.loads(line).get("message", "") if line.startswith("{") else ""
-        if re.match(r"step \d, ", message):
-            watched.steps.append((time.perf_counter() - begun, message.removeprefix("step ")))
+    assert process.stdout  # noqa: S101 - it is a pipe
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "step_started":
+            watched.steps.append((time.perf_counter() - begun, event["message"].removeprefix("step ")))
     watched.seconds = time.perf_counter() - begun
     is_over.set()
     watcher.join()
