@@ -83,7 +83,7 @@ def dask_workers(settings: Settings, count: int) -> Iterator[Any]:
     """Start a scheduler and workers of one thread, each in a process, with the settings in their environment."""
     from distributed import Client, LocalCluster
 
-    os.environ.update(environment_of(settings) | {"AWS_EC2_METADATA_DISABLED": "true"})
+    os.environ.update(environment_of(settings))
     with (
         LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0", memory_limit=0) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -79,7 +79,7 @@ class History:
 
 
 def _continued(known: Sequence[Snapshot], last: int, change: DailyChange) -> Iterator[Snapshot]:
-    yield from known
+    yield from known[:last]
     day = known[-1]
     first_new_lead = 1 + max(int(lead) for snapshot in known for lead in snapshot.rows)
     for number in range(day.number + 1, last + 1):

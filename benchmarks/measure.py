@@ -42,10 +42,19 @@ class Measurement:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the settings as variables; unset ones are empty, so that no `.env` applies."""
-    return {
+    """Return the environment of a measured program. Unset settings are empty, so that no `.env` applies."""
+    variables = {
         name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
         for name, value in settings
+    }
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "PYTHONPATH": str(PROJECT),
+        "PGSSLMODE": "disable",  # no TLS on loopback, and the proxy must read the messages
+        "PGGSSENCMODE": "disable",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        **variables,
     }
 
 
@@ -56,15 +65,7 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
         PipelineError: the program failed; with the end of its output.
     """
     database = settings.postgres_db
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ.get("HOME", "/"),
-        "PYTHONPATH": str(PROJECT),
-        "PGSSLMODE": "disable",  # no TLS on loopback, and the proxy must read the messages
-        "PGGSSENCMODE": "disable",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        **environment_of(settings),
-    }
+    environment = environment_of(settings)
     cpu_before, wal_before, commits_before = servers.cpu_seconds(), servers.wal_position(), servers.commits(database)
     busy_before, started = _busy_seconds(), time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - no shell, and the commands are ours

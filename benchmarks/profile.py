@@ -82,12 +82,11 @@ class Watched:
 def watch(bench: Bench, settings: Settings) -> Watched:
     """Run a full refresh and watch the processors. Each step is announced in the log."""
     watched, is_over = Watched(), threading.Event()
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment_of(settings)}
     begun = time.perf_counter()
     process = subprocess.Popen(  # noqa: S603 - no shell, and the command is ours
         [*pipeline_program(*FULL_REFRESH.arguments), "--log-level", "info", "--log-format", "json"],
         cwd=PROJECT,
-        env=environment | {"AWS_EC2_METADATA_DISABLED": "true"},
+        env=environment_of(settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
