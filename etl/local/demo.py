@@ -19,7 +19,6 @@ from pydantic import SecretStr
 from etl.local.embedded import running_postgres, start_postgres
 from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
 from etl.local.s3_server import files_to_upload, s3_server, upload_folder
-from etl.local.sample_data import ensure_sample
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
@@ -71,10 +70,7 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
     if data is not None:
         check_data_folder(data)
     postgres = start_postgres(LOCAL, reader_password=os.environ.get("BI_READER_PASSWORD"))
-    if data is None:
-        data = LOCAL / "sample"
-        with translate_os_errors(data):
-            ensure_sample(data)
+    data = data or sample_folder()
     with s3_server() as endpoint:
         settings = demo_settings(postgres, endpoint).model_copy(
             update={"bi_reader_password": SecretStr(postgres.reader_password or "")}
@@ -83,6 +79,16 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
             upload_folder(s3_client(settings), BUCKET, data)
         _empty_other_warehouse(data, settings)
         yield DemoEnvironment(settings, postgres)
+
+
+def sample_folder() -> Path:
+    """Return the folder of the sample, which is made if it is missing."""
+    from etl.local.sample_data import ensure_sample  # takes a tenth of a second, which --explain would notice
+
+    folder = LOCAL / "sample"
+    with translate_os_errors(folder):
+        ensure_sample(folder)
+    return folder
 
 
 def ignore_environment() -> None:
@@ -240,8 +246,7 @@ def upload_sample(settings: Settings) -> int:
     Raises:
         SettingsError: the bucket contains other objects, or the warehouse files of another bucket.
     """
-    data = LOCAL / "sample"
-    ensure_sample(data)
+    data = sample_folder()
     client, bucket = s3_client(settings), settings.s3_bucket_name
     sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in data.rglob("*.*") if file.is_file()}
     others = [key for key, size in _objects_in(client, bucket).items() if sizes.get(key) != size]

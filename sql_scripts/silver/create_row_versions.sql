@@ -22,6 +22,8 @@ alter column _row_hash set not null;
 create table silver.row_versions_open partition of silver.row_versions for values in (null);
 create table silver.row_versions_closed partition of silver.row_versions default;
 
+create index on silver.row_versions (_row_hash); -- for --explain
+
 -- Grain: one row per snapshot day from which silver.row_versions was built.
 create table silver.versioned_days (
     _partition_date date primary key,
@@ -37,6 +39,8 @@ create table silver.version_matches (
     email_match boolean not null,
     phone_match boolean not null
 );
+
+create index on silver.version_matches (_row_hash); -- for --explain
 
 -- Grain: one row per row of silver.stg_leads_parquet. A copy, so that a changed leads file can be compared with it.
 create table silver.matched_leads (

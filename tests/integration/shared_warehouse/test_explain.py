@@ -155,6 +155,14 @@ def test_each_day_of_bronze_has_an_index_on_lead_numbers(filled: Settings) -> No
     assert indexed == [(f"csv_snapshots_0{number}",) for number in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("table", ["silver.row_versions", "silver.version_matches"])
+def test_versions_and_matches_of_a_content_are_found_by_index(filled: Settings, table: str) -> None:
+    plan = Warehouse(filled).rows(
+        f"set enable_seqscan = off; explain select from {table} where _row_hash = any(array[1, 2]::bigint[])"
+    )
+    assert not [line for (line,) in plan if "Seq Scan" in line]
+
+
 @pytest.fixture
 def analyst(filled: Settings) -> Iterator[Settings]:
     """Yield settings of a role that reads silver and gold, and writes nothing."""
