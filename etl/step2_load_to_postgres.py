@@ -41,6 +41,7 @@ from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
+    LEAD_NUMBER_KEY,
     REJECTED_ROWS,
     bronze_partition,
     staging_bronze_partition,
@@ -194,8 +195,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
                 lead_numbers.append(chunk.rows["LEADNUMBER"])
                 staged = staged.with_chunk(chunk)
             staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
-            # `--explain` looks up single rows. A hash index: bronze may contain texts that are too long for a B-tree.
-            db.execute(sql.SQL('create index on {} using hash ("LEADNUMBER")').format(quote_identifier(table)))
+            db.execute(sql.SQL("create index on {} ({})").format(quote_identifier(table), LEAD_NUMBER_KEY))
             stage_rejected(db, rejected, file)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)

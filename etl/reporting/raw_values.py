@@ -18,6 +18,7 @@ from etl.utils import cell_rules, transform
 from etl.utils.columns import APPT_TIME, BRONZE_COLUMNS, CRM_COLUMNS, ROW_HASH
 from etl.utils.frames import TEXT
 from etl.warehouse.sql_scripts import run_sql
+from etl.warehouse.tables import LEAD_NUMBER_KEY
 
 if TYPE_CHECKING:
     from datetime import date
@@ -100,7 +101,7 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
 
 def _equal_lead_number(versions: Sequence[Mapping[str, Any]]) -> sql.Composable:
     numbers = sorted({str(row["lead_number"]) for row in versions if row["lead_number"] is not None})
-    return sql.SQL('"LEADNUMBER" = any({}::text[])').format(sql.Literal(numbers))
+    return sql.SQL("{} = any({}::text[])").format(LEAD_NUMBER_KEY, sql.Literal(numbers))
 
 
 def _similar_row(versions: Sequence[Mapping[str, Any]]) -> sql.Composable:

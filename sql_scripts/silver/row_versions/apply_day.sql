@@ -4,12 +4,13 @@
 -- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
 
 -- Grain: one row per content that leaves the day (closed_hash), and per row of the snapshot whose content comes to it
--- (opened_hash). Both in one row: a hash with two lead numbers, a collision, which etl/warehouse/row_versions.py reports.
+-- (opened_hash, and the content). Both in one row: a hash with two lead numbers, a collision, which
+-- etl/warehouse/row_versions.py reports.
 create table staging.day_changes as
 with versions_of_day as (
     select
         _row_hash,
-        lead_number,
+        lead_number as closed_number,
         valid_from
     from {versions} as version -- noqa: AL05
     where valid_from <= {day} and (valid_to > {day} or valid_to is null)
@@ -19,16 +20,15 @@ select
     versions_of_day._row_hash as closed_hash,
     versions_of_day.valid_from as closed_from,
     snapshot._row_hash as opened_hash,
-    silver.match_key(snapshot.email_hash) as email_key,
-    silver.match_key(snapshot.phone_hash) as phone_key
+    {columns} -- noqa: RF02
 from {snapshot} as snapshot
 full join versions_of_day using (_row_hash)
 where
     versions_of_day._row_hash is null
     or snapshot._row_hash is null
-    or snapshot.lead_number is distinct from versions_of_day.lead_number;
+    or snapshot.lead_number is distinct from versions_of_day.closed_number;
 
-analyze staging.day_changes;
+analyze staging.day_changes (closed_hash, closed_from, opened_hash);
 
 -- Leads whose content changed, and leads for which this day was or is the last snapshot: gold contains its dates.
 insert into meta.affected_leads (lead_uuid)
@@ -92,15 +92,15 @@ versions as (
     where valid_from <= {day} and (valid_to > {next_day} or (valid_to is null and {next_day} is not null))
     union all
     -- Contents that come to the day, joined with their versions before it and after it.
-    select distinct on (_row_hash)
-        _row_hash,
+    select distinct on (day_changes.opened_hash)
+        day_changes.opened_hash as _row_hash,
         {columns}, -- noqa: RF02
         coalesce(version_before.valid_from, {day}) as valid_from,
         case when version_after.valid_from is null then {next_day} else version_after.valid_to end as valid_to
-    from {snapshot} as snapshot -- noqa: AL05
-    left join version_before using (_row_hash)
-    left join version_after using (_row_hash)
-    where _row_hash in (select day_changes.opened_hash from staging.day_changes)
+    from staging.day_changes
+    left join version_before on day_changes.opened_hash = version_before._row_hash
+    left join version_after on day_changes.opened_hash = version_after._row_hash
+    where day_changes.opened_hash is not null
 )
 
 insert into silver.row_versions (_row_hash, {columns}, valid_from, valid_to)
@@ -111,8 +111,8 @@ from versions;
 create table staging.new_contents as
 select distinct on (opened_hash)
     opened_hash as _row_hash,
-    email_key,
-    phone_key
+    silver.match_key(email_hash) as email_key,
+    silver.match_key(phone_hash) as phone_key
 from staging.day_changes
 where
     opened_hash is not null

@@ -20,6 +20,7 @@ from etl.reporting.explain import Explanation, LeadHistory, explain
 from etl.reporting.explain_tables import tables
 from etl.utils.errors import CheckFailedError, LeadNotFoundError, PostgresError
 from etl.utils.utils_connection import Settings
+from etl.warehouse.tables import LEAD_NUMBER_KEY
 
 Run = Callable[..., RunReport]
 SHARED = {"email_hash": "shared", "phone_hash": "", "Appt Date": ""}
@@ -147,19 +148,16 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
     assert error.value.hint
 
 
-def test_each_day_of_bronze_has_an_index_on_lead_numbers(filled: Settings) -> None:
-    indexed = Warehouse(filled).rows(
-        "select tablename from pg_indexes where schemaname = 'partitions' and indexdef like '%hash (\"LEADNUMBER\")' "
-        "order by 1"
-    )
-    assert indexed == [(f"csv_snapshots_0{number}",) for number in (1, 2, 3)]
-
-
-@pytest.mark.parametrize("table", ["silver.row_versions", "silver.version_matches"])
-def test_versions_and_matches_of_a_content_are_found_by_index(filled: Settings, table: str) -> None:
-    plan = Warehouse(filled).rows(
-        f"set enable_seqscan = off; explain select from {table} where _row_hash = any(array[1, 2]::bigint[])"
-    )
+@pytest.mark.parametrize(
+    ("table", "condition"),
+    [
+        ("bronze.csv_snapshots", f"{LEAD_NUMBER_KEY.string} = any(array['950123', '900'])"),
+        ("silver.row_versions", "_row_hash = any(array[1, 2]::bigint[])"),
+        ("silver.version_matches", "_row_hash = any(array[1, 2]::bigint[])"),
+    ],
+)
+def test_rows_of_a_lead_are_found_by_index(filled: Settings, table: str, condition: str) -> None:
+    plan = Warehouse(filled).rows(f"set enable_seqscan = off; explain select from {table} where {condition}")
     assert not [line for (line,) in plan if "Seq Scan" in line]
 
 
