@@ -74,6 +74,8 @@ class Watched:
         inside = [
             look for look in self.looks if begin - SECONDS_BETWEEN_LOOKS <= look.at <= end + SECONDS_BETWEEN_LOOKS
         ]
+        if len(inside) < 2:  # noqa: PLR2004 - too short to compare two looks
+            return ["?"] * (len(Look._fields) - 1)
         first, last = inside[0], inside[-1]
         available = (last.at - first.at) * (os.cpu_count() or 1)
         return [f"{100 * (new - old) / available:.0f} %" for old, new in zip(first[1:], last[1:], strict=True)]

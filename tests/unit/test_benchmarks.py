@@ -237,6 +237,11 @@ def test_statements_of_all_days_have_one_name(statement: str, name: str) -> None
     assert profile.shortened(statement) == name
 
 
+def test_step_with_a_single_look_has_no_shares() -> None:
+    watched = profile.Watched([profile.Look(0.3, 0.1, 0.0, 0.0, 0.0)], [(0.0, profile.START)], 0.4)
+    assert watched.rows() == [[profile.START, "0.40", "?", "?", "?", "?"]]
+
+
 def test_profile_shows_the_shares_of_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     looks = [profile.Look(at / 4, at / 8, at / 4, at / 8, 0.0) for at in range(1, 13)]
