@@ -74,7 +74,7 @@ class Watched:
         inside = [
             look for look in self.looks if begin - SECONDS_BETWEEN_LOOKS <= look.at <= end + SECONDS_BETWEEN_LOOKS
         ]
-        if len(inside) < 2:  # noqa: PLR2004 - too short to compare two looks
+        if len(inside) < 2:
             return ["?"] * (len(Look._fields) - 1)
         first, last = inside[0], inside[-1]
         available = (last.at - first.at) * (os.cpu_count() or 1)
