@@ -82,8 +82,12 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
 
 
 def sample_folder() -> Path:
-    """Return the folder of the sample, which is made if it is missing."""
-    from etl.local.sample_data import ensure_sample  # takes a tenth of a second, which --explain would notice
+    """Write the sample unless it is there, and return its folder.
+
+    Raises:
+        EmbeddedError: the folder cannot be written.
+    """
+    from etl.local.sample_data import ensure_sample  # takes 0.1 s; --explain imports this module and needs no sample
 
     folder = LOCAL / "sample"
     with translate_os_errors(folder):

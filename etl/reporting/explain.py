@@ -176,7 +176,7 @@ def _matches(db: Cursor, condition: sql.SQL, values: Sequence[object]) -> list[M
 
 @dataclass(frozen=True)
 class Facts:
-    """What silver and bronze say about some leads, read at once because each query reads whole tables."""
+    """What silver and bronze say about some leads: one query per table for all of them."""
 
     versions: Sequence[Mapping[str, Any]]
     """Row versions of all contents, in the order of lead numbers and days."""

@@ -156,7 +156,10 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
         day=sql.Literal(day),
         next_day=sql.SQL("{}::date").format(sql.Literal(min((other for other in known if other > day), default=None))),
     )
-    db.execute("select opened_hash from staging.day_changes where opened_hash = closed_hash limit 1")
+    db.execute(
+        "select opened_hash from staging.day_changes group by opened_hash "
+        "having bool_or(opened_hash = closed_hash) or min(lead_number) <> max(lead_number) limit 1"
+    )
     if collision := db.fetchone():
         raise CheckFailedError(
             f"snapshot of {day}: two lead numbers have the same _row_hash, {collision[0]}",

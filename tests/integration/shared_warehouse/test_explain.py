@@ -156,7 +156,7 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
         ("silver.version_matches", "_row_hash = any(array[1, 2]::bigint[])"),
     ],
 )
-def test_rows_of_a_lead_are_found_by_index(filled: Settings, table: str, condition: str) -> None:
+def test_contents_and_lead_numbers_are_found_by_index(filled: Settings, table: str, condition: str) -> None:
     plan = Warehouse(filled).rows(f"set enable_seqscan = off; explain select from {table} where {condition}")
     assert not [line for (line,) in plan if "Seq Scan" in line]
 

@@ -72,7 +72,7 @@ MUTATIONS = {
         "where false and matches.email_match",
     ),
     "duplicate rows open two versions": Mutation(
-        f"{VERSIONS}/apply_day.sql", "select distinct on (_row_hash)", "select"
+        f"{VERSIONS}/apply_day.sql", "select distinct on (day_changes.opened_hash)", "select"
     ),
     "matching by e-mail claims the phone": Mutation(
         f"{VERSIONS}/match_contents.sql",
@@ -152,6 +152,11 @@ DIRECTED = {
 """Histories for mutations that random histories seldom detect."""
 
 
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+def test_mutation_changes_its_script_once(mutation: Mutation) -> None:
+    assert sql_scripts.read_script(mutation.script).count(mutation.old) == 1
+
+
 @pytest.mark.parametrize("name", MUTATIONS if LONG else SHORT)
 def test_mutation_is_detected(settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     mutation = MUTATIONS[name]
@@ -159,10 +164,7 @@ def test_mutation_is_detected(settings: Settings, bucket: Bucket, monkeypatch: p
 
     def read_mutated(script: str) -> str:
         text = read_script(script)
-        if script != mutation.script:
-            return text
-        assert text.count(mutation.old) == 1, f"{script} has changed: {mutation.old}"
-        return text.replace(mutation.old, mutation.new)
+        return text.replace(mutation.old, mutation.new) if script == mutation.script else text
 
     monkeypatch.setattr(sql_scripts, "read_script", read_mutated)
     if name in DIRECTED:
