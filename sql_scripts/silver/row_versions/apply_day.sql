@@ -4,8 +4,8 @@
 -- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
 
 -- Grain: one row per content that leaves the day (closed_hash), and per row of the snapshot whose content comes to it
--- (opened_hash, and the content). Both in one row: a hash that has another lead number on the day before or after, a collision,
--- which etl/warehouse/row_versions.py reports.
+-- (opened_hash, and the content). Both in one row: a hash that has two lead numbers, a collision, which
+-- etl/warehouse/row_versions.py reports.
 create table staging.day_changes as
 with versions_of_day as (
     select
