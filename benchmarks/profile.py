@@ -37,7 +37,7 @@ from etl.utils.utils_connection import PROJECT, Settings
 BEGIN, END = "<!-- benchmarks.profile -->", "<!-- end of benchmarks.profile -->"
 SECONDS_BETWEEN_LOOKS = 0.25
 START = "start of Python"
-SMALLEST_SHARE = 0.02
+SMALLEST_SHARE = 0.04
 """Statements that take less of the time of all statements are left out."""
 
 _ENTRY = re.compile(r"duration: ([\d.]+) ms  (?:statement|execute [^:]*): (.*)", re.DOTALL)

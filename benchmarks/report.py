@@ -142,8 +142,9 @@ TIME_COLUMNS = (
     "peak memory",
 )
 SHARES = (
-    "Medians. The shares are of a full refresh in the same round: of its time, and of its CPU seconds, which depend\n"
-    "less on what else runs on the machine. Others are all other processes, the S3 stand-in included."
+    "Medians. A share is that of a full refresh in the same round, and then the median is taken, so it can differ\n"
+    "from the quotient of two medians. CPU shares depend less on what else runs on the machine. Others are all other\n"
+    "processes, the S3 stand-in included."
 )
 COUNT_COLUMNS = ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB")
 

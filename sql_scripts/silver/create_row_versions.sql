@@ -22,7 +22,9 @@ alter column _row_hash set not null;
 create table silver.row_versions_open partition of silver.row_versions for values in (null);
 create table silver.row_versions_closed partition of silver.row_versions default;
 
-create index on silver.row_versions (_row_hash); -- for --explain
+-- For --explain.
+create index on silver.row_versions (_row_hash);
+create index on silver.row_versions (lead_number);
 
 -- Grain: one row per snapshot day from which silver.row_versions was built.
 create table silver.versioned_days (

@@ -153,6 +153,7 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
     [
         ("bronze.csv_snapshots", f"{LEAD_NUMBER_KEY.string} = any(array['950123', '900'])"),
         ("silver.row_versions", "_row_hash = any(array[1, 2]::bigint[])"),
+        ("silver.row_versions", "lead_number = 900"),
         ("silver.version_matches", "_row_hash = any(array[1, 2]::bigint[])"),
     ],
 )
