@@ -208,6 +208,7 @@ def test_gold_row_has_the_cells_of_its_silver_row(bucket: Bucket, run_pipeline: 
 
 
 @pytest.mark.parametrize("days", [(("1", "2"),), (("1",), ("2",))], ids=["on one day", "on two days"])
+@pytest.mark.usefixtures("emptied")
 def test_two_lead_numbers_with_one_hash_end_the_run(
     bucket: Bucket, run_pipeline: Run, monkeypatch: pytest.MonkeyPatch, days: tuple[tuple[str, ...], ...]
 ) -> None:
