@@ -249,6 +249,7 @@ def upload_sample(settings: Settings) -> int:
 
     Raises:
         SettingsError: the bucket contains other objects, or the warehouse files of another bucket.
+        EmbeddedError: see `sample_folder`.
     """
     data = sample_folder()
     client, bucket = s3_client(settings), settings.s3_bucket_name
