@@ -13,7 +13,7 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from etl.engine.context import RunContext, StepResult
-from etl.utils.columns import CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH
+from etl.utils.columns import CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH, SOURCE_ROW
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import connect_postgres
 from etl.warehouse.definitions import apply_ddl
@@ -67,7 +67,8 @@ def add_crm_columns(db: Cursor) -> None:
         {
             BRONZE_SNAPSHOTS: {column.bronze: "text" for column in CRM_COLUMNS},
             # As text: step 4 applies the types.
-            SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS} | {ROW_HASH: "bigint"},
+            SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS}
+            | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
         },
     )
 

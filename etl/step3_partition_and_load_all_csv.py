@@ -131,6 +131,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             copy_from_frame(db, table, clean.rows, frozen=True)
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
             done = done.with_chunk(clean)
+        db.execute(sql.SQL("create index on {} (_row_hash)").format(quote_identifier(table)))  # for --explain
         # The planner needs a row count, else step 6 gets bad plans. A small sample of one column is enough; autovacuum
         # does the rest.
         analyze = "set local default_statistics_target = 10; analyze {} (_partition_date)"

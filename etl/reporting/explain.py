@@ -1,7 +1,7 @@
 """The history of a lead: `python main.py --explain LEAD`.
 
-Everything is read in one read-only transaction. Raw values are those of bronze; they are cleaned again by the
-pipeline's own `clean_csv`, and the `_row_hash` of the result tells which row version a row of bronze belongs to.
+Everything is read in one read-only transaction. The `_row_hash` of a row version leads to its rows in silver, and their
+`_source_row` to the rows of bronze, whose values are the raw ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from etl.warehouse.anomalies import Anomaly, describe_findings
 from etl.warehouse.gold_models import GRADE
 from etl.warehouse.load_ledger import require_tables
 from etl.warehouse.row_versions import COLUMNS
-from etl.warehouse.sql_scripts import run_sql, script_text
+from etl.warehouse.sql_scripts import fetch_dicts, run_sql, script_text
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_CURRENT, REJECTED_ROWS, ROW_VERSIONS, SILVER_LEADS
 from etl.warehouse.transactions import read_only_transaction
 
@@ -212,8 +212,7 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
         notes.append("this role cannot read bronze: files, lines and raw values are left out")
     elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
         notes.append(
-            f"{lost:,} row versions are not found in bronze: silver was modified outside the pipeline, or built by "
-            "other cleaning code"
+            f"{lost:,} row versions are not found in silver and bronze: these were modified outside the pipeline"
         )
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})
@@ -282,12 +281,12 @@ def _version_rows(db: Cursor, contents: Sequence[int]) -> list[dict[str, Any]]:
         columns=COLUMNS,
         grade=script_text(GRADE),
     )
-    return _as_dicts(db)
+    return fetch_dicts(db)
 
 
 def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -> list[dict[str, Any]]:
     run_sql(db, "explain/backend_leads.sql", leads=sql.Literal(list(leads)), hash=sql.Literal(hash_))
-    return _as_dicts(db)
+    return fetch_dicts(db)
 
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -301,7 +300,7 @@ def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]]
         unmistakable_ids=sql.Literal(unmistakable),
         most=sql.Literal(MOST_REJECTED),
     )
-    rows = _as_dicts(db)
+    rows = fetch_dicts(db)
     total = [row.pop("total") for row in rows]
     left_out = max(total, default=0) - len(rows)
     return rows, [f"{left_out:,} more rejected rows are left out"] * bool(left_out)
@@ -319,9 +318,4 @@ def _anomalies(db: Cursor, versions: Iterable[Mapping[str, Any]]) -> list[Anomal
 
 def _rows(db: Cursor, query: str, lead_uuid: str | None) -> list[dict[str, Any]]:
     db.execute(query, (lead_uuid,))
-    return _as_dicts(db)
-
-
-def _as_dicts(db: Cursor) -> list[dict[str, Any]]:
-    names = [column.name for column in db.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in db.fetchall()]
+    return fetch_dicts(db)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from etl.reporting.explain import LeadHistory, RowVersion
-from etl.reporting.raw_values import RULES, BronzeRow, CleanedValue
+from etl.reporting.raw_values import BronzeRow, CleanedValue, rules
 
 Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 
@@ -80,7 +80,7 @@ def _tables_of_versions(versions: Sequence[RowVersion]) -> Iterator[Table]:
     )
     if cleaned:
         used = dict.fromkeys(value.rule for value in cleaned)
-        yield "rules, in etl/utils/cell_rules.py", ("rule", "what it does"), [(rule, RULES[rule]) for rule in used]
+        yield "rules, in etl/utils/cell_rules.py", ("rule", "what it does"), [(rule, rules()[rule]) for rule in used]
 
 
 def _ranges(numbers: Sequence[int]) -> str:

@@ -1,28 +1,33 @@
 """The rows of bronze that became row versions, and what cleaning changed in them.
 
-Silver does not say which line of a file a row came from. The candidates of bronze are cleaned again by the pipeline's
-own `clean_csv`, and `_row_hash` tells which of them is a row of the version. Rules are named after their functions.
+Nothing here imports pandas: it would take as long as everything else that `--explain` does.
 """
 
 from __future__ import annotations
 
-import inspect
+import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from psycopg2 import sql
 
-from etl.utils import cell_rules, transform
-from etl.utils.columns import APPT_TIME, BRONZE_COLUMNS, CRM_COLUMNS, ROW_HASH
-from etl.utils.frames import TEXT
-from etl.warehouse.sql_scripts import run_sql
-from etl.warehouse.tables import LEAD_NUMBER_KEY
+from etl.utils.columns import (
+    APPT_TIME,
+    BRONZE_COLUMNS,
+    CRM_COLUMNS,
+    NA_VALUES,
+    ROW_HASH,
+    SILVER_COLUMNS,
+    SOURCE_ROW,
+    CrmColumn,
+)
+from etl.utils.utils_connection import PROJECT
+from etl.warehouse.sql_scripts import fetch_dicts, run_sql
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 
@@ -36,7 +41,7 @@ class CleanedValue:
     """Text in the file; None for an empty cell."""
     cleaned: str | None
     rule: str
-    """Name of the rule, see `RULES`."""
+    """Name of the rule, see `rules`."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,21 @@ class BronzeRow:
     """Values that cleaning changed, in the order of silver's columns."""
 
 
-BronzeRows = dict[tuple["date", int], BronzeRow]
+BronzeRows = dict[tuple[date, int], BronzeRow]
 """Day and `_row_hash` → the first row with that content."""
 
-NA, BLANKS = "NA_VALUES", "surrounding blanks"
-RULES = {
-    NA: f"A text that stands for a missing value becomes NULL: blanks, {', '.join(transform.NA_VALUES[1:])}.",
-    BLANKS: "Blanks around numbers, codes, dates and locations are removed.",
-} | {
-    rule.__name__: " ".join((inspect.getdoc(rule) or "").partition("\n\n")[0].split())
-    for rule in (*cell_rules.RULES.values(), cell_rules.state_of, cell_rules.parse_timestamp)
-}
-"""Name of a rule → what it does, in the words of etl/utils/cell_rules.py."""
+NA, BLANKS, STATE_OF_LOCATION = "NA_VALUES", "surrounding blanks", "state_of"
+
+
+@cache
+def rules() -> dict[str, str]:
+    """Return the name of each rule and what it does, in the words of etl/utils/cell_rules.py."""
+    module = ast.parse((PROJECT / "etl" / "utils" / "cell_rules.py").read_text("utf-8"))
+    functions = (node for node in module.body if isinstance(node, ast.FunctionDef))
+    return {
+        NA: f"A text that stands for a missing value becomes NULL: blanks, {', '.join(NA_VALUES[1:])}.",
+        BLANKS: "Blanks around numbers, codes, dates and locations are removed.",
+    } | {rule.name: " ".join((ast.get_docstring(rule) or "").partition("\n\n")[0].split()) for rule in functions}
 
 
 def may_read_bronze(db: Cursor) -> bool:
@@ -76,94 +84,64 @@ def may_read_bronze(db: Cursor) -> bool:
 
 
 def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> BronzeRows:
-    """Find the rows of bronze on the first and the last day of each version.
+    """Return the rows of bronze that became the versions, on the first and the last day of each.
 
     Args:
-        versions: `_row_hash lead_number email_hash phone_hash valid_from last_day`, and the content.
+        versions: `_row_hash valid_from last_day`.
     """
-    wanted = {(row[day], row[ROW_HASH]): row for row in versions for day in ("valid_from", "last_day")}
+    days = sorted({row[day] for row in versions for day in ("valid_from", "last_day")})
+    hashes = sorted({row[ROW_HASH] for row in versions})
+    silver = _read(db, "explain/silver_rows.sql", SILVER_COLUMNS, days, hashes)
+    bronze = _read(db, "explain/bronze_rows.sql", BRONZE_COLUMNS, days, sorted({row[SOURCE_ROW] for row in silver}))
+    raw_rows = {(row["_partition_date"], row[SOURCE_ROW]): row for row in bronze}
     rows: BronzeRows = {}
-    # Nearly all lead numbers are in the file as they are in silver; comparing them needs no other form.
-    for condition in (_equal_lead_number, _similar_row):
-        missing = [(day, row) for (day, row_hash), row in wanted.items() if (day, row_hash) not in rows]
-        if missing:
-            days = sorted({str(day) for day, _ in missing})
-            run_sql(
-                db,
-                "explain/snapshot_rows.sql",
-                columns=sql.SQL(", ").join(map(sql.Identifier, BRONZE_COLUMNS)),
-                days=sql.Literal(days),
-                condition=condition([row for _, row in missing]),
+    for clean in silver:
+        day = clean["_partition_date"]
+        if raw := raw_rows.get((day, clean[SOURCE_ROW])):
+            rows[day, clean[ROW_HASH]] = BronzeRow(
+                raw["_source_file"], raw[SOURCE_ROW], day, clean["same_content"], changed_values(raw, clean)
             )
-            rows |= _cleaned_rows(db.fetchall())
     return rows
 
 
-def _equal_lead_number(versions: Sequence[Mapping[str, Any]]) -> sql.Composable:
-    numbers = sorted({str(row["lead_number"]) for row in versions if row["lead_number"] is not None})
-    return sql.SQL("{} = any({}::text[])").format(LEAD_NUMBER_KEY, sql.Literal(numbers))
+def _read(
+    db: Cursor, script: str, columns: Sequence[str], days: Sequence[date], numbers: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Read rows of some days, found by their `_row_hash` or `_source_row`."""
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    run_sql(db, script, columns=names, days=sql.Literal(list(days)), numbers=sql.Literal(list(numbers)))
+    return fetch_dicts(db)
 
 
-def _similar_row(versions: Sequence[Mapping[str, Any]]) -> sql.Composable:
-    """Rows that contain a lead number in another form, such as `12345.0`, or one of the hashes."""
-    numbers = sorted({f"%{row['lead_number']}%" for row in versions if row["lead_number"] is not None})
-    hashes = sorted({row[name] for row in versions for name in ("email_hash", "phone_hash")} - {None})
-    return sql.SQL(
-        '"LEADNUMBER" like any({numbers}::text[]) or email_hash = any({hashes}::text[]) '
-        "or phone_hash = any({hashes}::text[])"
-    ).format(numbers=sql.Literal(numbers), hashes=sql.Literal(hashes))
-
-
-def _cleaned_rows(candidates: Sequence[tuple[Any, ...]]) -> BronzeRows:
-    """Clean rows of bronze, and return them by day and content."""
-    raw = pd.DataFrame(candidates, columns=[*BRONZE_COLUMNS, "_partition_date", "_source_file", "_source_row"])
-    if raw.empty:
-        return {}
-    # Cleaning drops rows, and leaves this column as it is.
-    raw["_extraction_date"] = [str(position) for position in range(len(raw))]
-    clean = transform.clean_csv(raw.astype(TEXT)).rows
-    rows: BronzeRows = {}
-    befores: list[dict[Any, Any]] = raw.to_dict("records")
-    for cells in clean.to_dict("records"):
-        before = befores[int(cells["_extraction_date"])]
-        day = pd.Timestamp(before["_partition_date"]).date()
-        key = day, cells[ROW_HASH]
-        if key in rows:
-            rows[key] = replace(rows[key], same_content=rows[key].same_content + 1)
-        else:
-            line, changed = int(before["_source_row"]), changed_values(before, cells)
-            rows[key] = BronzeRow(before["_source_file"], line, day, cleaned=changed)
-    return rows
-
-
-def changed_values(raw: Mapping[Any, Any], clean: Mapping[Any, Any]) -> list[CleanedValue]:
-    """Compare a row of bronze with the row that `clean_csv` has made of it.
+def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[CleanedValue]:
+    """Compare a row of bronze with the row of silver that it became.
 
     Args:
         raw: columns of bronze → text.
-        clean: columns of silver → text.
+        clean: columns of silver → value.
     """
     changed = []
     for column in CRM_COLUMNS:
-        before, after = _text(raw[column.bronze]), _text(clean[column.silver])
+        before, after = raw[column.bronze], _text(clean[column.silver])
         if column.bronze == "APPT_DATE" and after:
             after = " ".join(filter(None, (after, _text(clean[APPT_TIME]))))
         if before != after:
-            changed.append(CleanedValue(column.silver, before, after, rule_of(column.bronze, before, after)))
+            changed.append(CleanedValue(column.silver, before, after, rule_of(column, before, after)))
     return changed
 
 
-def rule_of(column: str, raw: str | None, cleaned: str | None) -> str:
-    """Return the name of the rule that has changed a value of a column of bronze."""
+def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
+    """Return the name of the rule that has changed a value."""
     bare = (raw or "").strip()
-    if column == "STATE" and cleaned and cleaned != bare:
-        return cell_rules.state_of.__name__
-    if cleaned is None and bare in transform.NA_VALUES:
+    if column.bronze == "STATE" and cleaned and cleaned != bare:
+        return STATE_OF_LOCATION
+    if cleaned is None and bare in NA_VALUES:
         return NA
-    if cleaned == bare:
-        return BLANKS
-    return cell_rules.RULES.get(column, cell_rules.parse_timestamp).__name__
+    return BLANKS if cleaned == bare or not column.rule else column.rule
 
 
-def _text(cell: Any) -> str | None:
-    return None if pd.isna(cell) else str(cell)
+def _text(value: Any) -> str | None:
+    """Return a value of silver as the text that a file might contain: an appointment's date has a column of its own."""
+    if isinstance(value, datetime):
+        value = value.date()
+    return None if value is None else str(value)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.utils.columns import CRM_COLUMNS
+
 USPS_STATES = frozenset(
     "AL AK AZ AR CA CO CT DE FL GA HI ID IL IN IA KS KY LA ME MD MA MI MN MS MO MT NE NV NH NJ NM NY NC ND OH OK OR "
     "PA RI SC SD TN TX UT VT VA WA WV WI WY "
@@ -131,11 +133,9 @@ def is_flag(text: pa.Array) -> pa.Array:
 
 
 RULES: dict[str, Callable[[pa.Array], pa.Array]] = {
-    "LEADNUMBER": without_fraction,
-    "STATE": usps_state,
-    "ZIP": clean_zip,
-    "Set": as_flag,
-    "Demo": as_flag,
+    column.bronze: globals()[column.rule]
+    for column in CRM_COLUMNS
+    if column.rule and column.rule != parse_timestamp.__name__
 }
 """Column of bronze → the rule for its values, without surrounding blanks. Dates have `parse_timestamp`."""
 

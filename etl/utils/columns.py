@@ -17,6 +17,8 @@ class CrmColumn(NamedTuple):
     """Name in silver and gold."""
     other_names: tuple[str, ...] = ()
     """Other names in the header of files."""
+    rule: str | None = None
+    """Function of etl/utils/cell_rules.py that cleans its values; None for texts, which stay as they are."""
     max_length: int | None = None
     """For text columns: rows with longer values are rejected."""
     is_optional: bool = False
@@ -28,16 +30,16 @@ class CrmColumn(NamedTuple):
 
 
 CRM_COLUMNS = (
-    CrmColumn("ENTRYDATE", "entry_date", is_content=False),
-    CrmColumn("LEADNUMBER", "lead_number"),
+    CrmColumn("ENTRYDATE", "entry_date", rule="parse_timestamp", is_content=False),
+    CrmColumn("LEADNUMBER", "lead_number", rule="without_fraction"),
     CrmColumn("email_hash", "email_hash", max_length=255),
     CrmColumn("phone_hash", "phone_hash", max_length=255),
     CrmColumn("CITY", "city", other_names=("CityName",), max_length=100),
-    CrmColumn("STATE", "state"),
-    CrmColumn("ZIP", "zip"),
-    CrmColumn("APPT_DATE", "appt_date", other_names=("Appt Date",)),
-    CrmColumn("Set", "set"),
-    CrmColumn("Demo", "demo"),
+    CrmColumn("STATE", "state", rule="usps_state"),
+    CrmColumn("ZIP", "zip", rule="clean_zip"),
+    CrmColumn("APPT_DATE", "appt_date", other_names=("Appt Date",), rule="parse_timestamp"),
+    CrmColumn("Set", "set", rule="as_flag"),
+    CrmColumn("Demo", "demo", rule="as_flag"),
     CrmColumn("Dispo", "dispo", max_length=50),
     CrmColumn("JOB_STATUS", "job_status", other_names=("Job Status",), max_length=100),
     CrmColumn("location", "location", max_length=255, is_optional=True),
@@ -45,6 +47,9 @@ CRM_COLUMNS = (
 
 APPT_TIME = "appt_time"
 """The time of day of `APPT_DATE`: a content column of silver; gold has it in gold.appointments."""
+
+NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
+"""Texts that other programs write for a missing value. No city, disposition or status has such a name."""
 
 BRONZE_NAMES = {name: column.bronze for column in CRM_COLUMNS for name in (column.bronze, *column.other_names)}
 """Column name in a file's header → column of bronze.csv_snapshots. Other columns go into `_extra`."""
@@ -60,6 +65,9 @@ SILVER_NAMES = {column.bronze: column.silver for column in CRM_COLUMNS} | {
 
 MAX_LENGTH = {column.silver: column.max_length for column in CRM_COLUMNS if column.max_length}
 """Maximum lengths of text columns, as declared in sql_scripts/silver/apply_silver_types.sql."""
+
+SOURCE_ROW = "_source_row"
+"""Line of the file on which a row starts: it leads from a row of silver to its row of bronze."""
 
 ROW_HASH = "_row_hash"
 """Content hash of a silver row: rows with the same lead number and the same hash have the same content."""
@@ -80,6 +88,7 @@ SILVER_COLUMNS = (
     *CONTENT_COLUMNS,
     "_extraction_date",
     "_partition_date",
+    SOURCE_ROW,
 )
 """The columns of silver.stg_csv_snapshots, but for `_row_hash`."""
 

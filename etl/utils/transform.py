@@ -31,19 +31,19 @@ from etl.utils.columns import (
     BRONZE_COLUMNS,
     CONTENT_COLUMNS,
     MAX_LENGTH,
+    NA_VALUES,
     OPTIONAL_COLUMNS,
     ROW_HASH,
     SILVER_COLUMNS,
     SILVER_NAMES,
+    SOURCE_ROW,
 )
 from etl.utils.errors import shorten
 from etl.utils.frames import TEXT, rows_as_json, rows_where, text_array, text_frame
 
-LINEAGE = ("_source_file", "_source_row", "_partition_date")
+LINEAGE = ("_source_file", SOURCE_ROW, "_partition_date")
 SEPARATOR = "-----"
 """From file 6 on, the CRM writes a row of these below the header."""
-NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
-"""Texts that other programs write for a missing value. No city, disposition or status has such a name."""
 NOT_AN_APPOINTMENT = "nu"
 """An APPT_DATE of `nu` marks a broken export row, which is rejected."""
 PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
@@ -61,7 +61,7 @@ class CleanSnapshots(NamedTuple):
 
     rows: pd.DataFrame
     """One row per CRM lead and snapshot day: the columns of silver.stg_csv_snapshots, as text, NULL as `pd.NA`; and
-    `_row_hash` as a 64-bit integer."""
+    `_row_hash` as a 64-bit integer. `_source_row` is NULL if `raw` has none."""
     rejected: pd.DataFrame
     """One row per row that cannot be typed: `_source_file _source_row _partition_date reason raw_row` (JSON text)."""
     separators: int
@@ -91,11 +91,12 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     Raises:
         KeyError: names the missing bronze columns.
     """
-    missing = [name for name in SILVER_NAMES if name not in raw.columns]
-    if required := [name for name in missing if name not in OPTIONAL_COLUMNS]:
+    missing = [name for name in (*SILVER_NAMES, SOURCE_ROW) if name not in raw.columns]
+    if required := [name for name in missing if name not in {*OPTIONAL_COLUMNS, SOURCE_ROW}]:
         raise KeyError(f"clean_csv needs the bronze columns {', '.join(required)}")
     cells = raw.assign(**{name: pd.Series(pd.NA, index=raw.index, dtype=TEXT) for name in missing})
     columns = {name: _Column.of(cells[name], mostly_distinct=name in IDS) for name in SILVER_NAMES}
+    source_row = text_array(cells[SOURCE_ROW])
     separator = _any_of(len(raw), (column.is_separator() for column in columns.values()))
     invalid = _invalid_rows(columns)
     rejected = pc.and_not(_any_of(len(raw), invalid.values()), separator)
@@ -103,6 +104,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     if pc.any(dropped).as_py():
         kept = pc.invert(dropped)
         columns = {name: column.filter(kept) for name, column in columns.items()}
+        source_row = source_row.filter(kept)
 
     entry, appointment = columns["ENTRYDATE"].bare, columns["APPT_DATE"].bare
     # Both columns at once: on a small day, calls cost more than rows.
@@ -114,6 +116,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         "state": pc.coalesce(clean["state"], location.take_rows(state_of(location.bare))),
         "appt_date": columns["APPT_DATE"].take_rows(timestamps.date[len(entry) :]),
         APPT_TIME: columns["APPT_DATE"].take_rows(timestamps.time[len(entry) :]),
+        SOURCE_ROW: source_row,
     }
     rows = text_frame(pa.table(clean).select([*SILVER_COLUMNS]))
     return CleanSnapshots(

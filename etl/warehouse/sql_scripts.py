@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
@@ -38,6 +38,12 @@ def script_text(script: str, **names: sql.Composable) -> sql.Composable:
 def scripts_digest(*scripts: str, also: Sequence[str] = ()) -> str:
     """Digest of SQL files, and of names that are filled into them: changes when one of them does."""
     return hashlib.sha256("".join([*map(read_script, scripts), *also]).encode()).hexdigest()
+
+
+def fetch_dicts(db: Cursor) -> list[dict[str, Any]]:
+    """Return the rows of the last query: column → value."""
+    names = [column.name for column in db.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in db.fetchall()]
 
 
 def count_rows(db: Cursor, table: str) -> int:

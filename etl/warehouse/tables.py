@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from psycopg2 import sql
-
 from etl.utils.day import Day
 
 BRONZE_SNAPSHOTS = "bronze.csv_snapshots"
@@ -23,9 +21,6 @@ CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Parent of the cleaned days that step 4 has not published yet, in the load ledger."""
 ROW_VERSIONS = "silver.row_versions"
 VERSION_MATCHES = "silver.version_matches"
-LEAD_NUMBER_KEY = sql.SQL('(left("LEADNUMBER", 20) collate "C")')
-"""Indexed expression of a day of bronze, for --explain. Shortened, because a B-tree refuses texts of 2,700 bytes. Lead
-numbers have at most 11 characters, so comparing 20 is exact. No collation compares faster than "C"."""
 LAYERS = (
     BRONZE_SNAPSHOTS,
     BRONZE_LEADS,

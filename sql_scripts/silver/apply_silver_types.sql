@@ -24,7 +24,8 @@ with declared (column_name, data_type) as (
     ('lead_uuid', 'varchar(255)'),
     ('_extraction_date', 'date'),
     ('_partition_date', 'date'), -- the partition key: PostgreSQL does not alter its type
-    ('_row_hash', 'bigint')
+    ('_row_hash', 'bigint'),
+    ('_source_row', 'bigint')
 ),
 
 compared as (

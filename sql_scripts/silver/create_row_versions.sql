@@ -17,6 +17,7 @@ alter table silver.row_versions
 {not_content},
 drop column _extraction_date,
 drop column _partition_date,
+drop column _source_row,
 alter column _row_hash set not null;
 
 create table silver.row_versions_open partition of silver.row_versions for values in (null);

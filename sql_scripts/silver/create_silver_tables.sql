@@ -1,6 +1,6 @@
 -- Silver: cleaned and typed. Safe to rerun.
 -- Tables are created with text columns: apply_silver_types.sql declares their types, and step 4 applies them. Exceptions are the
--- partition key, whose type cannot be altered, and the hash.
+-- partition key, whose type cannot be altered, and the pipeline's own numbers.
 
 -- Grain: one row per CRM lead and snapshot day. Its partitions are the daily tables silver.stg_csv_data_01, _02, …
 create table if not exists silver.stg_csv_snapshots (
@@ -20,7 +20,8 @@ create table if not exists silver.stg_csv_snapshots (
     location text,
     _extraction_date text,
     _partition_date date,
-    _row_hash bigint
+    _row_hash bigint,
+    _source_row bigint
 ) partition by list (_partition_date);
 
 -- Grain: one row per lead of the backend: the source of truth.

@@ -62,6 +62,7 @@ SILVER_SNAPSHOTS = f"""
     _extraction_date    date
     _partition_date     date
     _row_hash           bigint
+    _source_row         bigint
 """
 
 SILVER_LEADS = """

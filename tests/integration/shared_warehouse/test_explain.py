@@ -20,7 +20,6 @@ from etl.reporting.explain import Explanation, LeadHistory, explain
 from etl.reporting.explain_tables import tables
 from etl.utils.errors import CheckFailedError, LeadNotFoundError, PostgresError
 from etl.utils.utils_connection import Settings
-from etl.warehouse.tables import LEAD_NUMBER_KEY
 
 Run = Callable[..., RunReport]
 SHARED = {"email_hash": "shared", "phone_hash": "", "Appt Date": ""}
@@ -151,7 +150,8 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
 @pytest.mark.parametrize(
     ("table", "condition"),
     [
-        ("bronze.csv_snapshots", f"{LEAD_NUMBER_KEY.string} = any(array['950123', '900'])"),
+        ("bronze.csv_snapshots", "_source_row = any(array[2, 3]::bigint[])"),
+        ("silver.stg_csv_snapshots", "_row_hash = any(array[1, 2]::bigint[])"),
         ("silver.row_versions", "_row_hash = any(array[1, 2]::bigint[])"),
         ("silver.row_versions", "lead_number = 900"),
         ("silver.version_matches", "_row_hash = any(array[1, 2]::bigint[])"),

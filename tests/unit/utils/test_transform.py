@@ -146,9 +146,14 @@ def test_frame_without_rows_gives_frames_without_rows() -> None:
 
 
 def test_column_order_and_additional_columns_do_not_matter() -> None:
-    raw = bronze({})
-    mixed = raw[raw.columns[::-1]].assign(_extra='{"Rep": "-----"}', _source_file="SFTP/data_6.csv", _source_row=2)
+    raw = bronze({}).assign(_source_row="2")
+    mixed = raw[raw.columns[::-1]].assign(_extra='{"Rep": "-----"}', _source_file="SFTP/data_6.csv")
     assert_frame_equal(clean_csv(mixed).rows, clean_csv(raw).rows)
+
+
+def test_cleaned_rows_keep_the_line_of_the_file() -> None:
+    raw = bronze({}, {"CITY": "-----"}, {"Set": "maybe"}, {}).assign(_source_row=["2", "3", "4", "6"])
+    assert values(clean_csv(raw).rows["_source_row"]) == ["2", "6"]
 
 
 def test_missing_bronze_columns_are_named() -> None:
