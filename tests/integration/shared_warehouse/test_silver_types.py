@@ -79,9 +79,9 @@ def test_step_1_creates_text_columns_and_step_4_applies_their_types(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute where attnum > 0 "
         "and attrelid in ('silver.stg_csv_snapshots'::regclass, 'silver.stg_leads_parquet'::regclass)"
     )
-    assert len(columns) == 21
+    assert len(columns) == 22
     other_types = {(name, kind) for name, kind in columns if kind != "text"}
-    assert other_types == {("_partition_date", "date"), ("_row_hash", "bigint")}
+    assert other_types == {("_partition_date", "date"), ("_row_hash", "bigint"), ("_source_row", "bigint")}
     assert run(4).error is None
     assert types_of(warehouse, "appt_date", "silver.stg_csv_snapshots") == {"timestamp without time zone"}
     assert types_of(warehouse, "lead_uuid", "silver.stg_leads_parquet") == {"character varying(255)"}
