@@ -14,7 +14,7 @@ demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3
 	$(BIN)/python main.py --demo
 
 demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
-	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.local.embedded stop; else echo "No demo has run here"; fi
+	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.local.embedded .local; else echo "No demo has run here"; fi
 
 run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
 	$(BIN)/python main.py

@@ -126,11 +126,11 @@ def main(
     if dry_run:
         return _dry_run(demo, options)
     if demo:
-        from etl.local.demo import demo_environment
+        from etl.local.demo import demo_environment, how_to_connect
 
-        with demo_environment(data) as environment:
-            exit_code = run_and_report(environment.settings, workers=workers, **options)
-            echo(environment.how_to_connect(), "how_to_connect")
+        with demo_environment(data) as (settings, server):
+            exit_code = run_and_report(settings, workers=workers, **options)
+            echo(how_to_connect(server), "how_to_connect")
             return exit_code
     given = {"dask_scheduler_address": scheduler} if scheduler else {}
     return run_and_report(load_settings(**given), workers=workers, **options)

@@ -196,7 +196,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
             # For --explain. Rows are in the order of the file, so this index is tiny.
             db.execute(sql.SQL("create index on {} using brin (_source_row)").format(quote_identifier(table)))
-            stage_rejected(db, rejected, file)
+            stage_rejected(db, rejected, file, run_id)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
     if staged.records:
@@ -291,7 +291,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
             file = staged.file
             table = bronze_partition(file.day)
             swap_partition(db, BRONZE_SNAPSHOTS, staging_bronze_partition(file.day), table, str(file.day))
-            publish_rejected(db, file.day, run_id)
+            publish_rejected(db, file.day)
             record_load(
                 db,
                 run_id,

@@ -74,10 +74,9 @@ def run(context: RunContext) -> StepResult:
     settings, run_id = context.settings, context.run_id
 
     # --- load inputs ------------------------------------------------------------------------------
-    silver, leads = read_inputs(settings)
+    silver, leads, outdated = prepare(settings, run_id, full_refresh=context.full_refresh)
 
     # --- bring row versions up to date; build each day as soon as its contents are matched --------
-    outdated = prepare(settings, run_id, silver, leads, full_refresh=context.full_refresh)
     versioned = row_versions.apply_days(settings, run_id, silver, leads)
     built = context.map(
         partial(build_day, settings, run_id),
@@ -102,13 +101,15 @@ def run(context: RunContext) -> StepResult:
 
 
 @retry_transient()
-def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
-    """The days of silver, in order, and its leads.
+def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[list[TableLoad], TableLoad, set[str]]:
+    """Compare leads and empty row versions, where that is needed.
+
+    Returns the days of silver, in order, its leads, and the names of the days whose gold is outdated.
 
     Raises:
         CheckFailedError: an earlier step has to run first.
     """
-    with transaction(settings) as db:
+    with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, created_by_step=1)
         require_tables(db, GOLD_MATCHING, *gold_models.MODELS, created_by_step=5)
         require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
@@ -117,18 +118,10 @@ def read_inputs(settings: Settings) -> tuple[list[TableLoad], TableLoad]:
             raise CheckFailedError(
                 f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
             )
-        return list(current_loads(db, SILVER_SNAPSHOTS, include_modified=True).values()), leads
-
-
-@retry_transient()
-def prepare(
-    settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, *, full_refresh: bool
-) -> set[str]:
-    """Compare leads and empty row versions, where that is needed. Returns the silver days whose gold is outdated."""
-    with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         row_versions.prepare(db, run_id, leads, restart=full_refresh)
+        silver = list(current_loads(db, SILVER_SNAPSHOTS, include_modified=True).values())
         gold = current_loads(db, GOLD_MATCHING)
-    return {load.table for load in silver if pending.why_build(load, gold, full_refresh=full_refresh)}
+    return silver, leads, {load.table for load in silver if pending.why_build(load, gold, full_refresh=full_refresh)}
 
 
 @retry_transient()

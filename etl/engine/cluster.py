@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -48,20 +47,14 @@ from etl.warehouse.transactions import allow_transactions, close_connections, en
 SECONDS_TO_CONNECT = 5
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Workers that are ready for a run."""
-
-    executor: Executor
-    translate_errors: Callable[[], AbstractContextManager[None]]
-    """Raises errors of Dask as a `ClusterError` with a hint."""
-
-
 @contextmanager
-def dask_cluster(settings: Settings, run_id: str) -> Iterator[Cluster]:
+def dask_cluster(
+    settings: Settings, run_id: str
+) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
     """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
 
-    When the block ends, running work is rolled back, and the workers close their connections.
+    Yields their executor, and a context that raises errors of Dask as a `ClusterError` with a hint. When the block
+    ends, running work is rolled back, and the workers close their connections.
 
     Raises:
         SettingsError: the settings of a worker are wrong.
@@ -78,7 +71,7 @@ def dask_cluster(settings: Settings, run_id: str) -> Iterator[Cluster]:
             check_connection_budget(settings, sum(ask_cluster(client.nthreads).values()))
             tasks = TaskExecutor(client, settings.postgres_address, run_id)
             with WorkerMonitor(client, tasks, settings.dask_scheduler_address) as watch:
-                yield Cluster(tasks, partial(translate_dask_errors, watch))
+                yield tasks, partial(translate_dask_errors, watch)
         finally:
             with suppress(ClusterError):  # without an answer there is nothing running, or `fence_run` stops it
                 for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, CLIENT_NAME)):

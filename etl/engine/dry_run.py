@@ -151,10 +151,10 @@ def _read_state(db: Cursor) -> WarehouseState:
     if not has_ledger(db):
         return WarehouseState()
     migrations = pending_migrations(db)
-    if any(migration.number <= FIRST_READABLE for migration in migrations):
+    if any(migration <= FIRST_READABLE for migration in migrations):
         raise CheckFailedError(
             "an earlier version of the pipeline has filled this warehouse, and its load ledger lacks the migrations "
-            f"{listed(map(str, migrations))}",
+            f"{listed(migrations)}",
             hint="run the pipeline once: it upgrades the ledger, and rebuilds silver and gold from bronze",
         )
     require_tables(db, REJECTED_ROWS, created_by_step=1)
@@ -178,7 +178,7 @@ def _read_state(db: Cursor) -> WarehouseState:
     )
 
 
-FIRST_READABLE = 2
+FIRST_READABLE = "0002_code_version"
 """The migration that gave the ledger its present columns."""
 
 

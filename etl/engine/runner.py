@@ -98,8 +98,8 @@ def _executor(
             f"the scheduler {settings.dask_scheduler_address} needs Dask, which cannot be imported: {error}",
             hint="pip install -r requirements-dask.txt; without a scheduler's address the days run on this machine",
         ) from None
-    with dask_cluster(settings, run_id) as cluster:
-        yield cluster.executor, cluster.translate_errors
+    with dask_cluster(settings, run_id) as executor_and_context:
+        yield executor_and_context
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,28 +37,20 @@ FILLED_FROM = "filled-from"
 """File in LOCAL that names the folder from which the demo's warehouse was filled."""
 
 
-@dataclass(frozen=True)
-class DemoEnvironment:
-    """The servers of the demo."""
-
-    settings: Settings
-    postgres: EmbeddedPostgres
-
-    def how_to_connect(self) -> str:
-        """Return the lines that the demo prints at its end."""
-        server = self.postgres
-        return (
-            f"\nPostgreSQL keeps running on {server.host}:{server.port}. To read gold, with psql or BI tools:"
-            f"\n  {server.psql_command(READER)}"
-            f"\n  BI tools: database {server.database}, user {READER}, password in {LOCAL}/pgpass"
-            f"\n  as the owner: {server.psql_command()}"
-            "\n  stop it: make demo-stop"
-        )
+def how_to_connect(server: EmbeddedPostgres) -> str:
+    """Return the lines that the demo prints at its end."""
+    return (
+        f"\nPostgreSQL keeps running on {server.host}:{server.port}. To read gold, with psql or BI tools:"
+        f"\n  {server.psql_command(READER)}"
+        f"\n  BI tools: database {server.database}, user {READER}, password in {LOCAL}/pgpass"
+        f"\n  as the owner: {server.psql_command()}"
+        "\n  stop it: make demo-stop"
+    )
 
 
 @contextmanager
-def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
-    """Start PostgreSQL and S3, and upload the files of `data`, or the sample.
+def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPostgres]]:
+    """Start PostgreSQL and S3, and upload the files of `data`, or the sample. Yields settings and server.
 
     PostgreSQL keeps running afterwards; the S3 server stops at the end of the block.
 
@@ -78,7 +69,7 @@ def demo_environment(data: Path | None) -> Iterator[DemoEnvironment]:
         with translate_os_errors(data):
             upload_folder(s3_client(settings), BUCKET, data)
         _empty_other_warehouse(data, settings)
-        yield DemoEnvironment(settings, postgres)
+        yield settings, postgres
 
 
 def sample_folder() -> Path:

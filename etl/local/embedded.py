@@ -1,7 +1,5 @@
 """An embedded PostgreSQL 18, without Docker, an account or an installation.
 
-    python -m etl.local.embedded start | stop | status | psql
-
 All files are in one folder (`.local/`). The rest of the pipeline connects to the server as to any other: with a host, a
 port and a password.
 
@@ -29,7 +27,7 @@ from pathlib import Path
 
 import click
 
-from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres, found_cluster, prepared_cluster, shortest
+from etl.local.postgres_cluster import EmbeddedPostgres, found_cluster, prepared_cluster
 from etl.local.postgres_server import running_port, running_server, start_server, stop_server, write_pgpass
 
 log = logging.getLogger(__name__)
@@ -88,60 +86,15 @@ def running_postgres(root: Path) -> EmbeddedPostgres | None:
         return running_server(cluster) if cluster else None
 
 
-_root_option = click.option(
-    "--root",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".local"),
-    show_default=True,
-    help="Folder of the database, its password and its log.",
-)
-
-
-@click.group()
-def cli() -> None:
-    """Manage the embedded PostgreSQL."""
-
-
-@cli.command()
-@_root_option
-def start(root: Path) -> None:
-    """Start the server if it is not running, and print how to connect."""
-    server = start_postgres(root)
-    click.echo(f"PostgreSQL is running on {server.host}:{server.port}, data in {shortest(server.data_directory)}")
-    click.echo(server.psql_command())
-
-
-@cli.command()
-@_root_option
+@click.command()
+@click.argument("root", type=click.Path(file_okay=False, path_type=Path))
 def stop(root: Path) -> None:
-    """Stop the server. Its data is kept."""
+    """Stop the server of the folder ROOT. Its data is kept."""
     stopped = stop_postgres(root)
     click.echo(f"PostgreSQL in {root} is stopped" if stopped else f"PostgreSQL in {root} is not running")
-
-
-@cli.command()
-@_root_option
-def status(root: Path) -> int:
-    """Print whether the server is running. The exit code is 3 if it is not."""
-    server = running_postgres(root)
-    if server is None:
-        click.echo(f"PostgreSQL in {root} is not running")
-        return 3
-    click.echo(f"PostgreSQL is running on {server.host}:{server.port}, data in {shortest(server.data_directory)}")
-    return 0
-
-
-@cli.command()
-@_root_option
-def psql(root: Path) -> None:
-    """Print the command that connects to the running server."""
-    server = running_postgres(root)
-    if server is None:
-        raise EmbeddedError(f"PostgreSQL in {root} is not running", hint="python -m etl.local.embedded start")
-    click.echo(server.psql_command())
 
 
 if __name__ == "__main__":
     from etl.console.command import run_cli
 
-    raise SystemExit(run_cli(lambda: cli(standalone_mode=False) or 0))
+    raise SystemExit(run_cli(lambda: stop(standalone_mode=False) or 0))

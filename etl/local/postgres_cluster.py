@@ -264,9 +264,9 @@ def run_program(
     )
 
 
-def last_lines(text: str, count: int = 4) -> str:
-    """Return the last lines of a program's output for a message."""
-    return " | ".join(text.strip().splitlines()[-count:]) or "no output"
+def last_lines(text: str) -> str:
+    """Return the last four lines of a program's output for a message."""
+    return " | ".join(text.strip().splitlines()[-4:]) or "no output"
 
 
 def shortest(path: Path) -> str:

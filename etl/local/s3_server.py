@@ -30,30 +30,18 @@ def s3_server() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)  # 0: any free port
-    with _quiet_requests():
-        server.start()
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        _open_s3_servers.add(endpoint)
-        try:
-            yield endpoint
-        finally:
-            _open_s3_servers.discard(endpoint)
-            if not _open_s3_servers:
-                _delete_buckets(host, port)
-            server.stop()
-
-
-@contextmanager
-def _quiet_requests() -> Iterator[None]:
-    """Suppress the line that werkzeug logs for every request."""
-    logger = logging.getLogger("werkzeug")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it logs every request
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    _open_s3_servers.add(endpoint)
     try:
-        yield
+        yield endpoint
     finally:
-        logger.setLevel(level)
+        _open_s3_servers.discard(endpoint)
+        if not _open_s3_servers:
+            _delete_buckets(host, port)
+        server.stop()
 
 
 def _delete_buckets(host: str, port: int) -> None:

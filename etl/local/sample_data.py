@@ -17,16 +17,13 @@ simulates tomorrow's file.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from etl.local.sample_files import CSV_FOLDER, PARQUET_FOLDER, write_leads, write_snapshots
@@ -57,12 +54,6 @@ class SampleData:
     lead_numbers: int
     leads: int
 
-    def __str__(self) -> str:
-        return (
-            f"{self.target}: {self.files} CSV files with {self.rows:,} rows of {self.lead_numbers:,} lead numbers, "
-            f"{self.leads:,} backend leads (scale {self.scale:g}, seed {self.seed})"
-        )
-
 
 def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
     """Write a sample to `target`; replaces a sample that is already there.
@@ -71,10 +62,8 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
     The backend has 4,364 times `scale` leads, plus those that the parquet has only after day 22.
 
     Raises:
-        ValueError: a parameter is out of range.
         PipelineError: `target` contains files that are not part of a sample.
     """
-    _check_parameters(scale, days, seed)
     target = target.resolve()
     _refuse_foreign_content(target)
     with _replacing(target) as fresh:
@@ -99,7 +88,6 @@ def ensure_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, s
     """Return the sample in `target`. Writes it if it is incomplete or of other parameters or another generator version.
 
     Raises:
-        ValueError: a parameter is out of range.
         PipelineError: `target` contains files that are not part of a sample.
     """
     present = _complete_sample(target.resolve())
@@ -107,12 +95,6 @@ def ensure_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, s
     if present is not None and (present.scale, present.days, present.seed) == wanted:
         return present
     return write_sample(target, scale=scale, days=days, seed=seed)
-
-
-def _check_parameters(scale: float, days: int, seed: int) -> None:
-    for name, value, least in (("scale", scale, 0.01), ("days", days, 1), ("seed", seed, 0)):
-        if not value >= least:
-            raise ValueError(f"{name} is {value}, must be at least {least}")
 
 
 def _refuse_foreign_content(target: Path) -> None:
@@ -130,24 +112,13 @@ def _refuse_foreign_content(target: Path) -> None:
 def _replacing(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` at the end of the block; after an error it is deleted."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.partial-"
-    remove_leftovers(target.parent, prefix)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=target.parent) as temporary:
         fresh = Path(temporary) / "fresh"
         fresh.mkdir()
         yield fresh
         if target.exists():
             target.rename(Path(temporary) / "replaced")
         fresh.rename(target)
-
-
-def remove_leftovers(parent: Path, prefix: str) -> None:
-    """Remove folders that killed processes left behind: those older than a day, as others may be in use."""
-    yesterday = time.time() - 86_400
-    for leftover in parent.iterdir():
-        with suppress(FileNotFoundError):  # another process may have removed it
-            if leftover.name.startswith(prefix) and leftover.stat().st_mtime < yesterday:
-                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write_marker(sample: SampleData, folder: Path) -> None:
@@ -175,23 +146,3 @@ def _complete_sample(folder: Path) -> SampleData | None:
     files = ((folder / name, size) for name, size in marker["sizes"].items())
     complete = all(file.is_file() and file.stat().st_size == size for file, size in files)
     return SampleData(target=folder, **marker["sample"]) if complete else None
-
-
-@click.command()
-@click.option(
-    "--target", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for the sample."
-)
-@click.option("--scale", default=1.0, show_default=True, help="Multiplies leads and rows per day.")
-@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Number of daily CSV files.")
-@click.option("--seed", default=DEFAULT_SEED, show_default=True, help="Seed of the random numbers.")
-def main(target: Path, scale: float, days: int, seed: int) -> None:
-    """Write sample data: daily CRM snapshots as CSV, and the backend's leads as parquet."""
-    try:
-        sample = ensure_sample(target, scale=scale, days=days, seed=seed)
-    except (PipelineError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(sample)
-
-
-if __name__ == "__main__":
-    main()

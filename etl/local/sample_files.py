@@ -10,9 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from etl.local.sample_population import EARLIEST_DAY, IntArray, Population
+from etl.local.sample_population import IntArray, Population
 from etl.local.sample_shape import (
     APPOINTMENT_TIMES,
+    BOOKED,
+    CONFIRMED,
     CONFIRMED_DAYS,
     DAYS_PER_JOB_STEP,
     DUPLICATE_ROWS,
@@ -20,9 +22,9 @@ from etl.local.sample_shape import (
     LAYOUTS,
     OUTCOME_GROUPS,
     PADDED_ROWS,
-    SAVED_BY,
     SEPARATOR,
     SOLD,
+    UNTOUCHED,
     UPPER_CASE_ROWS,
     Layout,
 )
@@ -55,34 +57,17 @@ def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.
     present = (population.arrival_day <= day) & (day < population.departure_day)
     present &= (day < population.gap_day) | (population.return_day <= day)
     rows = population.order[present[population.order]]
-    words = population.vocabulary
-    place = population.place[rows]
-    city = words.cities.take(place)
-    state = words.states.take(place) if layout.state_given else pa.nulls(len(rows), pa.string())
-    columns = {
-        "ENTRYDATE": words.dates.take(population.entry_day[rows] - EARLIEST_DAY),
-        "LEADNUMBER": pa.array(population.lead_number[rows]),
-        "email_hash": population.email_hash.take(rows),
-        "phone_hash": population.phone_hash.take(rows),
-        "CITY": city,
-        "CityName": city,
-        "STATE": state,
-        "ZIP": words.zips.take(population.zip[rows]),
-        "location": words.locations.take(place),
-        **_statuses(population, rows, day, layout),
-    }
-    match SAVED_BY.get(day):
-        case "script":
-            return columns | _with_numbers_as_floats(columns)
-        case "spreadsheet":
-            return columns | _as_spreadsheets_write(columns)
-        case None:
-            return columns
+    columns = dict(zip(population.fixed.column_names, population.fixed.take(rows).columns, strict=True))
+    columns["CityName"] = columns["CITY"]
+    if not layout.state_given:
+        columns["STATE"] = pa.nulls(len(rows), pa.string())
+    columns |= _statuses(population, rows, day, layout)
+    return columns | SAVED_BY[day](columns) if day in SAVED_BY else columns
 
 
 def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
     """Return the columns that change from day to day."""
-    words, fates = population.vocabulary, population.fates
+    fates = population.fates
     outcomes = [(dispo, group) for group in OUTCOME_GROUPS for dispo in group.dispos]
     flags = [(group.booked, group.set, group.demo, dispo == SOLD) for dispo, group in outcomes]
     booked, final_set, final_demo, final_sale = np.array(flags, dtype=bool).T
@@ -102,12 +87,13 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     ladder = fates.ladder[rows]
     step = np.minimum((day - fates.outcome_day[rows]) // DAYS_PER_JOB_STEP, steps[ladder] - 1)
     job_status = (np.cumsum(steps) - steps)[ladder] + step
+    job_steps = [step for each in JOB_LADDERS for step in each.steps]
     return {
         "Set": pa.array(["0", "1"]).take((is_set & layout.set_given).astype(np.int8)),
         "Demo": pa.array(layout.demo_words).take(demo.astype(np.int8)),
-        "Dispo": words.dispos.take(dispo),
-        "Appt Date": words.appointments.take(pa.array(appointment, mask=~is_set)),
-        "Job Status": words.job_statuses.take(pa.array(job_status, mask=~sold)),
+        "Dispo": pa.array([*(dispo for dispo, _ in outcomes), UNTOUCHED, BOOKED, CONFIRMED]).take(dispo),
+        "Appt Date": population.appointments.take(pa.array(appointment, mask=~is_set)),
+        "Job Status": pa.array(job_steps).take(pa.array(job_status, mask=~sold)),
     }
 
 
@@ -127,6 +113,10 @@ def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
     for time in APPOINTMENT_TIMES:
         appointment = pc.replace_substring_regex(appointment, rf" +{time.text}$", f" {time.on_24_hours}")
     return {"ENTRYDATE": entry_date, "Appt Date": appointment, "Demo": pc.utf8_upper(columns["Demo"])}
+
+
+SAVED_BY = {4: _with_numbers_as_floats, 14: _as_spreadsheets_write}
+"""Files that somebody opened and saved before the upload: values in other formats, which cleaning must read alike."""
 
 
 def write_leads(leads: pa.Table, folder: Path) -> int:

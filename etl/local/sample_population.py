@@ -16,9 +16,7 @@ from etl.local.sample_shape import (
     ARRIVALS_PER_DAY,
     BACKEND_LEADS,
     BEHIND_SHARE,
-    BOOKED,
     CITY_FORMS,
-    CONFIRMED,
     DEFAULT_DAYS,
     FIRST_LEAD_NUMBER,
     FIRST_SNAPSHOT,
@@ -40,7 +38,6 @@ from etl.local.sample_shape import (
     OUTCOME_GROUPS,
     SETTLED_LEADS_PER_DAY,
     SHORTEST_LATENESS,
-    UNTOUCHED,
     WINDOW_DAYS,
     HashSource,
     cities,
@@ -96,20 +93,6 @@ class Fates:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """The texts of the codes in a population."""
-
-    dates: pa.StringArray
-    appointments: pa.StringArray
-    dispos: pa.StringArray
-    job_statuses: pa.StringArray
-    cities: pa.StringArray
-    states: pa.StringArray
-    locations: pa.StringArray
-    zips: pa.StringArray
-
-
-@dataclass(frozen=True)
 class Population:
     """All lead numbers of all days, one array element each, in order of arrival; and the backend's clean leads.
 
@@ -117,20 +100,17 @@ class Population:
     departure, except from `gap_day` to the day before `return_day`.
     """
 
-    lead_number: IntArray
     arrival_day: IntArray
     departure_day: IntArray
     gap_day: IntArray
     return_day: IntArray
     order: IntArray
-    entry_day: IntArray
-    place: IntArray
-    zip: IntArray
+    fixed: pa.Table
+    """What is the same on all days: `ENTRYDATE LEADNUMBER email_hash phone_hash CITY STATE ZIP location`."""
     fates: Fates
-    email_hash: pa.StringArray
-    phone_hash: pa.StringArray
+    appointments: pa.StringArray
+    """Text of each appointment in `fates`."""
     leads: pa.Table
-    vocabulary: Vocabulary
 
 
 def _draw(seed: int, group: int, count: int) -> Draw:
@@ -159,21 +139,32 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
     gap_day, return_day = _gaps(draw, arrival_day)
     place, zip_code = _places(draw)
     email_hash, phone_hash, leads = _identities(draw, arrival_day, horizon, scale, seed)
+    days = range(EARLIEST_DAY, horizon + LONGEST_DELAY + 1)
+    dates = [f"{FIRST_SNAPSHOT + timedelta(days=day - 1):%m/%d/%Y}" for day in days]
+    written = [(form.pattern.format(city.name), city.state) for form in CITY_FORMS for city in cities()]
+    places = written + [(odd.city, odd.state) for odd in ODD_PLACES]
+    zips = [f"{city.first_zip + turn:05d}" for city in cities() for turn in range(city.zips)]
+    fixed = {
+        "ENTRYDATE": pa.array(dates).take(entry_day - EARLIEST_DAY),
+        "LEADNUMBER": pa.array(FIRST_LEAD_NUMBER + np.cumsum(1 + draw.below("number", LARGEST_NUMBER_STEP))),
+        "email_hash": email_hash,
+        "phone_hash": phone_hash,
+        "CITY": pa.array([city for city, _ in places]).take(place),
+        "STATE": pa.array([state for _, state in places]).take(place),
+        "ZIP": pa.array(zips + [odd.zip for odd in ODD_PLACES]).take(zip_code),
+        "location": pa.array([f"{city} | {state}" for city, state in places]).take(place),
+    }
     return Population(
-        lead_number=FIRST_LEAD_NUMBER + np.cumsum(1 + draw.below("number", LARGEST_NUMBER_STEP)),
         arrival_day=arrival_day,
         departure_day=_departure_days(draw, arrival_day, arrived, scale),
         gap_day=gap_day,
         return_day=return_day,
         order=np.argsort(draw.uniform["order"], kind="stable"),
-        entry_day=entry_day,
-        place=place,
-        zip=zip_code,
+        fixed=pa.table(fixed),
         fates=_fates(draw, entry_day),
-        email_hash=email_hash,
-        phone_hash=phone_hash,
+        # The CRM right-aligns the time in seven characters: two blanks precede a one-digit hour.
+        appointments=pa.array([f"{day} {time.text:>7}" for day in dates for time in APPOINTMENT_TIMES]),
         leads=leads,
-        vocabulary=_vocabulary(horizon),
     )
 
 
@@ -341,22 +332,3 @@ EARLIEST_DAY = 1 - WINDOW_DAYS
 
 def _appointment_code(day: IntArray, hour: IntArray) -> IntArray:
     return (day - EARLIEST_DAY) * len(APPOINTMENT_TIMES) + hour
-
-
-def _vocabulary(horizon: int) -> Vocabulary:
-    days = range(EARLIEST_DAY, horizon + LONGEST_DELAY + 1)
-    dates = [f"{FIRST_SNAPSHOT + timedelta(days=day - 1):%m/%d/%Y}" for day in days]
-    written = [(form.pattern.format(city.name), city.state) for form in CITY_FORMS for city in cities()]
-    places = written + [(place.city, place.state) for place in ODD_PLACES]
-    zips = [f"{city.first_zip + turn:05d}" for city in cities() for turn in range(city.zips)]
-    return Vocabulary(
-        dates=pa.array(dates),
-        # The CRM right-aligns the time in seven characters: two blanks precede a one-digit hour.
-        appointments=pa.array([f"{day} {time.text:>7}" for day in dates for time in APPOINTMENT_TIMES]),
-        dispos=pa.array([*(dispo for group in OUTCOME_GROUPS for dispo in group.dispos), UNTOUCHED, BOOKED, CONFIRMED]),
-        job_statuses=pa.array([step for ladder in JOB_LADDERS for step in ladder.steps]),
-        cities=pa.array([city for city, _ in places]),
-        states=pa.array([state for _, state in places]),
-        locations=pa.array([f"{city} | {state}" for city, state in places]),
-        zips=pa.array(zips + [place.zip for place in ODD_PLACES]),
-    )

@@ -25,41 +25,19 @@ class Layout:
     state_given: bool = True
 
 
+_IDS = "ENTRYDATE,LEADNUMBER,email_hash,phone_hash"
+_LATE = f"{_IDS},STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName"
+_WORDS = ("False", "True")
 LAYOUTS = (
-    Layout(
-        1,
-        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status",
-        separator=False,
-    ),
-    Layout(6, "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status"),
-    Layout(9, "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,CITY,ZIP,Appt Date,Demo,Set,Dispo,Job Status"),
-    Layout(
-        11,
-        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName",
-        demo_words=("False", "True"),
-    ),
-    Layout(
-        13,
-        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
-        demo_words=("False", "True"),
-    ),
-    Layout(
-        16,
-        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
-        demo_words=("False", "True"),
-        set_given=False,
-    ),
-    Layout(
-        21,
-        "ENTRYDATE,LEADNUMBER,email_hash,phone_hash,STATE,ZIP,Appt Date,Demo,Set,Dispo,Job Status,CityName,location",
-        set_given=False,
-        state_given=False,
-    ),
+    Layout(1, f"{_IDS},CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status", separator=False),
+    Layout(6, f"{_IDS},CITY,STATE,ZIP,Appt Date,Set,Demo,Dispo,Job Status"),
+    Layout(9, f"{_IDS},STATE,CITY,ZIP,Appt Date,Demo,Set,Dispo,Job Status"),
+    Layout(11, _LATE, demo_words=_WORDS),
+    Layout(13, f"{_LATE},location", demo_words=_WORDS),
+    Layout(16, f"{_LATE},location", demo_words=_WORDS, set_given=False),
+    Layout(21, f"{_LATE},location", set_given=False, state_given=False),
 )
 SEPARATOR = "-----"
-SavedBy = Literal["script", "spreadsheet"]
-SAVED_BY: dict[int, SavedBy] = {4: "script", 14: "spreadsheet"}
-"""Files that somebody opened and saved before the upload: values in other formats, which cleaning must read alike."""
 LEADS_PER_DAY = (
     3786, 3797, 3808, 3819, 3823, 3826, 3815, 3797, 3781, 3766, 3752,
     3738, 3729, 3715, 3699, 3691, 3687, 3684, 3677, 3674, 3666, 3655,

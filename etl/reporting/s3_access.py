@@ -15,7 +15,7 @@ from etl.utils.csv_reader import read_csv_text
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import PipelineError
 from etl.utils.extract import read_leads, read_snapshot
-from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download, find_leads, list_objects
+from etl.utils.s3_source import SnapshotFile, discover_snapshots, download, find_leads, list_objects
 from etl.utils.utils_connection import Settings, caller_identity, s3_client
 
 Result = TypeVar("Result")
@@ -28,7 +28,6 @@ class S3Access:
     checks: Answer
     """Rows: `check ok what_we_know what_to_do`, in the order in which they were tried."""
     files: Sequence[SnapshotFile]
-    leads: SourceObject | None
     first_rows: pd.DataFrame
     """Of the newest CSV file, as bronze takes them; none when it could not be read."""
     first_leads: pd.DataFrame
@@ -76,7 +75,6 @@ def check_access(settings: Settings) -> S3Access:
     return S3Access(
         _summarize(tried),
         files or (),
-        leads,
         snapshot.rows.head() if snapshot else pd.DataFrame(),
         backend.rows.head() if backend else pd.DataFrame(),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from etl.warehouse.partitions import acquire_exclusive_lock
+from etl.warehouse.partitions import acquire_exclusive_lock, add_change_trigger
 from etl.warehouse.sql_scripts import script_text
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     """Execute a script that defines tables, views, functions or comments, unless its objects are as it left them.
 
     Executing it in every run would mean an exclusive lock in every run: on views, and on tables that are altered.
+    Its tables get a trigger that flags changes made outside the pipeline, so that the next run repairs them.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -41,6 +42,9 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     for (view,) in db.fetchall():
         acquire_exclusive_lock(db, view)
     db.execute(text)
+    for table in _TABLES.findall(text):
+        if table not in NOT_REPAIRED:
+            add_change_trigger(db, table)
     db.execute(
         "insert into meta.definitions (script, digest, state) values (%s, %s, %s) "
         "on conflict (script) do update set digest = excluded.digest, state = excluded.state",
@@ -48,6 +52,9 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     )
 
 
+NOT_REPAIRED = {"silver.rejected_rows", "gold.users"}
+"""Tables without a trigger: changes made outside the pipeline stay."""
+_TABLES = re.compile(r"^create table (?:if not exists )?(\S+)", re.MULTILINE)
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
 _FUNCTIONS = re.compile(r"^create or replace function ([^\s(]+)", re.MULTILINE)
 

@@ -24,7 +24,6 @@ class TableLoad:
     """The current load of one table: a row of meta.table_loads."""
 
     table: str
-    parent: str
     load_id: int
     built_from: tuple[int, ...]
     row_count: int
@@ -88,7 +87,7 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
 
 _CURRENT_LOADS = """
 select
-    table_name, parent_table, load_id, built_from, row_count, file_number, partition_date,
+    table_name, load_id, built_from, row_count, file_number, partition_date,
     rejected_count, separator_count, facts, changed, code_version
 from meta.table_loads
 where
@@ -123,8 +122,8 @@ def current_loads(
         {"parent": parent, "step": rejects_of_step, "include_modified": include_modified},
     )
     loads = (
-        TableLoad(table, of, load_id, tuple(inputs), rows, Day(number, day) if number is not None else None, *others)
-        for table, of, load_id, inputs, rows, number, day, *others in db.fetchall()
+        TableLoad(table, load_id, tuple(inputs), rows, Day(number, day) if number is not None else None, *others)
+        for table, load_id, inputs, rows, number, day, *others in db.fetchall()
     )
     return {load.table: load for load in loads}
 

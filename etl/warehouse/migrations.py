@@ -8,8 +8,6 @@ definitions are applied again whenever the text changes (see `definitions.apply_
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl.utils.errors import CheckFailedError, listed
@@ -24,33 +22,13 @@ log = logging.getLogger(__name__)
 MIGRATIONS = SQL_SCRIPTS / "meta" / "migrations"
 
 
-@dataclass(frozen=True, order=True)
-class Migration:
-    """One file of `MIGRATIONS`, named `<number>_<name>.sql`."""
-
-    number: int
-    name: str
-
-    @classmethod
-    def of_file(cls, path: Path) -> Migration:
-        number, name = path.stem.split("_", 1)
-        return cls(int(number), name)
-
-    @property
-    def path(self) -> Path:
-        return MIGRATIONS / f"{self}.sql"
-
-    def __str__(self) -> str:
-        return f"{self.number:04}_{self.name}"
+def known_migrations() -> list[str]:
+    """Return the names of the files that this version of the code contains, in order: `0001_meta_tables`."""
+    return sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 
 
-def known_migrations() -> list[Migration]:
-    """Return the migrations that this version of the code contains, in order."""
-    return sorted(map(Migration.of_file, MIGRATIONS.glob("*.sql")))
-
-
-def migrate(db: Cursor) -> list[Migration]:
-    """Apply all pending migrations in the caller's transaction, which holds the run lock. Returns them.
+def migrate(db: Cursor) -> None:
+    """Apply all pending migrations in the caller's transaction, which holds the run lock.
 
     Raises:
         CheckFailedError: the warehouse has migrations that this version of the code does not contain.
@@ -62,13 +40,13 @@ def migrate(db: Cursor) -> list[Migration]:
             run_sql(db, "meta/create_migrations_table.sql")
         _lock_meta_tables(db)
     for migration in pending:
-        db.execute(migration.path.read_text(encoding="utf-8"))
-        db.execute("insert into meta.migrations (number, name) values (%s, %s)", (migration.number, migration.name))
+        run_sql(db, f"meta/migrations/{migration}.sql")
+        number, name = migration.split("_", 1)
+        db.execute("insert into meta.migrations (number, name) values (%s, %s)", (int(number), name))
         log.info("schema meta: migration %s applied", migration)
-    return pending
 
 
-def pending_migrations(db: Cursor) -> list[Migration]:
+def pending_migrations(db: Cursor) -> list[str]:
     """Return the migrations that the warehouse lacks, in order.
 
     Raises:
@@ -79,17 +57,17 @@ def pending_migrations(db: Cursor) -> list[Migration]:
     if unknown := sorted(applied - set(known)):
         raise CheckFailedError(
             "the warehouse was upgraded by a newer version of the pipeline: this version does not contain the applied "
-            f"migrations {listed(map(str, unknown))}",
+            f"migrations {listed(unknown)}",
             hint="run that version, or a later one; nothing was changed",
         )
     return [migration for migration in known if migration not in applied]
 
 
-def _applied_migrations(db: Cursor) -> set[Migration]:
+def _applied_migrations(db: Cursor) -> set[str]:
     if not _has_migrations_table(db):
         return set()
     db.execute("select number, name from meta.migrations")
-    return {Migration(number, name) for number, name in db.fetchall()}
+    return {f"{number:04}_{name}" for number, name in db.fetchall()}
 
 
 def _has_migrations_table(db: Cursor) -> bool:

@@ -156,19 +156,9 @@ def add_change_trigger(db: Cursor, table: str) -> None:
     """Add a trigger that flags external changes in the ledger (meta.note_change in sql_scripts/meta/migrations)."""
     db.execute(
         sql.SQL(
-            "create trigger note_change after insert or update or delete or truncate on {} "
+            "create or replace trigger note_change after insert or update or delete or truncate on {} "
             "for each statement execute function meta.note_change()"
         ).format(quote_identifier(table))
-    )
-
-
-def create_text_table(db: Cursor, table: str, columns: Sequence[str]) -> None:
-    """Create an empty table with text columns, in place of the one that exists."""
-    db.execute(
-        sql.SQL("drop table if exists {0}; create table {0} ({1})").format(
-            quote_identifier(table),
-            sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in columns),
-        )
     )
 
 

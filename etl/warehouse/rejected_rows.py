@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from etl.utils.day import Day
-from etl.warehouse.partitions import create_text_table
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import REJECTED_ROWS, staging_rejected_table
 
@@ -63,29 +62,23 @@ def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: D
     )
 
 
-def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile) -> None:
+def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile, run_id: str) -> None:
     """Write the rejected lines of a file to a staging table, until the file is validated."""
     from etl.warehouse.bulk_copy import copy_from_frame
 
     table = staging_rejected_table(file.day)
-    db.execute(sql.SQL("drop table if exists {}").format(quote_identifier(table)))
+    names = quote_identifier(table), quote_identifier(REJECTED_ROWS)
+    db.execute(sql.SQL("drop table if exists {}").format(*names))
     if lines:
+        db.execute(sql.SQL("create table {} (like {} including defaults)").format(*names))
         frame = rejected_lines_frame(lines, file.key, file.day)
-        create_text_table(db, table, list(frame.columns))
-        copy_from_frame(db, table, frame)
+        copy_from_frame(db, table, frame.assign(run_id=run_id, step=2))
 
 
-def publish_rejected(db: Cursor, day: Day, run_id: str) -> None:
+def publish_rejected(db: Cursor, day: Day) -> None:
     """Replace the rejected lines of a day by the staged ones of an accepted file."""
     delete_rejected(db, day, step=2)
     table = staging_rejected_table(day)
     db.execute("select to_regclass(%s) is not null", (table,))
     if db.fetchone() == (True,):
-        db.execute(
-            sql.SQL(
-                "insert into silver.rejected_rows "
-                "(run_id, _source_file, _source_row, _partition_date, step, reason, raw_row) "
-                "select %s, _source_file, _source_row::bigint, _partition_date::date, 2, reason, raw_row::jsonb from {}"
-            ).format(quote_identifier(table)),
-            (run_id,),
-        )
+        db.execute(sql.SQL("insert into {} select * from {}").format(*map(quote_identifier, (REJECTED_ROWS, table))))

@@ -34,9 +34,9 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
     Raises:
         PostgresError: the server or the connection reports an error.
     """
-    pool = _pool(settings)
+    idle = _idle(settings)
     with translate_postgres_errors(settings):
-        connection = pool.take()
+        connection = _connection(idle, settings)
         session = connection.info.backend_pid
         try:
             with connection.cursor() as db, _cancellable(db):
@@ -45,12 +45,15 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
                 _commit(db, settings)
         except BaseException:
             if not _rolled_back(connection):
-                pool.close()  # its other connections are probably lost, too
+                _close(idle)  # they are probably lost, too
                 with suppress(psycopg2.Error, PostgresError):  # a server that is down has ended the session
                     _end_session(settings, session)
             raise
         finally:
-            pool.give_back(connection)
+            if _closing.is_set():
+                connection.close()
+            if not connection.closed:
+                idle.append(connection)
 
 
 @contextmanager
@@ -65,50 +68,36 @@ def read_only_transaction(settings: Settings) -> Iterator[Cursor]:
         yield db
 
 
-class _Pool:
-    """A pool of idle connections."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._idle: list[Connection] = []
-
-    def take(self) -> Connection:
-        with suppress(IndexError):
-            return self._idle.pop()
-        return connect_postgres(self._settings)
-
-    def give_back(self, connection: Connection) -> None:
-        """Return a connection to the pool, unless it was lost or the run is ending."""
-        if _closing.is_set():
-            connection.close()
-        if not connection.closed:
-            self._idle.append(connection)
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
+_idle_connections: dict[tuple[object, ...], list[Connection]] = {}
 
 
-_pools: dict[tuple[object, ...], _Pool] = {}
-
-
-def _pool(settings: Settings) -> _Pool:
-    """Return the pool of a role on a database: settings that differ in anything else share its connections."""
+def _idle(settings: Settings) -> list[Connection]:
+    """Return the idle connections of a role to a database: settings that differ in anything else share them."""
     key = (
         settings.postgres_address,
         settings.postgres_password,
         settings.postgres_sslmode,
         settings.postgres_sslrootcert,
     )
-    return _pools.setdefault(key, _Pool(settings))
+    return _idle_connections.setdefault(key, [])
+
+
+def _connection(idle: list[Connection], settings: Settings) -> Connection:
+    with suppress(IndexError):
+        return idle.pop()
+    return connect_postgres(settings)
 
 
 def close_connections() -> None:
     """Close the idle connections of this process, for example before a database is dropped."""
-    for pool in list(_pools.values()):
-        pool.close()
+    for idle in list(_idle_connections.values()):
+        _close(idle)
+
+
+def _close(idle: list[Connection]) -> None:
+    with suppress(IndexError):  # other threads take connections, too
+        while True:
+            idle.pop().close()
 
 
 def _commit(db: Cursor, settings: Settings) -> None:

@@ -7,24 +7,16 @@ with cells as (
     where lead_number is not null
     union all
     select
-        'lead_uuid' as kind,
-        lead_uuid as key
-    from silver.stg_leads_parquet
-    union all
-    select
-        'email_hash of leads' as kind,
-        email_hash as key
-    from silver.stg_leads_parquet
-    union all
-    select
-        'phone_hash of leads' as kind,
-        phone_hash as key
-    from silver.stg_leads_parquet
-    union all
-    select
-        'both hashes of leads' as kind,
-        email_hash || ' ' || phone_hash as key
-    from silver.stg_leads_parquet
+        ids.kind,
+        ids.key
+    from silver.stg_leads_parquet as leads
+    cross join lateral (
+        values
+        ('lead_uuid', leads.lead_uuid),
+        ('email_hash of leads', leads.email_hash),
+        ('phone_hash of leads', leads.phone_hash),
+        ('both hashes of leads', leads.email_hash || ' ' || leads.phone_hash)
+    ) as ids (kind, key)
 ),
 
 counted as (

@@ -23,25 +23,23 @@ leads as (
             and coalesce(current_rows.lead_number, 0) = suspect.lead_number_key
 ),
 
-figures (number, figure) as (
-    values (1, 'all leads'), (2, 'high quality'), (3, 'appointment'), (4, 'demo'), (5, 'sale')
-),
-
 counted as (
     select
         figures.number,
         figures.figure,
         count(*) as lead_count,
         count(*) filter (where leads.is_suspect) as suspect_count
-    from figures
-    inner join leads
-        on case figures.number
-            when 1 then true
-            when 2 then leads.is_high_quality
-            when 3 then leads.has_appointment or leads.had_demo
-            when 4 then leads.had_demo
-            else leads.is_sold
-        end
+    from leads
+    cross join
+        lateral (
+            values
+            (1, 'all leads', true),
+            (2, 'high quality', leads.is_high_quality),
+            (3, 'appointment', leads.has_appointment or leads.had_demo),
+            (4, 'demo', leads.had_demo),
+            (5, 'sale', leads.is_sold)
+        ) as figures (number, figure, holds)
+    where figures.holds
     group by figures.number, figures.figure
 )
 

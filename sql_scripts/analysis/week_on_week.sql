@@ -7,47 +7,6 @@ with weeks as (
     from gold.snapshots as snapshots
 ),
 
-leads as (
-    select
-        lead_uuid,
-        first_seen,
-        last_seen,
-        has_left,
-        appointment_day,
-        demo_day,
-        sale_day
-    from gold.lead_outcomes
-),
-
-events as (
-    select
-        first_seen as _partition_date,
-        'new' as what
-    from leads
-    union all
-    select
-        weeks._partition_date,
-        'left' as what
-    from leads
-    inner join weeks on leads.last_seen = weeks.previous_snapshot
-    where leads.has_left
-    union all
-    select
-        appointment_day as _partition_date,
-        'appointment' as what
-    from leads
-    union all
-    select
-        demo_day as _partition_date,
-        'demo' as what
-    from leads
-    union all
-    select
-        sale_day as _partition_date,
-        'sale' as what
-    from leads
-),
-
 -- What the first snapshot shows is of no known day.
 counted as (
     select
@@ -57,30 +16,32 @@ counted as (
         count(*) filter (where events.what = 'appointment') as appointment_count,
         count(*) filter (where events.what = 'demo') as demo_count,
         count(*) filter (where events.what = 'sale') as sale_count
-    from events
-    inner join weeks using (_partition_date)
-    where weeks.previous_snapshot is not null
-    group by weeks.week
-),
-
-high_quality as (
-    select
-        weeks.week,
-        sum(days.new_high_quality_leads)::bigint as high_quality_count
-    from gold.new_high_quality_leads_per_day as days
-    inner join weeks using (_partition_date)
+    from gold.lead_outcomes as leads
+    left join gold.snapshots as following on leads.has_left and leads.last_seen = following.previous_snapshot
+    cross join
+        lateral (
+            values
+            ('new', leads.first_seen),
+            ('left', following._partition_date),
+            ('appointment', leads.appointment_day),
+            ('demo', leads.demo_day),
+            ('sale', leads.sale_day)
+        ) as events (what, day)
+    inner join weeks on events.day = weeks._partition_date
     where weeks.previous_snapshot is not null
     group by weeks.week
 ),
 
 snapshots as (
     select
-        week,
-        max(_partition_date) as last_snapshot,
+        weeks.week,
+        max(weeks._partition_date) as last_snapshot,
         count(*) as snapshot_count,
-        coalesce(sum(days_since_previous), 0)::int as covered_days
+        coalesce(sum(weeks.days_since_previous), 0)::int as covered_days,
+        sum(days.new_high_quality_leads) filter (where weeks.previous_snapshot is not null) as high_quality_count
     from weeks
-    group by week
+    left join gold.new_high_quality_leads_per_day as days using (_partition_date)
+    group by weeks.week
 )
 
 select
@@ -93,8 +54,7 @@ select
     coalesce(counted.appointment_count, 0) as appointment_count,
     coalesce(counted.demo_count, 0) as demo_count,
     coalesce(counted.sale_count, 0) as sale_count,
-    coalesce(high_quality.high_quality_count, 0) as high_quality_count
+    coalesce(snapshots.high_quality_count, 0)::bigint as high_quality_count
 from snapshots
 left join counted using (week)
-left join high_quality using (week)
 order by snapshots.week;

@@ -29,11 +29,3 @@ create table if not exists bronze.leads_parquet (
     email_hash text,
     _extraction_date text
 );
-
--- The ledger records changes made outside the pipeline, and the next run repairs them. Partitions have triggers of their own.
-create or replace trigger note_change
-after insert or update or delete or truncate on bronze.csv_snapshots
-for each statement execute function meta.note_change();
-create or replace trigger note_change
-after insert or update or delete or truncate on bronze.leads_parquet
-for each statement execute function meta.note_change();

@@ -123,25 +123,3 @@ begin
     end if;
 end
 $$;
-
--- The ledger records changes made outside the pipeline, and the next run repairs them. Partitions have triggers of their own.
-do $$
-declare
-    recorded text;
-begin
-    foreach recorded in array array[
-        'gold.lead_quality_matching',
-        'gold.leads',
-        'gold.lead_quality_current',
-        'gold.appointments',
-        'gold.lead_status_history'
-    ]
-    loop
-        execute format(
-            'create or replace trigger note_change after insert or update or delete or truncate on %s '
-            'for each statement execute function meta.note_change()',
-            recorded
-        );
-    end loop;
-end
-$$;

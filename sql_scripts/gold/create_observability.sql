@@ -11,10 +11,6 @@ create table if not exists gold.data_anomalies (
     primary key (_partition_date, metric)
 );
 
-create or replace trigger note_change
-after insert or update or delete or truncate on gold.data_anomalies
-for each statement execute function meta.note_change();
-
 -- Grain: one row per snapshot day in gold and metric.
 create or replace view gold.daily_metrics as
 with loads as (

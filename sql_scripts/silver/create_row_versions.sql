@@ -56,26 +56,3 @@ create table silver.matched_leads (
 create or replace function silver.match_key(hash text) returns text
 language sql immutable parallel safe
 return nullif(lower(btrim(hash, e' \t\n\r\f\x0b')), '');
-
--- The ledger records changes made outside the pipeline, and the next run rebuilds all of these tables.
-do $$
-declare
-    recorded text;
-begin
-    foreach recorded in array array[
-        'silver.row_versions',
-        'silver.row_versions_open',
-        'silver.row_versions_closed',
-        'silver.versioned_days',
-        'silver.version_matches',
-        'silver.matched_leads'
-    ]
-    loop
-        execute format(
-            'create trigger note_change after insert or update or delete or truncate on %s '
-            'for each statement execute function meta.note_change()',
-            recorded
-        );
-    end loop;
-end
-$$;

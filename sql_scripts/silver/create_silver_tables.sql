@@ -44,11 +44,3 @@ create table if not exists silver.rejected_rows (
     rejected_at timestamptz not null default clock_timestamp()
 );
 create index if not exists rejected_rows_by_day on silver.rejected_rows (_partition_date);
-
--- The ledger records changes made outside the pipeline, and the next run repairs them. Partitions have triggers of their own.
-create or replace trigger note_change
-after insert or update or delete or truncate on silver.stg_csv_snapshots
-for each statement execute function meta.note_change();
-create or replace trigger note_change
-after insert or update or delete or truncate on silver.stg_leads_parquet
-for each statement execute function meta.note_change();

@@ -9,11 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from sample_reader import clean_leads, contents, lines, raw_leads
 
 from etl.local import sample_data
-from etl.local.sample_data import SampleData, ensure_sample, main, write_sample
+from etl.local.sample_data import SampleData, ensure_sample, write_sample
 from etl.utils.errors import PipelineError
 
 DIGEST_AT_SCALE_1 = "491d993654f22e3822a178bc40e2e57d381f872fcdda1949f71f2052e8dda26d"
@@ -165,27 +164,3 @@ def test_empty_folder_is_accepted_as_target(tmp_path: Path) -> None:
     target = tmp_path / "empty"
     target.mkdir()
     assert write_sample(target, scale=0.02, days=1).files == 1
-
-
-@pytest.mark.parametrize("wrong", [{"scale": 0}, {"scale": float("nan")}, {"days": 0}, {"seed": -1}])
-def test_invalid_parameters_are_named(tmp_path: Path, wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is"):
-        write_sample(tmp_path / "sample", **wrong)
-    assert not (tmp_path / "sample").exists()
-
-
-def test_command_line_prints_one_summary_line(tmp_path: Path) -> None:
-    target = tmp_path / "sample"
-    arguments = ["--target", str(target), "--scale", "0.02", "--days", "2", "--seed", "3"]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0
-    assert re.fullmatch(rf"{re.escape(str(target))}: 2 CSV files with [\d,]+ rows .*\n", result.output)
-    assert ensure_sample(target, scale=0.02, days=2, seed=3).files == 2
-
-
-def test_command_line_explains_a_refusal(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("precious")
-    result = CliRunner().invoke(main, ["--target", str(tmp_path)])
-    assert result.exit_code == 1
-    assert "notes.txt" in result.output
-    assert "Traceback" not in result.output
