@@ -195,7 +195,8 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
                 staged = staged.with_chunk(chunk)
             staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
             # For --explain. Rows are in the order of the file, so this index is tiny.
-            db.execute(sql.SQL("create index on {} using brin (_source_row)").format(quote_identifier(table)))
+            index = "create index on {} using brin (_source_row) with (pages_per_range = 16)"
+            db.execute(sql.SQL(index).format(quote_identifier(table)))
             stage_rejected(db, rejected, file, run_id)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)

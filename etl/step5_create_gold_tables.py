@@ -38,7 +38,7 @@ def run(context: RunContext) -> StepResult:
         apply_ddl(db, "gold/create_gold_tables.sql")
         add_columns(db)
         run_sql(db, "gold/create_references.sql")
-        apply_ddl(db, "gold/create_gold_views.sql", columns=_columns(db, GOLD_MATCHING))
+        apply_ddl(db, "gold/create_gold_views.sql")
         for view, (key, rows) in FUNNELS.items():
             apply_ddl(
                 db,
@@ -48,14 +48,14 @@ def run(context: RunContext) -> StepResult:
                 counted=quote_identifier(rows),
             )
         apply_ddl(db, "gold/create_observability.sql")
-        apply_ddl(db, "gold/create_leads_as_of.sql", columns=_columns(db, GOLD_LEADS))
+        apply_ddl(
+            db,
+            "gold/create_leads_as_of.sql",
+            columns=sql.SQL(", ").join(map(sql.Identifier, table_columns(db, GOLD_LEADS))),
+        )
         apply_descriptions(db, "gold")
         run_sql(db, "schemas/admit_readers.sql")
     return StepResult()
-
-
-def _columns(db: Cursor, table: str) -> sql.Composable:
-    return sql.SQL(", ").join(map(sql.Identifier, table_columns(db, table)))
 
 
 def add_columns(db: Cursor) -> None:

@@ -102,7 +102,7 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[list[TableLoad], TableLoad, set[str]]:
-    """Compare leads and empty row versions, where that is needed.
+    """Read the inputs; compare leads and empty row versions, where that is needed.
 
     Returns the days of silver, in order, its leads, and the names of the days whose gold is outdated.
 

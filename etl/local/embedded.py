@@ -87,7 +87,7 @@ def running_postgres(root: Path) -> EmbeddedPostgres | None:
 
 
 @click.command()
-@click.argument("root", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def stop(root: Path) -> None:
     """Stop the server of the folder ROOT. Its data is kept."""
     stopped = stop_postgres(root)

@@ -183,7 +183,7 @@ class Facts:
     matches: Sequence[Match]
     """All matches of these contents, also with other leads."""
     bronze: BronzeRows | None
-    """None if the role cannot read bronze."""
+    """None if the role cannot read bronze and the ledger."""
 
 
 def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
@@ -209,10 +209,11 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     notes = [f"{len(rows) - MOST_VERSIONS:,} more row versions are left out"] if len(rows) > MOST_VERSIONS else []
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
-        notes.append("this role cannot read bronze: files, lines and raw values are left out")
+        notes.append("this role cannot read bronze and meta: files, lines and raw values are left out")
     elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
         notes.append(
-            f"{lost:,} row versions are not found in silver and bronze: these were modified outside the pipeline"
+            f"{lost:,} row versions have no row in bronze: a run is active or incomplete, or a table was modified "
+            "outside the pipeline. The next complete run repairs it"
         )
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})

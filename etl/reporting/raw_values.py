@@ -75,10 +75,11 @@ def rules() -> dict[str, str]:
 
 
 def may_read_bronze(db: Cursor) -> bool:
-    """Whether the role may read bronze.csv_snapshots."""
+    """Whether the role may read bronze.csv_snapshots, and the ledger, which says whether silver was built from it."""
     db.execute(
-        "select has_schema_privilege(relnamespace, 'usage') and has_table_privilege(pg_class.oid, 'select') "
-        "from pg_class where relname = 'csv_snapshots' and relnamespace = to_regnamespace('bronze')"
+        "select bool_and(has_schema_privilege(relnamespace, 'usage') and has_table_privilege(pg_class.oid, 'select')) "
+        "from pg_class where relname = 'csv_snapshots' and relnamespace = to_regnamespace('bronze') "
+        "or relname = 'table_loads' and relnamespace = to_regnamespace('meta')"
     )
     return db.fetchone() == (True,)
 
@@ -89,28 +90,31 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
     Args:
         versions: `_row_hash valid_from last_day`.
     """
-    days = sorted({row[day] for row in versions for day in ("valid_from", "last_day")})
-    hashes = sorted({row[ROW_HASH] for row in versions})
-    silver = _read(db, "explain/silver_rows.sql", SILVER_COLUMNS, days, hashes)
-    bronze = _read(db, "explain/bronze_rows.sql", BRONZE_COLUMNS, days, sorted({row[SOURCE_ROW] for row in silver}))
-    raw_rows = {(row["_partition_date"], row[SOURCE_ROW]): row for row in bronze}
+    run_sql(
+        db,
+        "explain/silver_rows.sql",
+        columns=_names(SILVER_COLUMNS),
+        days=sql.Literal(sorted({row[day] for row in versions for day in ("valid_from", "last_day")})),
+        hashes=sql.Literal(sorted({row[ROW_HASH] for row in versions})),
+    )
+    by_day: dict[date, list[dict[str, Any]]] = {}
+    for row in fetch_dicts(db):
+        by_day.setdefault(row["_partition_date"], []).append(row)
     rows: BronzeRows = {}
-    for clean in silver:
-        day = clean["_partition_date"]
-        if raw := raw_rows.get((day, clean[SOURCE_ROW])):
-            rows[day, clean[ROW_HASH]] = BronzeRow(
-                raw["_source_file"], raw[SOURCE_ROW], day, clean["same_content"], changed_values(raw, clean)
-            )
+    for day, cleaned in by_day.items():
+        lines = sql.Literal([row[SOURCE_ROW] for row in cleaned])
+        run_sql(db, "explain/bronze_rows.sql", columns=_names(BRONZE_COLUMNS), day=sql.Literal(str(day)), lines=lines)
+        raw_rows = {row[SOURCE_ROW]: row for row in fetch_dicts(db)}
+        for clean in cleaned:
+            if raw := raw_rows.get(clean[SOURCE_ROW]):
+                rows[day, clean[ROW_HASH]] = BronzeRow(
+                    raw["_source_file"], raw[SOURCE_ROW], day, clean["same_content"], changed_values(raw, clean)
+                )
     return rows
 
 
-def _read(
-    db: Cursor, script: str, columns: Sequence[str], days: Sequence[date], numbers: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Read rows of some days, found by their `_row_hash` or `_source_row`."""
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    run_sql(db, script, columns=names, days=sql.Literal(list(days)), numbers=sql.Literal(list(numbers)))
-    return fetch_dicts(db)
+def _names(columns: Sequence[str]) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
 def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[CleanedValue]:
@@ -125,7 +129,7 @@ def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[Cle
         before, after = raw[column.bronze], _text(clean[column.silver])
         if column.bronze == "APPT_DATE" and after:
             after = " ".join(filter(None, (after, _text(clean[APPT_TIME]))))
-        if before != after:
+        if before != after and not _is_number(before, clean[column.silver]):
             changed.append(CleanedValue(column.silver, before, after, rule_of(column, before, after)))
     return changed
 
@@ -140,8 +144,13 @@ def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
     return BLANKS if cleaned == bare or not column.rule else column.rule
 
 
+def _is_number(text: str | None, value: Any) -> bool:
+    """Whether the text is the number, in another form: `007` and 7. PostgreSQL casts it, no rule does."""
+    return isinstance(value, int) and text is not None and text.isascii() and text.lstrip("+-").isdigit()
+
+
 def _text(value: Any) -> str | None:
-    """Return a value of silver as the text that a file might contain: an appointment's date has a column of its own."""
+    """Return a value of silver as text, a timestamp as its date."""
     if isinstance(value, datetime):
         value = value.date()
     return None if value is None else str(value)

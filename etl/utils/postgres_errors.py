@@ -191,8 +191,9 @@ _SETTINGS_HINTS = {
 }
 """What libpq says of wrong settings → what to do."""
 _OTHER_SHAPE = (
-    "the definition of a table or view differs from the pipeline's (docs/data_dictionary.md): it was created or "
-    "altered outside the pipeline. Rename or drop it, then rerun: python main.py --from-step 1"
+    "the definition of a table or view differs from the pipeline's (docs/data_dictionary.md). If an earlier version of "
+    "the pipeline created it, run all steps: python main.py. If it was created or altered outside the pipeline, rename "
+    "or drop it first"
 )
 _HINTS = {
     _OF_POOLER: POOLER_HINT,

@@ -1,8 +1,7 @@
--- Grain: one row per row of bronze on {days} that starts on one of the lines {numbers}.
+-- Grain: one row per row of bronze on {day} that starts on one of {lines}.
 select
     {columns},
-    _partition_date::date as _partition_date,
     _source_file,
     _source_row
 from bronze.csv_snapshots
-where _partition_date = any({days}::date[]::text[]) and _source_row = any({numbers}::bigint[])
+where _partition_date = {day} and _source_row = any({lines}::bigint[])

@@ -35,7 +35,29 @@ group by scenarios.scenario;
 
 -- Grain: as gold.lead_quality_matching.
 create or replace view gold.unmatched_snapshot_rows as
-select {columns}
+select
+    lead_uuid,
+    lead_number,
+    email_hash,
+    phone_hash,
+    city,
+    state,
+    zip,
+    appt_date,
+    set,
+    demo,
+    dispo,
+    job_status,
+    location,
+    appointment_scheduled,
+    demo_scheduled,
+    email_match,
+    phone_match,
+    _extraction_date,
+    _partition_date,
+    conversion_rate,
+    lead_quality_flag,
+    lead_match_id
 from gold.lead_quality_matching
 where lead_uuid is null;
 

@@ -20,6 +20,7 @@ from etl.reporting.explain import Explanation, LeadHistory, explain
 from etl.reporting.explain_tables import tables
 from etl.utils.errors import CheckFailedError, LeadNotFoundError, PostgresError
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import transaction
 
 Run = Callable[..., RunReport]
 SHARED = {"email_hash": "shared", "phone_hash": "", "Appt Date": ""}
@@ -37,7 +38,7 @@ def filled(settings: Settings) -> Settings:
     lead = {"LEADNUMBER": "501", "email_hash": "E1 ", "ZIP": "098311", "STATE": "nu", "CITY": "  ", "Set": "TRUE"}
     shared = [{**SHARED, "LEADNUMBER": str(number)} for number in (701, 702)]
     first = {"LEADNUMBER": "500", "email_hash": "e3", "phone_hash": "p3"}
-    unmatched = {"LEADNUMBER": "600", "email_hash": "e6", "phone_hash": "p6"}
+    unmatched = {"LEADNUMBER": "0600", "email_hash": "e6", "phone_hash": "p6"}
     rejected = {"LEADNUMBER": "900", "email_hash": "e8", "phone_hash": "p8", "Demo": "perhaps"}
     for number, changes in ((1, {}), (2, {"LEADNUMBER": "501.0"}), (3, {"Demo": "1", "Dispo": "Sale"})):
         rows = [first, lead | changes, *shared, unmatched, rejected]
@@ -119,6 +120,11 @@ def test_lead_without_snapshot_and_rows_without_lead_have_a_history(filled: Sett
     assert only(explain(filled, "e6")) == unmatched
     assert unmatched.title == "lead number 600, which matches no backend lead"
     assert [version.matched_by for version in unmatched.versions] == ["no hash"] * 2
+    changed = [
+        value.column for version in unmatched.versions if version.first_row for value in version.first_row.cleaned
+    ]
+    assert "entry_date" in changed
+    assert "lead_number" not in changed, "no rule changes 0600, PostgreSQL reads it as 600"
 
 
 def test_shared_hash_explains_the_first_leads_and_counts_the_others(
@@ -187,7 +193,7 @@ def analyst(filled: Settings) -> Iterator[Settings]:
 
 def test_role_that_cannot_read_bronze_sees_the_rest(filled: Settings, analyst: Settings) -> None:
     history, complete = only(explain(analyst, "u3")), only(explain(filled, "u3"))
-    assert history.notes == ["this role cannot read bronze: files, lines and raw values are left out"]
+    assert history.notes == ["this role cannot read bronze and meta: files, lines and raw values are left out"]
     assert [version.first_row for version in history.versions] == [None] * len(complete.versions)
     assert [version.content for version in history.versions] == [version.content for version in complete.versions]
     Warehouse(filled).rows("revoke usage on schema silver from reads_silver")
@@ -224,6 +230,29 @@ def test_text_has_a_table_for_each_question_and_unknown_lead_ends_with_1(filled:
 
 def explained(settings: Settings, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_python(folder, "main.py", "--explain", *arguments, environment=environment_of(settings))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update bronze.csv_snapshots set \"CITY\" = 'Elsewhere' where _partition_date = '2024-10-01'",
+        "update silver.stg_csv_snapshots set city = 'Elsewhere' where _partition_date = '2024-10-01'",
+        "update silver.stg_csv_snapshots set _source_row = null where lead_number = 501",
+        "update meta.table_loads set built_from = '{0}' where table_name = 'silver.stg_csv_data_01'",
+    ],
+)
+def test_raw_values_are_left_out_where_bronze_is_not_what_silver_was_built_from(filled: Settings, change: str) -> None:
+    before = only(explain(filled, "u1")).versions
+    with transaction(filled) as db:
+        db.execute(change)
+    try:
+        history = only(explain(filled, "u1"))
+        assert history.versions[0].first_row is None
+        assert "row versions have no row in bronze" in history.notes[0]
+        assert [version.content for version in history.versions] == [version.content for version in before]
+    finally:
+        assert run_steps(filled, choose_steps(), full_refresh=True).error is None
+    assert only(explain(filled, "u1")).versions == before
 
 
 def test_empty_database_is_an_error_with_the_step_to_run(filled: Settings) -> None:
