@@ -192,8 +192,8 @@ _SETTINGS_HINTS = {
 """What libpq says of wrong settings → what to do."""
 _OTHER_SHAPE = (
     "the definition of a table or view differs from the pipeline's (docs/data_dictionary.md). If an earlier version of "
-    "the pipeline created it, run all steps: python main.py. If it was created or altered outside the pipeline, rename "
-    "or drop it first"
+    "the pipeline created it, rerun: python main.py --from-step 1. If it was created or altered outside the pipeline, "
+    "rename or drop it first"
 )
 _HINTS = {
     _OF_POOLER: POOLER_HINT,
