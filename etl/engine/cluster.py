@@ -53,8 +53,9 @@ def dask_cluster(
 ) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
     """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
 
-    Yields their executor, and a context that raises errors of Dask as a `ClusterError` with a hint. When the block
-    ends, running work is rolled back, and the workers close their connections.
+    Yields their executor, and a function that returns a context manager, which raises errors of Dask as a
+    `ClusterError` with a hint. When the block ends, running work is rolled back, and the workers close their
+    connections.
 
     Raises:
         SettingsError: the settings of a worker are wrong.

@@ -1,5 +1,7 @@
 """An embedded PostgreSQL 18, without Docker, an account or an installation.
 
+    python -m etl.local.embedded FOLDER    stop the server of this folder
+
 All files are in one folder (`.local/`). The rest of the pipeline connects to the server as to any other: with a host, a
 port and a password.
 

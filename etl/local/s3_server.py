@@ -30,7 +30,7 @@ def s3_server() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)  # 0: any free port
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else it logs every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # otherwise it logs every request
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"

@@ -116,7 +116,8 @@ def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 SAVED_BY = {4: _with_numbers_as_floats, 14: _as_spreadsheets_write}
-"""Files that somebody opened and saved before the upload: values in other formats, which cleaning must read alike."""
+"""File number → function that writes values as the program did in which somebody opened and saved the file before the
+upload. Cleaning must give the same result."""
 
 
 def write_leads(leads: pa.Table, folder: Path) -> int:

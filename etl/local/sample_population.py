@@ -106,10 +106,10 @@ class Population:
     return_day: IntArray
     order: IntArray
     fixed: pa.Table
-    """What is the same on all days: `ENTRYDATE LEADNUMBER email_hash phone_hash CITY STATE ZIP location`."""
+    """Columns that are the same on all days: `ENTRYDATE LEADNUMBER email_hash phone_hash CITY STATE ZIP location`."""
     fates: Fates
     appointments: pa.StringArray
-    """Text of each appointment in `fates`."""
+    """Appointment code in `fates` → text."""
     leads: pa.Table
 
 

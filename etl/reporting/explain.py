@@ -176,14 +176,14 @@ def _matches(db: Cursor, condition: sql.SQL, values: Sequence[object]) -> list[M
 
 @dataclass(frozen=True)
 class Facts:
-    """What silver and bronze say about some leads: one query per table for all of them."""
+    """What silver and bronze say about some leads."""
 
     versions: Sequence[Mapping[str, Any]]
     """Row versions of all contents, in the order of lead numbers and days."""
     matches: Sequence[Match]
     """All matches of these contents, also with other leads."""
     bronze: BronzeRows | None
-    """None if the role cannot read bronze and the ledger."""
+    """None unless the role can read both bronze and the ledger."""
 
 
 def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
@@ -209,11 +209,14 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     notes = [f"{len(rows) - MOST_VERSIONS:,} more row versions are left out"] if len(rows) > MOST_VERSIONS else []
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
-        notes.append("this role cannot read bronze and meta: files, lines and raw values are left out")
+        notes.append(
+            "this role cannot read both bronze.csv_snapshots and meta.table_loads: files, lines and raw values are "
+            "left out"
+        )
     elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
         notes.append(
-            f"{lost:,} row versions have no row in bronze: a run is active or incomplete, or a table was modified "
-            "outside the pipeline. The next complete run repairs it"
+            f"{lost:,} row versions cannot be traced to bronze: a run is active or incomplete, or a table was "
+            "modified outside the pipeline. The next complete run repairs the tables"
         )
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})

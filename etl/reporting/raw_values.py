@@ -1,6 +1,6 @@
 """The rows of bronze that became row versions, and what cleaning changed in them.
 
-Nothing here imports pandas: it would take as long as everything else that `--explain` does.
+Do not import pandas here: the import takes as long as the rest of `--explain`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ NA, BLANKS, STATE_OF_LOCATION = "NA_VALUES", "surrounding blanks", "state_of"
 
 @cache
 def rules() -> dict[str, str]:
-    """Return the name of each rule and what it does, in the words of etl/utils/cell_rules.py."""
+    """Return the name of each rule → the summary of its docstring in etl/utils/cell_rules.py."""
     module = ast.parse((PROJECT / "etl" / "utils" / "cell_rules.py").read_text("utf-8"))
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef))
     return {
@@ -75,7 +75,7 @@ def rules() -> dict[str, str]:
 
 
 def may_read_bronze(db: Cursor) -> bool:
-    """Whether the role may read bronze.csv_snapshots, and the ledger, which says whether silver was built from it."""
+    """Whether the role may read bronze.csv_snapshots and meta.table_loads, which records what silver was built from."""
     db.execute(
         "select bool_and(has_schema_privilege(relnamespace, 'usage') and has_table_privilege(pg_class.oid, 'select')) "
         "from pg_class where relname = 'csv_snapshots' and relnamespace = to_regnamespace('bronze') "
@@ -145,7 +145,7 @@ def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
 
 
 def _is_number(text: str | None, value: Any) -> bool:
-    """Whether the text is the number, in another form: `007` and 7. PostgreSQL casts it, no rule does."""
+    """Whether the text is an integer that only PostgreSQL's cast changed, as `007` to 7."""
     return isinstance(value, int) and text is not None and text.isascii() and text.lstrip("+-").isdigit()
 
 

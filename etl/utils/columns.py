@@ -18,7 +18,8 @@ class CrmColumn(NamedTuple):
     other_names: tuple[str, ...] = ()
     """Other names in the header of files."""
     rule: str | None = None
-    """Function of etl/utils/cell_rules.py that cleans its values; None for texts, which stay as they are."""
+    """Function of etl/utils/cell_rules.py that cleans its values; None if it has none of its own. Texts that stand for
+    a missing value become NULL in every column; blanks around `location` are removed."""
     max_length: int | None = None
     """For text columns: rows with longer values are rejected."""
     is_optional: bool = False

@@ -19,7 +19,8 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     """Execute a script that defines tables, views, functions or comments, unless its objects are as it left them.
 
     Executing it in every run would mean an exclusive lock in every run: on views, and on tables that are altered.
-    Its tables get a trigger that flags changes made outside the pipeline, so that the next run repairs them.
+    Its tables, except `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next run
+    repairs them.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -53,7 +54,7 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
 
 
 NOT_REPAIRED = {"silver.rejected_rows", "gold.users"}
-"""Tables without a trigger: changes made outside the pipeline stay."""
+"""Tables without a trigger: changes made outside the pipeline are kept."""
 _TABLES = re.compile(r"^create table (?:if not exists )?(\S+)", re.MULTILINE)
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
 _FUNCTIONS = re.compile(r"^create or replace function ([^\s(]+)", re.MULTILINE)

@@ -23,7 +23,7 @@ MIGRATIONS = SQL_SCRIPTS / "meta" / "migrations"
 
 
 def known_migrations() -> list[str]:
-    """Return the names of the files that this version of the code contains, in order: `0001_meta_tables`."""
+    """Return the names of the files that this version of the code contains, in order, such as `0001_meta_tables`."""
     return sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 
 

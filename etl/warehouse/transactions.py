@@ -95,7 +95,7 @@ def close_connections() -> None:
 
 
 def _close(idle: list[Connection]) -> None:
-    with suppress(IndexError):  # other threads take connections, too
+    with suppress(IndexError):  # not `while idle`: another thread may take the last one
         while True:
             idle.pop().close()
 

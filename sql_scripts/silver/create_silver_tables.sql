@@ -1,6 +1,6 @@
 -- Silver: cleaned and typed. Safe to rerun.
--- Tables are created with text columns: apply_silver_types.sql declares their types, and step 4 applies them. Exceptions are the
--- partition key, whose type cannot be altered, and the pipeline's own numbers.
+-- Tables are created with text columns: apply_silver_types.sql declares their types, and step 4 applies them. Exceptions are
+-- _row_hash, _source_row, and the partition key, whose type cannot be altered.
 
 -- Grain: one row per CRM lead and snapshot day. Its partitions are the daily tables silver.stg_csv_data_01, _02, …
 create table if not exists silver.stg_csv_snapshots (

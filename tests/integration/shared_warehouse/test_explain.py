@@ -124,7 +124,7 @@ def test_lead_without_snapshot_and_rows_without_lead_have_a_history(filled: Sett
         value.column for version in unmatched.versions if version.first_row for value in version.first_row.cleaned
     ]
     assert "entry_date" in changed
-    assert "lead_number" not in changed, "no rule changes 0600, PostgreSQL reads it as 600"
+    assert "lead_number" not in changed, "no rule changes 0600: PostgreSQL casts it to 600"
 
 
 def test_shared_hash_explains_the_first_leads_and_counts_the_others(
@@ -193,7 +193,9 @@ def analyst(filled: Settings) -> Iterator[Settings]:
 
 def test_role_that_cannot_read_bronze_sees_the_rest(filled: Settings, analyst: Settings) -> None:
     history, complete = only(explain(analyst, "u3")), only(explain(filled, "u3"))
-    assert history.notes == ["this role cannot read bronze and meta: files, lines and raw values are left out"]
+    assert history.notes == [
+        "this role cannot read both bronze.csv_snapshots and meta.table_loads: files, lines and raw values are left out"
+    ]
     assert [version.first_row for version in history.versions] == [None] * len(complete.versions)
     assert [version.content for version in history.versions] == [version.content for version in complete.versions]
     Warehouse(filled).rows("revoke usage on schema silver from reads_silver")
@@ -248,7 +250,7 @@ def test_raw_values_are_left_out_where_bronze_is_not_what_silver_was_built_from(
     try:
         history = only(explain(filled, "u1"))
         assert history.versions[0].first_row is None
-        assert "row versions have no row in bronze" in history.notes[0]
+        assert "row versions cannot be traced to bronze" in history.notes[0]
         assert [version.content for version in history.versions] == [version.content for version in before]
     finally:
         assert run_steps(filled, choose_steps(), full_refresh=True).error is None
