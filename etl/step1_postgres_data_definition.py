@@ -19,7 +19,7 @@ from etl.utils.utils_connection import connect_postgres
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns
-from etl.warehouse.sql_scripts import run_sql
+from etl.warehouse.sql_scripts import quote_identifiers, run_sql
 from etl.warehouse.tables import BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS
 from etl.warehouse.transactions import transaction
 
@@ -48,7 +48,7 @@ def run(context: RunContext) -> StepResult:
         apply_ddl(
             db,
             "silver/create_row_versions.sql",
-            columns=sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS)),
+            columns=quote_identifiers(CONTENT_COLUMNS),
             not_content=sql.SQL(", ").join(
                 sql.SQL("drop column {}").format(sql.Identifier(column.silver))
                 for column in CRM_COLUMNS

@@ -15,7 +15,7 @@ from etl.utils.retry import retry_transient
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns, table_columns
-from etl.warehouse.sql_scripts import quote_identifier, run_sql
+from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql
 from etl.warehouse.tables import GOLD_CURRENT, GOLD_LEADS, GOLD_MATCHING, SILVER_SNAPSHOTS
 from etl.warehouse.transactions import transaction
 
@@ -51,7 +51,7 @@ def run(context: RunContext) -> StepResult:
         apply_ddl(
             db,
             "gold/create_leads_as_of.sql",
-            columns=sql.SQL(", ").join(map(sql.Identifier, table_columns(db, GOLD_LEADS))),
+            columns=quote_identifiers(table_columns(db, GOLD_LEADS)),
         )
         apply_descriptions(db, "gold")
         run_sql(db, "schemas/admit_readers.sql")

@@ -25,7 +25,7 @@ from etl.utils.columns import (
     CrmColumn,
 )
 from etl.utils.utils_connection import PROJECT
-from etl.warehouse.sql_scripts import fetch_dicts, run_sql
+from etl.warehouse.sql_scripts import fetch_dicts, quote_identifiers, run_sql
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -93,7 +93,7 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
     run_sql(
         db,
         "explain/silver_rows.sql",
-        columns=_names(SILVER_COLUMNS),
+        columns=quote_identifiers(SILVER_COLUMNS),
         days=sql.Literal(sorted({row[day] for row in versions for day in ("valid_from", "last_day")})),
         hashes=sql.Literal(sorted({row[ROW_HASH] for row in versions})),
     )
@@ -102,8 +102,13 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
         by_day.setdefault(row["_partition_date"], []).append(row)
     rows: BronzeRows = {}
     for day, cleaned in by_day.items():
-        lines = sql.Literal([row[SOURCE_ROW] for row in cleaned])
-        run_sql(db, "explain/bronze_rows.sql", columns=_names(BRONZE_COLUMNS), day=sql.Literal(str(day)), lines=lines)
+        run_sql(
+            db,
+            "explain/bronze_rows.sql",
+            columns=quote_identifiers(BRONZE_COLUMNS),
+            day=sql.Literal(str(day)),
+            lines=sql.Literal([row[SOURCE_ROW] for row in cleaned]),
+        )
         raw_rows = {row[SOURCE_ROW]: row for row in fetch_dicts(db)}
         for clean in cleaned:
             if raw := raw_rows.get(clean[SOURCE_ROW]):
@@ -111,10 +116,6 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
                     raw["_source_file"], raw[SOURCE_ROW], day, clean["same_content"], changed_values(raw, clean)
                 )
     return rows
-
-
-def _names(columns: Sequence[str]) -> sql.Composable:
-    return sql.SQL(", ").join(map(sql.Identifier, columns))
 
 
 def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[CleanedValue]:

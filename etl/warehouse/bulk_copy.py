@@ -14,7 +14,7 @@ from psycopg2 import sql
 from etl.utils.errors import CheckFailedError
 from etl.utils.frames import text_frame
 from etl.warehouse.partitions import table_columns
-from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers
 from etl.warehouse.transactions import raise_if_aborting
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
         CheckFailedError: the server reports another number of rows.
     """
     raise_if_aborting()
-    columns = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    columns = quote_identifiers(frame.columns)
     command = sql.SQL("copy {} ({}) from stdin (format csv, freeze {})").format(
         quote_identifier(table), columns, sql.Literal(frozen)
     )

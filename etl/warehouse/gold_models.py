@@ -17,7 +17,14 @@ from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
 from etl.warehouse.partitions import table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
-from etl.warehouse.sql_scripts import count_rows, quote_identifier, run_sql, script_text, scripts_digest
+from etl.warehouse.sql_scripts import (
+    count_rows,
+    quote_identifier,
+    quote_identifiers,
+    run_sql,
+    script_text,
+    scripts_digest,
+)
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
 METRICS = "gold/daily_metrics.toml"
 """The metrics of a day are counted with its rows: other definitions build it again."""
-COLUMNS = sql.SQL(", ").join(map(sql.Identifier, GOLD_COLUMNS))
+COLUMNS = quote_identifiers(GOLD_COLUMNS)
 """The columns that gold has of a snapshot row."""
 TRIMMED = sql.SQL(r"btrim(city, e' \t\n\r\u00a0') as city")
 TRIMMED_COLUMNS = sql.SQL(", ").join(TRIMMED if name == "city" else sql.Identifier(name) for name in GOLD_COLUMNS)

@@ -24,7 +24,7 @@ from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load
 from etl.warehouse.partitions import empty_table
-from etl.warehouse.sql_scripts import quote_identifier, run_sql, scripts_digest
+from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
 from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_VERSIONS, SILVER_LEADS, VERSION_MATCHES
 from etl.warehouse.transactions import transaction
 
@@ -51,7 +51,7 @@ SCRIPTS = (
 )
 """When one of these changes, all versions and matches are built again."""
 
-COLUMNS = sql.SQL(", ").join(map(sql.Identifier, CONTENT_COLUMNS))
+COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
 
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:

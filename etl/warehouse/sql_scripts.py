@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,11 @@ SQL_SCRIPTS = Path(__file__).parents[2] / "sql_scripts"
 def quote_identifier(qualified: str) -> sql.Identifier:
     """Quote `schema.table`."""
     return sql.Identifier(*qualified.split(".", 1))
+
+
+def quote_identifiers(names: Iterable[str]) -> sql.Composable:
+    """Quote names of columns, separated by commas."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
 def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:

@@ -24,7 +24,7 @@ from etl.pipeline import STEPS
 from etl.utils.utils_connection import Settings
 from etl.warehouse import gold_models, row_versions
 from etl.warehouse.partitions import table_columns
-from etl.warehouse.sql_scripts import quote_identifier, run_sql
+from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql
 from etl.warehouse.tables import GOLD_LEADS
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def put(db: Cursor, file: Path) -> set[str]:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     text.seek(0)
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    names = quote_identifiers(columns)
     db.copy_expert(sql.SQL("copy {} ({}) from stdin (format csv)").format(quote_identifier(table), names), text)
     return days
 
@@ -162,7 +162,7 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
         gold_models.create_from_model(db, table)
     for table in gold_models.MODELS:
         staging = table.replace("gold.", "staging.")
-        columns = sql.SQL(", ").join(map(sql.Identifier, table_columns(db, staging)))
+        columns = quote_identifiers(table_columns(db, staging))
         db.execute(
             sql.SQL("insert into {0} ({1}) select {1} from {2}").format(
                 quote_identifier(table), columns, quote_identifier(staging)
@@ -173,7 +173,7 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
 def rows_of(db: Cursor, table: str, columns: list[str]) -> list[tuple[str, ...]]:
     """Return the rows of a table, as COPY writes them, sorted."""
     text = io.StringIO()
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    names = quote_identifiers(columns)
     query = sql.SQL("copy (select {} from {}) to stdout (format csv)").format(names, quote_identifier(table))
     db.copy_expert(query, text)
     return sorted(map(tuple, csv.reader(io.StringIO(text.getvalue()))))
