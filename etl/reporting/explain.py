@@ -23,7 +23,7 @@ from etl.warehouse.gold_models import GRADE
 from etl.warehouse.load_ledger import require_tables
 from etl.warehouse.row_versions import COLUMNS
 from etl.warehouse.sql_scripts import fetch_dicts, run_sql, script_text
-from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_CURRENT, REJECTED_ROWS, ROW_VERSIONS, SILVER_LEADS
+from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_CURRENT, REJECTED_ROWS, ROW_CONTENTS, SILVER_LEADS
 from etl.warehouse.transactions import read_only_transaction
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def explain(settings: Settings, lead: str) -> Explanation:
     """
     lead = lead.strip().encode(errors="replace").decode()
     with read_only_transaction(settings) as db:
-        require_tables(db, SILVER_LEADS, ROW_VERSIONS, REJECTED_ROWS, created_by_step=1)
+        require_tables(db, SILVER_LEADS, ROW_CONTENTS, REJECTED_ROWS, created_by_step=1)
         require_tables(db, GOLD_CURRENT, GOLD_ANOMALIES, created_by_step=5)
         subjects = find_subjects(db, lead)
         if subjects:
@@ -162,7 +162,7 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
 
 def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
     """Return `_row_hash` → lead number of row versions."""
-    db.execute(sql.SQL("select _row_hash, lead_number from silver.row_versions where {}").format(condition))
+    db.execute(sql.SQL("select _row_hash, lead_number from silver.row_contents where {}").format(condition))
     return dict(db.fetchall())
 
 

@@ -25,7 +25,7 @@ from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
-from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_VERSIONS, SILVER_LEADS, VERSION_MATCHES
+from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_CONTENTS, SILVER_LEADS, VERSION_MATCHES
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
 
     from etl.utils.utils_connection import Settings
 
-OPEN_VERSIONS = "silver.row_versions_open"
 TABLES = {
-    OPEN_VERSIONS: ROW_VERSIONS,
-    "silver.row_versions_closed": ROW_VERSIONS,
-    "silver.versioned_days": ROW_VERSIONS,
-    "silver.version_matches": VERSION_MATCHES,
+    ROW_CONTENTS: ROW_CONTENTS,
+    "silver.versioned_days": ROW_CONTENTS,
+    VERSION_MATCHES: VERSION_MATCHES,
     "silver.matched_leads": VERSION_MATCHES,
 }
 """Table → its parent in the ledger."""
@@ -99,7 +97,7 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
     Raises:
         CheckFailedError: see `apply_snapshot`.
     """
-    with bulk_transaction(settings, run_id, filling=ROW_VERSIONS) as db:
+    with bulk_transaction(settings, run_id, filling=ROW_CONTENTS) as db:
         if silver is None:
             remove_day(db, day)
         elif _versioned_loads(db).get(day) != silver.load_id:  # else the commit succeeded, and the connection was lost
@@ -137,28 +135,27 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
 def remove_day(db: Cursor, day: date) -> None:
     """Remove a day from the versions: give it the contents of the day before, then delete it from the list of days."""
     day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
-    snapshot = sql.SQL("(select * from {0} where valid_from <= {1} and (valid_to > {1} or valid_to is null))").format(
-        quote_identifier(ROW_VERSIONS), sql.Literal(day_before)
+    snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)").format(
+        quote_identifier(ROW_CONTENTS), sql.Literal(day_before)
     )
     _change_day(db, snapshot, day)
     db.execute("delete from silver.versioned_days where _partition_date = %s", (day,))
 
 
 def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
-    known = _versioned_loads(db)
-    is_latest = all(other < day for other in known)
+    next_day = min((other for other in _versioned_loads(db) if other > day), default=None)
     run_sql(
         db,
         "silver/row_versions/apply_day.sql",
         snapshot=snapshot,
-        versions=quote_identifier(OPEN_VERSIONS if is_latest else ROW_VERSIONS),
         columns=COLUMNS,
         day=sql.Literal(day),
-        next_day=sql.SQL("{}::date").format(sql.Literal(min((other for other in known if other > day), default=None))),
+        next_day=sql.SQL("{}::date").format(sql.Literal(next_day)),
+        period=sql.SQL("datemultirange(daterange({}, {}))").format(sql.Literal(day), sql.Literal(next_day)),
     )
     db.execute(
-        "select opened_hash from staging.day_changes group by opened_hash "
-        "having bool_or(opened_hash = closed_hash) or min(lead_number) <> max(lead_number) limit 1"
+        "select _row_hash from staging.day_changes group by _row_hash "
+        "having bool_or(was_valid and is_valid) or min(lead_number) <> max(lead_number) limit 1"
     )
     if collision := db.fetchone():
         raise CheckFailedError(
@@ -202,7 +199,7 @@ def current_version_loads(db: Cursor) -> tuple[int, ...]:
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
     """The current tables of versions and matches: built by this version of the code, and not modified externally."""
-    loads = current_loads(db, ROW_VERSIONS) | current_loads(db, VERSION_MATCHES)
+    loads = current_loads(db, ROW_CONTENTS) | current_loads(db, VERSION_MATCHES)
     return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
 
 

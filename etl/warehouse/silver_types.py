@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 DECLARATION = "silver/apply_silver_types.sql"
 TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
 """The tables of silver that get the declared types."""
-DERIVED_TABLES = ("silver.row_versions", "silver.version_matches", "silver.matched_leads")
+DERIVED_TABLES = ("silver.row_contents", "silver.version_matches", "silver.matched_leads")
 """Tables that step 6 builds from them: they get the declared types, too, if they exist."""
 
 

@@ -19,7 +19,7 @@ GOLD_HISTORY = "gold.lead_status_history"
 GOLD_ANOMALIES = "gold.data_anomalies"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Parent of the cleaned days that step 4 has not published yet, in the load ledger."""
-ROW_VERSIONS = "silver.row_versions"
+ROW_CONTENTS = "silver.row_contents"
 VERSION_MATCHES = "silver.version_matches"
 LAYERS = (
     BRONZE_SNAPSHOTS,

@@ -1,8 +1,17 @@
 -- Grain: one row per row version, in the order of lead numbers and days. last_day is the last snapshot that contains it.
-with versions as (
+with contents as (
     select *
-    from silver.row_versions
+    from silver.row_contents
     where {condition}
+),
+
+versions as (
+    select
+        contents.*,
+        ranges.valid_from,
+        ranges.valid_to
+    from contents
+    inner join silver.row_versions as ranges using (_row_hash)
 ),
 
 days as (

@@ -3,38 +3,45 @@
 --
 -- Content of a snapshot row: {columns}
 
-drop table if exists silver.row_versions, silver.versioned_days, silver.version_matches, silver.matched_leads;
+drop view if exists silver.row_versions;
+drop table if exists silver.row_contents, silver.versioned_days, silver.version_matches, silver.matched_leads;
 
--- Grain: one row per content and uninterrupted range of snapshots. Column types are those of silver.stg_csv_snapshots.
--- Partitioned into open and closed versions, so that a new day costs the same after 20 and after 400 days.
-create table silver.row_versions (
+-- Grain: one row per content. Column types are those of silver.stg_csv_snapshots.
+create table silver.row_contents (
     like silver.stg_csv_snapshots,
-    valid_from date not null,
-    valid_to date
-) partition by list (valid_to);
+    valid_during datemultirange not null check (not isempty(valid_during))
+);
 
-alter table silver.row_versions
+alter table silver.row_contents
 {not_content},
 drop column _extraction_date,
 drop column _partition_date,
 drop column _source_row,
-alter column _row_hash set not null;
+add primary key (_row_hash);
 
-create table silver.row_versions_open partition of silver.row_versions for values in (null);
-create table silver.row_versions_closed partition of silver.row_versions default;
+create index on silver.row_contents (lead_number); -- for --explain
 
--- For --explain.
-create index on silver.row_versions (_row_hash);
-create index on silver.row_versions (lead_number);
+-- Grain: one row per content and uninterrupted range of snapshots.
+create view silver.row_versions as
+select
+    _row_hash,
+    lower(period) as valid_from,
+    upper(period) as valid_to
+from (
+    select
+        _row_hash,
+        unnest(valid_during) as period
+    from silver.row_contents
+) as periods;
 
--- Grain: one row per snapshot day from which silver.row_versions was built.
+-- Grain: one row per snapshot day from which silver.row_contents was built.
 create table silver.versioned_days (
     _partition_date date primary key,
     _extraction_date date,
     load_id bigint not null
 );
 
--- Grain: one row per content of silver.row_versions and matching row of silver.matched_leads; one with NULL lead_uuid when none
+-- Grain: one row per content and matching row of silver.matched_leads; one with NULL lead_uuid when none
 -- matches.
 create table silver.version_matches (
     _row_hash bigint not null,

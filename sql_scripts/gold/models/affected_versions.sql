@@ -11,6 +11,11 @@ matches as (
     from silver.version_matches
 ),
 
+contents as (
+    select *
+    from silver.row_contents
+),
+
 versions as (
     select *
     from silver.row_versions
@@ -26,16 +31,19 @@ last_days as (
 )
 
 select
-    versions.*, -- noqa: AM04
+    contents.*, -- noqa: AM04
+    versions.valid_from,
+    versions.valid_to,
     matches.lead_uuid,
     matches.email_match,
     matches.phone_match,
     last_days.last_seen,
     last_days._extraction_date,
-    versions.appt_date + coalesce(versions.appt_time, '00:00') as appointment_date,
+    contents.appt_date + coalesce(contents.appt_time, '00:00') as appointment_date,
     -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
     case when matches.email_match and matches.phone_match then 1 when matches.email_match then 2 else 3 end as match_rank
 from affected_leads
 inner join matches using (lead_uuid)
+inner join contents using (_row_hash)
 inner join versions using (_row_hash)
 inner join last_days on coalesce(versions.valid_to, 'infinity') = last_days.valid_to

@@ -36,11 +36,11 @@ analyze staging.changed_leads, silver.matched_leads;
 
 create table staging.new_contents as
 with contents as (
-    select distinct
+    select
         _row_hash,
         silver.match_key(email_hash) as email_key,
         silver.match_key(phone_hash) as phone_key
-    from silver.row_versions
+    from silver.row_contents
 )
 
 select *
@@ -51,21 +51,14 @@ where
 
 analyze staging.new_contents;
 
-create table staging.stale_ranges as
-select distinct
-    version.valid_from,
-    version.valid_to
-from silver.row_versions as version
-inner join staging.new_contents using (_row_hash);
-
 update meta.table_loads
 set built_from = array[]::bigint[]
 where
     parent_table = 'gold.lead_quality_matching'
-    and exists (
-        select
-        from staging.stale_ranges
-        where valid_from <= partition_date and (valid_to > partition_date or valid_to is null)
+    and partition_date <@ (
+        select range_agg(contents.valid_during)
+        from silver.row_contents as contents
+        inner join staging.new_contents using (_row_hash)
     );
 
 with taken_back as (
@@ -83,4 +76,4 @@ union
 select lead_uuid
 from staging.changed_leads;
 
-drop table staging.current_leads, staging.changed_leads, staging.stale_ranges;
+drop table staging.current_leads, staging.changed_leads;

@@ -158,8 +158,8 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
     [
         ("bronze.csv_snapshots", "_source_row = any(array[2, 3]::bigint[])"),
         ("silver.stg_csv_snapshots", "_row_hash = any(array[1, 2]::bigint[])"),
-        ("silver.row_versions", "_row_hash = any(array[1, 2]::bigint[])"),
-        ("silver.row_versions", "lead_number = 900"),
+        ("silver.row_contents", "_row_hash = any(array[1, 2]::bigint[])"),
+        ("silver.row_contents", "lead_number = 900"),
         ("silver.version_matches", "_row_hash = any(array[1, 2]::bigint[])"),
     ],
 )

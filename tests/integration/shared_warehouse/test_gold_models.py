@@ -44,7 +44,7 @@ def restarts(warehouse: Warehouse) -> Callable[[], bool]:
     seen = [None]
 
     def has_restarted() -> bool:
-        seen.append(warehouse.value("select pg_relation_filenode('silver.row_versions_open')"))
+        seen.append(warehouse.value("select pg_relation_filenode('silver.row_contents')"))
         return seen[-1] != seen[-2]
 
     return has_restarted

@@ -42,17 +42,17 @@ MODIFICATIONS = [
     "drop constraint lead_quality_matching_lead_uuid_fkey; update gold.leads set city = 'Elsewhere'",
     "insert into gold.users (user_id) values (5); update gold.appointments set user_id = 5; "
     "drop table gold.users cascade",
-    "update gold.appointments set status = 'x'; drop table silver.row_versions_closed",
-    "delete from silver.row_versions; update gold.leads set city = 'Elsewhere'",
-    "update silver.row_versions_open set dispo = 'x'",
-    "drop table silver.row_versions",
+    "update gold.appointments set status = 'x'; drop table silver.versioned_days",
+    "delete from silver.row_contents; update gold.leads set city = 'Elsewhere'",
+    "update silver.row_contents set dispo = 'x'",
+    "drop table silver.row_contents cascade",
     "truncate silver.versioned_days",
     "delete from silver.version_matches where email_match; delete from partitions.lead_quality_matching_02",
     "drop table silver.matched_leads",
     "drop schema silver cascade",
     "drop schema staging cascade",
     # built by another version of the code
-    "update meta.table_loads set code_version = 'x' where parent_table = 'silver.row_versions'",
+    "update meta.table_loads set code_version = 'x' where parent_table = 'silver.row_contents'",
     "update meta.table_loads set code_version = 'x' where parent_table = 'silver.version_matches'",
     "update meta.table_loads set code_version = 'x' where parent_table = 'gold.lead_status_history'",
 ]

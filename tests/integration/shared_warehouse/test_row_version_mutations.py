@@ -28,51 +28,57 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = {
-    "a content that leaves a day loses the days before": Mutation(
+    "a content that leaves a day loses all its days": Mutation(
+        f"{VERSIONS}/apply_day.sql", "when matched and changes.has_no_other_day then", "when matched then"
+    ),
+    "a content that leaves a day is valid on it": Mutation(
+        f"{VERSIONS}/apply_day.sql", "contents.valid_during - {period}", "contents.valid_during"
+    ),
+    "a content that leaves a day leaves the days after it, too": Mutation(
         f"{VERSIONS}/apply_day.sql",
-        "where valid_from < {day} and (valid_to > {day}",
-        "where false and (valid_to > {day}",
+        "contents.valid_during - {period}",
+        "contents.valid_during - datemultirange(daterange({day}, null))",
     ),
-    "a content that leaves a day loses the days after, as far as they are open": Mutation(
-        f"{VERSIONS}/apply_day.sql", "or (valid_to is null and {next_day} is not null))", "or false)"
-    ),
-    "a content that leaves a day loses the days after, as far as they are closed": Mutation(
-        f"{VERSIONS}/apply_day.sql", "(valid_to > {next_day} or (", "(false or ("
-    ),
-    "a content that leaves a day leaves an empty version": Mutation(
-        f"{VERSIONS}/apply_day.sql", "(valid_to > {next_day} or (", "(valid_to >= {next_day} or ("
-    ),
-    "a content that comes to a day loses the days before": Mutation(
-        f"{VERSIONS}/apply_day.sql", "coalesce(version_before.valid_from, {day})", "{day}"
-    ),
-    "a content that comes to a day loses the days after": Mutation(
+    "a content that leaves its only day stays": Mutation(
         f"{VERSIONS}/apply_day.sql",
-        "case when version_after.valid_from is null then {next_day} else version_after.valid_to end",
-        "{next_day}",
+        "when matched and changes.has_no_other_day then\n    delete\n",
+        "",
+    ),
+    "a content that returns is valid on the new day alone": Mutation(
+        f"{VERSIONS}/apply_day.sql", "contents.valid_during + {period}", "{period}"
+    ),
+    "a content that comes to a day is valid on the days after it, too": Mutation(
+        f"{VERSIONS}/apply_day.sql",
+        "values (_row_hash, {columns}, {period})",
+        "values (_row_hash, {columns}, datemultirange(daterange({day}, null)))",
     ),
     "a content without days keeps its matches": Mutation(
-        f"{VERSIONS}/apply_day.sql", "and day_changes.closed_from = {day}", "and false"
+        f"{VERSIONS}/apply_day.sql",
+        "where matches._row_hash = day_changes._row_hash and day_changes.has_no_other_day",
+        "where false and day_changes.has_no_other_day",
     ),
     "leads of contents that leave a day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
-        "select coalesce(closed_hash, opened_hash) as _row_hash",
-        "select opened_hash as _row_hash",
+        "    from staging.day_changes\n    union",
+        "    from staging.day_changes where is_valid\n    union",
     ),
     "leads of contents that come to a day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
-        "select coalesce(closed_hash, opened_hash) as _row_hash",
-        "select closed_hash as _row_hash",
+        "    from staging.day_changes\n    union",
+        "    from staging.day_changes where was_valid\n    union",
     ),
     "leads seen last on the day are forgotten": Mutation(
-        f"{VERSIONS}/apply_day.sql", "where valid_to = {next_day}", "where false"
+        f"{VERSIONS}/apply_day.sql",
+        "where valid_during @> ({next_day} - 1)",
+        "where false and valid_during @> ({next_day} - 1)",
     ),
     "contents that return are matched again": Mutation(
         f"{VERSIONS}/apply_day.sql",
-        "where matches._row_hash = day_changes.opened_hash",
-        "where false and matches.email_match",
+        "where matches._row_hash = day_changes._row_hash\n    )",
+        "where false and matches.email_match\n    )",
     ),
-    "duplicate rows open two versions": Mutation(
-        f"{VERSIONS}/apply_day.sql", "select distinct on (day_changes.opened_hash)", "select"
+    "duplicate rows are contents of their own": Mutation(
+        f"{VERSIONS}/apply_day.sql", "select distinct on (_row_hash) *", "select *"
     ),
     "matching by e-mail claims the phone": Mutation(
         f"{VERSIONS}/match_contents.sql",

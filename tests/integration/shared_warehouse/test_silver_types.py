@@ -139,37 +139,31 @@ def test_staged_days_get_the_changed_type(warehouse: Warehouse, run: Run, declar
 
 
 @pytest.fixture
-def row_versions(warehouse: Warehouse) -> str:
-    """Create row versions, with a version that belongs to no day."""
+def row_contents(warehouse: Warehouse) -> str:
+    """Add a content that belongs to no day."""
     warehouse.rows(
-        """
-        create table if not exists silver.row_versions (
-            dispo varchar(50), _row_hash bigint, valid_from date, valid_to date
-        ) partition by list (valid_to);
-        create table if not exists silver.row_versions_closed partition of silver.row_versions default;
-        insert into silver.row_versions (dispo, _row_hash, valid_from, valid_to)
-        values ('longer than before', 1, '2024-09-01', '2024-09-02')
-        """
+        "insert into silver.row_contents (dispo, _row_hash, valid_during) "
+        "values ('longer than before', 1, '{[2024-09-01, 2024-09-02)}')"
     )
-    return "silver.row_versions"
+    return "silver.row_contents"
 
 
-def test_row_versions_get_the_changed_type(warehouse: Warehouse, run: Run, declare: Declare, row_versions: str) -> None:
-    rows = warehouse.rows(f"select * from {row_versions} order by _row_hash")
+def test_row_contents_get_the_changed_type(warehouse: Warehouse, run: Run, declare: Declare, row_contents: str) -> None:
+    rows = warehouse.rows(f"select * from {row_contents} order by _row_hash")
     declare("dispo", "varchar(80)")
     assert run(4).error is None
-    assert types_of(warehouse, "dispo", row_versions) == {"character varying(80)"}
-    assert warehouse.rows(f"select * from {row_versions} order by _row_hash") == rows
+    assert types_of(warehouse, "dispo", row_contents) == {"character varying(80)"}
+    assert warehouse.rows(f"select * from {row_contents} order by _row_hash") == rows
 
 
-def test_row_versions_that_do_not_fit_are_rebuilt(
-    warehouse: Warehouse, run: Run, declare: Declare, row_versions: str
+def test_row_contents_that_do_not_fit_are_rebuilt(
+    warehouse: Warehouse, run: Run, declare: Declare, row_contents: str
 ) -> None:
     contents = warehouse.contents()
     declare("dispo", "varchar(4)")
     assert run(4).error is None
-    assert types_of(warehouse, "dispo", *ALL_TABLES, row_versions) == {"character varying(4)"}
-    assert warehouse.rows(f"select * from {row_versions}") == []
+    assert types_of(warehouse, "dispo", *ALL_TABLES, row_contents) == {"character varying(4)"}
+    assert warehouse.rows(f"select * from {row_contents}") == []
     assert run().error is None
     assert warehouse.contents() == contents
 
