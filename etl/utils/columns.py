@@ -82,7 +82,7 @@ CONTENT_COLUMNS = tuple(
     if column.is_content
     for name in (column.silver, *([APPT_TIME] if column.bronze == "APPT_DATE" else []))
 )
-"""The columns that `_row_hash` covers and silver.row_versions contains: what the CRM says about a lead on a day."""
+"""The columns that `_row_hash` covers and silver.row_contents contains: what the CRM says about a lead on a day."""
 
 SILVER_COLUMNS = (
     *(column.silver for column in CRM_COLUMNS if not column.is_content),

@@ -1,12 +1,13 @@
 """Row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match backend leads.
 
-A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
-distinct row content is identified by its hash (`_row_hash`); a row version is one content over an uninterrupted range
-of snapshots. There is one operation: update the versions of one day to match a snapshot. Contents removed from the day
-split or shorten their version; contents added to it extend, join or open one; all others are unchanged. New, late,
-corrected and removed days and a full refresh are all the same, one commit per day. See docs/decisions/0005.
+A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each is
+identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a row version
+is one content over an uninterrupted range of these days. There is one operation: update the contents of one day to
+match a snapshot. The time from the day to the next snapshot is added to the contents that come to the day, and taken
+from those that leave it; all others are unchanged. New, late, corrected and removed days and a full refresh are all the
+same, one commit per day. See docs/decisions/0005.
 
-After each commit, every content of silver.row_versions has its matches in silver.version_matches, and
+After each commit, every content of silver.row_contents has its matches in silver.version_matches, and
 meta.affected_leads has every lead whose gold rows may have changed since they were last published.
 """
 
@@ -47,13 +48,13 @@ SCRIPTS = (
     "silver/row_versions/match_contents.sql",
     "silver/row_versions/compare_leads.sql",
 )
-"""When one of these changes, all versions and matches are built again."""
+"""When one of these changes, all contents and matches are built again."""
 
 COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
 
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
-    """Bring matches up to date with the leads, and empty versions that are damaged or of another version of the code.
+    """Bring matches up to date with the leads, and empty tables that are damaged or of another version of the code.
 
     Args:
         restart: build everything again, as for a full refresh.
@@ -70,7 +71,7 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
 
 
 def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
-    """Bring versions up to date with silver, after `prepare`. Yields each day once its contents are matched."""
+    """Bring contents up to date with silver, after `prepare`. Yields each day once its contents are matched."""
     versioned = versioned_loads(settings)
     for day in sorted(versioned.keys() - {load.day.date for load in silver}):
         apply_day(settings, run_id, day, None, leads)
@@ -82,14 +83,14 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
 
 @retry_transient()
 def versioned_loads(settings: Settings) -> dict[date, int]:
-    """Return the days of the versions, and the load of silver that each was applied from."""
+    """Return the days that were applied, and the load of silver that each was applied from."""
     with transaction(settings) as db:
         return _versioned_loads(db)
 
 
 @retry_transient()
 def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | None, leads: TableLoad) -> None:
-    """Bring the versions of a day up to date in one transaction.
+    """Bring the contents of a day up to date in one transaction.
 
     Args:
         silver: the load to apply; None if silver does not have the day any more.
@@ -116,7 +117,7 @@ def snapshot_rows(silver: TableLoad) -> sql.Composable:
 
 
 def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:
-    """Update the versions of a day to match a snapshot, and match new contents to leads.
+    """Update the contents of a day to match a snapshot, and match new ones to leads.
 
     Raises:
         CheckFailedError: two lead numbers have the same hash.
@@ -133,7 +134,7 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
 
 
 def remove_day(db: Cursor, day: date) -> None:
-    """Remove a day from the versions: give it the contents of the day before, then delete it from the list of days."""
+    """Remove a day: give it the contents of the day before, then delete it from the list of days."""
     day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
     snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)").format(
         quote_identifier(ROW_CONTENTS), sql.Literal(day_before)
@@ -155,7 +156,8 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
     )
     db.execute(
         "select _row_hash from staging.day_changes group by _row_hash "
-        "having bool_or(was_valid and is_valid) or min(lead_number) <> max(lead_number) limit 1"
+        "having bool_or(is_valid and is_known and lead_number is distinct from known_number) "
+        "or min(lead_number) <> max(lead_number) limit 1"
     )
     if collision := db.fetchone():
         raise CheckFailedError(
@@ -193,12 +195,12 @@ def are_matched(db: Cursor, leads: TableLoad) -> bool:
 
 
 def current_version_loads(db: Cursor) -> tuple[int, ...]:
-    """The load ids of all tables of versions and matches: what tables of leads are built from."""
+    """The load ids of all tables of contents and matches: what tables of leads are built from."""
     return tuple(load.load_id for load in _current_loads(db).values())
 
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
-    """The current tables of versions and matches: built by this version of the code, and not modified externally."""
+    """The current tables of contents and matches: built by this version of the code, and not modified externally."""
     loads = current_loads(db, ROW_CONTENTS) | current_loads(db, VERSION_MATCHES)
     return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
 

@@ -1,6 +1,6 @@
 -- gold.leads_as_of(day): the leads as of the snapshot of a day. Safe to rerun.
 --
--- It reads gold, not silver.row_versions: step 6 commits those day by day, but publishes gold as a whole.
+-- It reads gold, not silver.row_contents: step 6 commits those day by day, but publishes gold as a whole.
 
 -- Grain: one row per lead_uuid of the backend.
 create or replace function gold.leads_as_of(day date) returns setof gold.leads

@@ -3,32 +3,31 @@
 -- day can be new, late or corrected.
 -- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
 
--- Grain: one row per content that leaves the day (was_valid), and per row of the snapshot whose content comes to it (is_valid).
--- Both: a hash that has two lead numbers, a collision, which etl/warehouse/row_versions.py reports.
+-- Grain: one row per content that leaves the day, and per row of the snapshot whose content comes to it (is_valid). A content that
+-- is known with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
 create table staging.day_changes as
-with contents_of_day as (
+with contents as (
     select
         _row_hash,
-        lead_number as known_number,
-        valid_during <@ {period} as has_no_other_day
+        valid_during,
+        lead_number as known_number
     from silver.row_contents
-    where valid_during @> {day}
 )
 
 select
     _row_hash,
-    contents_of_day._row_hash is not null as was_valid,
     snapshot._row_hash is not null as is_valid,
-    contents_of_day.has_no_other_day,
+    contents._row_hash is not null as is_known,
+    contents.known_number,
+    contents.valid_during <@ {period} as has_no_other_day,
     {columns} -- noqa: RF02
 from {snapshot} as snapshot
-full join contents_of_day using (_row_hash)
+full join contents using (_row_hash)
 where
-    contents_of_day._row_hash is null
-    or snapshot._row_hash is null
-    or snapshot.lead_number is distinct from contents_of_day.known_number;
+    (snapshot._row_hash is not null) <> coalesce(contents.valid_during @> {day}, false)
+    or (snapshot._row_hash = contents._row_hash and snapshot.lead_number is distinct from contents.known_number);
 
-analyze staging.day_changes (_row_hash, was_valid, is_valid, has_no_other_day);
+analyze staging.day_changes (_row_hash, is_valid, is_known, has_no_other_day);
 
 -- Leads whose content changed, and leads for which this day was or is the last snapshot: gold contains its dates.
 insert into meta.affected_leads (lead_uuid)
@@ -60,20 +59,14 @@ when not matched then
     insert (_row_hash, {columns}, valid_during)
     values (_row_hash, {columns}, {period});
 
--- A content that was seen before already has matches.
+-- A content that is known has matches.
 create table staging.new_contents as
 select distinct on (_row_hash)
     _row_hash,
     silver.match_key(email_hash) as email_key,
     silver.match_key(phone_hash) as phone_key
 from staging.day_changes
-where
-    is_valid
-    and not exists (
-        select matches._row_hash
-        from silver.version_matches as matches
-        where matches._row_hash = day_changes._row_hash
-    );
+where not is_known;
 
 -- Delete the matches of contents that no day contains any more: compare_leads.sql would not update them.
 delete from silver.version_matches as matches

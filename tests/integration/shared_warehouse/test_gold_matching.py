@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import oracle
-import pandas as pd
 import pytest
 from support import HEADER, Bucket, Warehouse
 
@@ -207,12 +206,17 @@ def test_gold_row_has_the_cells_of_its_silver_row(bucket: Bucket, run_pipeline: 
     assert gold[6:-1] == ("2022-12-13 00:00:00", 1, 0, "Data", None, "Reno | NV", "2024-10-01")
 
 
-@pytest.mark.parametrize("days", [(("1", "2"),), (("1",), ("2",))], ids=["on one day", "on two days"])
+@pytest.mark.parametrize(
+    "days",
+    [(("1", "2"),), (("1",), ("2",)), (("1",), ("3",), ("2",))],
+    ids=["on one day", "on two days", "on days apart"],
+)
 @pytest.mark.usefixtures("emptied")
 def test_two_lead_numbers_with_one_hash_end_the_run(
     bucket: Bucket, run_pipeline: Run, monkeypatch: pytest.MonkeyPatch, days: tuple[tuple[str, ...], ...]
 ) -> None:
-    monkeypatch.setattr(transform, "row_hash", lambda rows: pd.Series(1, index=rows.index, dtype="int64"))
+    hashes = {"1": 1, "2": 1, "3": 3}
+    monkeypatch.setattr(transform, "row_hash", lambda rows: rows["lead_number"].map(hashes).astype("int64"))
     for number, lead_numbers in enumerate(days, start=1):
         bucket.put_snapshot(number, [{"LEADNUMBER": lead_number} for lead_number in lead_numbers])
     bucket.put_leads([("lead 1", "e1", "p1")])

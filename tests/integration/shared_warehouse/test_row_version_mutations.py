@@ -65,7 +65,7 @@ MUTATIONS = {
     "leads of contents that come to a day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
         "    from staging.day_changes\n    union",
-        "    from staging.day_changes where was_valid\n    union",
+        "    from staging.day_changes where not is_valid\n    union",
     ),
     "leads seen last on the day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
@@ -73,9 +73,7 @@ MUTATIONS = {
         "where false and valid_during @> ({next_day} - 1)",
     ),
     "contents that return are matched again": Mutation(
-        f"{VERSIONS}/apply_day.sql",
-        "where matches._row_hash = day_changes._row_hash\n    )",
-        "where false and matches.email_match\n    )",
+        f"{VERSIONS}/apply_day.sql", "where not is_known", "where is_valid"
     ),
     "duplicate rows are contents of their own": Mutation(
         f"{VERSIONS}/apply_day.sql", "select distinct on (_row_hash) *", "select *"
