@@ -1,9 +1,9 @@
 """Row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match backend leads.
 
-A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each is
-identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a row version
-is one content over an uninterrupted range of these days. There is one operation: update the contents of one day to
-match a snapshot. The time from the day to the next snapshot is added to the contents that come to the day, and taken
+A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
+is identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a row
+version is one content over an uninterrupted range of these days. There is one operation: update the contents of one day
+to match a snapshot. The time from the day to the next snapshot is added to contents that come to the day, and taken
 from those that leave it; all others are unchanged. New, late, corrected and removed days and a full refresh are all the
 same, one commit per day. See docs/decisions/0005.
 
