@@ -3,8 +3,8 @@
 -- day can be new, late or corrected.
 -- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
 
--- Grain: one row per content that leaves the day, and per row of the snapshot whose content comes to it (is_valid). A content that
--- is known with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
+-- Grain: one row per content that leaves the day, and per row of the snapshot whose content comes to it (is_valid). A content
+-- that is known with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
 create table staging.day_changes as
 with contents as (
     select
