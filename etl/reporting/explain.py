@@ -50,7 +50,7 @@ class RowVersion:
     day_count: int
     """Number of snapshots."""
     content: Mapping[str, Any]
-    """Columns of silver.row_versions → value."""
+    """Content columns of silver.row_contents → value."""
     matched_by: str
     other_leads: Mapping[str, str]
     """Other backend leads that the same content matches → by which hash."""
@@ -161,7 +161,7 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
 
 
 def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
-    """Return `_row_hash` → lead number of row versions."""
+    """Return `_row_hash` → lead number of contents."""
     db.execute(sql.SQL("select _row_hash, lead_number from silver.row_contents where {}").format(condition))
     return dict(db.fetchall())
 

@@ -25,7 +25,7 @@ class CrmColumn(NamedTuple):
     is_optional: bool = False
     """Whether a file may lack the column, which is NULL then."""
     is_content: bool = True
-    """Whether the column is part of `_row_hash` and of row versions."""
+    """Whether the column is part of `_row_hash` and of silver.row_contents."""
     is_in_gold: bool = True
     """Whether gold has the column, if it is part of the content."""
 

@@ -3,9 +3,9 @@
 A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
 is identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a row
 version is one content over an uninterrupted range of these days. There is one operation: update the contents of one day
-to match a snapshot. The time from the day to the next snapshot is added to contents that come to the day, and taken
-from those that leave it; all others are unchanged. New, late, corrected and removed days and a full refresh are all the
-same, one commit per day. See docs/decisions/0005.
+to match a snapshot. The time from the day to the next snapshot is added to the days of contents that come to the day,
+and subtracted from those of contents that leave it; all others are unchanged. New, late, corrected and removed days and
+a full refresh are all the same, one commit per day. See docs/decisions/0005.
 
 After each commit, every content of silver.row_contents has its matches in silver.version_matches, and
 meta.affected_leads has every lead whose gold rows may have changed since they were last published.
@@ -54,7 +54,7 @@ COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
 
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
-    """Bring matches up to date with the leads, and empty tables that are damaged or of another version of the code.
+    """Bring matches up to date with the leads, and empty all tables if one is damaged or built by other code.
 
     Args:
         restart: build everything again, as for a full refresh.
@@ -156,8 +156,9 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
     )
     db.execute(
         "select _row_hash from staging.day_changes group by _row_hash "
-        "having bool_or(is_valid and is_known and lead_number is distinct from known_number) "
-        "or min(lead_number) <> max(lead_number) limit 1"
+        "having bool_or(is_in_snapshot and is_known and lead_number is distinct from known_number) "
+        "or min(lead_number) <> max(lead_number) "
+        "or bool_or(lead_number is null) <> bool_and(lead_number is null) limit 1"
     )
     if collision := db.fetchone():
         raise CheckFailedError(

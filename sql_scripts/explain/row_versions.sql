@@ -1,17 +1,11 @@
 -- Grain: one row per row version, in the order of lead numbers and days. last_day is the last snapshot that contains it.
-with contents as (
-    select *
-    from silver.row_contents
-    where {condition}
-),
-
-versions as (
+with versions as (
     select
-        contents.*,
-        ranges.valid_from,
-        ranges.valid_to
-    from contents
-    inner join silver.row_versions as ranges using (_row_hash)
+        *, -- noqa: AM04
+        lower(period) as valid_from
+    from silver.row_contents
+    cross join unnest(valid_during) as period
+    where {condition}
 ),
 
 days as (
@@ -21,10 +15,7 @@ days as (
         max(snapshots._partition_date) as last_day,
         count(*) as day_count
     from versions
-    inner join silver.versioned_days as snapshots
-        on
-            versions.valid_from <= snapshots._partition_date
-            and coalesce(versions.valid_to, 'infinity') > snapshots._partition_date
+    inner join silver.versioned_days as snapshots on versions.period @> snapshots._partition_date
     group by versions._row_hash, versions.valid_from
 )
 

@@ -3,10 +3,14 @@
 --
 -- Content of a snapshot row: {columns}
 
-drop view if exists silver.row_versions;
 drop table if exists silver.row_contents, silver.versioned_days, silver.version_matches, silver.matched_leads;
 
--- Grain: one row per content. Column types are those of silver.stg_csv_snapshots.
+-- The table of an earlier version.
+drop table if exists silver.row_versions;
+delete from meta.table_loads
+where parent_table = 'silver.row_versions';
+
+-- Grain: one row per content. unnest(valid_during) gives its row versions. Column types are those of silver.stg_csv_snapshots.
 create table silver.row_contents (
     like silver.stg_csv_snapshots,
     valid_during datemultirange not null check (not isempty(valid_during))
@@ -21,19 +25,6 @@ add primary key (_row_hash);
 
 create index on silver.row_contents (lead_number); -- for --explain
 
--- Grain: one row per content and uninterrupted range of snapshots.
-create view silver.row_versions as
-select
-    _row_hash,
-    lower(period) as valid_from,
-    upper(period) as valid_to
-from (
-    select
-        _row_hash,
-        unnest(valid_during) as period
-    from silver.row_contents
-) as periods;
-
 -- Grain: one row per snapshot day from which silver.row_contents was built.
 create table silver.versioned_days (
     _partition_date date primary key,
@@ -41,8 +32,7 @@ create table silver.versioned_days (
     load_id bigint not null
 );
 
--- Grain: one row per content and matching row of silver.matched_leads; one with NULL lead_uuid when none
--- matches.
+-- Grain: one row per content and matching row of silver.matched_leads; one with NULL lead_uuid when none matches.
 create table silver.version_matches (
     _row_hash bigint not null,
     lead_uuid varchar(255),

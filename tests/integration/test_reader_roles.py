@@ -221,7 +221,7 @@ def test_loader_without_createrole_continues_without_readers(
 
         owner.rows("create role bi_reader; create role analyst")
         assert run_steps(limited, STEPS).error is None, "the role cannot set the password"
-        assert Warehouse(limited).value("select has_table_privilege('analyst', 'silver.row_versions', 'select')")
+        assert Warehouse(limited).value("select has_table_privilege('analyst', 'silver.row_contents', 'select')")
         assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
         assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
     finally:

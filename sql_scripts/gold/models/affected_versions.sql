@@ -16,11 +16,6 @@ contents as (
     from silver.row_contents
 ),
 
-versions as (
-    select *
-    from silver.row_versions
-),
-
 -- The last snapshot of a version is the one before valid_to; of an open version, the latest of all.
 last_days as (
     select
@@ -28,22 +23,29 @@ last_days as (
         _extraction_date,
         coalesce(lead(_partition_date) over (order by _partition_date), 'infinity') as valid_to
     from silver.versioned_days
+),
+
+versions as (
+    select
+        contents._row_hash,
+        {columns},
+        contents.appt_date + coalesce(contents.appt_time, '00:00') as appointment_date,
+        matches.lead_uuid,
+        matches.email_match,
+        matches.phone_match,
+        unnest(contents.valid_during) as period
+    from affected_leads
+    inner join matches using (lead_uuid)
+    inner join contents using (_row_hash)
 )
 
 select
-    contents.*, -- noqa: AM04
-    versions.valid_from,
-    versions.valid_to,
-    matches.lead_uuid,
-    matches.email_match,
-    matches.phone_match,
+    versions.*, -- noqa: AM04
+    lower(versions.period) as valid_from,
+    upper(versions.period) as valid_to,
     last_days.last_seen,
     last_days._extraction_date,
-    contents.appt_date + coalesce(contents.appt_time, '00:00') as appointment_date,
     -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
-    case when matches.email_match and matches.phone_match then 1 when matches.email_match then 2 else 3 end as match_rank
-from affected_leads
-inner join matches using (lead_uuid)
-inner join contents using (_row_hash)
-inner join versions using (_row_hash)
-inner join last_days on coalesce(versions.valid_to, 'infinity') = last_days.valid_to
+    case when email_match and phone_match then 1 when email_match then 2 else 3 end as match_rank
+from versions
+inner join last_days on coalesce(upper(versions.period), 'infinity') = last_days.valid_to

@@ -3,8 +3,8 @@
 -- day can be new, late or corrected.
 -- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
 
--- Grain: one row per content that leaves the day, and per row of the snapshot whose content comes to it (is_valid). A content
--- that is known with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
+-- Grain: one row per content that leaves the day, and per row of the snapshot whose content comes to it (is_in_snapshot).
+-- A content that is known with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
 create table staging.day_changes as
 with contents as (
     select
@@ -16,7 +16,7 @@ with contents as (
 
 select
     _row_hash,
-    snapshot._row_hash is not null as is_valid,
+    snapshot._row_hash is not null as is_in_snapshot,
     contents._row_hash is not null as is_known,
     contents.known_number,
     contents.valid_during <@ {period} as has_no_other_day,
@@ -27,7 +27,7 @@ where
     (snapshot._row_hash is not null) <> coalesce(contents.valid_during @> {day}, false)
     or (snapshot._row_hash = contents._row_hash and snapshot.lead_number is distinct from contents.known_number);
 
-analyze staging.day_changes (_row_hash, is_valid, is_known, has_no_other_day);
+analyze staging.day_changes (_row_hash, is_in_snapshot, is_known, has_no_other_day);
 
 -- Leads whose content changed, and leads for which this day was or is the last snapshot: gold contains its dates.
 insert into meta.affected_leads (lead_uuid)
@@ -49,7 +49,7 @@ using (
     from staging.day_changes
 ) as changes
     on contents._row_hash = changes._row_hash
-when matched and changes.is_valid then
+when matched and changes.is_in_snapshot then
     update set valid_during = contents.valid_during + {period}
 when matched and changes.has_no_other_day then
     delete

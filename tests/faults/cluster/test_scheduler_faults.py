@@ -32,7 +32,7 @@ from etl.engine import cluster as cluster_module
 from etl.engine import cluster_checks, dask_executor
 from etl.utils.utils_connection import Settings
 from etl.warehouse.tables import (
-    ROW_VERSIONS,
+    ROW_CONTENTS,
     cleaned_partition,
     staging_gold_partition,
 )
@@ -52,7 +52,7 @@ def test_scheduler_killed_while_the_driver_works_alone_is_reported(
 ) -> None:
     """Between two steps nothing waits for the scheduler: the loss is detected when the next day is submitted."""
     seconds = cluster_module.SECONDS_TO_CONNECT + 2  # the client tries to reconnect for this long
-    assert_loss_of_the_scheduler_is_reported(scenario, settings, tmp_path, ROW_VERSIONS, seconds)
+    assert_loss_of_the_scheduler_is_reported(scenario, settings, tmp_path, ROW_CONTENTS, seconds)
 
 
 def assert_loss_of_the_scheduler_is_reported(

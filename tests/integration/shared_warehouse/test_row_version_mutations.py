@@ -60,12 +60,12 @@ MUTATIONS = {
     "leads of contents that leave a day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
         "    from staging.day_changes\n    union",
-        "    from staging.day_changes where is_valid\n    union",
+        "    from staging.day_changes where is_in_snapshot\n    union",
     ),
     "leads of contents that come to a day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
         "    from staging.day_changes\n    union",
-        "    from staging.day_changes where not is_valid\n    union",
+        "    from staging.day_changes where not is_in_snapshot\n    union",
     ),
     "leads seen last on the day are forgotten": Mutation(
         f"{VERSIONS}/apply_day.sql",
@@ -73,7 +73,7 @@ MUTATIONS = {
         "where false and valid_during @> ({next_day} - 1)",
     ),
     "contents that return are matched again": Mutation(
-        f"{VERSIONS}/apply_day.sql", "where not is_known", "where is_valid"
+        f"{VERSIONS}/apply_day.sql", "where not is_known", "where is_in_snapshot"
     ),
     "duplicate rows are contents of their own": Mutation(
         f"{VERSIONS}/apply_day.sql", "select distinct on (_row_hash) *", "select *"
@@ -90,6 +90,11 @@ MUTATIONS = {
     ),
     "changed leads leave days as they are": Mutation(
         f"{VERSIONS}/compare_leads.sql", "set built_from = array[]::bigint[]", "set built_from = built_from"
+    ),
+    "changed leads leave days after the first one of a content as they are": Mutation(
+        f"{VERSIONS}/compare_leads.sql",
+        "range_agg(contents.valid_during)",
+        "range_agg(daterange(lower(contents.valid_during), lower(contents.valid_during), '[]'))",
     ),
     "changed leads are compared without their phone": Mutation(
         f"{VERSIONS}/compare_leads.sql",
@@ -112,8 +117,8 @@ MUTATIONS = {
     "rows of leads that are gone stay": Mutation("gold/macros/delete.sql", "where\n", "where false and\n"),
     "the phone ranks before the e-mail": Mutation(
         f"{MODELS}/affected_versions.sql",
-        "when matches.email_match then 2 else 3",
-        "when matches.email_match then 3 else 2",
+        "when email_match then 2 else 3",
+        "when email_match then 3 else 2",
     ),
     "last_seen is the day of valid_to": Mutation(
         f"{MODELS}/affected_versions.sql",
