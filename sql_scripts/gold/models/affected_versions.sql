@@ -46,6 +46,6 @@ select
     last_days.last_seen,
     last_days._extraction_date,
     -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
-    case when email_match and phone_match then 1 when email_match then 2 else 3 end as match_rank
+    case when versions.email_match and versions.phone_match then 1 when versions.email_match then 2 else 3 end as match_rank
 from versions
 inner join last_days on coalesce(upper(versions.period), 'infinity') = last_days.valid_to

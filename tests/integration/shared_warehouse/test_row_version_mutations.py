@@ -117,8 +117,8 @@ MUTATIONS = {
     "rows of leads that are gone stay": Mutation("gold/macros/delete.sql", "where\n", "where false and\n"),
     "the phone ranks before the e-mail": Mutation(
         f"{MODELS}/affected_versions.sql",
-        "when email_match then 2 else 3",
-        "when email_match then 3 else 2",
+        "when versions.email_match then 2 else 3",
+        "when versions.email_match then 3 else 2",
     ),
     "last_seen is the day of valid_to": Mutation(
         f"{MODELS}/affected_versions.sql",
