@@ -28,11 +28,11 @@ last_days as (
 versions as (
     select
         contents._row_hash,
-        {columns},
-        contents.appt_date + coalesce(contents.appt_time, '00:00') as appointment_date,
+        {columns}, -- noqa: RF02
         matches.lead_uuid,
         matches.email_match,
         matches.phone_match,
+        contents.appt_date + coalesce(contents.appt_time, '00:00') as appointment_date,
         unnest(contents.valid_during) as period
     from affected_leads
     inner join matches using (lead_uuid)
@@ -41,10 +41,10 @@ versions as (
 
 select
     versions.*, -- noqa: AM04
-    lower(versions.period) as valid_from,
-    upper(versions.period) as valid_to,
     last_days.last_seen,
     last_days._extraction_date,
+    lower(versions.period) as valid_from,
+    upper(versions.period) as valid_to,
     -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
     case when versions.email_match and versions.phone_match then 1 when versions.email_match then 2 else 3 end as match_rank
 from versions
