@@ -111,7 +111,7 @@ def _log_outdated(tables: Sequence[TableLoad], done: Mapping[str, TableLoad]) ->
     cleaned = (pending.latest_cleaned(load, done) for load in tables)
     outdated = sum(load is not None and load.code_version != pending.cleaning_code_version() for load in cleaned)
     if outdated:
-        log.info("cleaning code has changed: %d tables of silver are built again from bronze", outdated)
+        log.info("cleaning code has changed: %d tables of silver are rebuilt from bronze", outdated)
 
 
 @retry_transient()

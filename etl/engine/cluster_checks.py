@@ -55,7 +55,7 @@ def ask_cluster(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result
         fault = f"correctly: {first_line(error)}"
     raise ClusterError(
         f"the scheduler or one of its workers did not answer {fault}",
-        hint="see their logs; if one was lost or has just started, rerun",
+        hint="check their logs; if a worker was lost or has just started, rerun",
     )
 
 

@@ -205,7 +205,7 @@ def _create_account() -> None:
 
 
 def server_programs(account: pwd.struct_passwd | None) -> Path:
-    """Return the folder of `postgres`, `pg_ctl` and `initdb`; for the account of root's server, a copy of it."""
+    """Return the folder of `postgres`, `pg_ctl` and `initdb`: a copy that `account` can execute, if there is one."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     with suppress(PackageNotFoundError):

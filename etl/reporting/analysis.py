@@ -1,7 +1,7 @@
-"""Questions about gold: the rows of a query, and one sentence computed from them.
+"""Answer the questions about gold: each answer is the rows of a query, and a sentence computed from them.
 
-The notebooks and the report share these answers, so that they say the same. Each question is a file of
-sql_scripts/analysis/, which reads gold's views. Nothing here draws: see `charts`.
+The notebooks and the report share the answers, so that their figures agree. Each query is a file in
+sql_scripts/analysis/ and reads the views of gold. `charts` draws the rows.
 """
 
 from __future__ import annotations

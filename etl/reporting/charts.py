@@ -280,7 +280,7 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(2.6, "Bars: rows per suspect hash.")
 def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Rows per suspect hash, the most frequent hashes first."""
+    """Draw the number of rows of the six most frequent suspect hashes."""
     axes = figure.subplots()
     figure.title("Rows with a suspect hash")
     shown = rows.head(6)
@@ -293,7 +293,7 @@ def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.0, "Stacked bars: clean and rejected rows by day.")
 def rows_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Rows of each day, and those that were rejected."""
+    """Draw the number of rows of each day, and of those that were rejected."""
     parts = {"clean": (rows["row_count"], LIGHT.accent), "rejected": (rows["rejected_count"], LIGHT.fair)}
     stacked_bars_by_day(figure, "Rows per day", rows["_partition_date"], parts)
 

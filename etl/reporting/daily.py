@@ -123,9 +123,10 @@ def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
 
 
 def per_day(rows: pd.DataFrame, column: str, affected_days: Days) -> pd.DataFrame:
-    """Rows: `_partition_date count covered_days rate`, one per sound day but the first.
+    """Return the count and the daily rate of each day without anomalies, except the first.
 
-    `covered_days` are those since the sound snapshot before: the count is of all of them. `rate` is the count of one.
+    Columns: `_partition_date`; `covered_days`, the days since the previous snapshot without anomalies; `count`, the
+    total over these days; `rate`, the count per day.
     """
     days = sound(rows, affected_days)[["_partition_date", column]].rename(columns={column: "count"})
     days["covered_days"] = days["_partition_date"].diff().dt.days

@@ -91,7 +91,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def summary(history: LeadHistory) -> str:
-    """Return one sentence: the grade of the lead in its latest snapshot."""
+    """Return the grade of the lead in its latest snapshot, or that no snapshot has it; empty if only rows are known."""
     if history.current:
         return f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
     return "in no snapshot" if history.backend and not history.versions else ""

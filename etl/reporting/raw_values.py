@@ -85,10 +85,10 @@ def may_read_bronze(db: Cursor) -> bool:
 
 
 def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> BronzeRows:
-    """Return the rows of bronze that became the versions, on the first and the last day of each.
+    """Return the rows of bronze behind row versions, for the first and the last day of each.
 
     Args:
-        versions: `_row_hash valid_from last_day`.
+        versions: rows with `_row_hash`, `valid_from` and `last_day`.
     """
     run_sql(
         db,

@@ -102,7 +102,7 @@ def _replace(target: Path, page: str) -> None:
             draft.unlink()
         raise OutputError(
             f"the report cannot be written to {target.absolute()}: {error.strerror}",
-            hint=f"run in a folder in which you may create files, free disk space if there is none; {HOST_UID_HINT}",
+            hint=f"check that the folder is writable and the disk is not full; {HOST_UID_HINT}",
         ) from error
 
 

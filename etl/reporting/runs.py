@@ -89,5 +89,5 @@ def refused_files(runs: pd.DataFrame) -> Answer:
 
 
 def moment(time: datetime) -> str:
-    """`2024-10-23 06:15 UTC`."""
+    """Format a time in UTC, as in `2024-10-23 06:15 UTC`."""
     return f"{time:%Y-%m-%d %H:%M} UTC"

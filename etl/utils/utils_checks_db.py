@@ -1,4 +1,5 @@
-"""Data checks in the warehouse. A failing check raises inside the transaction that it guards, which rolls back.
+"""Data checks in the warehouse. A failed check of severity `fail` raises an error, which rolls back the
+transaction that it guards; one of severity `warn` is logged.
 
 A check consists of a description and a query for failing rows. Most queries read the load ledger (schema meta), so that
 all checks together take milliseconds for any number of rows.

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
 
     @property
     def postgres_address(self) -> str:
-        """The warehouse in a message: `user@host:port/database`, without its password."""
+        """Address of the warehouse for messages: `user@host:port/database`, without the password."""
         return f"{self.postgres_user}@{self.postgres_host}:{self.postgres_port}/{self.postgres_db}"
 
     @property

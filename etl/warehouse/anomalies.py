@@ -178,7 +178,7 @@ def _anomaly(metric: Metric, expected: float) -> Anomaly:
 
 @retry_transient()
 def update_anomalies(settings: Settings, run_id: str) -> None:
-    """Replace gold.data_anomalies if it was built from another gold, other accepted changes, or by other code."""
+    """Rebuild gold.data_anomalies if gold, the accepted changes or the code have changed since it was built."""
     with transaction(settings) as db:
         fence_run(db, run_id, filling=GOLD_ANOMALIES)
         inputs = [

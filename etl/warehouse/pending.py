@@ -96,7 +96,7 @@ class BronzeState:
 
 
 def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
-    """Return the current tables of cleaned rows, by name: of silver, and those that wait for step 4."""
+    """Return the current loads of cleaned rows by table: those in silver, and staged days that wait for step 4."""
     tables = (SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS)
     return {name: load for table in tables for name, load in current_loads(db, table, rejects_of_step=3).items()}
 

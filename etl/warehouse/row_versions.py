@@ -48,7 +48,7 @@ SCRIPTS = (
     "silver/row_versions/match_contents.sql",
     "silver/row_versions/compare_leads.sql",
 )
-"""When one of these changes, all contents and matches are built again."""
+"""When one of these changes, all contents and matches are rebuilt."""
 
 COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
@@ -186,7 +186,7 @@ def add_all_leads(db: Cursor) -> None:
 
 
 def are_damaged(db: Cursor) -> bool:
-    """Whether a table was dropped or modified externally, or built by other code: all are built again then."""
+    """Whether a table was dropped or modified externally, or built by other code: all are rebuilt then."""
     return len(_current_loads(db)) < len(TABLES)
 
 

@@ -1,11 +1,11 @@
 -- Row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match backend leads.
 -- Gold is built from them. Step 6 keeps them up to date; after a change of this script it rebuilds them from silver.
 --
--- Content of a snapshot row: {columns}
+-- The content of a snapshot row, named here so that another list of columns is a change of this script: {columns}
 
 drop table if exists silver.row_contents, silver.versioned_days, silver.version_matches, silver.matched_leads;
 
--- The table of an earlier version.
+-- Of an earlier release.
 drop table if exists silver.row_versions;
 delete from meta.table_loads
 where parent_table = 'silver.row_versions';

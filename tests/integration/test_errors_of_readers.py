@@ -133,7 +133,7 @@ def test_report_that_cannot_be_written_is_explained(
     with pytest.raises(OutputError) as raised:
         write_report(settings)
     assert f"the report cannot be written to {tmp_path}/reports/lead_quality.html: " in raised.value.message
-    assert "run in a folder in which you may create files" in str(raised.value.hint)
+    assert "check that the folder is writable" in str(raised.value.hint)
     assert not list(tmp_path.glob("reports/.*.draft"))
 
 

@@ -1,4 +1,4 @@
--- staging.affected_versions: the row versions that the other models are built from.
+-- staging.affected_versions: the row versions that the tables of leads are built from.
 -- Grain: one row per affected lead, row version that matches it, and matching row of the leads file.
 
 with affected_leads as (
@@ -45,7 +45,7 @@ select
     last_days._extraction_date,
     lower(versions.period) as valid_from,
     upper(versions.period) as valid_to,
-    -- Where rows of a lead compete on a day: both hashes before e-mail before phone.
+    -- If several rows of a lead compete on a day: both hashes before e-mail before phone.
     case when versions.email_match and versions.phone_match then 1 when versions.email_match then 2 else 3 end as match_rank
 from versions
 inner join last_days on coalesce(upper(versions.period), 'infinity') = last_days.valid_to

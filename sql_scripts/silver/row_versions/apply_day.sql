@@ -1,10 +1,9 @@
--- Updates silver.row_contents so that the contents of {day} are those of {snapshot}. {period} is the time from the day to the
--- next snapshot, {next_day} (NULL if none): contents that come to the day are valid during it, contents that leave are not. So a
--- day can be new, late or corrected.
--- Leaves the contents that have no match yet in new_contents, for match_contents.sql.
+-- Updates silver.row_contents so that the contents of {day}, a new, late or corrected day, are those of {snapshot}. {period} is the
+-- range from the day to {next_day}, the next snapshot (NULL if none): added contents get it, removed ones lose it.
+-- Creates staging.new_contents, contents that have no matches yet, for match_contents.sql.
 
--- Grain: one row per content that leaves the day, and per row of the snapshot whose content comes to it (is_in_snapshot).
--- A content that is known with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
+-- Grain: one row per content that is removed from the day, and per row of the snapshot whose content is added (is_in_snapshot).
+-- A content that is stored with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
 create table staging.day_changes as
 with contents as (
     select
@@ -29,7 +28,7 @@ where
 
 analyze staging.day_changes (_row_hash, is_in_snapshot, is_known, has_no_other_day);
 
--- Leads whose content changed, and leads for which this day was or is the last snapshot: gold contains its dates.
+-- Leads whose content changed, and leads with a version that ends at {next_day}: their last snapshot may be another one now.
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
 from (
@@ -59,7 +58,7 @@ when not matched then
     insert (_row_hash, {columns}, valid_during)
     values (_row_hash, {columns}, {period});
 
--- A content that is known has matches.
+-- Contents that are stored already have matches.
 create table staging.new_contents as
 select distinct on (_row_hash)
     _row_hash,
@@ -68,7 +67,7 @@ select distinct on (_row_hash)
 from staging.day_changes
 where not is_known;
 
--- Delete the matches of contents that no day contains any more: compare_leads.sql would not update them.
+-- Delete the matches of contents that no day has any more: compare_leads.sql would not update them.
 delete from silver.version_matches as matches
 using staging.day_changes
 where matches._row_hash = day_changes._row_hash and day_changes.has_no_other_day;

@@ -1,6 +1,6 @@
--- Compares silver.stg_leads_parquet with silver.matched_leads, the leads that version_matches was built from, and takes back
--- the matches of each content that carries a key of a lead that differs. They are left in new_contents, for
--- match_contents.sql. Days of gold.lead_quality_matching that have such a content are stale: their ledger entries say so.
+-- Compares silver.stg_leads_parquet with silver.matched_leads, the leads that version_matches was built from. Deletes the matches
+-- of contents with a key of a changed lead, and creates staging.new_contents from them, for match_contents.sql. Days of
+-- gold.lead_quality_matching that have such a content are marked as outdated: their built_from is emptied.
 
 create table staging.current_leads as
 select
@@ -61,7 +61,7 @@ where
         inner join staging.new_contents using (_row_hash)
     );
 
-with taken_back as (
+with deleted_matches as (
     delete from silver.version_matches as known
     using staging.new_contents
     where known._row_hash = new_contents._row_hash
@@ -70,7 +70,7 @@ with taken_back as (
 
 insert into meta.affected_leads (lead_uuid)
 select lead_uuid
-from taken_back
+from deleted_matches
 where lead_uuid is not null
 union
 select lead_uuid

@@ -1,7 +1,7 @@
--- Matches the contents in new_contents to leads, into silver.version_matches; the leads are affected.
+-- Matches staging.new_contents to leads: adds the matches to silver.version_matches, and the leads to meta.affected_leads.
 --
--- The rows are those of: contents left join leads on e-mail key or phone key. That literal join is a nested loop over all
--- leads; here it is two equi-joins.
+-- The rows are those of a left join on e-mail key or phone key, which PostgreSQL can only execute as a nested loop. Here it is two
+-- equi-joins.
 
 analyze staging.new_contents;
 
