@@ -1,5 +1,5 @@
--- Updates silver.row_contents so that the contents of {day}, a new, late or corrected day, are those of {snapshot}. {period} is the
--- range from the day to {next_day}, the next snapshot (NULL if none): added contents get it, removed ones lose it.
+-- Updates silver.row_contents so that the contents of {day}, a new, late or corrected day, are those of {snapshot}. {period} is
+-- the range from the day to {next_day}, the next snapshot (NULL if none): added contents get it, removed ones lose it.
 -- Creates staging.new_contents, contents that have no matches yet, for match_contents.sql.
 
 -- Grain: one row per content that is removed from the day, and per row of the snapshot whose content is added (is_in_snapshot).

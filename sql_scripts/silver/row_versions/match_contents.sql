@@ -1,7 +1,7 @@
 -- Matches staging.new_contents to leads: adds the matches to silver.version_matches, and the leads to meta.affected_leads.
 --
--- The rows are those of a left join on e-mail key or phone key, which PostgreSQL can only execute as a nested loop. Here it is two
--- equi-joins.
+-- The rows are those of a left join on e-mail key or phone key, which PostgreSQL can only execute as a nested loop. Here it is
+-- two equi-joins.
 
 analyze staging.new_contents;
 
