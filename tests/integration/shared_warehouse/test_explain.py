@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from psycopg2 import sql
 from pydantic import SecretStr
 from support import Bucket, Warehouse, drop_schemas, environment_of, run_python
 
@@ -20,6 +21,9 @@ from etl.reporting.explain import Explanation, LeadHistory, explain
 from etl.reporting.explain_tables import tables
 from etl.utils.errors import CheckFailedError, LeadNotFoundError, PostgresError
 from etl.utils.utils_connection import Settings
+from etl.warehouse.gold_models import GRADE
+from etl.warehouse.row_versions import COLUMNS
+from etl.warehouse.sql_scripts import script_text
 from etl.warehouse.transactions import transaction
 
 Run = Callable[..., RunReport]
@@ -166,6 +170,15 @@ def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> N
 def test_contents_and_lead_numbers_are_found_by_index(filled: Settings, table: str, condition: str) -> None:
     plan = Warehouse(filled).rows(f"set enable_seqscan = off; explain select from {table} where {condition}")
     assert not [line for (line,) in plan if "Seq Scan" in line]
+
+
+def test_versions_of_a_content_are_found_by_index(filled: Settings) -> None:
+    condition = sql.SQL("_row_hash = any(array[1, 2]::bigint[])")
+    with transaction(filled) as db:
+        query = script_text("explain/row_versions.sql", condition=condition, columns=COLUMNS, grade=script_text(GRADE))
+        db.execute(sql.SQL("set local enable_seqscan = off; explain {}").format(query))
+        plan = [line for (line,) in db.fetchall()]
+    assert not [line for line in plan if "Seq Scan on row_contents" in line]
 
 
 @pytest.fixture
