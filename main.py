@@ -1,4 +1,4 @@
-"""Command line of HomeBuddy Leads ETL: flags → settings → steps → exit code."""
+"""Command line of HomeBuddy Leads ETL: read options and settings, run steps, return the exit code."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ OPTIONS_OF_RUNS = ("data", "only_step", "full_refresh", "allow_partial", "worker
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
-    """Raise if options are given that exclude each other.
+    """Raise if options are combined that exclude each other.
 
     Raises:
         click.UsageError: names the options.

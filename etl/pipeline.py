@@ -1,4 +1,4 @@
-"""The six steps, in order. A step is imported when it runs, so that a run that finds the lock held ends at once."""
+"""Define the six steps, in order. A step is imported when it runs, so a run that finds the lock held ends at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def choose_steps(from_step: int = 1, only_step: int | None = None) -> list[Step]
 
 
 def run_alone(step: int) -> int:
-    """Run one step with settings from the environment: the command line of `python -m etl.step…`."""
+    """Run one step with settings from the environment and return the exit code, for `python -m etl.step…`."""
     from etl.console.command import run_steps_from_environment
 
     return run_steps_from_environment(choose_steps(only_step=step))

@@ -1,4 +1,4 @@
-"""Step 1: create schemas, the tables of bronze and silver, and the roles of readers.
+"""Step 1: create the schemas, the tables of bronze and silver, and the roles of readers.
 
 Objects are created only if they are missing or their definition has changed: a second run changes nothing.
 """
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READERS = {"bi_reader": "bi_reader_password", "analyst": "analyst_password"}
-"""Role → setting with its password. What they may read: sql_scripts/schemas/admit_readers.sql."""
+"""Role → setting with its password. sql_scripts/schemas/admit_readers.sql grants what the roles may read."""
 TIME_LIMITS = {"statement_timeout": "4min", "idle_in_transaction_session_timeout": "1min"}
-"""Settings of these roles. Publishing waits for readers, but no longer than `partitions.SECONDS_TO_WAIT_FOR_LOCKS`."""
+"""Time limits of these roles. Publishing waits for readers, but only for `partitions.SECONDS_TO_WAIT_FOR_LOCKS`."""
 
 
 @retry_transient()
@@ -74,16 +74,17 @@ def add_crm_columns(db: Cursor) -> None:
 
 
 def admit_readers(db: Cursor, settings: Settings) -> None:
-    """Create the roles of readers, and grant them what they may read."""
+    """Create the roles of readers, and grant their privileges."""
     for role, setting in READERS.items():
         create_reader(db, settings, role, getattr(settings, setting))
     run_sql(db, "schemas/admit_readers.sql")
 
 
 def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr | None) -> None:
-    """Create a role with its time limits, unless it has others; allow it to log in if there is a password.
+    """Create a role with time limits, unless limits are already set. With a password, allow the role to log in.
 
-    Roles are cluster-wide. If the pipeline's role lacks CREATEROLE, log the statements to run and continue.
+    Roles are shared by all databases of the server. If the role of the pipeline lacks CREATEROLE, log the statements to
+    run and continue.
     """
     name = sql.Identifier(role)
     limits = sql.SQL("; ").join(
@@ -117,7 +118,7 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
 
 
 def _can_log_in(settings: Settings, role: str, password: SecretStr) -> bool:
-    """Whether the role already has this password: setting it again would write a new verifier in every run."""
+    """Return whether the role already has this password. Setting it again would write a new verifier in every run."""
     reader = settings.model_copy(update={"postgres_user": role, "postgres_password": password})
     try:
         connect_postgres(reader).close()

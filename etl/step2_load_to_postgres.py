@@ -1,10 +1,10 @@
-"""Step 2: S3 → bronze, one file at a time.
+"""Step 2: load files from S3 into bronze.
 
 A file is loaded if bronze does not contain it with the same ETag and size. Files are copied to staging tables in
 parallel, then validated, each against the day before; the accepted files replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per lead.
 
-Modules that import pandas are imported only if there is something to load: it makes an unchanged run faster.
+Modules that import pandas are imported only if there is something to load, which makes an unchanged run faster.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ CHUNK_SIZE = 4 << 20
 
 
 class LeadNumbers(NamedTuple):
-    """How many lead numbers a file has, and how many of them occur more than once."""
+    """The number of distinct lead numbers in a file, and of those that occur more than once."""
 
     distinct: int = 0
     repeated: int = 0
@@ -218,7 +218,10 @@ def _first_fault(chunk: Snapshot) -> str:
 
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
-    """Refuse files with too many rejected rows, or that differ too much from the day before (specification §7)."""
+    """Refuse files with too many rejected rows, or with too many changes since the day before (specification §7).
+
+    Returns all files in the order of their days; the refused ones have a reason in `refused`.
+    """
     days = {load.of_day: DayBefore.of(load) for load in loads if load.of_day}
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
@@ -233,14 +236,14 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
 
 
 class DayBefore(NamedTuple):
-    """The snapshot with which a file is compared."""
+    """Counts of the snapshot with which a file is compared: the latest one before it."""
 
     rows: int
     lead_numbers: LeadNumbers
 
     @classmethod
     def of(cls, load: TableLoad) -> DayBefore:
-        """Read the figures from the ledger; an earlier version has not recorded its lead numbers."""
+        """Read the counts from the load ledger. Loads by an earlier version have no counts of lead numbers; use 0."""
         return cls(load.row_count, LeadNumbers(load.metrics.get("distinct", 0), load.metrics.get("repeated", 0)))
 
 
@@ -256,7 +259,7 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
 
 
 def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
-    """Compare a file with the latest snapshot before it."""
+    """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
     if file.rows < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
             f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: a decrease "
@@ -280,7 +283,7 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
 
 
 ROWS_FOR_GROWTH = 50
-"""Files with fewer rows may grow by any factor."""
+"""Minimum number of rows of a file to which MAX_ROW_GROWTH applies."""
 
 
 @retry_transient()
@@ -319,7 +322,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
 
 @retry_transient()
 def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> int:
-    """Replace the leads in bronze by those of the parquet, in one transaction.
+    """Replace the leads in bronze by those of the parquet, in one transaction. Returns the number of rows.
 
     Raises:
         DataRefusedError: see `read_leads`.

@@ -1,10 +1,10 @@
-"""Step 3: bronze → cleaned rows, one day at a time; and the cleaned leads.
+"""Step 3: clean the days and the leads of bronze.
 
 A day is cleaned if silver was built from another load of bronze, or by another version of the cleaning code. Its rows
 are copied to a staging table, which step 4 swaps into silver. The staging table gets silver's types before it is filled
 (see sql_scripts/silver/apply_silver_types.sql), because typing it afterwards would write all rows twice.
 
-Modules that import pandas are imported only if there is something to clean: it makes an unchanged run faster.
+Modules that import pandas are imported only if there is something to clean, which makes an unchanged run faster.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DayClean:
-    """Row counts of a cleaned table."""
+    """Row counts of a cleaned day, or of the cleaned leads."""
 
     rows: int = 0
     rejected: int = 0
@@ -64,7 +64,7 @@ class DayClean:
         )
 
     def metrics(self) -> dict[str, Any]:
-        """Return what the load ledger records: columns in which values of bronze became NULL."""
+        """Return the metrics that the load ledger records: the columns in which cleaning turned values into NULL."""
         nulled = {name: counted._asdict() for name, counted in self.nulled.items() if counted.nulled}
         return {"nulled": nulled} if nulled else {}
 
@@ -101,7 +101,7 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def read_current_loads(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
-    """Return the current loads of bronze, and those of the tables that were cleaned from it."""
+    """Return table → current load, for the tables of bronze and for the tables with cleaned rows."""
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
         return current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS), pending.cleaned_loads(db)
@@ -159,7 +159,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     """Replace the leads in silver by cleaned ones, in one transaction.
 
     Raises:
-        DataRefusedError: the file has no row with all ids.
+        DataRefusedError: the file has no row with all three ids.
     """
     from etl.utils.transform import clean_parquet
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frame

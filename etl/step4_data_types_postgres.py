@@ -1,9 +1,10 @@
-"""Step 4: cleaned rows → typed silver: apply silver's data types, and publish the days that step 3 has cleaned.
+"""Step 4: apply the data types of silver, and publish the days that step 3 has cleaned.
 
 The types are declared in sql_scripts/silver/apply_silver_types.sql and nowhere else. On the first run the tables of
 silver are empty. Later, if a declared type has changed, all existing days are altered in place: no row is loaded again,
 and the load ledger stays valid. Cleaned days are swapped into silver.stg_csv_snapshots as partitions, all in one
-transaction. PostgreSQL attaches no partition with other types than its parent, so the types hold for later days, too.
+transaction. PostgreSQL does not attach a partition whose types differ from its parent's, so later days have the
+declared types, too.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
-    """Apply the types, and swap cleaned days into silver. Returns these days."""
+    """Apply the declared types, and swap cleaned days into silver. Returns the loads of these days."""
     with transaction(settings) as db:
         require_tables(db, SILVER_SNAPSHOTS, created_by_step=1)
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
@@ -71,7 +72,7 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     """Alter tables of silver, and cleaned days, whose types differ from the declared ones.
 
     Raises:
-        PostgresError: see `apply_type_changes`; and `acquire_exclusive_lock`.
+        PostgresError: see `apply_type_changes` and `acquire_exclusive_lock`.
     """
     changes = pending_type_changes(db, [*TYPED_TABLES, *(load.table for load in waiting), *DERIVED_TABLES])
     if not changes:

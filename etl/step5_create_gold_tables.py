@@ -1,6 +1,6 @@
 """Step 5: create the tables, views and functions of gold that are missing or whose definition has changed.
 
-Creates the schema, too, and grants readers access to it: the next run without options repairs a warehouse without gold.
+This step also creates the schema and grants readers access to it, so the next run repairs a warehouse without gold.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FUNNELS = {
     "gold.conversion_funnel_per_disposition": ("dispo", GOLD_CURRENT),
     "gold.conversion_funnel_per_first_week": ("first_week", "gold.lead_outcomes"),
 }
-"""View → its key column, the table that it counts."""
+"""View → the column by which it groups, and the table or view whose rows it counts."""
 
 
 @retry_transient()
@@ -59,7 +59,7 @@ def run(context: RunContext) -> StepResult:
 
 
 def add_columns(db: Cursor) -> None:
-    """Add columns to tables of gold that were created without them: CRM columns, typed as in silver, and ids."""
+    """Add missing columns to existing tables of gold: CRM columns with the types of silver, and lead_match_id."""
     db.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = to_regclass(%s)",
         (SILVER_SNAPSHOTS,),

@@ -1,6 +1,6 @@
-"""Step 6: silver → gold: match row versions to backend leads, grade them, build the tables of leads, publish.
+"""Step 6: match row versions to backend leads, grade them, build the tables of gold, and publish them.
 
-Row versions are brought up to date day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as
+Row versions are updated day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as
 its contents are matched. The tables of leads are built from the versions of affected leads. All tables but
 gold.data_anomalies are published in one short transaction: a reader sees the old gold or the new, never a mix.
 gold.data_anomalies is replaced right afterwards.
@@ -67,7 +67,7 @@ class BuiltDay:
     rows: int
     silver_load: int
     metrics: Mapping[str, Any]
-    """Rows by the way they match, and what `anomalies.count_metrics` counts."""
+    """Number of rows in each match scenario, and the counts of `anomalies.count_metrics`."""
 
 
 def run(context: RunContext) -> StepResult:
@@ -102,9 +102,10 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[list[TableLoad], TableLoad, set[str]]:
-    """Read the inputs; compare leads and empty row versions, where that is needed.
+    """Read the loads of silver, and prepare the row versions (see `row_versions.prepare`).
 
-    Returns the days of silver, in order, its leads, and the names of the days whose gold is outdated.
+    Returns the loads of silver's days, in order, the load of its leads, and the tables of silver's days for which gold
+    is outdated.
 
     Raises:
         CheckFailedError: an earlier step has to run first.
@@ -148,7 +149,7 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
 def publish_gold(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
 ) -> None:
-    """Publish what was built in schema staging, all of it in one transaction."""
+    """Publish the staging tables of gold, and drop days that silver no longer has, all in one transaction."""
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
         if not (with_models or built or removed):
@@ -182,7 +183,7 @@ def publish_gold(
 
 @retry_transient()
 def count_matched(settings: Settings) -> dict[str, int]:
-    """Rows of gold.lead_quality_matching by the way they match, from the ledger."""
+    """Return match scenario → number of rows of gold.lead_quality_matching, according to the load ledger."""
     with transaction(settings) as db:
         loads = current_loads(db, GOLD_MATCHING).values()
     return {scenario: sum(load.metrics[scenario] for load in loads) for scenario in SCENARIOS}

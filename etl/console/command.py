@@ -1,4 +1,4 @@
-"""Run the pipeline from a command line: print summary or error, return the exit code."""
+"""Run the pipeline from a command line: print the summary or the error, and return the exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) -> int:
-    """Run steps with the options of `run_steps`, print the summary, return the exit code."""
+    """Run steps with the options of `run_steps`, print the summary or the error, and return the exit code."""
     report = run_steps(settings, steps, progress=progress, **options)
     if handler := json_handler():
         _log_end_of_run(handler, report)
@@ -45,13 +45,13 @@ def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) ->
 
 
 def run_steps_from_environment(steps: Sequence[Step]) -> int:
-    """Run steps with settings from the environment: the command line of `python -m etl.step…`."""
+    """Run steps with settings from the environment and return the exit code, for `python -m etl.step…`."""
     configure_logging("info")
     return run_cli(lambda: run_and_report(load_settings(), steps))
 
 
 def run_cli(work: Callable[[], int]) -> int:
-    """Call a command line's function and return its exit code; print any error as one message."""
+    """Call the function of a command line and return its exit code. Any error is printed as one message."""
     protect_streams()
     try:
         with abortable():
@@ -71,7 +71,7 @@ def run_cli(work: Callable[[], int]) -> int:
 
 
 def _machine_error(error: OSError | MemoryError) -> PipelineError:
-    """Describe what the machine does not allow, for example to read a file."""
+    """Translate an error of the machine, such as a file that cannot be read, into a pipeline error with a hint."""
     if isinstance(error, MemoryError):
         return PipelineError("out of memory", hint="process fewer days in parallel: --workers 1")
     where = f": {error.filename}" if error.filename else ""
@@ -93,7 +93,7 @@ def print_unexpected(error: Exception) -> None:
 
 
 def print_error(error: PipelineError) -> None:
-    """Print an error with its location and hint, without a traceback; text goes to standard error."""
+    """Print an error with its step and hint, without a traceback: as text to standard error, or as a JSON event."""
     if handler := json_handler():
         handler.echo(error.message, "error", logging.ERROR, error=_error_fields(error))
     else:

@@ -1,7 +1,8 @@
-"""Log and summary output: wrapped and coloured on a terminal, plain text elsewhere, or JSON lines.
+"""Write logs and summaries: wrapped and coloured on a terminal, as plain text elsewhere, or as JSON lines.
 
 Colour marks warnings and errors, unless NO_COLOR is set. With `--log-format json`, each line on standard output is one
-JSON object: `timestamp level run_id step event message counts seconds`; the last two are null for unfinished work.
+JSON object: `timestamp level run_id step event message counts seconds`; `counts` and `seconds` are null if
+they do not apply.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def configure_logging(level: str, log_format: str = "text") -> None:
 
 
 def protect_streams() -> None:
-    """Let nothing that is printed end the program: unprintable characters are escaped, and closed streams are ignored.
+    """Keep output errors from ending the program: unprintable characters are escaped, closed streams ignored.
 
-    For a process's own standard output and standard error: a stream that a caller has replaced is left alone.
+    This applies to the standard output and standard error of the process; a stream that a caller has replaced remains.
     """
     sys.stdout = _protected(sys.stdout, sys.__stdout__)
     sys.stderr = _protected(sys.stderr, sys.__stderr__)
@@ -62,9 +63,9 @@ def _protected(stream: TextIO | None, original: TextIO | None) -> TextIO:
 
 
 class _UnbreakableFile(io.FileIO):
-    """A file that discards what it cannot write: its reader is gone (`| head`), or its disk is full.
+    """A file that discards what cannot be written because the reader has exited (`| head`) or the disk is full.
 
-    A run goes on without anybody reading its output; meta.pipeline_runs records how it ended.
+    A run continues if nobody reads its output; meta.pipeline_runs records how it ended.
     """
 
     def write(self, data: Any, /) -> int:
@@ -75,7 +76,7 @@ class _UnbreakableFile(io.FileIO):
 
 
 class Line(NamedTuple):
-    """A line of output: a label, which may be coloured, and text that wraps beside it."""
+    """A line of output: a label, which may be coloured, and a text, which wraps beside the label."""
 
     text: str = ""
     label: str = ""
@@ -87,7 +88,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def write_lines(lines: Iterable[Line], stream: TextIO, console: Console | None = None) -> None:
-    """Write lines; on a terminal, wrap and colour them.
+    """Write lines to a stream. On a terminal, they are wrapped and coloured.
 
     Args:
         console: the console of a progress bar that is currently displayed.
@@ -122,8 +123,9 @@ _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "r
 
 
 class TextHandler(logging.Handler):
-    """Writes log lines to standard error. While a progress bar is displayed, lines about single days appear only with
-    log level debug.
+    """A handler that writes log lines to standard error.
+
+    While a progress bar is displayed, lines below level warning appear only with log level debug.
     """
 
     def __init__(self) -> None:
@@ -141,7 +143,7 @@ class TextHandler(logging.Handler):
 
 
 class JsonHandler(logging.Handler):
-    """Writes each record as a JSON object to standard output, with its run id and step."""
+    """A handler that writes each record as a JSON object to standard output, with its run id and step."""
 
     def __init__(self) -> None:
         from pythonjsonlogger.json import JsonFormatter
@@ -169,13 +171,13 @@ class JsonHandler(logging.Handler):
         sys.stdout.flush()
 
     def echo(self, message: str, event: str, level: int = logging.INFO, **fields: Any) -> None:
-        """Write an event, whatever the log level."""
+        """Write an event, whatever the log level is."""
         record = {"msg": message, "levelno": level, "levelname": logging.getLevelName(level), "event": event}
         self.handle(logging.makeLogRecord(record | fields))
 
 
 def json_handler() -> JsonHandler | None:
-    """Return the JSON handler; None when output is text."""
+    """Return the JSON handler, or None if the output is text."""
     return next((handler for handler in logging.getLogger().handlers if isinstance(handler, JsonHandler)), None)
 
 

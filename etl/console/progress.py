@@ -1,4 +1,4 @@
-"""Progress display: a bar on a terminal, a line every few seconds in a log."""
+"""Display progress: as a bar on a terminal, or as a log line every few seconds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Display progress while the block runs. Yields a function to call with the rows of each finished item."""
+    """Display progress while the block runs. Yields a function to call with the row count of each finished item."""
     is_watched = is_terminal(sys.stderr) and not json_handler()
     with _bar(total) if is_watched and total > 1 else _lines(total) as advance:
         yield advance

@@ -1,4 +1,4 @@
-"""The summary at the end of a run."""
+"""Format the summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from etl.engine.report import RunReport
 
 
 def summary_lines(report: RunReport) -> Iterator[Line]:
-    """The steps with their row counts, and the row count of each table. Fits a terminal of 80 columns."""
+    """Yield the lines of a summary: steps with row counts, row counts of tables, warnings and the outcome.
+
+    They fit a terminal of 80 columns.
+    """
     for part in (_steps_table(report), _metrics_table(report), _tables_table(report)):
         yield Line()
         yield from part

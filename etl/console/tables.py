@@ -1,4 +1,4 @@
-"""Tables on standard output. On a terminal, columns fit its width and long cells wrap; elsewhere a row is one line."""
+"""Write tables to standard output. On a terminal, long cells wrap to fit its width; elsewhere a row is one line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from etl.console.output import Line, is_terminal, json_handler, write_lines
 
 WIDEST_LINE = 10_000
-"""Columns of output that is not a terminal: no line wraps, so that `grep` finds whole rows."""
+"""Width of output that is not a terminal, in characters: no line wraps, so that `grep` finds whole rows."""
 
 
 def write_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table under its title. Numbers are aligned right; None is an empty cell; without rows it says so."""
+    """Write a table under its title, or `none` if it has no rows. Numbers are aligned right; None is an empty cell."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -50,7 +50,7 @@ def write_record(
     tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[object]]]],
     notes: Iterable[str] = (),
 ) -> None:
-    """Write a record: with JSON output as the fields of one event, else as its title, tables and notes."""
+    """Write a record: as the fields of one event if the output is JSON, else as title, summary, tables and notes."""
     if handler := json_handler():
         handler.echo(": ".join(filter(None, (title, summary))), event, **record)
         return
@@ -62,7 +62,7 @@ def write_record(
 
 
 def _as_text(cell: object) -> str:
-    """Return the text of a cell: one line, in which line ends and control characters of a source file are escaped."""
+    """Return the text of a cell as one line. Line ends and control characters of a source file are escaped."""
     if cell is None:
         return ""
     if isinstance(cell, int) and not isinstance(cell, bool):

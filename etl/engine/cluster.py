@@ -1,10 +1,10 @@
-"""Run days on the workers of a Dask cluster instead of threads of this machine.
+"""Process days on the workers of a Dask cluster instead of threads of this machine.
 
-Steps map functions over days on an executor, and do not know which one. A task consists of a function name, a run and a
-day; the worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over TLS, those of
-the driver. The driver holds the run lock, and publishes what the workers have built.
+Steps map functions over days on an executor, whichever it is. A task consists of a function name, a run and a day; the
+worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over TLS, those of the
+driver. The driver holds the run lock, and publishes the tables that the workers have built.
 
-Imported only if a scheduler address is given (`--scheduler`).
+This module is imported only if a scheduler address is set (`--scheduler` or DASK_SCHEDULER_ADDRESS).
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def dask_cluster(
 ) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
     """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
 
-    Yields their executor, and a function that returns a context manager, which raises errors of Dask as a
+    Yields an executor that uses them, and a function that returns a context manager, which raises errors of Dask as a
     `ClusterError` with a hint. When the block ends, running work is rolled back, and the workers close their
     connections.
 
     Raises:
         SettingsError: the settings of a worker are wrong.
-        ClusterError: no scheduler or worker answers, one has another version, or PostgreSQL lacks connections.
+        LockHeldError: another run uses the same workers.
+        ClusterError: no scheduler or worker answers, one has another version, or PostgreSQL has too few connections.
     """
     with _connected(settings) as client:
         check_versions(client)
@@ -104,7 +105,7 @@ def _connected(settings: Settings) -> Iterator[Client]:
 
 
 class _RunPlugin(WorkerPlugin):
-    """Prepares each worker for a run, also workers that join later, and cleans up at its end."""
+    """A plugin that prepares each worker for a run, including those that join later, and cleans up at its end."""
 
     def __init__(self, warehouse: str, log_level: int, entrusted: Mapping[str, Any] | None) -> None:
         self.warehouse = warehouse

@@ -24,17 +24,17 @@ from etl.warehouse.transactions import transaction
 CONNECTIONS_OF_A_THREAD = 2
 """Step 3 reads a day on one connection and writes it on another."""
 CONNECTIONS_OF_THE_DRIVER = 3
-"""For the run lock, a transaction, and a query after a lost connection."""
+"""Connections for the run lock, a transaction, and a query after a lost connection."""
 SECONDS_TO_ANSWER = 30.0
 Result = TypeVar("Result")
 CLIENT_NAME = "homebuddy-leads-etl"
 
 
 def ask_cluster(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-    """Call a method of the Dask client with a timeout: Dask itself would wait forever.
+    """Call a function that queries the cluster, with a timeout: Dask itself would wait forever.
 
     Raises:
-        ClusterError: there was no answer, or an error.
+        ClusterError: there was no answer in time, or an error.
     """
     answer: Future[Result] = Future()
 
@@ -125,7 +125,7 @@ def check_code(client: Client) -> None:
 
 
 def check_no_other_driver(client: Client, settings: Settings) -> None:
-    """Raise if another run uses these workers: its end would cancel the transactions of this one.
+    """Raise if another run uses these workers: at its end, it would cancel the transactions of this run.
 
     Raises:
         LockHeldError: another run is connected to the scheduler.
@@ -177,7 +177,7 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
 
 @cache
 def code_digest() -> str:
-    """Digest of all files in etl/ and sql_scripts/: equal on driver and worker if they have the same version."""
+    """Return a digest of the Python and SQL files of the pipeline: equal if driver and worker have the same version."""
     files = sorted([*(PROJECT / "etl").rglob("*.py"), *(PROJECT / "sql_scripts").rglob("*.sql")])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -221,7 +221,7 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
     """Raise unless PostgreSQL has enough free connections for the threads of all workers and the driver.
 
     Raises:
-        ClusterError: the message contains the possible number of threads.
+        ClusterError: the hint contains the number of threads that is possible.
     """
     with transaction(settings) as db:
         # Connections of the pipeline count as free: the driver has them, or they are idle in pools of workers.

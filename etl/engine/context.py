@@ -1,4 +1,4 @@
-"""What each step receives, and what it returns."""
+"""The context that each step receives, and the result that it returns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from etl.warehouse.transactions import cancelled_transactions
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Total number of items → context that yields a function to call with the rows of each finished item."""
+"""A function of the total number of items. It returns a context manager, which yields a function to call with the row
+count of each finished item."""
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def no_progress(_total: int) -> Iterator[Callable[[int], None]]:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What each step receives."""
+    """The context of a run, which each step receives: settings, executor and options."""
 
     settings: Settings
     executor: Executor
@@ -36,9 +37,9 @@ class RunContext:
     extraction_date: date
     full_refresh: bool = False
     progress: Progress = no_progress
-    """Shows the progress of `map`."""
+    """Displays the progress of `map`."""
     translate_errors: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Turns errors of the executor itself into errors of the pipeline."""
+    """Returns a context manager that translates errors of the executor into pipeline errors."""
 
     def map(
         self,
@@ -50,13 +51,14 @@ class RunContext:
     ) -> list[Result]:
         """Apply a function to each day or file on the executor, and return the results in order.
 
-        An error cancels work that has not started. Running work ends first; it rolls back when the run is aborted, and
-        on a cluster in any case.
+        An error cancels work that has not started. Work that is already running is completed, but is rolled back if the
+        run is aborted and, on a cluster, in any case.
 
         Args:
-            items: may be lazy: work on an item starts while the next item is still being computed.
-            rows: number of rows of a result, for the progress display.
-            total: number of items, for an iterable without a length.
+            items: the arguments of `work`. With `total`, they may be lazy: work on an item starts while the next item
+                is still being computed.
+            rows: returns the row count of a result, for the progress display.
+            total: number of items. By default, all items are computed first and counted.
         """
         futures: list[Future[Result]] = []
         if total is None:
@@ -92,8 +94,8 @@ class StepResult:
     rows_out: int = 0
     rejected: int = 0
     metrics: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Further counts for the summary: `{"files": {"new": 22, "changed": 0}}`."""
+    """Further counts for the summary, such as `{"files": {"new": 22, "changed": 0}}`."""
     refused: Sequence[DataRefusedError] = ()
     """Refused source files, each with its reason."""
     warnings: Sequence[str] = ()
-    """Findings that do not stop the run, for the summary and meta.pipeline_runs."""
+    """Findings that do not end the run, for the summary and meta.pipeline_runs."""

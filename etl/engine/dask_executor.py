@@ -23,9 +23,9 @@ from etl.engine.cluster_checks import UPDATE_HINT, Result, ask_cluster, check_ru
 from etl.utils.errors import ClusterError
 
 SECONDS_TO_FETCH_A_RESULT = 150.0
-"""If the worker has died, Dask searches for it for half a minute, and then runs the task again."""
+"""Longest wait for a result. If the worker is lost, Dask tries to reach it for half a minute, then reruns the task."""
 SECONDS_TO_WAIT_FOR_WORKERS = 60.0
-"""For the first worker to join, and for a new one after all are lost; starting a worker takes some seconds."""
+"""Longest wait for the first worker, and for a new one after all are lost. Starting a worker takes some seconds."""
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
@@ -36,10 +36,11 @@ def start_workers_hint(address: str | None) -> str:
 
 
 class TaskExecutor(Executor):
-    """Runs work as Dask tasks.
+    """An executor that runs work as Dask tasks.
 
-    `Client.get_executor()` holds results until it is garbage-collected, so Dask recomputes results that the run already
-    has when a worker is lost; and a task cancelled at the moment it completes never finishes.
+    It replaces `Client.get_executor()`, which keeps results until it is garbage-collected, so that Dask recomputes
+    results that the run already has when a worker is lost; and whose tasks never finish if they are cancelled at the
+    moment of completion.
     """
 
     def __init__(self, client: Client, warehouse: str, run_id: str) -> None:
@@ -94,7 +95,7 @@ def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
 
 
 def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
-    """Run a task on a worker. Checks the worker first, which may have joined after the start of the run."""
+    """Check this worker, which may have joined after the start of the run, and run a task on it."""
     me = f"worker {get_worker().address}"
     if digest != code_digest():
         raise ClusterError(f"{me} has another version of the pipeline", hint=UPDATE_HINT)
@@ -104,7 +105,10 @@ def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
 
 
 class WorkerMonitor:
-    """Fails all tasks when no worker is left, or the scheduler does not answer: Dask itself would wait forever."""
+    """A monitor that makes all tasks fail if no worker is left or the scheduler does not answer.
+
+    Dask itself would wait forever.
+    """
 
     def __init__(self, client: Client, tasks: TaskExecutor, address: str | None) -> None:
         self._client = client
@@ -115,7 +119,7 @@ class WorkerMonitor:
             f"the scheduler {address} was lost",
             hint="start it and its workers again, then rerun: unfinished work was rolled back",
         )
-        """The reason why tasks were cancelled."""
+        """The error that is raised for cancelled tasks."""
 
     def __enter__(self) -> WorkerMonitor:
         threading.Thread(target=self._look, name="watch", daemon=True).start()

@@ -1,7 +1,7 @@
-"""What a run would do, from the listing of S3 and the load ledger. Writes nothing, and needs no run lock.
+"""Plan a run from the listing of S3 and the load ledger, without writing anything or taking the run lock.
 
-The decisions are those of the steps: see etl/warehouse/pending.py. Files are not read: one that a run would refuse for
-what it contains is planned as if it were loaded.
+The decisions are those of the steps: see etl/warehouse/pending.py. Files are not read, so a file that a run would
+refuse because of its contents is planned as if it were loaded.
 """
 
 from __future__ import annotations
@@ -37,41 +37,41 @@ if TYPE_CHECKING:
     from etl.utils.day import Day
 
 Work = dict["Day | None", str]
-"""What a step would process → why. A snapshot day, or None: the backend's leads."""
+"""What a step would process → why. The key is a snapshot day, or None for the leads of the backend."""
 
 
 class PlannedFile(NamedTuple):
-    """A source file that S3 lists."""
+    """A source file in S3, and whether a run would load it."""
 
     source: SourceObject
     day: Day | None
     """The day of a snapshot; None for the leads."""
     why: str | None
-    """Why the run would load it; None if bronze contains it."""
+    """Why the run would load the file; None if bronze already contains it."""
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """What step 2 finds in S3: nothing, if the run does not contain it."""
+    """The files that step 2 finds in S3; empty if the run does not include step 2."""
 
     files: Sequence[PlannedFile] = ()
     refused: Sequence[DataRefusedError] = ()
-    """Refusals by name alone, and missing days if MISSING_DAYS=refuse."""
+    """Files refused because of their names and, if MISSING_DAYS=refuse, missing and late days."""
     incomplete: Sequence[str] = ()
-    """Missing and late days."""
+    """Missing and late days, one sentence per finding."""
     removed: Sequence[str] = ()
-    """Files that bronze contains and S3 does not, one sentence each."""
+    """Files that bronze contains and S3 no longer lists, one sentence each."""
 
 
 @dataclass(frozen=True)
 class WarehouseState:
-    """What the load ledger says about each layer: nothing, for an empty database."""
+    """The state of each layer according to the load ledger; the defaults describe an empty database."""
 
     ingested: pending.BronzeState = field(default_factory=pending.BronzeState)
     bronze: Mapping[str, TableLoad] = field(default_factory=dict)
     cleaned: Mapping[str, TableLoad] = field(default_factory=dict)
     waiting: Mapping[str, TableLoad] = field(default_factory=dict)
-    """Cleaned days that step 4 has not published."""
+    """Cleaned days that step 4 has not published yet."""
     silver: Mapping[str, TableLoad] = field(default_factory=dict)
     gold: Mapping[str, TableLoad] = field(default_factory=dict)
     removed_partitions: Sequence[str] = ()
@@ -79,9 +79,9 @@ class WarehouseState:
     leads_are_matched: bool = True
     models_are_current: bool = True
     migrations: Sequence[str] = ()
-    """Notes: migrations of schema meta that would be applied."""
+    """Notes on migrations of schema meta that would be applied."""
     type_changes: Sequence[str] = ()
-    """Notes: columns of silver whose types would be changed."""
+    """Notes on columns of silver whose types would be changed."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Plan:
 
     source: SourceFiles
     work: Mapping[Step, Work]
-    """For each step that would run."""
+    """Step → what it would process, for each step that would run."""
     notes: Sequence[str]
 
     @property
     def exit_code(self) -> int:
-        """2 if the run would refuse a file for its name, a missing or late day, or the calendar; else 0."""
+        """2 if the run would refuse a file because of its name, or a missing or late day; else 0."""
         return DataRefusedError.exit_code if self.source.refused else 0
 
 
@@ -107,8 +107,8 @@ def plan_run(
 
     Raises:
         DataRefusedError: PARTITION_START_DATE has changed.
-        CheckFailedError: a table is missing that none of the steps creates or fills, or another version of the
-            code has filled the warehouse.
+        CheckFailedError: a table is missing that none of the steps creates or fills, or the warehouse was filled by
+            another version of the code, so that its load ledger cannot be read.
         SourceError: S3 cannot be read.
         PostgresError: the warehouse cannot be read.
     """
@@ -138,7 +138,7 @@ def plan_run(
 
 
 def _require_tables(db: Cursor, numbers: Set[int]) -> None:
-    """Raise what the first step would raise if tables are missing that an earlier one creates or fills."""
+    """Raise the error with which a step would fail because an earlier step has not created or filled its tables."""
     if 1 not in numbers and numbers & {2, 3, 4, 6}:
         require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
     if 5 not in numbers and 6 in numbers:
@@ -179,7 +179,7 @@ def _read_state(db: Cursor) -> WarehouseState:
 
 
 FIRST_READABLE = "0002_code_version"
-"""The migration that gave the ledger its present columns."""
+"""The migration that added the newest column of the load ledger. Without it, the ledger cannot be read."""
 
 
 def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refresh: bool) -> SourceFiles:

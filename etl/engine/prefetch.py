@@ -1,4 +1,4 @@
-"""Compute items in a background thread: one chunk is written while the next one is computed."""
+"""Compute items in a background thread, so that one chunk is written while the next one is computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield the same items; each is computed in a background thread while the one before it is processed."""
+    """Yield the same items, each computed in a background thread while the caller processes the previous one."""
     source = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as executor:
         upcoming = executor.submit(lambda: list(_next(source)))

@@ -1,4 +1,4 @@
-"""What a run reports: its steps, their results, how it ended."""
+"""The report of a run: its steps, their results, and how it ended."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class StepReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """How a run ended: what the summary shows and meta.pipeline_runs keeps."""
+    """The result of a run, which the summary shows and meta.pipeline_runs records."""
 
     run_id: str
     steps: Sequence[StepReport] = ()
     rows_per_table: Mapping[str, int] = field(default_factory=dict)
     warnings: Sequence[CheckFailure | str] = ()
-    """Warnings of steps, and failed checks of severity `warn`."""
+    """Warnings from steps, and failed checks of severity `warn`."""
     seconds: float = 0.0
     error: PipelineError | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 complete · 1 failed · 2 data refused · 3 another run holds the lock (specification, §7)."""
+        """Exit code: 0 complete, 1 failed, 2 data refused, 3 another run holds the lock (specification, §7)."""
         return self.error.exit_code if self.error else 0
 
     @property

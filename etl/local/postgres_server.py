@@ -1,4 +1,4 @@
-"""Create, start and stop the server of a cluster whose files are locked."""
+"""Create, start and stop the server of a cluster. The caller has locked the files of the cluster."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OLD_BACKENDS_TIMEOUT_SECONDS = 10
 
 
 def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
-    """Start the server, restarting one that is running but cannot be used. Creates a missing database.
+    """Start the server; restart it if it is running but cannot be used. Creates the database if it is missing.
 
     Args:
         port: the only port to try. By default the port of the last start, else the first free one.
@@ -59,7 +59,7 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
-    """Create the data directory with the role and the database: all of it or, after an error, nothing."""
+    """Create the data directory with the role and the database. After an error, nothing remains of it."""
     folder = cluster.data.parent
     for leftover in folder.glob("postgres.new-*"):  # of a start that was killed
         shutil.rmtree(leftover, ignore_errors=True)
@@ -144,7 +144,7 @@ def _pg_ctl_start(cluster: Cluster, port: int) -> str:
 
 
 def stop_server(cluster: Cluster) -> None:
-    """Stop the server. Open connections are closed; what they committed is safe."""
+    """Stop the server. Open connections are closed, and their unfinished transactions are rolled back."""
     options = (f"--pgdata={cluster.data}", "--mode=fast", f"--timeout={STOP_TIMEOUT_SECONDS}")
     _run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, and try again")
     log.info("PostgreSQL in %s is stopped", cluster.root)
@@ -164,7 +164,7 @@ def running_port(cluster: Cluster) -> int | None:
 
 
 def running_server(cluster: Cluster) -> EmbeddedPostgres | None:
-    """Return the server if it is running, accepts connections and its password is known."""
+    """Return the server if it is running and accepts connections and its password is known, else None."""
     known, lines = read_pgpass(cluster), _pid_file_lines(cluster)
     is_ready = "".join(lines[7:]).strip() == "ready"
     return replace(known, port=int(lines[3])) if known and is_ready else None
@@ -173,7 +173,7 @@ def running_server(cluster: Cluster) -> EmbeddedPostgres | None:
 def _pid_file_lines(cluster: Cluster) -> list[str]:
     """Return the lines of postmaster.pid, or none if the server is not running.
 
-    They are process id, data directory, start time, port, socket folder, address, shared memory, state.
+    The lines are process id, data directory, start time, port, socket folder, address, shared memory, state.
     """
     with suppress(FileNotFoundError):
         lines = cluster.pid_file.read_text().splitlines()
@@ -198,7 +198,7 @@ def _is_server(cluster: Cluster, pid: int) -> bool:
 
 
 def describe(cluster: Cluster, port: int, password: str, reader_password: str | None) -> EmbeddedPostgres:
-    """Return the server of a cluster."""
+    """Return the connection parameters of the server of a cluster."""
     return EmbeddedPostgres(port, password, cluster.pgpass_file, cluster.data, reader_password=reader_password)
 
 
@@ -213,7 +213,7 @@ def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
 
 
 def write_pgpass(server: EmbeddedPostgres) -> None:
-    """Write port and passwords in the format of libpq's password file, which libpq ignores unless its mode is 0600."""
+    """Write port and passwords to a libpq password file with mode 0600; libpq ignores files with other modes."""
     text = ""
     for user, password in ((server.user, server.password), (READER, server.reader_password)):
         if password:
@@ -223,7 +223,7 @@ def write_pgpass(server: EmbeddedPostgres) -> None:
 
 
 def write_private(path: Path, text: str, account: pwd.struct_passwd | None) -> None:
-    """Replace a file by one that only its owner can read."""
+    """Write a file that only its owner can read, replacing an existing file atomically."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with open(new, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:

@@ -1,12 +1,13 @@
-"""Sample data in the shape of the real sources: daily CRM snapshots as CSV, the backend's leads as parquet.
+"""Generate sample data in the shape of the real sources: daily CRM snapshots as CSV, backend leads as parquet.
 
 A population of CRM lead numbers is drawn once: their places, the days on which they appear and disappear, and their
 outcomes. File n is what the CRM would export on day n; its export of `Set` breaks on day 16. Two files were saved by
 hand, with values in other formats. Grain of a CSV file: one row per lead number; of the parquet: one row per backend
 lead, and a few rows that cleaning must repair or drop (specification §5). All values are invented.
 
-The parquet is that of the last day, and at least that of day 22. It has a few leads that only the next day's snapshot
-contains, some that are in no snapshot, and lacks a few leads of the last snapshot, which the next parquet has.
+The parquet is that of the last day or, for shorter samples, of day 22. It has a few leads that only the snapshot of the
+next day contains, and some that are in no snapshot. It lacks a few leads of the last snapshot, which the parquet of the
+next day has.
 
 Equal parameters (scale, days, seed) give equal CSV files on every machine, and equal rows in the parquet file, whose
 metadata has the version of pyarrow. All random numbers are raw output of PCG64, which numpy keeps stable, unlike its
@@ -32,7 +33,7 @@ from etl.local.sample_shape import DEFAULT_DAYS
 from etl.utils.errors import PipelineError
 
 GENERATOR_VERSION = 2
-"""Incremented with every change to the bytes for given parameters."""
+"""Version of the generator. It must be incremented if equal parameters no longer give equal bytes."""
 DEFAULT_SEED = 20241001
 MARKER_NAME = "sample.json"
 
@@ -56,7 +57,7 @@ class SampleData:
 
 
 def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
-    """Write a sample to `target`; replaces a sample that is already there.
+    """Write a sample to `target`, replacing an existing sample.
 
     `scale` multiplies leads and rows per day; from 1, the sample contains every irregularity of the specification, §3.
     The backend has 4,364 times `scale` leads, plus those that the parquet has only after day 22.
@@ -85,7 +86,7 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
 
 
 def ensure_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
-    """Return the sample in `target`. Writes it if it is incomplete or of other parameters or another generator version.
+    """Return the sample in `target`. Write it first if it is incomplete, or other parameters or code generated it.
 
     Raises:
         PipelineError: `target` contains files that are not part of a sample.
@@ -98,7 +99,7 @@ def ensure_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, s
 
 
 def _refuse_foreign_content(target: Path) -> None:
-    """Raise if `target` contains other files than those of a sample: replacing the folder would delete them."""
+    """Raise if `target` contains files that are not part of a sample: replacing the folder would delete them."""
     own = {MARKER_NAME, *_read_marker(target).get("sizes", {})}
     present = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
     if foreign := sorted(present - own):

@@ -35,7 +35,7 @@ PARQUET_NAME = "leads.parquet"
 
 
 def write_snapshots(population: Population, days: int, folder: Path) -> int:
-    """Write the CSV files of days 1 to `days`. Returns the number of their rows."""
+    """Write the CSV files of days 1 to `days`. Returns the number of their rows, including separators."""
     folder.mkdir()
     rows = 0
     for day in range(1, days + 1):
@@ -66,7 +66,7 @@ def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.
 
 
 def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
-    """Return the columns that change from day to day."""
+    """Return the columns whose values change from day to day."""
     fates = population.fates
     outcomes = [(dispo, group) for group in OUTCOME_GROUPS for dispo in group.dispos]
     flags = [(group.booked, group.set, group.demo, dispo == SOLD) for dispo, group in outcomes]
@@ -98,7 +98,7 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
 
 
 def _with_numbers_as_floats(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """Return lead numbers and ZIPs as a script writes columns of floats. ZIPs that begin with 0 stay text."""
+    """Return lead numbers and ZIPs as a script writes floats, as in `400001.0`. ZIPs that begin with 0 remain text."""
     return {
         name: pc.replace_substring_regex(columns[name].cast(pa.string()), r"^([1-9][0-9]*)$", r"\1.0")
         for name in ("LEADNUMBER", "ZIP")
@@ -106,7 +106,7 @@ def _with_numbers_as_floats(columns: dict[str, pa.Array]) -> dict[str, pa.Array]
 
 
 def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    """Return dates and flags as spreadsheets write them. ZIP stays text, so that `02139` keeps its zero."""
+    """Return dates and flags as spreadsheets write them. ZIP remains text, so that `02139` keeps its zero."""
     entry_date, appointment = (
         pc.replace_substring_regex(columns[name], r"(^|/)0", r"\1") for name in ("ENTRYDATE", "Appt Date")
     )
@@ -116,8 +116,8 @@ def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 SAVED_BY = {4: _with_numbers_as_floats, 14: _as_spreadsheets_write}
-"""File number → function that writes values as the program did in which somebody opened and saved the file before the
-upload. Cleaning must give the same result."""
+"""File number → function that formats values like the program with which the file was saved again before the upload.
+Cleaning must give the same result."""
 
 
 def write_leads(leads: pa.Table, folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""The population of a sample: its lead numbers, the days on which they appear and disappear, and their outcomes."""
+"""Draw the population of a sample: lead numbers, the days on which they appear and disappear, and their outcomes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ DRAWS = (
     "city", "form", "zip", "in parquet", "earlier lead", "other earlier lead",
     "outcome", "delay", "moved", "move", "hour", "ladder",
 )  # fmt: skip
-"""Names of the random numbers in [0, 1) that are drawn for every lead number, besides its ids."""
+"""Names of the random numbers in [0, 1) that are drawn for each lead number, in addition to its ids."""
 EMAIL_BYTES, PHONE_BYTES, UUID_BYTES = slice(0, 20), slice(20, 40), slice(40, 56)
 ID_WORDS = 7  # of 64 bits: two SHA-1 digests and a UUID
 
@@ -109,12 +109,12 @@ class Population:
     """Columns that are the same on all days: `ENTRYDATE LEADNUMBER email_hash phone_hash CITY STATE ZIP location`."""
     fates: Fates
     appointments: pa.StringArray
-    """Appointment code in `fates` → text."""
+    """Text of each appointment, by its code in `fates`."""
     leads: pa.Table
 
 
 def _draw(seed: int, group: int, count: int) -> Draw:
-    """Draw random numbers for one group of leads, from a stream of its own: a longer sample only adds groups."""
+    """Draw random numbers for one group of leads from its own stream, so that a longer sample only adds groups."""
     generator = np.random.PCG64(np.random.SeedSequence((seed, group)))
     words = generator.random_raw(count * (len(DRAWS) + ID_WORDS)).reshape(count, len(DRAWS) + ID_WORDS)
     fractions = (words[:, : len(DRAWS)] >> np.uint64(11)) * 2.0**-53
@@ -169,7 +169,7 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
 
 
 def _scaled(totals: IntArray, scale: float) -> IntArray:
-    """Scale cumulative totals. Their error is at most a half, while errors of scaled counts would add up."""
+    """Scale cumulative totals. The rounding error is at most one half; errors of scaled counts would add up."""
     rounded: IntArray = np.rint(totals * scale).astype(np.int64)
     return rounded
 
@@ -293,14 +293,14 @@ def _identities(
 
 
 def _parquet_days(draw: Draw, arrival_day: IntArray) -> IntArray:
-    """Return the first day on which the parquet has each lead: its arrival, or for some leads a day before or after."""
+    """Return the first day on which the parquet has each lead: the day of arrival, or for some leads a day off it."""
     ahead = draw.happens("in parquet", AHEAD_SHARE)
     behind = ~draw.happens("in parquet", 1 - BEHIND_SHARE) & (arrival_day > 1)
     return arrival_day - ahead + behind
 
 
 def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
-    """Return the hash of each lead number, then that of no value, which the one at `without_value` has, too."""
+    """Return the hash of each lead number, then that of no value, which also replaces the hash at `without_value`."""
     no_value = np.frombuffer(bytes.fromhex(NO_VALUE_HASH), dtype=np.uint8)
     digests = np.vstack([digests, no_value])
     digests[without_value] = no_value

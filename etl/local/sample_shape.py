@@ -14,14 +14,14 @@ DEFAULT_DAYS = 22
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of the files from number `first_file` to the next layout."""
+    """The layout of files from number `first_file` to the file before the next layout."""
 
     first_file: int
     header: str
     separator: bool = True
     demo_words: tuple[str, str] = ("0", "1")
     set_given: bool = True
-    """False: the export is broken, `Set` is 0 in every row, although `Appt Date` is filled as before."""
+    """False if the export is broken: `Set` is 0 in every row, although `Appt Date` is filled as before."""
     state_given: bool = True
 
 
@@ -42,28 +42,29 @@ LEADS_PER_DAY = (
     3786, 3797, 3808, 3819, 3823, 3826, 3815, 3797, 3781, 3766, 3752,
     3738, 3729, 3715, 3699, 3691, 3687, 3684, 3677, 3674, 3666, 3655,
 )  # fmt: skip
-"""Lead numbers in the snapshots of days 1 to 22, including those with a gap (`GAP_SHARE`)."""
+"""Number of lead numbers in the snapshots of days 1 to 22, including those with a gap (`GAP_SHARE`)."""
 SETTLED_LEADS_PER_DAY = (3660, 3668, 3676, 3678, 3682, 3672, 3658)
-"""The same for later days, repeated."""
+"""Number of lead numbers in the snapshots of later days, repeated."""
 ARRIVALS_PER_DAY = (29, 34, 38, 31, 36, 26, 22)
-"""Lead numbers that appear for the first time on days 2, 3 and so on, repeated."""
+"""Number of lead numbers that appear for the first time on days 2, 3 and so on, repeated."""
 LATE_SHARE = 0.03
 SHORTEST_LATENESS, LONGEST_LATENESS = 3, 20
-"""That share of them appears so many days after entry; all others on the day of entry or the day after."""
+"""LATE_SHARE of the arriving lead numbers appear this many days after entry; all others on the day of entry or the day
+after."""
 UNSEEN_LEADS = 14
-"""Backend leads that are in no snapshot, and those that a later snapshot has (`AHEAD_SHARE`)."""
+"""Number of backend leads in no snapshot, including those that a later snapshot contains (`AHEAD_SHARE`)."""
 AHEAD_SHARE = 0.2
 """Share of leads that are in the parquet a day before the first snapshot with them."""
 BEHIND_SHARE = 0.1
-"""Share of leads that are in the parquet a day after the first snapshot with them: on that day they match nothing."""
+"""Share of leads that are in the parquet a day after the first snapshot with them, so these rows match no lead."""
 LEAVING_EARLY_SHARE = 0.07
 """Share of lead numbers that disappear before the end of the window."""
 GAP_SHARE = 0.01
 LONGEST_GAP = 4
 GAP_WITHIN_DAYS = 18
-"""That share of lead numbers is missing for 1 to LONGEST_GAP days, within GAP_WITHIN_DAYS after its arrival."""
+"""GAP_SHARE of lead numbers are missing for 1 to LONGEST_GAP days, from 1 to GAP_WITHIN_DAYS days after arrival."""
 WINDOW_DAYS = 120
-"""A snapshot contains the lead numbers that entered in that many days."""
+"""Number of days over which the entry dates of the first snapshot are spread."""
 FIRST_SNAPSHOT = date(2024, 10, 1)
 FIRST_LEAD_NUMBER = 400_001
 LARGEST_NUMBER_STEP = 12
@@ -97,7 +98,7 @@ BACKEND_LEADS = LEAD_KINDS[0].numbers + UNSEEN_LEADS
 DUPLICATE_ROWS = 5
 UPPER_CASE_ROWS = 5
 PADDED_ROWS = 5
-"""Rows to clean in the parquet, at any scale, besides one row without lead_UUID."""
+"""Number of rows in the parquet that need cleaning, at any scale; one row without lead_UUID is added to them."""
 
 
 class City(NamedTuple):
@@ -233,7 +234,7 @@ MOVED_SHARE = 0.2
 LONGEST_DELAY = 40
 """Maximum number of days from entry to outcome; most are far shorter."""
 CONFIRMED_DAYS = 4
-"""Appointments are confirmed that many days before their outcome."""
+"""Number of days before their outcome on which appointments are confirmed."""
 DAYS_PER_JOB_STEP = 4
 
 
@@ -264,7 +265,7 @@ class AppointmentTime(NamedTuple):
 
     @property
     def on_24_hours(self) -> str:
-        """The same as spreadsheets write it: `13:00`, `9:00`."""
+        """The time as spreadsheets write it, as in `13:00` or `9:00`."""
         hour, minute = self.text[:-2].split(":")
         return f"{int(hour) % 12 + 12 * self.text.endswith('PM')}:{minute}"
 

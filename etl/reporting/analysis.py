@@ -17,7 +17,7 @@ from etl.reporting.words import counted, share
 
 
 def analyse_gold(read: Read) -> dict[str, Answer]:
-    """Answer all questions about gold: name of the question → its answer. The names are those of the charts, too."""
+    """Answer all questions about gold. Returns name of the question → answer; charts have the same names."""
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
     per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
@@ -47,9 +47,10 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
 
 
 def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
-    """Rows: `_partition_date metric observed expected`: days that should not be trusted.
+    """Answer which days should not be trusted.
 
-    The note also names flags that are 0 in all rows of days that are not tested.
+    Rows: `_partition_date metric observed expected`, one per anomaly. If neither flag has an anomaly, the note also
+    names the snapshots in which a flag is 0 in all rows.
     """
     affected, notes = anomalies.days(["*"]), [anomalies.note(["*"])]
     if not anomalies.days(["set_share", "demo_share"]):
@@ -68,7 +69,10 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
 
 
 def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `scenario row_count lead_count`, one per scenario, `both` first."""
+    """Answer how snapshot rows match backend leads.
+
+    Rows: `scenario row_count lead_count`, one per scenario, `both` first.
+    """
     counts = {str(name): int(count) for name, count in zip(rows["scenario"], rows["row_count"], strict=True)}
     total = sum(counts.values())
     answer = Answer(
@@ -84,7 +88,14 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
 
 
 def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, the one in the most rows first."""
+    """Answer which hashes cause false matches.
+
+    Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, one per hash and kind, the most
+    frequent first.
+
+    Args:
+        matches: one row that counts the matches, and their leads, that rely on suspect hashes alone.
+    """
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
     answer = Answer(
@@ -99,7 +110,10 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
 
 
 def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `figure lead_count suspect_count suspect_share`, one per figure, all leads first."""
+    """Answer how many leads of each figure match by suspect hashes alone.
+
+    Rows: `figure lead_count suspect_count suspect_share`, one per figure, all leads first.
+    """
     question = "How much relies on suspect matches?"
     if rows.empty:
         return Answer(question, rows, "No lead is graded yet.")

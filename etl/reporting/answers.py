@@ -1,4 +1,4 @@
-"""An answer of the analysis, and the note that it carries when it is based on days that should not be trusted."""
+"""Answers of the analysis, and notes on answers that are based on days with anomalies."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ class Answer(NamedTuple):
     rows: pd.DataFrame
     sentence: str
     note: str = ""
-    """Empty: the answer is based on no affected day."""
+    """Describes the anomalies of the affected days; empty if there are none."""
     affected_days: Days = ()
 
     @property
     def notice(self) -> str:
-        """The note as report and notebooks show it, without its heading."""
+        """The note as the report and the notebooks show it, without its heading."""
         return f"{self.note}. Do not trust figures based on these days." if self.note else ""
 
 
 class Anomalies:
-    """The rows of gold.data_anomalies: which days should not be trusted, by metric."""
+    """The rows of gold.data_anomalies: the days that should not be trusted, by metric."""
 
     def __init__(self, rows: pd.DataFrame | None = None) -> None:
         columns = ["_partition_date", "metric", "observed", "expected"]
         self.rows = pd.DataFrame(columns=columns) if rows is None else rows[columns]
 
     def days(self, metrics: Sequence[str]) -> list[pd.Timestamp]:
-        """Return the days, in order, on which one of the metrics is anomalous. A metric may contain `*`."""
+        """Return the ordered days on which one of the metrics has an anomaly. Metrics may contain wildcards (`*`)."""
         return sorted(set(self._rows_of(metrics)["_partition_date"]))
 
     def note(self, metrics: Sequence[str]) -> str:
@@ -68,7 +68,7 @@ class Anomalies:
         return "; ".join(f"on {days}: {', '.join(found)}" for days, found in by_days.items())
 
     def shown(self) -> pd.DataFrame:
-        """Return the rows with observed and expected values as text: `21.1 %`, `3,600` rows."""
+        """Return the rows with observed and expected values as text: `21.1 %` for a share, `3,600` for a row count."""
         rows = self.rows.copy()
         for column in ("observed", "expected"):
             rows[column] = [
@@ -77,7 +77,7 @@ class Anomalies:
         return rows
 
     def mark(self, answer: Answer, metrics: Sequence[str]) -> Answer:
-        """Return the answer with its note."""
+        """Return the answer with a note on the anomalies of the metrics that it depends on, and their days."""
         return answer._replace(note=self.note(metrics), affected_days=self.days(metrics))
 
     def _rows_of(self, metrics: Sequence[str]) -> pd.DataFrame:
@@ -86,7 +86,7 @@ class Anomalies:
 
 
 def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:
-    """Join days, in order: consecutive ones as `2024-10-16 to 2024-10-22`."""
+    """Join days, which must be in order. Consecutive days become a range, as in `2024-10-16 to 2024-10-22`."""
     return day_ranges([moment.date() for moment in days])
 
 
@@ -102,7 +102,7 @@ def missing_days(days: pd.DataFrame) -> list[pd.Timestamp]:
 
 
 def gap_sentence(days: pd.DataFrame) -> str:
-    """Say that changes on days without a snapshot appear in the next one. Empty when none is missing."""
+    """Return a sentence that changes on days without a snapshot appear in the next one; empty if no day is missing."""
     missing = len(missing_days(days))
     what = f"{counted(missing, 'day')} {'has' if missing == 1 else 'have'} no snapshot"
     days_of_gap = "that day" if missing == 1 else "those days"
@@ -115,15 +115,15 @@ def _range(metric: str, values: pd.Series[float]) -> str:
 
 
 def most_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the greatest value."""
+    """Return the first row with the greatest value in a column."""
     return row_of(rows, int(rows[column].argmax()))
 
 
 def fewest_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the smallest value."""
+    """Return the first row with the smallest value in a column."""
     return row_of(rows, int(rows[column].argmin()))
 
 
 def row_of(rows: pd.DataFrame, position: int) -> dict[str, Any]:
-    """Return the row at a position, the last one at -1."""
+    """Return the row at a position; -1 is the last row."""
     return {str(name): value for name, value in rows.iloc[position].items()}

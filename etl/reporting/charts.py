@@ -1,6 +1,6 @@
-"""Charts of the analysis: each draws the rows of one answer, and has its name. Knows matplotlib, no database.
+"""Draw the charts of the analysis: each function draws the rows of one answer and has the name of its question.
 
-A chart comes wide or narrow, so that a phone shows it at the size it was drawn for.
+Each chart can be drawn wide or, for phones, narrow. This module needs matplotlib, but no database.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from etl.reporting.words import share
 
 @chart(2.9, "Bars: rows that match on both hashes, and at another scale those that do not.")
 def match_scenarios(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """All rows in one bar; below, at a scale of their own, those that do not match on both hashes."""
+    """Draw the number of rows in each match scenario; below, on another scale, all but those that match on both."""
     counts = dict(zip(rows["scenario"], rows["row_count"], strict=True))
     total = sum(counts.values())
     rest = {_SCENARIOS[name]: count for name, count in counts.items() if name != "both"}
@@ -51,7 +51,7 @@ _SCENARIOS = {"email_only": "e-mail alone", "phone_only": "phone alone", "none":
 
 @chart(4.4, "Lines: leads in each snapshot and all ever seen. Bars: new leads per day, without the first day.")
 def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads of each snapshot, and all ever seen; below, the new ones of each day but the first."""
+    """Draw the number of leads in each snapshot, and of all ever seen; below, new leads per day after the first."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     days = rows["_partition_date"]
     for column, label, colour in (
@@ -70,7 +70,7 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(2.1, "Bars: leads by quality.")
 def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads as they are now, by quality."""
+    """Draw the number of leads of each quality, as they are now."""
     axes = figure.subplots()
     figure.title("Leads as they are now")
     names = [str(flag).removesuffix(" Quality") for flag in rows["lead_quality_flag"]]
@@ -81,14 +81,17 @@ def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.2, "Stacked bars: leads of high and of medium quality by day.")
 def lead_quality_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads of high and of medium quality in each snapshot. The others are of low quality."""
+    """Draw the number of leads of high and of medium quality in each snapshot. Low quality is left out."""
     parts = {"high": (rows["High Quality"], LIGHT.good), "medium": (rows["Medium Quality"], LIGHT.fair)}
     stacked_bars_by_day(figure, "High and medium quality, per snapshot", rows["_partition_date"], parts)
 
 
 @chart(3.4, "Line: new high-quality leads per day, without the first day, with their mean.")
 def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """The trend: leads on their first high-quality day, without the first snapshot, in which all are new."""
+    """Draw how many leads per day become high quality for the first time, and the mean over days without anomalies.
+
+    The first snapshot, in which all leads are new, is left out.
+    """
     axes = figure.subplots()
     later = rows.iloc[1:]
     figure.title("New high-quality leads per day" + ("" if figure.is_narrow else ", without the first day"))
@@ -128,12 +131,12 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
 
 
 MOST_LABELS = 31
-"""Maximum number of days whose values are shown beside their points: more would touch."""
+"""Maximum number of days for which values are shown beside their points; more would overlap."""
 
 
 @chart(2.6, "Bars: leads that reached each stage.")
 def conversion_funnel(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads that reached each stage, or a later one."""
+    """Draw the number of leads that reached each stage of the funnel, or a later one."""
     axes = figure.subplots()
     figure.title("Leads that reached each stage")
     counts = [int(count) for count in rows["lead_count"]]
@@ -144,7 +147,10 @@ def conversion_funnel(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.4, "Bars: share of sold leads in the states with the most leads.")
 def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads that were sold, of all, in the states with the most leads, with 95 % intervals. Few leads: grey."""
+    """Draw the share of sold leads in the eight states with the most leads, with 95 % confidence intervals.
+
+    States with too few leads for a rate are grey and have no interval.
+    """
     axes = figure.subplots()
     figure.title("Sold, of all leads" + ("" if figure.is_narrow else ", with 95 % intervals"))
     shown = rows.head(8)
@@ -177,7 +183,7 @@ _COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear d
 
 @chart(3.6, "Bars: the most frequent changes of disposition.")
 def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """The most frequent changes of disposition."""
+    """Draw how often the most frequent changes of disposition occur."""
     axes = figure.subplots()
     figure.title("Most frequent changes")
     shown = rows.head(10)
@@ -189,7 +195,7 @@ def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.0, "Bars: leads by what became of them.")
 def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads as they are now, by disposition group."""
+    """Draw the number of leads in each disposition group, as they are now."""
     figure.title("Leads by disposition group")
     total = int(rows["lead_count"].sum())
     _groups(figure, rows, [f"{count:,} · {share(count, total)}" for count in rows["lead_count"]], "lead_count")
@@ -197,7 +203,7 @@ def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.0, "Bars: leads that are not in the latest snapshot, by what became of them.")
 def leads_that_left(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads that the latest snapshot does not have, by disposition group."""
+    """Draw the number of leads that are not in the latest snapshot, by disposition group."""
     figure.title("Leads that left" + ("" if figure.is_narrow else ", and their share of all such leads"))
     labels = [
         f"{left:,} · {part:.1%}".replace("%", " %")
@@ -214,7 +220,7 @@ def _groups(figure: ChartFigure, rows: pd.DataFrame, labels: list[str], column: 
 
 @chart(2.9, "Bars: share of leads with an appointment, by the week in which they were first seen. Few leads: grey.")
 def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Share of the leads of each week that have an appointment."""
+    """Draw the share of leads with an appointment, by the week in which they were first seen: the last eight rows."""
     figure.title("With an appointment" + ("" if figure.is_narrow else ", by week of the first snapshot with the lead"))
     shown = rows.tail(8)
     labels = [
@@ -229,7 +235,7 @@ def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(2.7, "Bars: leads that reached each stage, of those first seen after the first snapshot.")
 def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Leads at each stage: in their first snapshot, within seven days, later."""
+    """Draw the number of leads that reached each stage: when first seen, within seven days, or later."""
     axes = figure.subplots()
     figure.title("Leads that reached the stage, and when")
     labels = [
@@ -251,7 +257,10 @@ def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.5, "Pairs of bars: figures per day in the last seven days, and in the seven days before.")
 def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Each figure per day, now and before; the longer of the two bars is as long as any other pair's."""
+    """Draw each figure per day in the last seven days and in the seven days before.
+
+    Each pair of bars has its own scale: the longer bar of every pair has the same length.
+    """
     axes = figure.subplots()
     figure.title("Per day")
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
@@ -293,14 +302,14 @@ def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.0, "Stacked bars: clean and rejected rows by day.")
 def rows_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the number of rows of each day, and of those that were rejected."""
+    """Draw the number of clean and of rejected rows of each day."""
     parts = {"clean": (rows["row_count"], LIGHT.accent), "rejected": (rows["rejected_count"], LIGHT.fair)}
     stacked_bars_by_day(figure, "Rows per day", rows["_partition_date"], parts)
 
 
 @chart(4.4, "Map: share of rows without a value, by column and day.")
 def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Day by day, which columns are filled (light) and which are empty (dark)."""
+    """Draw the share of rows without a value, by column and day, from light (filled) to dark (empty)."""
     axes = figure.subplots()
     figure.title("Share of rows without a value")
     colours = LinearSegmentedColormap.from_list("emptiness", [LIGHT.grid, LIGHT.accent])
@@ -320,7 +329,7 @@ def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.0, "Bars: rejected rows by reason.")
 def rejected_rows(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Rejected rows by reason."""
+    """Draw the number of rejected rows for the eight most frequent reasons."""
     axes = figure.subplots()
     figure.title("Rejected rows by reason")
     shown = rows.head(8)

@@ -1,6 +1,6 @@
-"""Answers about each snapshot day: how many leads, how good they are, how many become high quality.
+"""Answer questions about each snapshot day: how many leads there are, their quality, how many become high quality.
 
-What a snapshot brings happened on any of the days since the one before, so it is counted per day.
+A change that a snapshot shows happened on any of the days since the previous snapshot, so averages divide by days.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from etl.reporting.words import counted, day, share
 
 
 def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day."""
+    """Answer how many leads each snapshot has, and how many of them are new.
+
+    Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day.
+    """
     question = "How many leads are there each day, and how many of them are new?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
@@ -35,10 +38,12 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Ans
 def lead_quality_distribution(
     rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies | None = None
 ) -> Answer:
-    """Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
+    """Answer how many leads of each quality there are.
+
+    Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
 
     Args:
-        per_day: the rows of `lead_quality_per_day`.
+        per_day: the rows of the answer of `lead_quality_per_day`.
     """
     high, medium, _low = (int(count) for count in rows["current_lead_count"])
     total = int(rows["current_lead_count"].sum())
@@ -57,9 +62,9 @@ def lead_quality_distribution(
 
 
 def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str, str] | None:
-    """Return the last day with sound flags and the share of high quality on it; None if that is the latest day.
+    """Return the last day without anomalies in `Set` and `Demo`, and the share of high-quality leads on it.
 
-    None, too, if no day has sound flags.
+    Return None if that is the latest day, or if every day has such anomalies.
     """
     affected = anomalies.days(FLAGS)
     if per_day.empty or per_day["_partition_date"].iloc[-1] not in affected:
@@ -72,7 +77,10 @@ def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str
 
 
 def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `_partition_date`, a count of leads for each flag, and `total_leads`: one per snapshot day."""
+    """Answer how many leads of each quality each snapshot has.
+
+    Rows: `_partition_date`, the number of leads with each quality flag, and `total_leads`; one per snapshot day.
+    """
     counts = rows.pivot(index="_partition_date", columns="lead_quality_flag", values="lead_count")
     counts = counts.reindex(columns=["High Quality", "Medium Quality", "Low Quality"]).fillna(0).astype(int)
     totals = days.set_index("_partition_date")["total_leads"]
@@ -98,7 +106,10 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
 
 
 def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `_partition_date new_high_quality_leads`, one per snapshot day, also for one without any."""
+    """Answer how many leads become high quality each day.
+
+    Rows: `_partition_date new_high_quality_leads`, one per snapshot day, including days without such leads.
+    """
     anomalies = anomalies or Anomalies()
     later = rows.iloc[1:]
     new = per_day(rows, "new_high_quality_leads", anomalies.days(QUALITY))

@@ -1,4 +1,4 @@
-"""What all charts share: a figure in two widths, SVG, bars, days, and values that show on hover."""
+"""Building blocks of the charts: figures in two widths, SVG output, bars, time axes, and values shown on hover."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 WIDE, NARROW = 7.6, 3.6
-"""Inches. A narrow one is for phones: 346 pixels."""
+"""Widths of a chart in inches. The narrow one is for phones: 346 pixels."""
 
 
 class ChartFigure(Figure):
-    """A figure that knows which days should not be trusted, and the values that its parts show on hover."""
+    """A matplotlib figure with the days that should not be trusted, and the texts that its parts show on hover."""
 
     affected_days: Days = ()
 
@@ -57,9 +57,9 @@ Draw = Callable[[ChartFigure, "pd.DataFrame"], None]
 
 
 class Chart(Protocol):
-    """Draws the rows of one answer, in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
+    """A function that draws the rows of one answer in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
 
-    A chart by day shades the affected days; any other names them.
+    A chart with a time axis also shades the affected days; every chart lists them below.
     """
 
     alt: str
@@ -68,7 +68,7 @@ class Chart(Protocol):
 
 
 CHARTS: dict[str, Chart] = {}
-"""Name of the question → its chart."""
+"""Name of a question → its chart."""
 
 
 def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
@@ -97,10 +97,10 @@ def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
 
 
 def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:
-    """Return the chart as an SVG element, with text as text: the same rows give the same bytes.
+    """Return the chart as an SVG element. Text stays text, and equal rows give equal bytes.
 
     Args:
-        salt: another one for each chart of a page, as ids are made from it.
+        salt: determines the ids in the SVG; must differ between the charts of a page.
     """
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
@@ -120,7 +120,7 @@ def themed(svg: str) -> str:
 
 
 def _name_affected_days(figure: ChartFigure) -> None:
-    """Say below the chart which days are affected."""
+    """List the affected days below the chart."""
     if figure.affected_days:
         text = f"affected days: {ranges(figure.affected_days)}"
         width = 46 if figure.is_narrow else 90
@@ -128,7 +128,7 @@ def _name_affected_days(figure: ChartFigure) -> None:
 
 
 def with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
-    """Return the values by day, NaN on days without a file, so that a line breaks there."""
+    """Return values by day, with NaN on days without a snapshot, so that a line breaks there."""
     return values.astype(float).set_axis(days).reindex(pd.date_range(days.min(), days.max()))
 
 
@@ -139,7 +139,7 @@ def named_bars(
     colours: str | Sequence[str],
     labels: Sequence[str] | None = None,
 ) -> None:
-    """Horizontal bars, the first one on top, each with its value at its end."""
+    """Draw horizontal bars, the first one on top, each with its label (by default its value) at its end."""
     positions = range(len(names))
     labels = labels or [f"{value:,}" for value in values]
     bars = axes.barh(positions, values, color=colours, height=0.7)
@@ -157,7 +157,11 @@ def named_bars(
 def stacked_bars_by_day(
     figure: ChartFigure, title: str, days: pd.Series, parts: Mapping[str, tuple[pd.Series, str]]
 ) -> None:
-    """Draw one stacked bar per day. `parts`: label → counts and colour, the lowest first."""
+    """Draw one stacked bar per day.
+
+    Args:
+        parts: label → counts per day and colour, from the bottom of the bar to the top.
+    """
     axes = figure.subplots()
     figure.title(title)
     top = np.zeros(len(days))
@@ -170,7 +174,10 @@ def stacked_bars_by_day(
 
 
 def rate_bars(axes: Axes, days: pd.Series, counts: pd.Series, colour: str, what: str) -> None:
-    """A bar for each day but the first: counts per day. As wide as the days since the snapshot before."""
+    """Draw the daily rate of each snapshot but the first: its count divided by the days since the snapshot before.
+
+    Each bar is as wide as these days.
+    """
     covered = days.diff().dt.days.iloc[1:]
     rates = counts.iloc[1:] / covered
     axes.bar(days.iloc[1:] - pd.to_timedelta((covered - 1) / 2, unit="D"), rates, width=covered - 0.25, color=colour)
@@ -178,7 +185,7 @@ def rate_bars(axes: Axes, days: pd.Series, counts: pd.Series, colour: str, what:
 
 
 def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None:
-    """Draw what all charts by day have: affected days, ticks, and the values of each day on hover."""
+    """Draw the common parts of charts with a time axis: shaded affected days, ticks, and values of a day on hover."""
     axes.grid(visible=True)
     figure = figure_of(axes)
     first, last = days.iloc[0], days.iloc[-1]

@@ -1,7 +1,7 @@
-"""The history of a lead: `python main.py --explain LEAD`.
+"""Read the history of a lead: `python main.py --explain LEAD`.
 
-Everything is read in one read-only transaction. The `_row_hash` of a row version leads to its rows in silver, and their
-`_source_row` to the rows of bronze, whose values are the raw ones.
+Everything is read in one read-only transaction. A row version is traced to its rows in silver by `_row_hash`, and these
+to the rows of bronze, with the raw values, by `_source_row`.
 """
 
 from __future__ import annotations
@@ -37,61 +37,63 @@ MOST_VERSIONS = 50
 """Maximum number of row versions of a lead shown."""
 MOST_REJECTED = 20
 SHORTEST_ID_IN_LINE = 6
-"""In a malformed line, whose cells have no names, a shorter number may be a ZIP, a flag or a part of a date."""
+"""Minimum length of ids to search for in malformed lines. Their cells have no names, so a shorter number may be a ZIP,
+a flag or a part of a date."""
 INT32 = range(-(2**31), 2**31)
 
 
 @dataclass(frozen=True)
 class RowVersion:
-    """A row version of the lead: a content, and the uninterrupted range of snapshots that contain it."""
+    """A row version of the lead: one content over an uninterrupted range of snapshots."""
 
     first_day: date
     last_day: date
     day_count: int
-    """Number of snapshots."""
+    """Number of snapshots that contain the row version."""
     content: Mapping[str, Any]
     """Content columns of silver.row_contents → value."""
     matched_by: str
     other_leads: Mapping[str, str]
-    """Other backend leads that the same content matches → by which hash."""
+    """Other backend leads that the same content matches → the hashes that match."""
     grade: str
     why: str
     first_row: BronzeRow | None
-    """A row of its first day in bronze; None if none becomes this content, or bronze cannot be read."""
+    """Its row of bronze on the first day; None if it cannot be traced to bronze, or bronze cannot be read."""
     last_row: BronzeRow | None
 
 
 @dataclass(frozen=True)
 class LeadHistory:
-    """What the warehouse knows about a lead, or about the rows of a lead number that match none."""
+    """What the warehouse contains about a backend lead, or about the rows of a lead number that match no lead."""
 
     title: str
     backend: Sequence[Mapping[str, Any]] = ()
-    """Rows of silver.stg_leads_parquet: one, unless the backend uses a UUID twice."""
+    """Its rows of silver.stg_leads_parquet: one, unless the leads file has the UUID more than once."""
     current: Mapping[str, Any] = field(default_factory=dict)
-    """Its row of gold.lead_quality_current: `lead_quality_flag lead_number _partition_date`; empty if it has none."""
+    """Its row of gold.lead_quality_current, empty if there is none: `lead_quality_flag lead_number _partition_date
+    email_match phone_match`."""
     versions: Sequence[RowVersion] = ()
     appointments: Sequence[Mapping[str, Any]] = ()
     rejected_rows: Sequence[Mapping[str, Any]] = ()
     anomalies: Sequence[Mapping[str, Any]] = ()
-    """Rows of gold.data_anomalies, of the days on which the lead was seen."""
+    """Rows of gold.data_anomalies for the days on which a snapshot contains the lead."""
     findings: Sequence[str] = ()
-    """The anomalies, one sentence per metric."""
+    """Descriptions of these anomalies, one sentence per metric."""
     notes: Sequence[str] = ()
-    """What is left out, or could not be read."""
+    """Sentences about what is left out or could not be read."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """The histories of all leads that LEAD may mean."""
+    """The histories of the leads to which LEAD may refer."""
 
     histories: Sequence[LeadHistory]
     left_out: int
-    """Number of further leads."""
+    """Number of further leads, whose histories were not read."""
 
 
 class Match(NamedTuple):
-    """A row of silver.version_matches."""
+    """A row of silver.version_matches: a content and a backend lead that it matches, or None if it matches no lead."""
 
     row_hash: int
     lead_uuid: str | None
@@ -103,7 +105,7 @@ class Match(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A backend lead, or (without UUID) the rows of a lead number that match none."""
+    """A lead to explain: a backend lead or, with `lead_uuid` None, the contents of a lead number that match no lead."""
 
     lead_uuid: str | None
     matches: Sequence[Match]
@@ -134,8 +136,10 @@ def explain(settings: Settings, lead: str) -> Explanation:
 
 
 def find_subjects(db: Cursor, lead: str) -> list[Subject]:
-    """Find the backend leads that LEAD may mean: those that match rows with the lead number, or have the UUID or hash,
-    or match rows with the hash; and the contents with the number or hash that match no lead.
+    """Find the backend leads to which LEAD may refer, and contents with this number or hash that match no lead.
+
+    If contents have the lead number, the leads are those that match them. Otherwise they are the leads with this UUID
+    or hash or, if there are none, the leads that match contents with this hash.
     """
     contents: dict[int, int | None] = {}
     if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and int(lead) in INT32:
@@ -161,7 +165,7 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
 
 
 def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
-    """Return `_row_hash` → lead number of contents."""
+    """Return the contents that meet a condition: `_row_hash` → lead number."""
     db.execute(sql.SQL("select _row_hash, lead_number from silver.row_contents where {}").format(condition))
     return dict(db.fetchall())
 
@@ -176,14 +180,14 @@ def _matches(db: Cursor, condition: sql.SQL, values: Sequence[object]) -> list[M
 
 @dataclass(frozen=True)
 class Facts:
-    """What silver and bronze say about some leads."""
+    """Rows of silver and bronze about the leads to explain."""
 
     versions: Sequence[Mapping[str, Any]]
-    """Row versions of all contents, in the order of lead numbers and days."""
+    """Row versions of all contents of the leads, ordered by lead number and day."""
     matches: Sequence[Match]
-    """All matches of these contents, also with other leads."""
+    """All matches of these contents, including those with other leads."""
     bronze: BronzeRows | None
-    """None unless the role can read both bronze and the ledger."""
+    """Rows of bronze; None if the role cannot read both bronze and the load ledger."""
 
 
 def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
@@ -247,10 +251,10 @@ select appointment_id, appointment_date, status from gold.appointments where lea
 
 
 def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
-    """Return the history of a lead that only has rejected rows.
+    """Return the history of a lead that appears in rejected rows only.
 
     Raises:
-        LeadNotFoundError: it has none.
+        LeadNotFoundError: no rejected row contains it, either.
     """
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:
@@ -294,7 +298,7 @@ def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -
 
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return rejected rows with one of these ids, and a note if some are left out."""
+    """Return the rejected rows that contain one of these ids, and a note if some are left out."""
     ids = list(filter(None, ids))
     unmistakable = [value for value in ids if len(value) >= SHORTEST_ID_IN_LINE]
     run_sql(
@@ -311,7 +315,7 @@ def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]]
 
 
 def _anomalies(db: Cursor, versions: Iterable[Mapping[str, Any]]) -> list[Anomaly]:
-    """Return the anomalies of the days on which a version was in the snapshot."""
+    """Return the anomalies of the days on which a snapshot contains one of the row versions."""
     ranges = [(row["valid_from"], row["last_day"]) for row in versions]
     db.execute(
         "select _partition_date, metric, observed, expected, severity, message from gold.data_anomalies order by 1, 2"

@@ -1,4 +1,4 @@
-"""The history of a lead as tables: title, headings and rows of each."""
+"""Format the history of a lead as tables, each with a title, headings and rows."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def _tables_of_versions(versions: Sequence[RowVersion]) -> Iterator[Table]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Join ascending numbers: consecutive ones as `1-3`."""
+    """Join ascending numbers. Consecutive numbers become a range, as in `1-3`."""
     starts = [number for number in numbers if number - 1 not in numbers]
     ends = [number for number in numbers if number + 1 not in numbers]
     return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
 
 
 def summary(history: LeadHistory) -> str:
-    """Return the grade of the lead in its latest snapshot, or that no snapshot has it; empty if only rows are known."""
+    """Return the grade of the lead in its latest snapshot, or `in no snapshot`; empty if there is no backend lead."""
     if history.current:
         return f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
     return "in no snapshot" if history.backend and not history.versions else ""
@@ -104,12 +104,12 @@ def _place(row: BronzeRow | None) -> str | None:
 
 
 def _file_and_line(key: str, line: int) -> str:
-    """`data_1.csv:12`: all files are in one folder."""
+    """Return file name and line, as in `data_1.csv:12`. All files are in one folder."""
     return f"{key.rpartition('/')[2]}:{line}"
 
 
 def _changes(versions: Sequence[RowVersion]) -> Iterator[tuple[object, ...]]:
-    """Yield all values of the first version of each lead number, then those that differ from the version before."""
+    """Yield all values of the first row version of each lead number, and of later versions those that changed."""
     before: Mapping[str, Any] = {}
     for number, version in enumerate(versions, start=1):
         is_first = not before or version.content["lead_number"] != before["lead_number"]
@@ -126,5 +126,5 @@ def _cell(value: Any, null: str | None = None) -> str | None:
 
 
 def _quoted(text: str | None) -> str:
-    """Show blanks of a text."""
+    """Return a text; in quotes if it is empty, or begins or ends with blanks. None becomes NULL."""
     return "NULL" if text is None else f"'{text}'" if text != text.strip() or not text else text

@@ -1,4 +1,4 @@
-"""How the notebooks show an answer of the analysis: the sentence, the note, the chart, the rows."""
+"""Display answers of the analysis in notebooks: the sentence, the note, the chart, the rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_ROWS, MOST_ROWS = 6, 60
-"""Maximum number of rows of an answer shown without folding, and shown at all."""
+"""Maximum number of rows of an answer that are shown without folding, and that are shown at all."""
 
 
 def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) -> None:
-    """Display an answer as the output of a notebook's cell."""
+    """Display an answer as the output of a notebook cell."""
     from IPython.display import HTML, SVG, Markdown, display
 
     display(Markdown(f"**{answer.sentence}**"))
@@ -29,14 +29,14 @@ def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) 
 
 
 def show_rows(rows: pd.DataFrame) -> None:
-    """Display a few rows, with names of columns and values unchanged."""
+    """Display the first rows, with column names and values unchanged."""
     from IPython.display import HTML, display
 
     display(HTML(_html(table_of("", rows, FEW_ROWS, unchanged=True))))
 
 
 def _html(table: Table) -> str:
-    """Many rows are folded away."""
+    """Render a table as HTML. A table with more than FEW_ROWS rows is folded."""
     html = render_template("table.html.jinja", table=table)
     if len(table.rows) <= FEW_ROWS:
         return html

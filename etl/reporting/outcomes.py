@@ -1,4 +1,4 @@
-"""Answers about what becomes of leads: the funnel, why they are lost, when they leave, how long a stage takes."""
+"""Answer questions about the outcomes of leads: funnel, status changes, losses, departures, time to each stage."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from etl.reporting.states import FEW, FEW_LEADS
 from etl.reporting.words import counted, day, share
 
 STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale": "sale"}
-"""Stage of the funnel → prefix of its column."""
+"""Stage of the funnel → prefix of its column in the query result."""
 
 
 def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `stage lead_count of_leads of_stage_before`, one per stage, the rates 0 to 1, NaN where nothing comes."""
+    """Answer how many leads reach each stage of the funnel.
+
+    Rows: `stage lead_count of_leads of_stage_before`, one per stage. The last two are rates from 0 to 1, NaN where they
+    would divide by zero.
+    """
     counts = {stage: int(rows[f"{column}_count"].iloc[0]) for stage, column in STAGES.items()}
     table = pd.DataFrame({"stage": list(counts), "lead_count": list(counts.values())})
     before = table["lead_count"].shift(fill_value=table["lead_count"].iloc[0])
@@ -34,11 +38,15 @@ def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) ->
 def status_changes(
     rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None
 ) -> Answer:
-    """Rows: `dispo_before dispo change_count lead_count`, the most frequent change first.
+    """Answer how the status of leads changes.
 
-    The sentence and the rows count the changes of gold.status_changes: none that only a broken flag makes.
+    Rows: `dispo_before dispo change_count lead_count`, one per pair of dispositions, the most frequent change first.
+    A missing disposition is shown as `(none)`. Only changes of gold.status_changes are counted, which leaves out those
+    that only a broken flag causes.
 
     Args:
+        rows: changes of disposition in gold.status_changes, counted per pair of dispositions.
+        lifecycle: one row with the number of leads, of changes, and the median duration of a status in days.
         days: the rows of `leads_per_day`.
     """
     anomalies = anomalies or Anomalies()
@@ -65,7 +73,10 @@ def status_changes(
 
 
 def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `disposition_group lead_count lead_share`, one per group, the largest first."""
+    """Answer why leads are lost, by disposition group.
+
+    Rows: `disposition_group lead_count lead_share`, one per group, the largest first.
+    """
     table = rows[["disposition_group", "lead_count"]].assign(lead_share=rows["lead_count"] / rows["lead_count"].sum())
     counts = dict(zip(table["disposition_group"], table["lead_count"], strict=True))
     total = sum(counts.values())
@@ -86,10 +97,12 @@ NOTHING_YET = "no appointment"
 
 
 def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `disposition_group left_count lead_count left_share`, one per group, the one that most leads left first.
+    """Answer which disposition groups the leads belong to that are not in the latest snapshot.
+
+    Rows: `disposition_group left_count lead_count left_share`, one per group, the greatest `left_count` first.
 
     Args:
-        rows: those of `disposition_groups`.
+        rows: the query result that `disposition_groups` takes, too.
     """
     table = rows[["disposition_group", "left_count", "lead_count"]].sort_values("left_count", ascending=False)
     table = table.assign(left_share=table["left_count"] / table["lead_count"]).reset_index(drop=True)
@@ -109,9 +122,10 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
 
 
 def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `first_week lead_count … conversion_rate left_count uncertain_count comparison`, one per week.
+    """Answer what becomes of leads, by the week in which they were first seen.
 
-    The leads of the first snapshot, whose week is not known, come first. `comparison`: "few leads", or empty.
+    Rows: `first_week lead_count … conversion_rate left_count uncertain_count comparison`, one per week. The leads of
+    the first snapshot, whose week is not known, come first. `comparison` is "few leads" or empty.
     """
     question = "How do the leads of each week do?"
     if rows.empty:
@@ -138,9 +152,10 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answe
 
 
 def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`.
+    """Answer how long leads take to reach each stage, for leads first seen after the first snapshot.
 
-    Leads first seen after the first snapshot. `comparison`: "few leads" where fewer than 50 reached the stage.
+    Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`, one
+    per stage. `comparison` is "few leads" where fewer than 50 leads reached the stage, else empty.
 
     Args:
         days: the rows of `leads_per_day`.

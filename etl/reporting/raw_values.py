@@ -1,4 +1,4 @@
-"""The rows of bronze that became row versions, and what cleaning changed in them.
+"""Read the rows of bronze behind row versions, and compare them with the cleaned values.
 
 Do not import pandas here: the import takes as long as the rest of `--explain`.
 """
@@ -36,17 +36,17 @@ class CleanedValue:
     """A value that cleaning changed."""
 
     column: str
-    """Name in silver."""
+    """Name of the column in silver."""
     raw: str | None
-    """Text in the file; None for an empty cell."""
+    """Text in the file; None if the cell is empty."""
     cleaned: str | None
     rule: str
-    """Name of the rule, see `rules`."""
+    """Name of the cleaning rule (see `rules`)."""
 
 
 @dataclass(frozen=True)
 class BronzeRow:
-    """A row of bronze.csv_snapshots."""
+    """A row of bronze.csv_snapshots, and what cleaning changed in it."""
 
     file: str
     line: int
@@ -54,18 +54,18 @@ class BronzeRow:
     same_content: int = 0
     """Number of further rows of the day with the same content."""
     cleaned: Sequence[CleanedValue] = ()
-    """Values that cleaning changed, in the order of silver's columns."""
+    """The values that cleaning changed, in the order of CRM_COLUMNS."""
 
 
 BronzeRows = dict[tuple[date, int], BronzeRow]
-"""Day and `_row_hash` → the first row with that content."""
+"""Day and `_row_hash` → the first row of that day with this content."""
 
 NA, BLANKS, STATE_OF_LOCATION = "NA_VALUES", "surrounding blanks", "state_of"
 
 
 @cache
 def rules() -> dict[str, str]:
-    """Return the name of each rule → the summary of its docstring in etl/utils/cell_rules.py."""
+    """Return name of a cleaning rule → what it does: the summary of its docstring in etl/utils/cell_rules.py."""
     module = ast.parse((PROJECT / "etl" / "utils" / "cell_rules.py").read_text("utf-8"))
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef))
     return {
@@ -75,7 +75,7 @@ def rules() -> dict[str, str]:
 
 
 def may_read_bronze(db: Cursor) -> bool:
-    """Whether the role may read bronze.csv_snapshots and meta.table_loads, which records what silver was built from."""
+    """Return whether the role may read bronze.csv_snapshots and meta.table_loads, the load ledger."""
     db.execute(
         "select bool_and(has_schema_privilege(relnamespace, 'usage') and has_table_privilege(pg_class.oid, 'select')) "
         "from pg_class where relname = 'csv_snapshots' and relnamespace = to_regnamespace('bronze') "
@@ -85,7 +85,7 @@ def may_read_bronze(db: Cursor) -> bool:
 
 
 def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> BronzeRows:
-    """Return the rows of bronze behind row versions, for the first and the last day of each.
+    """Return the rows of bronze behind row versions, for the first and the last day of each version.
 
     Args:
         versions: rows with `_row_hash`, `valid_from` and `last_day`.
@@ -119,11 +119,11 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
 
 
 def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[CleanedValue]:
-    """Compare a row of bronze with the row of silver that it became.
+    """Return the values that differ between a row of bronze and the row of silver that was built from it.
 
     Args:
-        raw: columns of bronze → text.
-        clean: columns of silver → value.
+        raw: column of bronze → text.
+        clean: column of silver → value.
     """
     changed = []
     for column in CRM_COLUMNS:
@@ -136,7 +136,7 @@ def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[Cle
 
 
 def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
-    """Return the name of the rule that has changed a value."""
+    """Return the name of the cleaning rule that changed a value (see `rules`)."""
     bare = (raw or "").strip()
     if column.bronze == "STATE" and cleaned and cleaned != bare:
         return STATE_OF_LOCATION
@@ -146,12 +146,12 @@ def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
 
 
 def _is_number(text: str | None, value: Any) -> bool:
-    """Whether the text is an integer that only PostgreSQL's cast changed, as `007` to 7."""
+    """Return whether the text is an integer that only the cast of PostgreSQL changed, as from `007` to 7."""
     return isinstance(value, int) and text is not None and text.isascii() and text.lstrip("+-").isdigit()
 
 
 def _text(value: Any) -> str | None:
-    """Return a value of silver as text, a timestamp as its date."""
+    """Return a value of silver as text. A timestamp becomes its date."""
     if isinstance(value, datetime):
         value = value.date()
     return None if value is None else str(value)

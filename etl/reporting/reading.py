@@ -1,4 +1,4 @@
-"""Read the queries of the analysis, all from the same snapshot of the database."""
+"""Run the queries of the analysis, all on the same snapshot of the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from etl.warehouse.sql_scripts import read_script
 
 DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
 Read = Callable[[str], pd.DataFrame]
-"""Question → its rows. The question is the name of a file in sql_scripts/analysis/, without `.sql`."""
+"""A function that returns the rows of a query. Its argument is a file name in sql_scripts/analysis/, without `.sql`."""
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def reading(settings: Settings) -> Iterator[Read]:
     """Yield a function that reads query results, all from the same snapshot of the database.
 
     Raises:
-        PostgresError: for every fault that the server or the connection reports.
+        PostgresError: the server or the connection reports an error.
     """
     from sqlalchemy import text
 

@@ -43,16 +43,16 @@ SECTIONS = {
         *("rejected_rows", "source_drift", "rows_per_day"),
     ],
 }
-"""Chapter → names of its questions."""
+"""Chapter → names of the questions that it answers, in order."""
 ALWAYS_OPEN = 10
-"""A table without a chart is shown if it has no more rows."""
+"""A table without a chart is shown unfolded if it has at most this many rows."""
 MOST_ROWS = 100
 """Maximum number of rows per table on the page. The CSV file has all of them."""
 
 
 @dataclass(frozen=True)
 class Kpi:
-    """A headline number, its label, a reference value, and the note of the answer that it is from."""
+    """A headline number with its label, a reference value, and the days on which it should not be trusted."""
 
     number: str
     label: str
@@ -62,14 +62,14 @@ class Kpi:
 
 @dataclass(frozen=True)
 class Block:
-    """One question: its answer, its chart (where it has one) and its rows."""
+    """A question in the report: its answer, its chart if there is one, and its rows as a table and as CSV."""
 
     name: str
     answer: Answer
     table: Table | None
     csv: str
     charts: Mapping[str, str]
-    """`wide`, `narrow` → SVG. Empty: no chart."""
+    """`wide` and `narrow` → SVG; empty if the question has no chart."""
     alt: str
 
 
@@ -107,7 +107,7 @@ def _replace(target: Path, page: str) -> None:
 
 
 def render(read: Read, *, created: datetime) -> str:
-    """Render the page from what `read` returns."""
+    """Render the report as HTML from the query results that `read` returns."""
     gold, anomalies = analyse_gold(read), Anomalies(read("data_anomalies"))
     drift = silver_analysis.source_drift(read("source_cells_per_day"), read("unknown_columns"))
     answers = gold | {
@@ -169,7 +169,7 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
 
 
 def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
-    """Return the share of high quality now, or beside it that of the last day with sound flags."""
+    """Return the share of high-quality leads: now or, if the flags have anomalies, on the last day without them."""
     answer = gold["lead_quality_distribution"]
     graded = answer.rows["current_lead_count"]
     now, leads = share(graded.iloc[0], graded.sum()), f"{graded.iloc[0]:,} leads, as they are now"
@@ -182,7 +182,7 @@ def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
 
 
 def _days_note(answer: Answer) -> str:
-    """Return the note of a headline number: the notice below says what is wrong with the days."""
+    """Return the note of a headline number. Details of the affected days are in the notice below the numbers."""
     return f"{ranges(answer.affected_days)} should not be trusted" if answer.affected_days else ""
 
 

@@ -1,4 +1,4 @@
-"""Answers about the runs, and how current and complete gold is."""
+"""Answer questions about the runs of the pipeline, and about how current and complete gold is."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ OK, ATTENTION = "ok", "attention"
 
 
 def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs: pd.DataFrame) -> Answer:
-    """Rows: `aspect state detail`: latest snapshot, last run, missing days, days with anomalies. `state`: ok or not.
+    """Answer how current and complete gold is.
+
+    Rows: `aspect state detail`, one each for the latest snapshot, the last run, missing days, and days with anomalies.
+    `state` is "ok" or "attention".
 
     Args:
-        rows: one, of gold.data_freshness.
+        rows: the only row of gold.data_freshness.
         days: the rows of `leads_per_day`.
-        runs: the latest first.
+        runs: the last runs, the latest first.
     """
     question, latest = "How current and complete is the data?", row_of(rows, 0)
     aspects = ["aspect", "state", "detail"]
@@ -60,7 +63,10 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
 
 
 def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Rows: `finding`, one per finding of the checks of the latest run that ended."""
+    """Answer what the checks of the latest run that ended found.
+
+    Rows: `finding`, one per finding.
+    """
     question, ended = "What did the checks of the last run find?", runs[runs["ended_at"].notna()]
     if ended.empty:
         return Answer(question, rows, "No run is on record.")
@@ -72,7 +78,10 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def refused_files(runs: pd.DataFrame) -> Answer:
-    """Rows: `started_at status message run_id`, one per run, the latest first. The sentence is about the last one."""
+    """Answer whether the last run refused files.
+
+    Rows: `started_at status message run_id`, one per run, the latest first. Columns without any value are left out.
+    """
     question = "Were files refused?"
     table = runs.reindex(columns=["started_at", "status", "message", "run_id"])
     table["started_at"] = table["started_at"].map(moment)

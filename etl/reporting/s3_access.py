@@ -1,4 +1,4 @@
-"""S3 permission checks for test_s3_access.ipynb: identity, list, read, contents."""
+"""Check S3 permissions for test_s3_access.ipynb: identity, listing, reading, and the contents of the bucket."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class S3Access:
-    """What could be done, and what was found."""
+    """The results of `check_access`, and the first rows of the files that could be read."""
 
     checks: Answer
-    """Rows: `check ok what_we_know what_to_do`, in the order in which they were tried."""
+    """Rows: `check ok what_we_know what_to_do`, one per S3 operation, in the order in which they were tried."""
     files: Sequence[SnapshotFile]
     first_rows: pd.DataFrame
-    """Of the newest CSV file, as bronze takes them; none when it could not be read."""
+    """The first rows of the newest CSV file, in the columns of bronze; empty if it could not be read."""
     first_leads: pd.DataFrame
 
 
@@ -93,7 +93,9 @@ def _summarize(tried: list[tuple[str, bool, str, str]]) -> Answer:
 
 
 def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
-    """Rows: `day key size_kb last_modified`, one per CSV file.
+    """Answer which CSV files S3 contains.
+
+    Rows: `day key size_kb last_modified`, one per CSV file. `size_kb` is in units of 1024 bytes.
 
     Raises:
         SourceError: S3 cannot be read.
@@ -119,11 +121,13 @@ def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
 
 
 HEAD = 64 * 1024
-"""Bytes of a file that hold its header, however long its names."""
+"""Number of bytes to read from the beginning of a file: enough for any header."""
 
 
 def headers(settings: Settings) -> dict[date, list[str]]:
-    """The columns of each day's file, in its order. Only the beginning of each file is read.
+    """Return day → the columns of its CSV file, in the file's order. Only the beginning of each file is read.
+
+    Empty files are left out.
 
     Raises:
         SourceError: S3 cannot be read.

@@ -1,4 +1,4 @@
-"""The questions about silver: how good the source data is. The answers of silver_EDA.ipynb."""
+"""Answer questions about silver and the quality of the source data, for silver_EDA.ipynb and the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def analyse_silver(read: Read) -> dict[str, Answer]:
-    """Answer all questions about silver: name of the question → its answer."""
+    """Answer the questions of silver_EDA.ipynb. Returns name of the question → answer."""
     filled, anomalies = read("filled_cells_per_day"), Anomalies(read("data_anomalies"))
     distinct = distinct_values(read("distinct_values"), read("column_types"), filled)
     return {
@@ -29,7 +29,10 @@ def analyse_silver(read: Read) -> dict[str, Answer]:
 
 
 def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day."""
+    """Answer how many rows each day has.
+
+    Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day.
+    """
     question = "How many rows does each day have?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
@@ -50,7 +53,10 @@ def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
 
 
 def null_shares(filled: pd.DataFrame) -> Answer:
-    """Rows: one per column, its name the index, one column per day: the share of rows without a value, 0 to 1."""
+    """Answer which columns have no value, and on which days.
+
+    Rows: the share of rows without a value, 0 to 1, with one row per column of silver and one column per snapshot day.
+    """
     counts = filled.set_index("_partition_date")
     shares = 1 - counts.drop(columns="row_count").div(counts["row_count"], axis=0)
     table = shares.T
@@ -76,7 +82,11 @@ def null_shares(filled: pd.DataFrame) -> Answer:
 
 
 def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.DataFrame) -> Answer:
-    """Rows: `column_name type_name null_share distinct_count`, one per column of silver.stg_csv_snapshots."""
+    """Answer which types and how many distinct values the columns have.
+
+    Rows: `column_name type_name null_share distinct_count`, one per column of silver.stg_csv_snapshots whose distinct
+    values are counted.
+    """
     table = types[types["table_name"] == "stg_csv_snapshots"].drop(columns="table_name").reset_index(drop=True)
     total = max(int(filled["row_count"].sum()), 1)
     table["null_share"] = table["column_name"].map(
@@ -94,7 +104,11 @@ def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.Data
 
 
 def duplicate_keys(rows: pd.DataFrame) -> Answer:
-    """Rows: `kind value_count duplicated_value_count row_count`, one per kind of id or hash."""
+    """Answer which ids and hashes occur in more than one row.
+
+    Rows: `kind value_count duplicated_value_count row_count`, one per kind of id or hash. `row_count` is the number of
+    rows with a duplicated value.
+    """
     doubled = rows[rows["duplicated_value_count"] > 0]
     named = ", ".join(
         f"{kind} ({count:,})" for kind, count in zip(doubled["kind"], doubled["duplicated_value_count"], strict=True)
@@ -107,7 +121,10 @@ def duplicate_keys(rows: pd.DataFrame) -> Answer:
 
 
 def rejected_rows(rows: pd.DataFrame) -> Answer:
-    """Rows: `reason step row_count file_count first_day last_day`, the most frequent first."""
+    """Answer which rows were rejected, and why.
+
+    Rows: `reason step row_count file_count first_day last_day`, one per reason and step, the most frequent first.
+    """
     total = int(rows["row_count"].sum())
     return Answer(
         "What was rejected, and why?",
@@ -120,10 +137,12 @@ def rejected_rows(rows: pd.DataFrame) -> Answer:
 
 
 def header_drift(headers: dict[date, list[str]]) -> Answer:
-    """Return the days whose header differs from the previous one: `day`, `added`, `missing`, `order changed`.
+    """Answer on which days the header of the files changed.
+
+    Rows: `day`, `added`, `missing`, `order changed`, one per file whose header differs from that of the file before.
 
     Args:
-        headers: the columns of each day's file, in the file's order.
+        headers: day → the columns of its file, in the file's order.
     """
     found = []
     days = sorted(headers)
@@ -147,15 +166,20 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
 
 ALWAYS_ZERO = "0 in all rows"
 _FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
-"""A flag that never is set on some days: quality is graded by it, and would seem to fall."""
+"""Counter of a flag → its column, and how `source_drift` describes days on which the flag is set in no row. Quality is
+graded by these flags, so it would seem to fall."""
 
 
 def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
-    """Rows: `column_name what days`: columns that are empty on some days, and unknown ones.
+    """Answer how the contents of the files drifted.
+
+    Rows: `column_name what days`, one per column that is empty on some days only, and per column that bronze does not
+    have.
 
     Args:
-        filled: per day, cells with a value in each column; `is_set` and `is_demo`: those that are not 0.
-        unknown: columns that bronze lacks.
+        filled: one row per day: the number of cells with a value in each column; in `is_set` and `is_demo`, the number
+            of rows in which the flag is set.
+        unknown: the columns that bronze does not have, one row per day and column.
     """
     counts = filled.set_index("_partition_date").drop(columns="row_count")
     found = []

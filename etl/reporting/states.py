@@ -1,4 +1,4 @@
-"""The funnel state by state: which states differ by more than chance."""
+"""Compare the conversion funnel of states: find differences that are larger than chance explains."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ FEW_LEADS = 50
 """Minimum number of leads for a meaningful rate."""
 QUANTILE_OF_95_PERCENT = 1.959964
 FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "lower"
-"""What `comparison` says of a state: no comparison, or how its rate compares with the highest."""
+"""Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest one."""
 
 
 def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `state lead_count … conversion_rate lowest_rate highest_rate comparison`, most leads first.
+    """Compare the conversion rates of the states.
 
-    `lowest_rate` and `highest_rate` are the 95 % interval of the conversion rate (Wilson).
+    Rows: `state lead_count … conversion_rate lowest_rate highest_rate comparison`, one per state, most leads first.
+    `lowest_rate` and `highest_rate` are the limits of the 95 % confidence interval of the conversion rate (Wilson).
     """
     table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)
     intervals = [wilson_interval(*pair) for pair in zip(table["sale_count"], table["lead_count"], strict=True)]
@@ -58,7 +59,7 @@ def _sentence(table: pd.DataFrame) -> str:
 
 
 def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson): 0 to 1 when there are no trials."""
+    """Return the 95 % confidence interval of a share (Wilson). Without trials, it is 0 to 1."""
     if not trials:
         return 0.0, 1.0
     part, squared = successes / trials, QUANTILE_OF_95_PERCENT**2

@@ -1,4 +1,4 @@
-"""Tables of report and notebooks: rows as text, numbers to the right, and all of them as CSV."""
+"""Tables of the report and the notebooks: rows as text, numbers aligned right, and all rows as CSV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from etl.reporting.words import formatted
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as text."""
+    """A table in which every cell is text, ready to be rendered."""
 
     caption: str
     headings: Sequence[str]
@@ -25,10 +25,10 @@ class Table:
 
 
 def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: bool = False) -> Table:
-    """Format the first rows.
+    """Format the first `most_rows` rows as a table. The caption says if rows are left out.
 
     Args:
-        unchanged: show names of columns and values as they are.
+        unchanged: show column names and values without formatting.
     """
     first = rows.head(most_rows)
     shown = first.astype(object).where(first.notna(), "") if unchanged else formatted(first)
@@ -41,24 +41,24 @@ def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: boo
 
 
 def _is_number(cells: pd.Series) -> bool:
-    """Return whether all cells are numbers, as they are shown, or empty: `3,599`, `< 0.1 %`."""
+    """Return whether all cells that are not empty are formatted numbers, such as `3,599` or `< 0.1 %`."""
     filled = cells[cells != ""].astype(str)
     return bool(len(filled) and filled.str.fullmatch(r"[<>]? ?-?\d[\d,.]*( %)?").all())
 
 
 def csv_uri(rows: pd.DataFrame) -> str:
-    """Return all rows as a CSV file in a data URI: values as they are, days as `2024-10-01`, NULL as an empty cell."""
+    """Return all rows as CSV in a data URI: values are not formatted, days are `2024-10-01`, NULL is an empty cell."""
     text = rows.map(_without_formula).to_csv(index=False)
     return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.encode('utf-8-sig')).decode()}"
 
 
 def _without_formula(cell: Any) -> Any:
-    """Quote text that a spreadsheet would execute: the text is of the CRM."""
+    """Prefix text that a spreadsheet would execute as a formula with an apostrophe: the text comes from the CRM."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def render_template(name: str, **values: Any) -> str:
-    """Fill a template of this folder. Values are escaped."""
+    """Render a Jinja template of this folder. Values are escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours. Text and bars have the contrast to the background that WCAG 2.2 AA asks for: 4.5 and 3."""
+    """The colours of a theme. Contrast to the background is that of WCAG 2.2 AA: 4.5 for text and 3 for bars."""
 
     background: str
     text: str
@@ -25,7 +25,7 @@ DARK = Theme("#161b22", "#e6edf3", "#a3afbb", "#30363d", "#35b5bd", "#e3a13a", "
 
 
 def style(theme: Theme, narrow: bool) -> dict[Any, Any]:
-    """Return the settings of matplotlib for a theme."""
+    """Return the matplotlib settings (rcParams) for a theme; a narrow chart has a smaller font."""
     return {
         "font.family": "DejaVu Sans",  # comes with matplotlib: the same chart everywhere
         "font.size": 9 if narrow else 11,

@@ -1,4 +1,4 @@
-"""The last seven days, compared with the seven before."""
+"""Compare the last seven days with the seven days before them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "sales": ("sale_count", FUNNEL),
     "high quality for the first time": ("high_quality_count", QUALITY),
 }
-"""Figure → its column, and the metrics that it depends on."""
+"""Figure → its column in the query result, and the metrics of gold.daily_metrics that it depends on."""
 MORE, FEWER, NOT_COMPARED = "more", "fewer", "not compared because of affected days"
 
 
 def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure.
+    """Compare each figure of the last seven days with the seven days before them.
 
-    `per_day` divides by the days that the snapshots cover. `change_rate`: NaN where nothing is compared.
+    Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure; none if one
+    of the two periods has no snapshots. `per_day` is the count divided by the days that the snapshots cover.
+    `change_rate` is NaN if affected days prevent a comparison, or the earlier rate is 0.
     """
     question, anomalies = "How does the last week compare with the one before?", anomalies or Anomalies()
     if (
@@ -73,7 +75,7 @@ def _compared(figure: str, latest: dict[str, Any], before: dict[str, Any], anoma
 
 
 def _changes(table: pd.DataFrame) -> str:
-    """Describe clear differences first: those that are larger than chance explains (95 %, Poisson)."""
+    """Describe the comparisons. Differences that are larger than chance explains (95 %, Poisson) come first."""
     clear = [
         f"{row['comparison']} {row['figure']} ({row['per_day']:.1f} a day after {row['per_day_before']:.1f})"
         for row in table.to_dict("records")

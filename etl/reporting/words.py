@@ -1,4 +1,4 @@
-"""Numbers, shares and days in words, and tables as they are shown."""
+"""Format numbers, shares, days and tables for people to read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def formatted(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows as they are shown in a table: every cell text, NULL as an empty one.
+    """Return rows with every cell formatted as text. NULL becomes an empty cell.
 
-    Rates and shares (0 to 1) become percentages; columns are named by words.
+    Rates and shares (0 to 1) become percentages; underscores in column names become blanks.
     """
     shown = {str(name): rows[name].map(_format_of(str(name), rows[name]), na_action="ignore") for name in rows.columns}
     table = pd.DataFrame(shown, dtype=object)
@@ -35,13 +35,13 @@ def _format_of(name: str, values: pd.Series[Any]) -> Callable[[Any], str]:
 
 
 def counted(count: float, thing: str, things: str | None = None) -> str:
-    """`1 lead`, `4,364 leads`."""
+    """Return a count with its noun, as in `1 lead` or `4,364 leads`."""
     number = f"{count:,.0f}" if float(count).is_integer() else f"{count:,.1f}"
     return f"{number} {thing if count == 1 else things or thing + 's'}"
 
 
 def share(part: float, whole: float) -> str:
-    """A share in percent; one that is not whole never shows as 0 % or 100 %."""
+    """Format a share in percent. Only an exact 0 or 1 is shown as 0 % or 100 %; without a whole, return `none`."""
     if not whole:
         return "none"
     percent = 100 * part / whole
@@ -53,7 +53,7 @@ def share(part: float, whole: float) -> str:
 
 
 def day(moment: pd.Timestamp | date) -> str:
-    """`9 October 2024`, in any locale."""
+    """Format a day, as in `9 October 2024`, in English in any locale."""
     return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
 
 

@@ -24,7 +24,7 @@ class RejectedLine:
 
     @property
     def is_footer(self) -> bool:
-        """Whether the record is a single text: a total or the footer of a report, not a damaged row."""
+        """Whether the record is a single text, such as a total or the footer of a report, and not a damaged row."""
         return self.reason.startswith(_TOO_FEW) and "," not in self.text.strip(", ")
 
 
@@ -46,17 +46,17 @@ class CsvText(NamedTuple):
 def read_csv_text(raw: bytes) -> CsvText:
     """Read CSV (RFC 4180) into text cells. Never raises, whatever the content.
 
-    The first record is the header. Each other record is either a row, or rejected with its line number and raw text:
-    for another number of fields than the header, a quote inside an unquoted field, text after a closing quote, or a NUL
-    byte (which PostgreSQL cannot store). After a quote that is never closed, all lines are rejected. Empty lines are
-    ignored.
+    The first record is the header. Each other record is either a row, or rejected with its line number and raw text
+    because its number of fields differs from the header's, or because it has a quote inside an unquoted field, text
+    after a closing quote, or a NUL byte (which PostgreSQL cannot store). From a quote that is never closed, all lines
+    are rejected. Empty lines are ignored.
     """
     (whole,) = read_csv_chunks(raw, None)
     return whole
 
 
 def read_csv_chunks(raw: bytes, chunk_size: int | None) -> Iterator[CsvText]:
-    """Read CSV like `read_csv_text`, in chunks of whole records of about `chunk_size` bytes; None for a single chunk.
+    """Read CSV as `read_csv_text` does, in chunks of whole records of about `chunk_size` bytes; None: a single chunk.
 
     Yields at least one chunk. A chunk takes about ten times its size in memory.
     """
@@ -75,7 +75,8 @@ _BYTE_ORDER_MARKS = {
     b"\xfe\xff": "utf-16",
 }
 _CP1252 = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xA0)}
-"""The bytes in which cp1252 differs from latin-1. The five unassigned ones stay control characters, as in browsers."""
+"""Byte → character, for the bytes in which cp1252 differs from latin-1. The five unassigned ones remain control
+characters, as in browsers."""
 
 
 class _Utf8(NamedTuple):
@@ -87,9 +88,9 @@ class _Utf8(NamedTuple):
 
 
 def _as_utf8(raw: bytes) -> _Utf8:
-    """Re-encode to UTF-8. Content that is not Unicode is decoded as Windows cp1252.
+    """Re-encode content to UTF-8. Content that is not Unicode is decoded as Windows cp1252.
 
-    A stray byte must not change how the rest of the file is decoded: where most lines with other characters than ASCII
+    A stray byte must not change how the rest of the file is decoded: if at least half of the lines that are not ASCII
     are valid UTF-8, only the invalid bytes of the other lines are decoded as cp1252.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
@@ -143,7 +144,7 @@ _BESIDE_A_QUOTE[list(b',\r\n"')] = True
 
 
 def _is_strict(content: bytes) -> bool:
-    """Whether all quotes are where RFC 4180 allows them: after or before a comma or line end, or doubled within a cell.
+    """Return whether all quotes are where RFC 4180 allows them: beside a comma or line end, or doubled within a cell.
 
     A doubled quote counts as one that closes the cell and one that opens it again.
     """
@@ -171,7 +172,7 @@ _STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:
 
 
 def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
-    """Read content without NUL bytes, empty lines or misplaced quotes: fast, as only field counts can be wrong."""
+    """Read content without NUL bytes, empty lines or misplaced quotes. Fast, because only field counts can be wrong."""
     content = text.content
     header_record = _STRICT_RECORD.match(content)
     assert header_record is not None  # noqa: S101 - it matches the empty string
@@ -188,7 +189,7 @@ def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
 
 
 def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
-    """Yield the ends of chunks: after a line end outside of quotes, so that records stay whole."""
+    """Yield the end positions of chunks. Each is after a line end outside of quotes, so that records stay whole."""
     quotes = _quotes(content) if chunk_size else np.array([])
     while start < len(content):
         end = start + chunk_size if chunk_size else len(content)
@@ -202,7 +203,7 @@ def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
 
 
 def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -> tuple[CsvText, int]:
-    """Read a chunk of whole records. Returns the number of its lines, too."""
+    """Read a chunk of whole records. Returns its content and its number of lines."""
     ragged: list[pa.csv.InvalidRow] = []
 
     def skip(row: pa.csv.InvalidRow) -> Literal["skip"]:
@@ -250,7 +251,7 @@ def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -
 
 
 def _count_records(content: bytes) -> int:
-    """Count the line ends outside of quotes, and a last record without line end."""
+    """Count records: the line ends outside of quotes, and a last record without line end."""
     return _count_lines(b'"'.join(content.split(b'"')[::2]) if b'"' in content else content)
 
 
@@ -277,7 +278,7 @@ _FIELD = re.compile(
 
 
 def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
-    """Read any content record by record: slow."""
+    """Read any content, record by record. Slow."""
     content = file.content.decode()
     header: list[str] | None = None
     rows: list[list[str]] = []

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Day:
-    """The snapshot day that CSV file number `number` stands for: its `_partition_date` is `date`."""
+    """The snapshot day of CSV file number `number`; `date` is its `_partition_date`."""
 
     number: int
     date: dt.date
 
     @classmethod
     def of_file(cls, number: int, partition_start_date: dt.date) -> Day:
-        """File n is the day PARTITION_START_DATE + (n - 1) (specification, §3).
+        """Return the day of file n: PARTITION_START_DATE + (n - 1) days (specification, §3).
 
         Raises:
-            OverflowError: no calendar has that day.
+            OverflowError: the day is outside the range of dates in Python.
         """
         return cls(number, partition_start_date + dt.timedelta(days=number - 1))
 
     @property
     def suffix(self) -> str:
-        """What the names of this day's tables end in: `01`, `22`, `400`."""
+        """Suffix of the names of this day's tables, such as `01`, `22` or `400`."""
         return f"{self.number:02d}"
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Day:
 
 
 def day_ranges(days: Iterable[dt.date]) -> str:
-    """Join days, in order, for a message: consecutive ones as `2024-10-16 to 2024-10-22`."""
+    """Join days, which must be in order, for a message. Consecutive days become `2024-10-16 to 2024-10-22`."""
     ranges: list[list[dt.date]] = []
     for day in days:
         if ranges and day - ranges[-1][-1] == dt.timedelta(days=1):

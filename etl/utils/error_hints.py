@@ -151,4 +151,4 @@ _S3_MESSAGE_HINTS = (
         "the object is encrypted with a customer-provided key (SSE-C), which is not supported: upload it without SSE-C",
     ),
 )
-"""Part of S3's own message → hint, where the code alone would mislead."""
+"""Part of a message from S3 → hint, for errors whose code alone would be misleading."""

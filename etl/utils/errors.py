@@ -92,7 +92,7 @@ _secrets: set[str] = set()
 
 
 def register_secrets(*secrets: str | None) -> None:
-    """Let `redact` remove these values, unless they are shorter than six characters: those occur by chance."""
+    """Let `redact` remove these values. Values of fewer than six characters are ignored: they may occur by chance."""
     for secret in secrets:
         if secret and len(secret) >= 6:
             _secrets.update((secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]))

@@ -1,4 +1,4 @@
-"""S3 object → text frame.
+"""Read source files from S3 into data frames of text.
 
 A CSV file has one row per CRM lead in that day's snapshot. Its cells are loaded as text, unchanged: `02139` keeps its
 zero and `NA` stays `NA`, because type inference once lost 19,038 ZIPs. An empty cell is NULL.
@@ -76,7 +76,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
 def read_snapshot_chunks(
     raw: bytes, file: SnapshotFile, extraction_date: date, chunk_size: int | None
 ) -> Iterator[Snapshot]:
-    """Read one CSV file like `read_snapshot`, in chunks of about `chunk_size` bytes. Yields at least one chunk.
+    """Read one CSV file as `read_snapshot` does, in chunks of about `chunk_size` bytes. Yields at least one chunk.
 
     Raises:
         DataRefusedError: see `read_snapshot`; raised before the first chunk.
@@ -104,7 +104,7 @@ def read_snapshot_chunks(
 
 
 def _decompressed(raw: bytes, file: SourceObject) -> bytes:
-    """Return the content of a gzip file, and any other content as it is.
+    """Decompress the content of a gzip file; return any other content unchanged.
 
     Raises:
         DataRefusedError: the file is damaged, or in a format that is known not to be CSV.
@@ -139,7 +139,7 @@ _OTHER_FORMATS = (
     (b"[", "a JSON document"),
     (b"sep=", "an Excel export that starts with a sep=… line"),
 )
-"""First bytes of a file, in lower case where they are text → what the file is."""
+"""First bytes of a file (in lower case if they are text) → description of its format."""
 
 
 def _other_format(raw: bytes) -> str | None:
@@ -168,7 +168,7 @@ def _warn_of_encoding(text: CsvText, file: SourceObject) -> None:
 def _name_columns(table: pa.Table) -> pa.Table:
     """Strip the column names of the header.
 
-    Columns without a name get one, or are dropped when they are empty: they come from trailing commas.
+    Columns without a name, which trailing commas cause, are dropped if they are empty; otherwise they get a name.
     """
     bare = [name.strip(_AROUND_NAMES) for name in table.column_names]
     named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(bare, start=1)]
@@ -181,7 +181,7 @@ _AROUND_NAMES = whitespace + "\v\x85\xa0\u2007\u202f\u3000\u200b\u200c\u200d\u20
 
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
-    """Raise if a record after the first one is a header: that of another file, which was appended to this one.
+    """Raise if a record after the first one is a header, because another file was appended to this one.
 
     Raises:
         DataRefusedError: names the line.
@@ -227,7 +227,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
 
 
 def _other_separator(names: Sequence[str]) -> str | None:
-    """Return what separates the known columns of a header that was split at commas; None if nothing does."""
+    """Return the name of the separator of a header that is not separated by commas; None if there is none."""
     header = ",".join(names)
     for separator, name in {";": "semicolons", "\t": "tabs", "|": "vertical bars"}.items():
         if len({name.strip(_AROUND_NAMES + '"') for name in header.split(separator)} & BRONZE_NAMES.keys()) > 1:
@@ -238,7 +238,7 @@ def _other_separator(names: Sequence[str]) -> str | None:
 def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date | None = None) -> pd.DataFrame:
     """Return all CSV snapshots as one frame, for notebooks and small jobs. Rejected lines are logged.
 
-    Grain: one row per CRM lead and snapshot day, as `Snapshot.rows`.
+    Grain: one row per CRM lead and snapshot day. Columns: see `Snapshot.rows`.
 
     Raises:
         SourceError: S3 cannot be read.
@@ -269,7 +269,7 @@ class Leads(NamedTuple):
 
 
 def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
-    """Return the backend's leads, unchanged, with the date of extraction, for notebooks. See `Leads.rows`.
+    """Return the leads of the backend, unchanged, with the date of extraction, for notebooks (see `Leads.rows`).
 
     Raises:
         SourceError: S3 cannot be read.
@@ -322,7 +322,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:
-    """Return a column of the parquet as text, in whatever form its writer stored it.
+    """Convert a column of the parquet to text. Writers store text in several types.
 
     Raises:
         DataRefusedError: the column is not text, or not UTF-8.

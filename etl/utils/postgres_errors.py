@@ -1,7 +1,8 @@
 """Connect to PostgreSQL, and classify its errors: transient or permanent, and what to do.
 
-Errors are judged by SQLSTATE, because messages are in the language of the server (lc_messages). Words are read only
-where there is no SQLSTATE: in messages of libpq, the client's library, and of PgBouncer, which are never translated.
+Errors are classified by SQLSTATE, because messages are in the language of the server (lc_messages). Messages are
+compared only if there is no specific SQLSTATE: those of libpq, the client library, and of PgBouncer, which are never
+translated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ConnectError(psycopg2.OperationalError):
-    """No connection could be opened. Has the SQLSTATE that psycopg2 does not know at this point."""
+    """No connection could be opened. Contains the SQLSTATE, which psycopg2 does not provide for such errors."""
 
     def __init__(self, message: str, *, sqlstate: str | None, transient: bool) -> None:
         super().__init__(message)
@@ -30,14 +31,14 @@ class ConnectError(psycopg2.OperationalError):
 
 
 _reached: set[tuple[object, object]] = set()
-"""Hosts and ports that this process has been connected to, so the host's name exists."""
+"""Hosts and ports to which this process has been connected, so that the name of the host is known to exist."""
 
 
 def open_connection(**arguments: Any) -> Connection:
     """Open a connection.
 
     Args:
-        arguments: of `psycopg2.connect`.
+        arguments: the arguments of `psycopg2.connect`.
 
     Raises:
         ConnectError: the server cannot be reached, or refuses the connection.
@@ -64,9 +65,10 @@ itself is translated."""
 
 
 def _connect_error(message: str, arguments: dict[str, Any], *, was_reached: bool) -> ConnectError:
-    """A server that answers with an error will answer the same again, unless its SQLSTATE is a transient one.
+    """Return the error for a failed connection, with its SQLSTATE, and whether a retry may succeed.
 
-    Without an answer, the network or the server is down; what is wrong with the settings fails on this side.
+    If the server answered, the error is transient if its SQLSTATE is, or if a second attempt connects. Without an
+    answer, the network or the server is down, so the error is transient unless libpq reports wrong settings.
     """
     if not _SERVER_ANSWERED.search(message):
         is_setting = any(words in message for words in _SETTINGS_HINTS)
@@ -83,10 +85,10 @@ _PQERRORS_SQLSTATE = 3
 
 
 def _sqlstate_of_refusal(arguments: dict[str, Any]) -> str | None:
-    """Ask the server again, and return the SQLSTATE of its answer; None if it is unknown.
+    """Connect again, and return the SQLSTATE of the server's answer; None if it is unknown.
 
-    libpq reduces the error of a failed connection to a message. Only while a connection is being opened can it be told
-    to write the SQLSTATE in place of the words, so this takes a second attempt, an asynchronous one.
+    libpq reports a failed connection only as a message. It can be configured to report the SQLSTATE instead, but only
+    while a connection is being opened, so this needs a second, asynchronous attempt.
     """
     deadline = time.monotonic() + _REFUSAL_TIMEOUT_SECONDS
     try:
@@ -109,14 +111,14 @@ def _sqlstate_of_refusal(arguments: dict[str, Any]) -> str | None:
 # --- Transient or permanent -------------------------------------------------------------------------------------------
 
 TRANSIENT_STATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03")
-"""SQLSTATEs, or their classes, of transient errors: connection, serialisation, deadlock, lock time-out, restart."""
+"""SQLSTATEs (or prefixes of them) of transient errors: connection, serialization, deadlock, lock timeout, restart."""
 _OF_POOLER = "08P01"
-"""PgBouncer's SQLSTATE for nearly everything, a wrong password included."""
+"""The SQLSTATE of PgBouncer for nearly all errors, including a wrong password."""
 _POOLER_WITHOUT_SERVER = ("server_login_retry", "max_client_conn")
 
 
 def is_transient(error: BaseException | None) -> bool:
-    """Whether an error of psycopg2 is transient, so that a retry may succeed."""
+    """Return whether an error of psycopg2 is transient, so that a retry may succeed."""
     if isinstance(error, ConnectError):
         return error.transient
     state = getattr(error, "pgcode", None)
@@ -136,7 +138,7 @@ def _is_transient_state(state: str | None, message: str) -> bool:
 
 
 def hint_of(error: psycopg2.Error) -> str:
-    """Say what to do about an error of psycopg2."""
+    """Return a hint about what to do after an error of psycopg2."""
     if isinstance(error, ConnectError):
         return _hint_of_connect_error(error)
     if error.pgcode == "23503":
@@ -189,7 +191,7 @@ _SETTINGS_HINTS = {
     "no password supplied": "set POSTGRES_PASSWORD",
     _NO_SUCH_HOST: "check POSTGRES_HOST",
 }
-"""What libpq says of wrong settings → what to do."""
+"""Part of a message from libpq about wrong settings → hint."""
 _OTHER_SHAPE = (
     "the definition of a table or view differs from the pipeline's (docs/data_dictionary.md). If an earlier version of "
     "the pipeline created it, rerun: python main.py --from-step 1. If it was created or altered outside the pipeline, "
@@ -219,4 +221,4 @@ _HINTS = {
     "53200": "the server is out of memory. If the message mentions shared memory: raise max_locks_per_transaction, for "
     "example fourfold, and restart the server, because all days are published in one transaction",
 }
-"""SQLSTATE → what to do."""
+"""SQLSTATE → hint."""

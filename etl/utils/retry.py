@@ -23,10 +23,10 @@ LONGEST_PAUSE_SECONDS = 5.0
 def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """Decorate a function to be retried, with backoff, when it raises a `PipelineError` that is transient.
 
-    Only for functions that do their work in one transaction, so that a failed attempt leaves nothing behind.
+    Use it only for functions that do their work in one transaction, so that a failed attempt leaves nothing behind.
 
     Args:
-        seconds: retry until this long after the first failure. A restart of PostgreSQL takes less than a minute.
+        seconds: time after the first failure during which to retry. PostgreSQL restarts in less than a minute.
     """
 
     def decorate(work: Callable[P, Result]) -> Callable[P, Result]:

@@ -53,7 +53,7 @@ class Gap(NamedTuple):
     first: Day
     last: Day
     look_alikes: list[str]
-    """Keys that look like a file of these days, but are not read."""
+    """Keys that resemble the name of a file for these days, but are not read."""
 
     def __str__(self) -> str:
         is_one = self.first == self.last
@@ -64,12 +64,12 @@ class Gap(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The CSV snapshots in S3: files in numeric order, and refused ones whose day is not clear."""
+    """The CSV snapshots in S3: files in numeric order, refusals of files without a clear day, and missing days."""
 
     files: list[SnapshotFile]
     refused: list[DataRefusedError]
     keys: frozenset[str]
-    """The keys of all snapshots, refused ones included."""
+    """The keys of all snapshots, including refused ones."""
     gaps: list[Gap]
 
 
@@ -155,9 +155,9 @@ def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[s
 
     Args:
         days: the days of the files that are read, in order.
-        listed_numbers: the numbers of all listed files, refused ones included: these are no gaps.
-        ignored: keys that are not read. Those that look like a file of a gap are named beside it.
-        prefix: what a key has before the number.
+        listed_numbers: the numbers of all listed files, including refused ones, which are not gaps.
+        ignored: keys that are not read. A gap lists those that resemble a file for its days.
+        prefix: the part of a key before the number.
     """
     look_alikes: dict[int, list[str]] = {}
     for key in ignored:
@@ -202,7 +202,7 @@ def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefuse
 def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     """Return the current version of the leads parquet.
 
-    Spark writes a folder of that name: its part is the parquet if there is only one.
+    If the key is that of a folder, as Spark writes it, return its only part.
 
     Raises:
         SourceError: the object does not exist, is a folder with several parts, or S3 cannot be read.
@@ -235,7 +235,7 @@ _PART = re.compile(r"/part-[^/]*$")
 
 
 def download(client: S3Client, source: SourceObject) -> bytes:
-    """Download an object in the version that was listed.
+    """Download an object, in the version that was listed.
 
     Raises:
         SourceError: the object cannot be read, or has changed.

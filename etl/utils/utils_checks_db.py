@@ -1,6 +1,6 @@
-"""Data checks in the warehouse. A failed check of severity `fail` raises an error, which rolls back the
-transaction that it guards; one of severity `warn` is logged.
+"""Run data checks in the warehouse.
 
+A failed check of severity `fail` raises an error, which rolls back the transaction; one of severity `warn` is logged.
 A check consists of a description and a query for failing rows. Most queries read the load ledger (schema meta), so that
 all checks together take milliseconds for any number of rows.
 """
@@ -25,7 +25,7 @@ SAMPLES = 3
 
 
 class Severity(Enum):
-    """What happens when a check fails: the run fails, or a warning is reported."""
+    """The consequence of a failed check: the run fails, or reports a warning."""
 
     FAIL = "fail"
     WARN = "warn"
@@ -41,12 +41,12 @@ class Check:
     """SQL query: one row per failing row, described in the column `sample`."""
     hint: str
     things: str = "rows"
-    """What the query returns one row for, in the plural."""
+    """What one row of the query stands for, as a plural noun for messages."""
 
 
 @dataclass(frozen=True)
 class CheckFailure:
-    """A failed check."""
+    """A failed check with the number of failing rows and some samples of them."""
 
     check: Check
     count: int
@@ -59,10 +59,10 @@ class CheckFailure:
 
 
 def run_checks(db: Cursor, checks: Iterable[Check]) -> list[CheckFailure]:
-    """Run checks. Returns the failed checks of severity `warn`, and logs them.
+    """Run checks. Log and return the failed checks of severity `warn`.
 
     Raises:
-        CheckFailedError: a check of severity `fail` failed; the message shows the number of failing rows, and some.
+        CheckFailedError: a check of severity `fail` failed; the message shows the number of failing rows and samples.
     """
     failures = [failure for check in checks if (failure := _check_failure(db, check))]
     failed = [failure for failure in failures if failure.check.severity is Severity.FAIL]
@@ -97,7 +97,7 @@ FILES_ARE_ACCOUNTED_FOR = Check(
 LEADS_ARE_ACCOUNTED_FOR = replace(
     FILES_ARE_ACCOUNTED_FOR, failing_rows_sql=f"{FILES_ARE_ACCOUNTED_FOR.failing_rows_sql} and file_number is null"
 )
-"""The same for the parquet alone: entries of other files may be outdated until this run has loaded them."""
+"""The same check for the parquet alone: entries of other files may be outdated until this run has loaded them."""
 
 DAYS_ARE_RECONCILED = Check(
     Severity.FAIL,
@@ -275,7 +275,7 @@ END_OF_RUN_CHECKS = (
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
 )
-"""The checks at the end of a run that completes its steps, whatever it has loaded."""
+"""The checks that run at the end of each run that completes its steps, whatever it has loaded."""
 
 
 def _ids_are_distinct(ids: str) -> Check:

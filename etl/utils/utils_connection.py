@@ -1,4 +1,4 @@
-"""Settings from the environment, and the connections created from them: to PostgreSQL and to S3."""
+"""Read settings from the environment, and connect to PostgreSQL and S3 with them."""
 
 from __future__ import annotations
 
@@ -138,8 +138,9 @@ def _bucket_of(override: str | None) -> str | None:
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read settings from the environment and from `.env`: that of the nearest folder above, else the project's.
+    """Read settings from the environment and from `.env`.
 
+    The file `.env` is the nearest one in the working directory and the folders above it, else that of the project.
     Arguments take precedence over the environment, and the environment over `.env`. The values of `.env` are added to
     the environment, because boto3 reads its own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
 
@@ -191,12 +192,12 @@ def set_local_settings(settings: Settings) -> None:
 
 
 def clear_local_settings(warehouse: str) -> None:
-    """Undo `set_local_settings` for a `Settings.postgres_address`."""
+    """Undo `set_local_settings` for the settings with this `Settings.postgres_address`."""
     _local_settings.pop(warehouse, None)
 
 
 def local_settings(warehouse: str) -> Settings:
-    """Return the settings of this process: what pickled settings of another process become here.
+    """Return the settings that this process uses in place of pickled settings from another process.
 
     Args:
         warehouse: `Settings.postgres_address` of the other process. The environment of this process may name the same
@@ -269,7 +270,7 @@ def connect_postgres(settings: Settings) -> Connection:
 def _lift_time_limits(connection: Connection) -> None:
     """Apply the session settings again, with the limits that older servers do not know.
 
-    As `options` they precede the first statement, but a connection pooler may discard them.
+    Passed as `options`, settings apply before the first statement, but a connection pooler may discard them.
     """
     limits = {name: "0" for name, version in _LIMITS_SINCE.items() if connection.server_version >= version}
     try:
@@ -283,7 +284,7 @@ def _lift_time_limits(connection: Connection) -> None:
 
 
 def postgres_engine(settings: Settings) -> Engine:
-    """Return a SQLAlchemy engine for `pandas.read_sql`. It keeps no idle session: a notebook may stay open for days."""
+    """Return a SQLAlchemy engine for `pandas.read_sql`. It keeps no idle sessions: notebooks may stay open for days."""
     from sqlalchemy import NullPool, create_engine
 
     # Name the driver: SQLAlchemy 2.1 uses psycopg 3 for a bare `postgresql://`.
@@ -303,20 +304,20 @@ _SESSION = {
 }
 """Session settings, independent of the server's defaults and the role's."""
 _LIMITS_SINCE = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
-"""Time limits that a session lifts → the server version that introduced them. The connection that holds the run lock is
-idle during the run."""
+"""Time limits that a session switches off → the server version that introduced them. The connection that holds the run
+lock is idle during the run."""
 
 
 @lru_cache(maxsize=4)
 def s3_client(settings: Settings) -> S3Client:
-    """Return the S3 client: one per process and settings, shared between threads.
+    """Return the S3 client. There is one per process and settings, shared between threads.
 
-    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, whatever AWS_PROFILE is, else those that boto3 finds. If
-    S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
+    Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, even if AWS_PROFILE is set, else those that boto3 finds.
+    If S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
 
     Raises:
-        SettingsError: the credentials belong to another identity.
-        SourceError: no credentials, or STS refused them.
+        SettingsError: the credentials do not belong to S3_IAM_USER_ARN.
+        SourceError: there are no credentials, or STS refused them.
     """
     from botocore.config import Config
 
@@ -342,7 +343,7 @@ def caller_identity(settings: Settings) -> str:
 
     Raises:
         SettingsError: the identity differs from S3_IAM_USER_ARN.
-        SourceError: no credentials, or STS refused them.
+        SourceError: there are no credentials, or STS refused them.
     """
     if settings.aws_endpoint_url_s3:
         return f"an S3-compatible server without AWS identities, {settings.aws_endpoint_url_s3}"

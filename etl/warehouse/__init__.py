@@ -1,1 +1,1 @@
-"""PostgreSQL mechanics of the warehouse: what is built in the database, and how it is kept up to date."""
+"""The warehouse in PostgreSQL: how its tables are defined, loaded, published and kept up to date."""

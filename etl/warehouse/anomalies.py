@@ -1,7 +1,8 @@
-"""Anomalies: days whose metrics differ from the days before (specification §7, docs/observability.md).
+"""Find anomalies: days whose metrics differ from the days before (specification §7, docs/observability.md).
 
-The metrics of a day are counted when its partition of gold is built, and recorded in the ledger; gold.daily_metrics
-shows them. After gold is published, each is compared with a baseline, and gold.data_anomalies is replaced.
+The metrics of a day are counted when its partition of gold is built, and recorded in the load ledger; the view
+gold.daily_metrics shows them. After gold is published, each metric is compared with a baseline, and gold.data_anomalies
+is replaced.
 """
 
 from __future__ import annotations
@@ -35,23 +36,24 @@ if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 BASELINE_DAYS = 10
-"""Number of sound days before a day with which it is compared."""
+"""Maximum number of days without anomalies in the baseline of a day: the latest ones before it."""
 SHORTEST_BASELINE = 5
-"""With fewer sound days before it, a day is not tested."""
+"""A day with fewer days without anomalies before it is not tested."""
 FEWEST_ROWS = 50
 """A day with fewer rows is not tested."""
 DEVIATIONS = 5.0
-"""Tolerated number of standard deviations: of the baseline, and of a share of this many rows."""
+"""Tolerated number of standard deviations: of the baseline, and of sampling a share from the number of rows."""
 SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
-"""Share of rows. A value may change by half of itself within these limits, unless its definition says otherwise."""
+"""Limits of the tolerated change of a share: half of its expected value, or of 1 minus that value, if it is less. A
+`tolerance` in the definition of a metric replaces it."""
 SMALLEST_RECORDED_SHARE = 0.002
-"""Rarer dispositions are not recorded. Far below any tolerance, so that it makes no anomaly of its own."""
+"""Dispositions with a smaller share of rows are not recorded. It is below any tolerance, so this causes no anomaly."""
 MAD_OF_NORMAL = 1.4826
-"""Standard deviation of a normal distribution ÷ its median absolute deviation."""
+"""Standard deviation of a normal distribution divided by its median absolute deviation."""
 
 
 class Metric(NamedTuple):
-    """One value of gold.daily_metrics."""
+    """A row of gold.daily_metrics: the value of one metric on one day."""
 
     day: date
     name: str
@@ -60,7 +62,7 @@ class Metric(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """One row of gold.data_anomalies."""
+    """A row of gold.data_anomalies: a metric whose value on a day is not as expected."""
 
     day: date
     metric: str
@@ -72,7 +74,7 @@ class Anomaly(NamedTuple):
 
 @cache
 def definitions() -> dict[str, dict[str, Any]]:
-    """Return metric → its `condition`, `tolerance` and `label`, as far as they are defined."""
+    """Return metric → its definition: `condition`, `tolerance` and `label`, each of which may be missing."""
     return tomllib.loads(read_script(METRICS))
 
 
@@ -86,7 +88,7 @@ LABELS_OF_KINDS = {
 
 
 def label_of(metric: str) -> str:
-    """Return what report and notebooks call a metric, as a noun phrase."""
+    """Return the label of a metric in the report and the notebooks: a noun phrase."""
     for pattern, label in LABELS_OF_KINDS.items():
         if kind := re.fullmatch(pattern, metric):
             return label.format(*kind.groups())
@@ -94,7 +96,7 @@ def label_of(metric: str) -> str:
 
 
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
-    """For each metric, count the matching rows of one silver day. Returns what the ledger records."""
+    """Count the rows of one day of silver that each metric covers. Returns the counts that the load ledger records."""
     conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
     counts: list[sql.Composable] = [
         sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
@@ -115,13 +117,13 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
 
 
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
-    """Compare each metric of each day with the sound days before it.
+    """Compare each metric of each day with its baseline: the days before on which the metric has no anomaly.
 
-    The expected value is the median of the last `BASELINE_DAYS` sound days. An anomalous day is not sound: it does not
-    enter the baseline, so a break is reported on every day until the source is corrected, or until it is accepted.
+    The expected value is the median of the last `BASELINE_DAYS` such days. A day with an anomaly does not enter the
+    baseline, so a break is reported on every day until the source is corrected or the change is accepted.
 
     Args:
-        accepted: metric → days from which on its new level is normal: its baseline starts again there.
+        accepted: metric → days from which its new level is accepted as normal. The baseline is emptied there.
     """
     by_name: dict[str, list[Metric]] = defaultdict(list)
     for metric in metrics:

@@ -1,4 +1,4 @@
-"""Copy frames to tables and tables to frames, by COPY."""
+"""Copy data frames to tables, and tables to data frames, with COPY."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 PAGES_PER_CHUNK = 1024
-"""Pages of a table that are read into one frame: 8 MB, about 25,000 rows of bronze."""
+"""Number of pages of a table that are read into one frame: 8 MB, about 25,000 rows of bronze."""
 
 ROWS_PER_CHUNK = 50_000
-"""Rows that are rendered as CSV at a time: about 15 MB, whatever the size of the day."""
+"""Number of rows that are rendered as CSV at a time: about 15 MB, whatever the size of the day."""
 
 
 def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool = False) -> int:
-    """COPY a frame into a table, columns by name; a missing value is NULL. Returns the number of rows.
+    """Copy a frame into the columns of a table that have the same names. Returns the number of rows; NA becomes NULL.
 
     Args:
         frozen: write rows as frozen, which PostgreSQL allows for a table that was created or truncated in this
-            transaction. Otherwise the first reader writes each page again, and logs it with data checksums.
+            transaction. Otherwise the first reader writes each page again and, with data checksums, logs it in the WAL.
 
     Raises:
-        CheckFailedError: the server reports another number of rows.
+        CheckFailedError: the server reports another number of rows than the frame has.
     """
     raise_if_aborting()
     columns = quote_identifiers(frame.columns)
@@ -50,12 +50,12 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
 
 
 def copy_to_frame(db: Cursor, table: str) -> pd.DataFrame:
-    """COPY a table into a frame of text, NULL as `pd.NA`."""
+    """Copy a table into a frame of text. NULL becomes `pd.NA`."""
     return pd.concat(copy_to_frames(db, table), ignore_index=True)
 
 
 def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
-    """COPY a table into frames of text of a bounded size, in the order of its pages.
+    """Copy a table into frames of text of limited size, in the order of its pages.
 
     Yields at least one frame; an empty table yields one without rows.
     """
@@ -91,7 +91,7 @@ def _read_copy(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> p
 
 
 class _CsvStream(io.RawIOBase):
-    """A table as a CSV file, rendered chunk by chunk while it is read."""
+    """A readable stream of a table as CSV, which is rendered chunk by chunk."""
 
     def __init__(self, table: pa.Table) -> None:
         self._batches = iter(table.to_batches(max_chunksize=ROWS_PER_CHUNK))

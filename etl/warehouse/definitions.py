@@ -1,4 +1,4 @@
-"""Scripts that define tables, views, functions and comments, applied only when something has changed."""
+"""Apply scripts that define tables, views, functions and comments, only when something has changed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
-    """Execute a script that defines tables, views, functions or comments, unless its objects are as it left them.
+    """Execute a script that defines tables, views, functions or comments, unless script and objects are unchanged.
 
-    Executing it in every run would mean an exclusive lock in every run: on views, and on tables that are altered.
-    Its tables, except `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next run
-    repairs them.
+    Executing a script in every run would take an exclusive lock on its views, and on tables that it alters, in every
+    run. Its tables, except `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next
+    run repairs them.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -54,14 +54,14 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
 
 
 NOT_REPAIRED = {"silver.rejected_rows", "gold.users"}
-"""Tables without a trigger: changes made outside the pipeline are kept."""
+"""Tables without this trigger: changes made to them outside the pipeline are kept."""
 _TABLES = re.compile(r"^create table (?:if not exists )?(\S+)", re.MULTILINE)
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
 _FUNCTIONS = re.compile(r"^create or replace function ([^\s(]+)", re.MULTILINE)
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """Digest of the state of tables and views: identity, view definition, triggers and keys."""
+    """Return a digest of tables and views: identity, view definition, triggers, and constraints but foreign keys."""
     db.execute(
         """
         select md5(string_agg(

@@ -1,4 +1,4 @@
-"""Comments on tables, views and columns, as sql_scripts/descriptions.toml describes them."""
+"""Write the descriptions of sql_scripts/descriptions.toml as comments on tables, views and columns."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DESCRIPTIONS = SQL_SCRIPTS / "descriptions.toml"
 
 @cache
 def read_descriptions() -> dict[str, Any]:
-    """Read the file: schema → table or view → column → comment; `description` is the comment on the table itself.
+    """Return schema → table or view → column → comment. The key `description` is the comment on the table itself.
 
-    The entry `columns` has the comments of columns that mean the same in every table.
+    The top-level key `columns` has the comments on columns that mean the same in every table.
     """
     return tomllib.loads(DESCRIPTIONS.read_text(encoding="utf-8"))
 
 
 def apply_descriptions(db: Cursor, *schemas: str) -> None:
-    """Write the comments of these schemas that are missing or differ. Tables that do not exist are ignored."""
+    """Write the comments in these schemas that are missing or differ. Tables that do not exist are ignored."""
     db.execute(
         """
         select nspname, relname, attname, col_description(pg_class.oid, attnum), relkind = 'v'
@@ -51,7 +51,7 @@ def apply_descriptions(db: Cursor, *schemas: str) -> None:
 
 
 def description_of(schema: str, table: str, column: str | None = None) -> str | None:
-    """Return the comment on a table or view, or on one of its columns; None when there is no description of it."""
+    """Return the comment on a table or view, or on one of its columns; None if it has no description."""
     descriptions = read_descriptions()
     described = descriptions[schema].get(table)
     if described is None:

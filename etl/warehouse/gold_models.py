@@ -1,8 +1,8 @@
-"""The tables of leads in gold: leads, lead_quality_current, appointments, lead_status_history.
+"""Build the tables of leads in gold: leads, lead_quality_current, appointments, lead_status_history.
 
-Each is a model: a query in sql_scripts/gold/models/ over the row versions of affected leads. Its rows are built in
-schema staging and merged into the table of the same name by the transaction that publishes gold. A full refresh does
-the same for all leads.
+Each table is a model: a query in sql_scripts/gold/models/ over the row versions of affected leads. Its rows are built
+in schema staging and merged into the table of the same name by the transaction that publishes gold. In a full refresh,
+all leads are affected.
 """
 
 from __future__ import annotations
@@ -39,39 +39,40 @@ MODELS = {
     GOLD_APPOINTMENTS: ("appointment_id", "lead_uuid", "appointment_date"),
     GOLD_HISTORY: ("lead_uuid", "lead_number", "valid_from"),
 }
-"""Table → unique key. Tables that others refer to come first."""
+"""Table → unique key. Tables that others reference come first."""
 
 AFFECTED = ("staging.affected_leads", "staging.affected_versions")
-"""What the models are built from."""
+"""The staging tables from which the models are built."""
 BUILT_IN_PARALLEL = ((GOLD_HISTORY,), (GOLD_CURRENT, GOLD_LEADS, GOLD_APPOINTMENTS))
-"""History takes as long as the others. gold.leads is built from the rows of lead_quality_current."""
+"""Groups of models that are built in parallel, the models of a group in order. gold.lead_status_history takes as long
+as the others together; gold.leads is built from the rows of gold.lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
 METRICS = "gold/daily_metrics.toml"
-"""The metrics of a day are counted with its rows: other definitions build it again."""
+"""Definitions of the metrics, which are counted when a day is built: if they change, all days are built again."""
 COLUMNS = quote_identifiers(GOLD_COLUMNS)
-"""The columns that gold has of a snapshot row."""
+"""The columns of a snapshot row that gold contains."""
 TRIMMED = sql.SQL(r"btrim(city, e' \t\n\r\u00a0') as city")
 TRIMMED_COLUMNS = sql.SQL(", ").join(TRIMMED if name == "city" else sql.Identifier(name) for name in GOLD_COLUMNS)
-"""The same, selected from silver: silver keeps the padding of cities."""
+"""The same columns, selected from silver, which keeps the blanks around names of cities."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:
-    """The query of a model, with what all models share filled in."""
+    """Return the query of a model, with the placeholders that all models share filled in."""
     return script_text(
         _script(table), columns=COLUMNS, trimmed_columns=TRIMMED_COLUMNS, grade=script_text(GRADE), **names
     )
 
 
 def code_version(table: str) -> str:
-    """Digest of the SQL that builds a table: tables of leads, which are built together, have one in common."""
+    """Return a digest of the SQL that builds a table. Tables of leads are built together and share one digest."""
     is_matching = table == GOLD_MATCHING
     scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
     return scripts_digest(GRADE, *scripts, also=(*GOLD_COLUMNS, TRIMMED.string))
 
 
 def are_current(db: Cursor) -> bool:
-    """Whether all tables were built from the current versions and matches, by this version of the code."""
+    """Return whether all tables were built from the current contents and matches, by this version of the code."""
     return [load.built_from for load in _current_loads(db)] == [current_version_loads(db)] * len(MODELS)
 
 
@@ -79,8 +80,8 @@ def are_current(db: Cursor) -> bool:
 def select_affected_versions(settings: Settings, run_id: str) -> bool:
     """Copy the row versions of affected leads to schema staging, and give new appointments their ids.
 
-    All leads are affected when a table was dropped or modified externally, or has a new model. Returns False when all
-    tables are current.
+    All leads are affected if a table was dropped or modified externally, or its model has changed. Returns False if
+    all tables are current.
     """
     with bulk_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
         if are_current(db):
@@ -95,13 +96,13 @@ def select_affected_versions(settings: Settings, run_id: str) -> bool:
 
 @retry_transient()
 def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
-    """Build models one after the other in their staging tables, in one transaction. Returns the number of rows."""
+    """Build models one after the other in staging tables, in one transaction. Returns their total number of rows."""
     with bulk_transaction(settings, run_id, filling=_staging(tables[0])) as db:
         return sum(create_from_model(db, table) for table in tables)
 
 
 def create_from_model(db: Cursor, table: str) -> int:
-    """Create the staging table of a model. Returns the number of rows."""
+    """Create and fill the staging table of a model. Returns the number of rows."""
     staging = quote_identifier(_staging(table))
     db.execute(sql.SQL("drop table if exists {0}; create table {0} as {1}").format(staging, model_query(table)))
     rows: int = db.rowcount
@@ -110,7 +111,7 @@ def create_from_model(db: Cursor, table: str) -> int:
 
 
 def merge_models(db: Cursor, run_id: str) -> None:
-    """Merge what `build_tables` has built into gold, in the transaction that publishes it."""
+    """Merge the staging tables that `build_tables` filled into gold, in the transaction that publishes gold."""
     latest_day = _touch_last_seen(db)
     # Delete first: a row with another key may have a unique value that a new row needs.
     for table in reversed(MODELS):
@@ -133,7 +134,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
 
 
 def _touch_last_seen(db: Cursor) -> str | None:
-    """Advance last-seen dates of unaffected leads to the latest snapshot. Returns its day."""
+    """Update the last-seen dates of unaffected leads to the latest snapshot. Returns the day of this snapshot."""
     db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
     latest_day, extraction_date = db.fetchone() or (None, None)
     db.execute("select facts ->> 'latest_day' from meta.table_loads where table_name = %s", (GOLD_LEADS,))
@@ -169,7 +170,7 @@ def _run_macro(db: Cursor, macro: str, table: str) -> None:
 
 
 def _current_loads(db: Cursor) -> list[TableLoad]:
-    """The tables that were not modified externally, and that this version of the code has built."""
+    """Return the loads of tables that were built by this version of the code and not modified externally."""
     loads = [load for table in MODELS for load in current_loads(db, table).values()]
     return [load for load in loads if load.code_version == code_version(load.table)]
 

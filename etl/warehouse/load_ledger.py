@@ -1,4 +1,4 @@
-"""The load ledger in schema `meta`: which files were loaded, and which table was built from which loads.
+"""Read and write the load ledger in schema `meta`: loaded files, and the loads from which each table was built.
 
 Entries are written in the transaction that fills the table, so that they agree with it after a crash.
 """
@@ -32,26 +32,30 @@ class TableLoad:
     separator_count: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
     modified_externally: bool = False
-    """Modified outside the pipeline since it was loaded: the counts may be wrong."""
+    """Whether the table was modified outside the pipeline since it was loaded; the counts may then be wrong."""
     code_version: str | None = None
-    """Digest of the code that built the table; None: built before versions were recorded."""
+    """Digest of the code that built the table; None if the table was built before digests were recorded."""
 
     @property
     def day(self) -> Day:
-        """The snapshot day of the table. Raises ValueError for tables of leads, which have none."""
+        """The snapshot day of the table.
+
+        Raises:
+            ValueError: the table has no snapshot day, as tables of leads.
+        """
         if self.of_day is None:
             raise ValueError(f"{self.table} holds no single day")
         return self.of_day
 
 
 def has_ledger(db: Cursor) -> bool:
-    """Whether a run has ever begun on this database."""
+    """Return whether the database has a load ledger, which the first run creates."""
     db.execute("select to_regclass('meta.table_loads') is not null")
     return db.fetchone() == (True,)
 
 
 def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
-    """Raise unless the tables exist that an earlier step creates.
+    """Raise unless all of the tables, which an earlier step creates, exist.
 
     Raises:
         CheckFailedError: names the missing tables and the step that creates them.
@@ -66,10 +70,10 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
 
 
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
-    """Raise when a table that the ledger has was dropped outside the pipeline.
+    """Raise if a table in the load ledger was dropped outside the pipeline.
 
     Raises:
-        CheckFailedError: naming the tables, and the step that loads them again.
+        CheckFailedError: names the tables and the step that loads them again.
     """
     db.execute(
         "select table_name from meta.table_loads where parent_table = any(%s) "
@@ -108,13 +112,13 @@ order by file_number nulls first
 def current_loads(
     db: Cursor, parent: str, *, rejects_of_step: int | None = None, include_modified: bool = False
 ) -> dict[str, TableLoad]:
-    """Return the tables of `parent` that still contain what was loaded into them, by name.
+    """Return name → current load of `parent` and its partitions, for tables that still contain what was loaded.
 
-    A table that was dropped or modified outside the pipeline is left out, so that its step loads it again; so is a
-    table that lacks some of its rows in silver.rejected_rows.
+    A table that was dropped or modified outside the pipeline is left out, so that its step loads it again.
 
     Args:
-        rejects_of_step: the step that writes the table's rejected rows.
+        rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if some of
+            its rejected rows are missing from silver.rejected_rows.
         include_modified: include tables that were modified outside the pipeline.
     """
     db.execute(
@@ -165,7 +169,7 @@ def record_load(
         code_version: digest of the code that built the table.
 
     Raises:
-        LockHeldError: the run has lost its lock, and another one has begun since: it must not write any more.
+        LockHeldError: the run has lost its lock, and another run has started since, so this run must not write.
     """
     db.execute(
         _RECORD_LOAD,
@@ -188,14 +192,14 @@ def record_load(
 
 
 def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
-    """Fence off stale runs: raise if another run has started, and keep one from starting until this transaction ends.
+    """Stop a stale run: raise if another run has started, and let none start until this transaction ends.
 
     Args:
-        filling: the table that the transaction fills. A second attempt, made because a worker was believed dead, waits
-            for the first one to end.
+        filling: the table that the transaction fills. If the same work is attempted twice, because a worker seemed to
+            be lost, the second attempt waits for the first one to end.
 
     Raises:
-        LockHeldError: the run has lost its lock, and another one has begun since.
+        LockHeldError: the run has lost its lock, and another run has started since.
     """
     db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
     if db.rowcount == 0:
@@ -204,7 +208,7 @@ def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
 
 
 _FILLING = int.from_bytes(b"FILL")
-"""The advisory locks of tables that are being filled."""
+"""First key of the advisory locks on tables that are being filled; the second key is a hash of the table name."""
 
 
 def _lock_lost(run_id: str) -> LockHeldError:
@@ -215,13 +219,13 @@ def _lock_lost(run_id: str) -> LockHeldError:
 
 
 def delete_load(db: Cursor, table: str) -> None:
-    """Delete a table from the ledger."""
+    """Delete the entry of a table from the load ledger."""
     db.execute("delete from meta.table_loads where table_name = %s", (table,))
 
 
 @dataclass(frozen=True)
 class IngestedFile:
-    """A source file in the version that bronze contains: a row of meta.ingested_files."""
+    """A row of meta.ingested_files: a source file, in the version that was loaded into bronze."""
 
     source: SourceObject
     table: str
@@ -229,7 +233,7 @@ class IngestedFile:
 
 
 def ingested_files(db: Cursor) -> dict[str, IngestedFile]:
-    """Return the source files that bronze contains, by S3 key."""
+    """Return S3 key → source file for the files that bronze contains."""
     db.execute("select bucket, s3_key, etag, size_bytes, table_name, partition_date from meta.ingested_files")
     return {
         key: IngestedFile(SourceObject(bucket, key, etag, size), table, day)
@@ -238,7 +242,7 @@ def ingested_files(db: Cursor) -> dict[str, IngestedFile]:
 
 
 def source_key(db: Cursor, table: str) -> str:
-    """Return the S3 key of the file that a table of bronze was loaded from."""
+    """Return the S3 key of the file from which a table of bronze was loaded."""
     db.execute("select s3_key from meta.ingested_files where table_name = %s", (table,))
     (key,) = db.fetchone() or (table,)
     return str(key)

@@ -1,7 +1,7 @@
-"""Numbered migrations of schema `meta`: `sql_scripts/meta/migrations/0001_….sql`, `0002_….sql` and on.
+"""Apply the numbered migrations of schema `meta`: `sql_scripts/meta/migrations/0001_….sql`, `0002_….sql` and so on.
 
-Each migration is applied once, in order, and recorded in meta.migrations. A released migration is never edited: what
-has to change becomes the next number. All other schemas need none: their tables are rebuilt from bronze, and their
+Each migration is applied once, in order, and recorded in meta.migrations. A released migration is never edited; a
+further change gets the next number. Other schemas need no migrations: their tables are rebuilt from bronze, and their
 definitions are applied again whenever the text changes (see `definitions.apply_ddl`).
 """
 
@@ -23,7 +23,7 @@ MIGRATIONS = SQL_SCRIPTS / "meta" / "migrations"
 
 
 def known_migrations() -> list[str]:
-    """Return the names of the files that this version of the code contains, in order, such as `0001_meta_tables`."""
+    """Return the names of all migrations in this version of the code, in order, such as `0001_meta_tables`."""
     return sorted(path.stem for path in MIGRATIONS.glob("*.sql"))
 
 
@@ -47,7 +47,7 @@ def migrate(db: Cursor) -> None:
 
 
 def pending_migrations(db: Cursor) -> list[str]:
-    """Return the migrations that the warehouse lacks, in order.
+    """Return the migrations that were not yet applied to the warehouse, in order.
 
     Raises:
         CheckFailedError: the warehouse has migrations that this version of the code does not contain.
@@ -76,6 +76,6 @@ def _has_migrations_table(db: Cursor) -> bool:
 
 
 def _lock_meta_tables(db: Cursor) -> None:
-    """Lock every table of the schema before the first `alter table`: no reader queues up behind a waiting one."""
+    """Lock all tables of `meta` before the first `alter table`, so that readers do not queue behind a waiting one."""
     db.execute("select format('%s.%s', schemaname, tablename) from pg_tables where schemaname = 'meta'")
     acquire_exclusive_lock(db, *[name for (name,) in db.fetchall()])

@@ -1,4 +1,4 @@
-"""Staging tables and partitions: build a day aside, then swap it into its parent in one short transaction."""
+"""Create staging tables for days, and swap them into partitioned tables in one short transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def create_staging_partition(db: Cursor, parent: str, staged: str, partition_value: str) -> None:
     """Create an empty table with the shape of `parent`, to be filled and then published by `swap_partition`.
 
-    It has no indexes: building them when it is filled costs less. Attaching builds those that are missing.
+    The table has no indexes: creating them after it is filled costs less. Attaching creates those that are missing.
     """
     db.execute(
         sql.SQL(
@@ -40,19 +40,20 @@ def create_staging_partition(db: Cursor, parent: str, staged: str, partition_val
 SECONDS_TO_WAIT_FOR_LOCKS = 300.0
 SECONDS_BEFORE_WARNING = 10.0
 READERS_MAY_WAIT_MS = 100
-"""Longest wait per attempt: new readers queue behind a session that waits for an exclusive lock."""
+"""Lock timeout per attempt: short, because new readers queue behind a session that waits for an exclusive lock."""
 MAINTENANCE_MAY_WAIT_MS = 5_000
-"""Longer than deadlock_timeout (1 s by default), after which PostgreSQL cancels a blocking autovacuum."""
+"""Lock timeout against autovacuum: longer than deadlock_timeout (by default 1 s), after which PostgreSQL cancels it."""
 
 
 def acquire_exclusive_lock(db: Cursor, *tables: str) -> None:
-    """Lock tables exclusively until this transaction ends, after waiting for running queries.
+    """Wait for running queries, then lock tables exclusively until this transaction ends.
 
-    Each attempt takes all locks or none, so that it cannot deadlock with a reader of several tables. Autovacuum yields
-    only to a session that waits longer than readers may, so a weaker lock, which readers do not notice, ends it first.
+    Each attempt takes all locks or none, so that it cannot deadlock with a reader of several tables. Autovacuum is
+    cancelled only for a session that waits longer than readers may be blocked. A weaker lock, which does not block
+    readers, is therefore acquired first.
 
     Raises:
-        PostgresError: a session does not end its transaction; the message names it.
+        PostgresError: another session holds a lock for too long; the message describes the session.
     """
     deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
     _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
@@ -116,7 +117,13 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
 
 
 def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
-    """Swap a staging table into `parent` in place of a partition, or its rows where views depend on the partition."""
+    """Replace a partition of `parent` by a staging table.
+
+    If other objects depend on the partition, such as views, replace its rows instead.
+
+    Raises:
+        PostgresError: other objects depend on `published`, and it is not a partition of `parent`.
+    """
     names = {
         "published": quote_identifier(published),
         "staged": quote_identifier(staged),
@@ -163,7 +170,7 @@ def add_change_trigger(db: Cursor, table: str) -> None:
 
 
 def empty_table(db: Cursor, table: str) -> None:
-    """Truncate a table. With wal_level=minimal, rows copied in the same transaction need no write-ahead log."""
+    """Truncate a table. With wal_level=minimal, rows copied in the same transaction are not written to the WAL."""
     db.execute(sql.SQL("truncate table {}").format(quote_identifier(table)))
 
 
@@ -180,10 +187,10 @@ def table_columns(db: Cursor, table: str) -> list[str]:
 def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> None:
     """Add columns to tables that were created without them. Existing rows get NULL.
 
-    Checks first, because even `add column if not exists` takes an exclusive lock.
+    Tables are locked only if a column is missing: even `add column if not exists` takes an exclusive lock.
 
     Args:
-        tables: table → name of a column → its data type. Tables that do not exist are ignored.
+        tables: table → column → data type. Tables that do not exist are ignored.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.

@@ -1,4 +1,4 @@
-"""What a run has to process, and why: files to load into bronze, days to clean, days of gold to build.
+"""Decide what a run has to process, and why: files to load into bronze, days to clean, days of gold to build.
 
 The steps act on these decisions; a dry run shows them (see etl/engine/dry_run.py). Each `why_…` function returns the
 reason as a phrase, or None if there is nothing to do.
@@ -41,12 +41,12 @@ FULL_REFRESH = "full refresh"
 NEW, CHANGED = "new file", "changed file"
 MODIFIED = "dropped or modified outside the pipeline"
 CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
-"""The modules of etl/utils/ that decide what a cleaned row looks like."""
+"""The modules of etl/utils/ that determine the contents of cleaned rows."""
 
 
 @dataclass(frozen=True)
 class BronzeState:
-    """The files and tables that bronze contains, from the load ledger."""
+    """The files and tables that bronze contains, according to the load ledger."""
 
     files: Mapping[str, IngestedFile] = field(default_factory=dict)
     tables: Mapping[str, TableLoad] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class BronzeState:
         return cls(ingested_files(db), days | leads)
 
     def why_load(self, source: SourceObject, table: str, *, full_refresh: bool) -> str | None:
-        """Why a source file has to be loaded into its table of bronze."""
+        """Return why a source file has to be loaded into its table of bronze; None if the table contains it."""
         known = self.files.get(source.key)
         if known is None:
             return NEW
@@ -74,15 +74,15 @@ class BronzeState:
         return self.why_load(leads, BRONZE_LEADS, full_refresh=full_refresh)
 
     def describe_removed(self, listed_keys: Set[str]) -> list[str]:
-        """Return one sentence for each file that bronze contains and S3 does not list any more."""
+        """Return one sentence for each file that bronze contains and that S3 no longer lists."""
         removed = (self.files[key].source for key in sorted(self.files.keys() - listed_keys))
         return [f"{source} no longer exists in S3: its rows are kept" for source in removed]
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
-        """Raise if files would be loaded for other days than before.
+        """Raise if files would now be loaded for other days than before.
 
         Raises:
-            DataRefusedError: PARTITION_START_DATE has changed, so that the tables would mix two calendars.
+            DataRefusedError: PARTITION_START_DATE has changed, so the tables would mix two calendars.
         """
         for file in snapshots:
             known = self.files.get(file.key)
@@ -96,16 +96,16 @@ class BronzeState:
 
 
 def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
-    """Return the current loads of cleaned rows by table: those in silver, and staged days that wait for step 4."""
+    """Return table → current load of cleaned rows: the tables of silver, and staged days that wait for step 4."""
     tables = (SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS)
     return {name: load for table in tables for name, load in current_loads(db, table, rejects_of_step=3).items()}
 
 
 def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:
-    """Why a table of bronze has to be cleaned.
+    """Return why a table of bronze has to be cleaned; None if the cleaned rows are up to date.
 
     Args:
-        cleaned: see `cleaned_loads`.
+        cleaned: table → load of cleaned rows (see `cleaned_loads`).
     """
     latest = latest_cleaned(bronze, cleaned)
     if latest is None:
@@ -118,7 +118,7 @@ def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refre
 
 
 def latest_cleaned(bronze: TableLoad, cleaned: Mapping[str, TableLoad]) -> TableLoad | None:
-    """Return the latest cleaned load: of the leads, of the day that waits for step 4, or else of the day in silver."""
+    """Return the latest cleaned load of a table: for a day, the one that waits for step 4, else the one in silver."""
     if not bronze.of_day:
         return cleaned.get(SILVER_LEADS)
     return cleaned.get(cleaned_partition(bronze.of_day)) or cleaned.get(silver_partition(bronze.of_day))
@@ -126,17 +126,17 @@ def latest_cleaned(bronze: TableLoad, cleaned: Mapping[str, TableLoad]) -> Table
 
 @cache
 def cleaning_code_version() -> str:
-    """Return a digest of the source text of `CLEANING_CODE`: read as files, so that nothing imports pandas for it."""
+    """Return a digest of the modules in `CLEANING_CODE`, read as files, because importing them would import pandas."""
     folder = PROJECT / "etl" / "utils"
     text = "".join((folder / module).read_text(encoding="utf-8") for module in CLEANING_CODE)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def why_build(silver: TableLoad, gold: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:
-    """Why a day of gold.lead_quality_matching has to be built.
+    """Return why a day of gold.lead_quality_matching has to be built; None if it is up to date.
 
     Args:
-        gold: the current partitions of gold.lead_quality_matching, by name.
+        gold: name → current partition of gold.lead_quality_matching.
     """
     built = gold.get(gold_partition(silver.day))
     if built is None:
@@ -149,7 +149,7 @@ def why_build(silver: TableLoad, gold: Mapping[str, TableLoad], *, full_refresh:
 
 
 def removed_partitions(db: Cursor, silver_days: Iterable[Day]) -> list[str]:
-    """Return the partitions of gold.lead_quality_matching whose day silver does not have any more."""
+    """Return the partitions of gold.lead_quality_matching whose days silver no longer contains."""
     db.execute(
         "select relnamespace::regnamespace || '.' || relname from pg_inherits "
         "inner join pg_class on pg_class.oid = inhrelid where inhparent = to_regclass(%s)",

@@ -1,4 +1,4 @@
-"""silver.rejected_rows: records that could not be loaded, with the reason."""
+"""Write silver.rejected_rows: the records that could not be loaded, each with the reason."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, ste
     """Replace the rejected rows that a step wrote for a day, or for the leads (`day` None).
 
     Args:
-        rejected: `_source_file _source_row _partition_date reason raw_row`, see `transform.CleanSnapshots`.
+        rejected: `_source_file _source_row _partition_date reason raw_row` (see `transform.CleanSnapshots`).
     """
     delete_rejected(db, day, step)
     add_rejected(db, rejected, step=step, run_id=run_id)
 
 
 def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
-    """Insert rejected rows of a step."""
+    """Insert the rejected rows of a step into silver.rejected_rows."""
     from etl.warehouse.bulk_copy import copy_from_frame
 
     if len(rejected):
@@ -63,7 +63,7 @@ def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: D
 
 
 def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile, run_id: str) -> None:
-    """Write the rejected lines of a file to a staging table, until the file is validated."""
+    """Write the rejected lines of a file to a staging table, where they remain until the file is validated."""
     from etl.warehouse.bulk_copy import copy_from_frame
 
     table = staging_rejected_table(file.day)
@@ -76,7 +76,7 @@ def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile
 
 
 def publish_rejected(db: Cursor, day: Day) -> None:
-    """Replace the rejected lines of a day by the staged ones of an accepted file."""
+    """Replace the rejected lines of a day in silver.rejected_rows by the staged ones of an accepted file."""
     delete_rejected(db, day, step=2)
     table = staging_rejected_table(day)
     db.execute("select to_regclass(%s) is not null", (table,))

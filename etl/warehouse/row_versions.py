@@ -1,11 +1,11 @@
-"""Row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match backend leads.
+"""Maintain row versions: the snapshots as a type 2 slowly changing dimension, with the matches to backend leads.
 
 A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
 is identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a row
 version is one content over an uninterrupted range of these days. There is one operation: update the contents of one day
-to match a snapshot. The time from the day to the next snapshot is added to the days of contents that come to the day,
-and subtracted from those of contents that leave it; all others are unchanged. New, late, corrected and removed days and
-a full refresh are all the same, one commit per day. See docs/decisions/0005.
+to match a snapshot. The range from the day to the next snapshot is added to the days of contents that are new on the
+day, and subtracted from those of contents that are missing from it; all others are unchanged. New, late, corrected and
+removed days and a full refresh all use this operation, with one commit per day. See docs/decisions/0005.
 
 After each commit, every content of silver.row_contents has its matches in silver.version_matches, and
 meta.affected_leads has every lead whose gold rows may have changed since they were last published.
@@ -40,7 +40,7 @@ TABLES = {
     VERSION_MATCHES: VERSION_MATCHES,
     "silver.matched_leads": VERSION_MATCHES,
 }
-"""Table → its parent in the ledger."""
+"""Table → its parent table in the load ledger."""
 
 SCRIPTS = (
     "silver/create_row_versions.sql",
@@ -48,16 +48,16 @@ SCRIPTS = (
     "silver/row_versions/match_contents.sql",
     "silver/row_versions/compare_leads.sql",
 )
-"""When one of these changes, all contents and matches are rebuilt."""
+"""Scripts whose changes cause a rebuild of all contents and matches."""
 
 COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
 
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
-    """Bring matches up to date with the leads, and empty all tables if one is damaged or built by other code.
+    """Match contents again whose leads have changed, or empty all tables if one is damaged or built by other code.
 
     Args:
-        restart: build everything again, as for a full refresh.
+        restart: empty all tables in any case, for a full refresh.
     """
     if restart or are_damaged(db):
         add_all_leads(db)
@@ -71,7 +71,7 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
 
 
 def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
-    """Bring contents up to date with silver, after `prepare`. Yields each day once its contents are matched."""
+    """Apply new, changed and removed days of silver, after `prepare`. Yields each day once its contents are matched."""
     versioned = versioned_loads(settings)
     for day in sorted(versioned.keys() - {load.day.date for load in silver}):
         apply_day(settings, run_id, day, None, leads)
@@ -83,17 +83,17 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
 
 @retry_transient()
 def versioned_loads(settings: Settings) -> dict[date, int]:
-    """Return the days that were applied, and the load of silver that each was applied from."""
+    """Return day → id of the silver load from which the day was applied."""
     with transaction(settings) as db:
         return _versioned_loads(db)
 
 
 @retry_transient()
 def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | None, leads: TableLoad) -> None:
-    """Bring the contents of a day up to date in one transaction.
+    """Update the contents of a day to match silver, in one transaction.
 
     Args:
-        silver: the load to apply; None if silver does not have the day any more.
+        silver: the load to apply; None if silver no longer has the day.
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
@@ -107,7 +107,7 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
 
 
 def snapshot_rows(silver: TableLoad) -> sql.Composable:
-    """The rows of a day of silver. Where they were modified externally, `_row_hash` is out of date: hash them here."""
+    """Return the rows of a day of silver. If they were modified externally, compute their `_row_hash` again."""
     if not silver.modified_externally:
         return quote_identifier(silver.table)
     return sql.SQL(
@@ -134,7 +134,7 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
 
 
 def remove_day(db: Cursor, day: date) -> None:
-    """Remove a day: give it the contents of the day before, then delete it from the list of days."""
+    """Remove a day: make its contents equal to those of the day before, then delete it from silver.versioned_days."""
     day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
     snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)").format(
         quote_identifier(ROW_CONTENTS), sql.Literal(day_before)
@@ -170,7 +170,7 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
 
 
 def compare_leads(db: Cursor) -> None:
-    """Match contents again whose leads have changed since they were matched."""
+    """Match contents again if their leads have changed since they were matched."""
     run_sql(db, "silver/row_versions/compare_leads.sql")
     run_sql(db, "silver/row_versions/match_contents.sql")
 
@@ -186,22 +186,22 @@ def add_all_leads(db: Cursor) -> None:
 
 
 def are_damaged(db: Cursor) -> bool:
-    """Whether a table was dropped or modified externally, or built by other code: all are rebuilt then."""
+    """Return whether a table was dropped, modified externally, or built by other code. All tables are then rebuilt."""
     return len(_current_loads(db)) < len(TABLES)
 
 
 def are_matched(db: Cursor, leads: TableLoad) -> bool:
-    """Whether the contents were matched to this load of silver.stg_leads_parquet."""
+    """Return whether the contents were matched to this load of silver.stg_leads_parquet."""
     return _current_loads(db)["silver.matched_leads"].built_from == (leads.load_id,)
 
 
 def current_version_loads(db: Cursor) -> tuple[int, ...]:
-    """The load ids of all tables of contents and matches: what tables of leads are built from."""
+    """Return the load ids of the tables of contents and matches, from which the tables of leads are built."""
     return tuple(load.load_id for load in _current_loads(db).values())
 
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
-    """The current tables of contents and matches: built by this version of the code, and not modified externally."""
+    """Return the loads of tables that were built by this version of the code and not modified externally."""
     loads = current_loads(db, ROW_CONTENTS) | current_loads(db, VERSION_MATCHES)
     return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
 
@@ -230,7 +230,11 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
 
 @contextmanager
 def bulk_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterator[Cursor]:
-    """A transaction for statements that read whole tables, on a table that the run has to itself."""
+    """Open a transaction with session settings for statements that read whole tables.
+
+    Args:
+        filling: the table that the transaction fills (see `fence_run`).
+    """
     with transaction(settings) as db:
         fence_run(db, run_id, filling=filling)
         db.execute(

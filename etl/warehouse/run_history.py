@@ -1,4 +1,4 @@
-"""The history of runs, meta.pipeline_runs: how each began and ended."""
+"""Record the start and the end of each run in meta.pipeline_runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OUR_STAGING_TABLES = (
 
 
 def clear_staging(db: Cursor) -> None:
-    """Drop leftovers of refused files and killed runs from schema staging, but not tables that the ledger contains."""
+    """Drop tables that refused files and killed runs left in schema staging, unless the load ledger contains them."""
     db.execute(
         "select oid::regclass::text from pg_class where relnamespace = to_regnamespace('staging') and relkind = 'r' "
         "and relname ~ %s and 'staging.' || relname not in (select table_name from meta.table_loads)",
@@ -35,7 +35,7 @@ def clear_staging(db: Cursor) -> None:
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
     """Apply migrations to schema `meta`, and record the start of a run.
 
-    The caller holds the run lock, so another run that is still recorded as running was killed.
+    Another run that is still recorded as running is marked as aborted: the caller holds the run lock, so it was killed.
 
     Raises:
         CheckFailedError: the warehouse was upgraded by a newer version (see `migrations.migrate`).
@@ -64,7 +64,7 @@ def end_run(
     warnings: Iterable[str],
     message: str | None,
 ) -> None:
-    """Record how a run ended."""
+    """Record the end of a run: status, exit code, results of steps, row counts, warnings and error message."""
     db.execute(
         """
         update meta.pipeline_runs
@@ -91,7 +91,7 @@ def end_run(
 
 
 def rows_per_table(db: Cursor) -> dict[str, int]:
-    """Return the number of rows that were loaded into each table of the layers."""
+    """Return the row count of each table in LAYERS, according to the load ledger."""
     db.execute("select parent_table, sum(row_count)::bigint from meta.table_loads group by parent_table")
     counts = dict(db.fetchall())
     return {table: counts.get(table, 0) for table in LAYERS}

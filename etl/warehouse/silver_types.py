@@ -1,6 +1,6 @@
-"""Silver's column types, as sql_scripts/silver/apply_silver_types.sql declares them, applied to tables.
+"""Apply the column types that sql_scripts/silver/apply_silver_types.sql declares to the tables of silver.
 
-A table that holds rows is altered in place: all its partitions at once, without loading anything again.
+A table that contains rows is altered in place, with all its partitions at once; nothing is loaded again.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ log = logging.getLogger(__name__)
 
 DECLARATION = "silver/apply_silver_types.sql"
 TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
-"""The tables of silver that get the declared types."""
+"""The tables of silver to which the declared types apply."""
 DERIVED_TABLES = ("silver.row_contents", "silver.version_matches", "silver.matched_leads")
-"""Tables that step 6 builds from them: they get the declared types, too, if they exist."""
+"""Tables that step 6 builds from TYPED_TABLES. If they exist, the declared types apply to them, too."""
 
 
 class TypeChange(NamedTuple):
-    """What has to change in a table, for its columns to have their declared types."""
+    """The change that gives the columns of a table their declared types."""
 
     table: str
     column_names: Sequence[str]
     columns: str
-    """For messages: `dispo from character varying(50) to varchar(80)`."""
+    """Description for messages, as in `dispo from character varying(50) to varchar(80)`."""
     statement: str
 
 
 def pending_type_changes(db: Cursor, tables: Iterable[str]) -> list[TypeChange]:
-    """Return the changes that tables need, in their order; none for tables that do not exist or are as declared."""
+    """Return the changes that tables need, in the order of the tables. Tables that do not exist are ignored."""
     run_sql(db, DECLARATION, tables=sql.Literal(list(tables)))
     return [TypeChange(*row) for row in db.fetchall()]
 
 
 def apply_silver_types(db: Cursor, table: str) -> None:
-    """Give a table that this transaction has to itself its declared types.
+    """Apply the declared types to a table to which no other session has access during this transaction.
 
     Raises:
         PostgresError: see `apply_type_changes`.
@@ -55,11 +55,11 @@ def apply_silver_types(db: Cursor, table: str) -> None:
 
 
 def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Collection[str] = ()) -> None:
-    """Alter tables, which this transaction has locked.
+    """Apply type changes to tables that this transaction has locked.
 
     Args:
-        derived: tables that a later step builds again from the others. One whose rows do not fit their new types, as
-            they are those of days that have been replaced, is emptied.
+        derived: tables that a later step rebuilds from the others. Such a table is emptied if its rows, which may be
+            those of replaced days, do not fit the new types.
 
     Raises:
         PostgresError: an object uses one of the columns, a value does not fit its new type, or the declaration is
@@ -101,10 +101,10 @@ def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
 
 
 def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
-    """Raise when PostgreSQL would refuse to alter columns because views, or other objects, use them.
+    """Raise if PostgreSQL would refuse to alter columns because views or other objects use them.
 
     Raises:
-        PostgresError: naming the columns and the objects.
+        PostgresError: names the columns and the objects.
     """
     db.execute(
         """

@@ -1,4 +1,4 @@
-"""The files of sql_scripts/, and the names that are filled into them."""
+"""Read and execute the files of sql_scripts/, with their placeholders filled in."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SQL_SCRIPTS = Path(__file__).parents[2] / "sql_scripts"
 
 
 def quote_identifier(qualified: str) -> sql.Identifier:
-    """Quote `schema.table`."""
+    """Quote a table name of the form `schema.table`."""
     return sql.Identifier(*qualified.split(".", 1))
 
 
 def quote_identifiers(names: Iterable[str]) -> sql.Composable:
-    """Quote names of columns, separated by commas."""
+    """Quote column names and join them by commas."""
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
@@ -34,19 +34,19 @@ def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
 
 
 def script_text(script: str, **names: sql.Composable) -> sql.Composable:
-    """Return a file of sql_scripts/ with its `{placeholders}` replaced by quoted names or literals."""
+    """Return a file of sql_scripts/ with its `{placeholders}` replaced by the given SQL, such as quoted names."""
     text = sql.SQL(read_script(script))
     return text.format(**names) if names else text
 
 
 @cache
 def scripts_digest(*scripts: str, also: Sequence[str] = ()) -> str:
-    """Digest of SQL files, and of names that are filled into them: changes when one of them does."""
+    """Return a digest of SQL files and of other texts that determine their result, such as column names."""
     return hashlib.sha256("".join([*map(read_script, scripts), *also]).encode()).hexdigest()
 
 
 def fetch_dicts(db: Cursor) -> list[dict[str, Any]]:
-    """Return the rows of the last query: column → value."""
+    """Return the rows of the last query, each as column → value."""
     names = [column.name for column in db.description or ()]
     return [dict(zip(names, row, strict=True)) for row in db.fetchall()]
 

@@ -1,4 +1,4 @@
-"""Names of the warehouse's tables, and of the table of each day."""
+"""Names of the tables in the warehouse, and of their partitions and staging tables for each day."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOLD_APPOINTMENTS = "gold.appointments"
 GOLD_HISTORY = "gold.lead_status_history"
 GOLD_ANOMALIES = "gold.data_anomalies"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
-"""Parent of the cleaned days that step 4 has not published yet, in the load ledger."""
+"""Name under which the load ledger groups the cleaned days that step 4 has not published yet."""
 ROW_CONTENTS = "silver.row_contents"
 VERSION_MATCHES = "silver.version_matches"
 LAYERS = (
@@ -40,12 +40,12 @@ def _daily_table(name: str, day: Day) -> str:
 
 bronze_partition = partial(_daily_table, "partitions.csv_snapshots")
 staging_bronze_partition = partial(_daily_table, "staging.csv_snapshots")
-"""A day of bronze that is loaded but not yet validated."""
+"""Table of a day of bronze that is loaded but not yet validated."""
 staging_rejected_table = partial(_daily_table, "staging.rejected_rows")
-"""Rejected lines of a file that is not yet validated."""
+"""Table with the rejected lines of a file that is not yet validated."""
 cleaned_partition = partial(_daily_table, CLEANED_SNAPSHOTS)
-"""A cleaned day on its way from step 3 to step 4."""
+"""Table of a day that step 3 has cleaned and step 4 has not yet published."""
 silver_partition = partial(_daily_table, "silver.stg_csv_data")
 gold_partition = partial(_daily_table, "partitions.lead_quality_matching")
 staging_gold_partition = partial(_daily_table, "staging.lead_quality_matching")
-"""A day of gold that is built but not yet published."""
+"""Table of a day of gold that is built but not yet published."""

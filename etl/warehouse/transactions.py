@@ -1,4 +1,4 @@
-"""Transactions on PostgreSQL that stay all-or-nothing when the connection is lost or the run is aborted."""
+"""Transactions on PostgreSQL that remain atomic when the connection is lost or the run is aborted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def transaction(settings: Settings) -> Iterator[Cursor]:
-    """Yield a cursor; commit when the block ends, roll back when it raises.
+    """Yield a cursor. Commit when the block ends, or roll back when it raises.
 
     When the connection is lost during COMMIT, ask the server whether the transaction was committed.
 
@@ -72,7 +72,7 @@ _idle_connections: dict[tuple[object, ...], list[Connection]] = {}
 
 
 def _idle(settings: Settings) -> list[Connection]:
-    """Return the idle connections of a role to a database: settings that differ in anything else share them."""
+    """Return the idle connections of a role to a database. Settings that differ in other fields share them."""
     key = (
         settings.postgres_address,
         settings.postgres_password,
@@ -112,9 +112,10 @@ def _commit(db: Cursor, settings: Settings) -> None:
 
 
 def write_commit_marker(db: Cursor) -> str | None:
-    """Insert a row that proves afterwards that a writing transaction was committed.
+    """Insert a commit marker: a row that exists afterwards only if this transaction was committed.
 
-    The transaction id would not do: after a crash the server reuses ids of transactions that it has no record of.
+    Return its id, or None for a transaction that has not written anything, or a database without meta.commit_marks. The
+    transaction id is not sufficient: after a crash, the server reuses ids of transactions that left no record.
     """
     db.execute("select pg_current_xact_id_if_assigned() is not null and to_regclass('meta.commit_marks') is not null")
     if db.fetchone() != (True,):
@@ -126,7 +127,7 @@ def write_commit_marker(db: Cursor) -> str | None:
 
 @retry_transient()
 def _was_committed(mark: str, session: int, settings: Settings) -> bool:
-    """Return whether a transaction was committed whose connection was lost.
+    """Return whether a transaction was committed although its connection was lost.
 
     Raises:
         PostgresError: the session has not ended.
@@ -143,10 +144,10 @@ def _was_committed(mark: str, session: int, settings: Settings) -> bool:
 
 
 def _end_session(settings: Settings, session: int) -> bool:
-    """Terminate a session that has lost its connection: until the server notices, it keeps its locks.
+    """Terminate a session that has lost its connection. It would keep its locks until the server notices the loss.
 
-    If its process id belongs to another session of the pipeline by now, that session's transaction is retried. Returns
-    False when the session still exists after five seconds.
+    If the process id now belongs to another session of the pipeline, that session is terminated, and its transaction is
+    retried. Returns False if the session still exists after five seconds.
     """
     with _question(settings) as db:
         db.execute(
@@ -169,7 +170,7 @@ def _question(settings: Settings) -> Iterator[Cursor]:
 
 
 def _rolled_back(connection: Connection) -> bool:
-    """Roll back. Returns False when the connection is lost: the server rolls back by itself."""
+    """Roll back. Returns False if the connection is lost; the server then rolls back by itself."""
     with suppress(psycopg2.Error):
         connection.rollback()
         if not connection.closed:
@@ -193,7 +194,7 @@ def _cancellable(db: Cursor) -> Iterator[None]:
 
 
 def raise_if_aborting() -> None:
-    """Raise if the run is being aborted: a session between two statements has nothing to cancel.
+    """Raise if the run is being aborted. Needed between statements, where a session has nothing to cancel.
 
     Raises:
         AbortedError: the run is being aborted.
@@ -204,7 +205,7 @@ def raise_if_aborting() -> None:
 
 @contextmanager
 def cancelled_transactions() -> Iterator[None]:
-    """Cancel the running transactions of this process, and allow no new ones while the block runs."""
+    """Cancel the running statements of this process, and allow no new transactions while the block runs."""
     _closing.set()
     try:
         _cancel_all()
@@ -223,7 +224,7 @@ SECONDS_TO_ROLL_BACK = 5.0
 
 
 def end_transactions() -> None:
-    """Cancel the running transactions of this process, and allow no new ones until `allow_transactions`."""
+    """Cancel the running transactions of this process, and allow no new ones until `allow_transactions` is called."""
     _closing.set()
     deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
     while _active_cursors and time.monotonic() < deadline:
