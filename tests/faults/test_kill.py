@@ -57,9 +57,10 @@ def test_run_killed_next_to_any_commit_is_completed_by_the_next(
     record_property("times", len(numbers))
     for number in numbers:
         with database_with_version_a(scenario, f"killed_{when}_{number}") as settings:
-            kill_beside_commit(tmp_path, settings, when, number)
+            output = kill_beside_commit(tmp_path, settings, when, number)
             is_published = number > commits - AFTER_GOLD or (number == commits - AFTER_GOLD and when == "after")
-            assert Warehouse(settings).gold() == (scenario.gold_of_b if is_published else scenario.gold_of_a)
+            gold = scenario.gold_of_b if is_published else scenario.gold_of_a
+            assert Warehouse(settings).gold() == gold, f"commit {number}:\n{output}"
             assert_rerun_repairs_everything(scenario, settings)
 
 
@@ -70,11 +71,13 @@ def boundaries(when: str, commits: int) -> list[int]:
     return sorted([publication, *(others if LONG else seeded_rng(f"kill {when}").sample(others, 2))])
 
 
-def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int) -> None:
+def kill_beside_commit(folder: Path, settings: Settings, when: str, number: int) -> str:
+    """Run main.py until it is killed. Returns its output."""
     program = Path(__file__).with_name("kill_at.py")
     with main_process(folder, settings, when, str(number), program=program) as process:
         _, output = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, output
+    return output
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
