@@ -1,6 +1,7 @@
-"""`python kill_at.py <when> <commit number>`: run main.py, and kill it before or after one of its commits.
+"""`python kill_at.py <when> <commit>`: run main.py, and kill it before or after one of its commits.
 
-`<when>` is `before` or `after`. The signal is SIGKILL.
+`<when>` is `before` or `after`. `<commit>` is a number, or the name of the function that commits. It ends by SIGKILL.
+After each commit, the name of the function is printed: the step's own, below its decorators.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import runpy
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,24 @@ PROJECT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    when, number = sys.argv[1], int(sys.argv[2])
-    kill_beside_commit(when, number)
+    kill_beside_commit(*sys.argv[1:])
     sys.argv[:] = ["main.py"]
     runpy.run_path(str(PROJECT / "main.py"), run_name="__main__")
 
 
-def kill_beside_commit(when: str, number: int) -> None:
+def kill_beside_commit(when: str, target: str) -> None:
     commit = transactions._commit
     numbers = itertools.count(1)
     lock = threading.Lock()
 
     def commit_and_kill(*arguments: Any) -> None:
         with lock:
-            is_selected = next(numbers) == number
+            functions = [frame.name for frame in traceback.extract_stack()]
+            is_selected = target in (str(next(numbers)), *functions)
             if is_selected and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             commit(*arguments)
+            print("committed:", *functions[-6:-1], flush=True)  # noqa: T201 - the test reads it
             if is_selected:
                 os.kill(os.getpid(), signal.SIGKILL)
 
