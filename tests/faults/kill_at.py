@@ -1,7 +1,7 @@
 """`python kill_at.py <when> <commit>`: run main.py, and kill it before or after one of its commits.
 
-`<when>` is `before` or `after`. `<commit>` is a number, or the name of the function that commits. It ends by SIGKILL.
-After each commit, the name of the function is printed: the step's own, below its decorators.
+`<when>` is `before` or `after`. `<commit>` is a number, or the name of a function that commits. The signal is SIGKILL.
+After each commit, the names of the innermost functions that led to it are printed.
 """
 
 from __future__ import annotations
