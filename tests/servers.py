@@ -7,6 +7,7 @@ over the socket without a password, as on a new Debian; TCP connections need a p
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
 import socket
 import subprocess
@@ -30,6 +31,8 @@ from etl.local.demo import demo_settings
 from etl.utils.utils_connection import Settings
 
 START_TIMEOUT_SECONDS = 60
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_own_ports = iter(range(10_000 + 1_000 * _process, 11_000 + 1_000 * _process))
 OWNER, OWNER_PASSWORD = "owner", "the-owner's"
 
 
@@ -186,7 +189,7 @@ def start_embedded(root: Path, *statements: str) -> Settings:
     Args:
         statements: further changes by the superuser.
     """
-    password = embedded.start_postgres(root).password
+    password = embedded.start_postgres(root, port=free_port()).password
     embedded.stop_postgres(root)
     postgres_server.run_single_user(
         postgres_cluster.existing_cluster(root.resolve()),
@@ -264,6 +267,13 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a free port that stays free while a server on it restarts.
+
+    Each test process has ports of its own, below those of outgoing connections and above those that embedded servers
+    try by themselves.
+    """
+    for port in _own_ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    pytest.fail("this test process has used all of its ports")

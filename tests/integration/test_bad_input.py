@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tenacity
 from pydantic import SecretStr
+from servers import free_port
 from support import HEADER, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
 from etl.console.command import run_and_report
@@ -88,12 +88,6 @@ def assert_one_clear_error(result: RunResult, *named: str, exit_code: int = 1) -
     assert "\n  → " in error, "no next action"
     for name in named:
         assert name in error
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # --- Settings ---------------------------------------------------------------------------------------------------------

@@ -14,11 +14,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
+from servers import free_port
 
 from etl.local import embedded, postgres_cluster, postgres_server
 from etl.local.embedded import start_postgres, stop_postgres
@@ -44,7 +46,8 @@ def first_starts() -> Iterator[list[EmbeddedPostgres]]:
         (root / "postgres" / "PG_VERSION").write_text("18\n")
         (root / "postgres.new-abc").mkdir()
         with ThreadPoolExecutor(2) as pool:
-            yield list(pool.map(start_postgres, [root, root]))
+            start = partial(start_postgres, port=free_port())
+            yield list(pool.map(start, [root, root]))
 
 
 @pytest.fixture

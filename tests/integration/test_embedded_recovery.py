@@ -24,7 +24,7 @@ def root() -> Iterator[Path]:
     with temporary_postgres() as server:
         root = server.pgpass_file.parent
         stop_postgres(root)
-        start_postgres(root, port=free_port())  # a restart keeps it, and no other test takes it in the meantime
+        start_postgres(root, port=free_port())
         yield root
 
 
