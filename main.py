@@ -140,7 +140,7 @@ OPTIONS_OF_RUNS = ("data", "only_step", "full_refresh", "allow_partial", "worker
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
-    """Raise if options are combined that exclude each other.
+    """Raise if options exclude each other, or one requires another that is missing.
 
     Raises:
         click.UsageError: names the options.

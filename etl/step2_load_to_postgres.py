@@ -243,7 +243,7 @@ class DayBefore(NamedTuple):
 
     @classmethod
     def of(cls, load: TableLoad) -> DayBefore:
-        """Read the counts from the load ledger. Loads by an earlier version have no counts of lead numbers; use 0."""
+        """Return the counts of a load. Those of lead numbers are 0 if an earlier version of the pipeline loaded it."""
         return cls(load.row_count, LeadNumbers(load.metrics.get("distinct", 0), load.metrics.get("repeated", 0)))
 
 

@@ -1,8 +1,9 @@
 """Step 3: clean the days and the leads of bronze.
 
-A day is cleaned if silver was built from another load of bronze, or by another version of the cleaning code. Its rows
-are copied to a staging table, which step 4 swaps into silver. The staging table gets silver's types before it is filled
-(see sql_scripts/silver/apply_silver_types.sql), because typing it afterwards would write all rows twice.
+A day is cleaned if silver lacks it, was built from another load of bronze or by another version of the cleaning code,
+or was modified externally; in a full refresh, every day is. Its rows are copied to a staging table, which step 4 swaps
+into silver. The staging table gets silver's types before it is filled (see sql_scripts/silver/apply_silver_types.sql),
+because typing it afterwards would write all rows twice. Leads are written to silver.stg_leads_parquet directly.
 
 Modules that import pandas are imported only if there is something to clean, which makes an unchanged run faster.
 """

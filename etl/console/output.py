@@ -63,7 +63,7 @@ def _protected(stream: TextIO | None, original: TextIO | None) -> TextIO:
 
 
 class _UnbreakableFile(io.FileIO):
-    """A file that discards what cannot be written because the reader has exited (`| head`) or the disk is full.
+    """A file that discards what cannot be written, for example because the reader has exited (`| head`).
 
     A run continues if nobody reads its output; meta.pipeline_runs records how it ended.
     """

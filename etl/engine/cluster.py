@@ -91,7 +91,8 @@ def _connected(settings: Settings) -> Iterator[Client]:
     except Exception as error:
         raise ClusterError(
             f"no Dask scheduler answers at {address}: {first_line(error)}",
-            hint="start one with `python -m dask scheduler`; without its address the days run on this machine",
+            hint="start one with `python -m dask scheduler`, or process days on this machine: omit --scheduler and "
+            "unset DASK_SCHEDULER_ADDRESS",
         ) from error
     try:
         try:

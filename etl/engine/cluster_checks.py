@@ -95,7 +95,8 @@ def check_versions(client: Client) -> None:
     if faults:
         raise ClusterError(
             f"versions differ: {'; '.join(faults)}",
-            hint="install the same requirements-dask.txt with the same Python everywhere, and restart them",
+            hint="install the driver's requirements-dask.txt and version of Python on the scheduler and all workers, "
+            "then restart them",
         )
 
 

@@ -157,7 +157,7 @@ def _require_lock(connection: Connection, settings: Settings) -> None:
 
 def _pooled(settings: Settings) -> PostgresError:
     return PostgresError(
-        f"the run lock cannot be held on {settings.postgres_address}: the connection changes its session between "
-        "transactions, as in a connection pool in transaction mode",
+        f"cannot hold the run lock on {settings.postgres_address}: the session changes between transactions, as behind "
+        "a connection pooler in transaction mode",
         hint=POOLER_HINT,
     )

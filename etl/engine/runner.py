@@ -96,7 +96,8 @@ def _executor(
     except ImportError as error:
         raise SettingsError(
             f"the scheduler {settings.dask_scheduler_address} needs Dask, which cannot be imported: {error}",
-            hint="pip install -r requirements-dask.txt; without a scheduler's address the days run on this machine",
+            hint="pip install -r requirements-dask.txt, or process days on this machine: omit --scheduler and unset "
+            "DASK_SCHEDULER_ADDRESS",
         ) from None
     with dask_cluster(settings, run_id) as executor_and_context:
         yield executor_and_context

@@ -144,7 +144,10 @@ def settings_or_demo() -> Settings:
 
 
 def running_demo() -> Settings:
-    """Return the settings of the demo's warehouse, and start its PostgreSQL if it is stopped."""
+    """Start the demo's PostgreSQL if it is stopped, and return the settings of its warehouse.
+
+    Creates an empty database if there is none. Removes the variables of libpq and AWS from the environment.
+    """
     ignore_environment()
     return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
 
@@ -155,7 +158,9 @@ NO_ENDPOINT = "http://the-demo-has-ended.invalid"
 
 @contextmanager
 def demo_source(settings: Settings) -> Iterator[Settings]:
-    """Yield settings with a working S3. For the demo, start its S3 server again, with the same files.
+    """Yield settings whose S3 can be read: for the demo, start its S3 server again, with the same files.
+
+    Other settings are yielded unchanged.
 
     Raises:
         EmbeddedError: the demo has not run yet.

@@ -100,7 +100,11 @@ class Cluster:
 
 @contextmanager
 def prepared_cluster(root: Path) -> Iterator[Cluster]:
-    """Lock the files of a server, whose data directory may not exist yet. Creates `root` if it is missing."""
+    """Lock the files of a server while the block runs, and prepare `root` for it. Yields its cluster.
+
+    Creates `root` if it is missing, moves an incomplete data directory aside, and renews the link to psql. A complete
+    data directory may not exist yet.
+    """
     root = root.expanduser().resolve()
     with translate_os_errors(root):
         if not root.is_dir():
@@ -241,7 +245,7 @@ def _copy_for_account(site_packages: Path, version: str) -> Path:
 
 @contextmanager
 def _shared_state() -> Iterator[Path]:
-    """Lock the folder that all servers of root share, and yield it. The folder is created if it is missing."""
+    """Lock and yield the folder that all servers of the user root share. Creates it if it is missing."""
     SHARED_STATE.mkdir(parents=True, exist_ok=True)
     SHARED_STATE.chmod(0o755)
     with _locked(SHARED_STATE / "lock"):

@@ -124,9 +124,7 @@ def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> i
             log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
             return candidate
     taken = f"port {port}" if port else f"every port from {ports[0]} to {ports[-1]}"
-    raise EmbeddedError(
-        f"{taken} on {HOST} is already in use", hint="choose another port, or stop a server that uses one"
-    )
+    raise EmbeddedError(f"{taken} on {HOST} is already in use", hint="stop a server that uses one of them, then rerun")
 
 
 def _pg_ctl_start(cluster: Cluster, port: int) -> str:

@@ -210,5 +210,5 @@ def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None
 def figure_of(axes: Axes) -> ChartFigure:
     figure = axes.get_figure(root=True)
     if not isinstance(figure, ChartFigure):
-        raise TypeError(f"the figure of a chart is a ChartFigure, not {figure!r}")
+        raise TypeError(f"expected a ChartFigure, got {figure!r}")
     return figure

@@ -259,8 +259,9 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:
         raise LeadNotFoundError(
-            f"no lead {shorten(lead)}: silver has no such lead UUID, lead number, or hash, and no rejected row with it",
-            hint="LEAD is a value of lead_uuid, lead_number, email_hash or phone_hash of gold.leads; "
+            f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
+            "contains it",
+            hint="take LEAD from gold.leads or gold.lead_quality_matching; "
             "python main.py --dry-run lists files that are not loaded yet",
         )
     return LeadHistory(f"{lead}: only in rejected rows", rejected_rows=rejected, notes=notes)

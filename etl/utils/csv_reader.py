@@ -48,8 +48,8 @@ def read_csv_text(raw: bytes) -> CsvText:
 
     The first record is the header. Each other record is either a row, or rejected with its line number and raw text
     because its number of fields differs from the header's, or because it has a quote inside an unquoted field, text
-    after a closing quote, or a NUL byte (which PostgreSQL cannot store). From a quote that is never closed, all lines
-    are rejected. Empty lines are ignored.
+    after a closing quote, or a NUL byte (which PostgreSQL cannot store). If a quote is never closed, all lines from the
+    beginning of its record on are rejected. Empty lines are ignored.
     """
     (whole,) = read_csv_chunks(raw, None)
     return whole

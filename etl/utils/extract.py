@@ -91,7 +91,7 @@ def read_snapshot_chunks(
         _check_repeated_header(text, rows, file)
         unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
         if unknown and number == 0:
-            log.warning("%s has unknown columns: %s. They are kept in _extra", file, listed(unknown))
+            log.warning("%s has unknown columns: %s. They are kept in column _extra of bronze", file, listed(unknown))
         count = len(rows)
         columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
             "_extraction_date": repeated(extraction_date.isoformat(), count),
@@ -221,8 +221,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(
             f"{file}: {'; '.join(problems)}. Header: {header}",
-            hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS "
-            "in etl/utils/columns.py",
+            hint="request the file again with each column once; if a column was renamed, add its new name to "
+            "CRM_COLUMNS in etl/utils/columns.py",
         )
 
 

@@ -243,7 +243,7 @@ class _Column(NamedTuple):
         return self.where(pc.equal(self.trimmed, SEPARATOR))
 
     def filter(self, rows: pa.Array) -> _Column:
-        """Return the selected rows."""
+        """Return the rows that a mask selects."""
         if self.indices is not None:
             return self._replace(indices=self.indices.filter(rows))
         return _Column(*(None if part is None else part.filter(rows) for part in self))
@@ -280,7 +280,7 @@ def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
 
 
 def _is_footer(columns: Mapping[str, _Column], without_ids: pa.Array) -> pa.Array:
-    """Find blank rows, and totals and footers of reports: without ids, and with a value in one cell at most."""
+    """Return a mask of blank rows, totals and report footers: rows without ids and with at most one value."""
     if not pc.any(without_ids).as_py():
         return without_ids
     cells = (columns[name] for name in BRONZE_COLUMNS)

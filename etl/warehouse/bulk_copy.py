@@ -55,7 +55,7 @@ def copy_to_frame(db: Cursor, table: str) -> pd.DataFrame:
 
 
 def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
-    """Copy a table into frames of text of limited size, in the order of its pages.
+    """Copy a table into frames of text, each with the rows of at most `PAGES_PER_CHUNK` pages, in physical order.
 
     Yields at least one frame; an empty table yields one without rows.
     """

@@ -65,7 +65,7 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
     if missing:
         raise CheckFailedError(
             f"missing tables: {', '.join(missing)}",
-            hint=f"run the step that creates them: python main.py --from-step {created_by_step}",
+            hint=f"create them, and run the later steps: python main.py --from-step {created_by_step}",
         )
 
 

@@ -79,8 +79,9 @@ def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadlin
         now = time.monotonic()
         if now > deadline:
             raise PostgresError(
-                f"cannot lock {named}: {_blocking_sessions(db, tables)}",
-                hint="wait for that session to end, or terminate it with pg_terminate_backend(), then rerun",
+                f"no lock on {named} after {SECONDS_TO_WAIT_FOR_LOCKS:.0f} s: {_blocking_sessions(db, tables)}",
+                hint="wait until the named sessions have ended, or terminate them with pg_terminate_backend(), "
+                "then rerun",
             )
         if warn_at and now > warn_at:
             log.warning("waiting for a lock on %s: %s", named, _blocking_sessions(db, tables))
@@ -113,7 +114,7 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
         """,
         {"tables": list(tables)},
     )
-    return "; ".join(holder for (holder,) in db.fetchall()) or "the blocking session has ended"
+    return "; ".join(holder for (holder,) in db.fetchall()) or "the blocking sessions have ended meanwhile"
 
 
 def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:

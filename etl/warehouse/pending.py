@@ -90,8 +90,8 @@ class BronzeState:
                 raise DataRefusedError(
                     f"{file} was loaded as day {known.partition_date}, but PARTITION_START_DATE now makes it "
                     f"{file.day}",
-                    hint="set PARTITION_START_DATE back; to really move all days, empty the warehouse first: "
-                    "sql_scripts/schemas/drop_schemas.sql",
+                    hint="restore the earlier PARTITION_START_DATE; if the new one is intended, empty the warehouse "
+                    "with sql_scripts/schemas/drop_schemas.sql, then rerun",
                 )
 
 
