@@ -27,6 +27,7 @@ from etl.utils.s3_source import (
     check_completeness,
     discover_snapshots,
     download,
+    find_copies,
     find_leads,
     refused_days,
 )
@@ -124,13 +125,7 @@ def run(context: RunContext) -> StepResult:
     pending = [file for file in snapshots if bronze.why_load_day(file, full_refresh=context.full_refresh)]
 
     # --- load the leads first: the days reuse the memory that they take ---------------------------
-    leads_rows, refused_leads = 0, []
-    if bronze.why_load_leads(leads, full_refresh=context.full_refresh):
-        try:
-            load = partial(load_leads, settings, run_id, context.extraction_date)
-            (leads_rows,) = context.map(load, [leads], rows=int)
-        except DataRefusedError as refusal:
-            refused_leads.append(refusal)
+    leads_rows, refused_leads = load_changed_leads(context, leads, bronze)
 
     # --- stage, validate and publish the days -----------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
@@ -142,8 +137,11 @@ def run(context: RunContext) -> StepResult:
     refused = [file.refused for file in validated if file.refused] + refused_leads
 
     # --- report -----------------------------------------------------------------------------------
-    incomplete = check_completeness([file.day for file in snapshots], gaps, settings)
-    for finding in (*bronze.describe_removed(keys | {leads.key}), *incomplete):
+    without_rows, unused = bronze.describe_empty(file.file for file in validated if not (file.records or file.refused))
+    incomplete = check_completeness([file.day for file in snapshots if file not in without_rows], gaps, settings)
+    incomplete += without_rows.values()
+    suspect = unused + find_copies([file.file for file in accepted], snapshots)
+    for finding in (*bronze.describe_removed(keys | {leads.key}), *incomplete, *suspect):
         log.warning("%s", finding)
     loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
     new = sum(key not in bronze.files for key in loaded)
@@ -162,7 +160,7 @@ def run(context: RunContext) -> StepResult:
             }
         },
         refused=[*unclear, *refused, *refused_days(incomplete, settings)],
-        warnings=incomplete,
+        warnings=incomplete + suspect,
     )
 
 
@@ -171,6 +169,20 @@ def read_bronze_state(settings: Settings) -> BronzeState:
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, REJECTED_ROWS, created_by_step=1)
         return BronzeState.read(db)
+
+
+def load_changed_leads(
+    context: RunContext, leads: SourceObject, bronze: BronzeState
+) -> tuple[int, list[DataRefusedError]]:
+    """Load the leads file if it has to be loaded. Returns the number of loaded rows, and the refusal, if any."""
+    if not bronze.why_load_leads(leads, full_refresh=context.full_refresh):
+        return 0, []
+    load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
+    try:
+        (rows,) = context.map(load, [leads], rows=int)
+    except DataRefusedError as refusal:
+        return 0, [refusal]
+    return rows, []
 
 
 @retry_transient()
@@ -200,10 +212,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             stage_rejected(db, rejected, file, run_id)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
-    if staged.records:
-        log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines)
-    else:
-        log.warning("%s contains no rows and was skipped; rows already loaded for that day are kept", file)
+    log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines)
     return staged
 
 

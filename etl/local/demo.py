@@ -102,7 +102,8 @@ def check_data_folder(data: Path) -> None:
     """
     hint = "--data expects a folder with SFTP/data_1.csv, SFTP/data_2.csv, … and parquet/leads.parquet"
     try:
-        has_snapshot = any(path.match("data_*.csv") for path in (data / "SFTP").iterdir())
+        names = [path.name for path in (data / "SFTP").iterdir()]
+        has_snapshot = any(name.startswith("data_") and name.endswith((".csv", ".csv.gz")) for name in names)
         problem = None if has_snapshot else f"{data / 'SFTP'} contains no data_*.csv"
         for file in {data / "parquet" / "leads.parquet": None, **dict.fromkeys(files_to_upload(data))}:
             problem = problem or _problem_of(file)

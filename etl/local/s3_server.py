@@ -79,8 +79,9 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
 
 
 def files_to_upload(data: Path) -> list[Path]:
-    """Return `data/SFTP/*.csv` and `data/parquet/*.parquet`."""
-    return sorted(data.glob("SFTP/*.csv")) + sorted(data.glob("parquet/*.parquet"))
+    """Return the CSV files in `data/SFTP`, compressed ones as well, and `data/parquet/*.parquet`."""
+    # Also .CSV and .csv.bak: the pipeline names files that it ignores.
+    return sorted(data.glob("SFTP/[!.]*.[cC][sS][vV]*")) + sorted(data.glob("parquet/*.parquet"))
 
 
 def _create_bucket(client: S3Client, bucket: str) -> None:

@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     @property
     def notice(self) -> str:
         """The note as the report and the notebooks show it, without its heading."""
-        return f"{self.note}. Do not trust figures based on these days." if self.note else ""
+        return f"{self.note}. Do not trust figures that depend on these values." if self.note else ""
 
 
 class Anomalies:

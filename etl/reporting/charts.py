@@ -152,8 +152,9 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
     States with too few leads for a rate are grey and have no interval.
     """
     axes = figure.subplots()
-    figure.title("Sold, of all leads" + ("" if figure.is_narrow else ", with 95 % intervals"))
     shown = rows.head(8)
+    states = "" if len(shown) == len(rows) else " of the eight largest states"
+    figure.title(f"Sold, of all leads{states}" + ("" if figure.is_narrow else ", with 95 % intervals"))
     rates = shown["conversion_rate"].astype(float)
     labels = [
         f"{share(sold, leads)} of {leads:,}" + ("" if figure.is_narrow else _COMPARISONS.get(comparison, ""))
@@ -204,10 +205,10 @@ def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(3.0, "Bars: leads that are not in the latest snapshot, by what became of them.")
 def leads_that_left(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads that are not in the latest snapshot, by disposition group."""
-    figure.title("Leads that left" + ("" if figure.is_narrow else ", and their share of all such leads"))
+    figure.title("Leads that left, of all leads of their group")
     labels = [
-        f"{left:,} · {part:.1%}".replace("%", " %")
-        for left, part in zip(rows["left_count"], rows["left_share"], strict=True)
+        f"{left:,} of {leads:,}" + ("" if figure.is_narrow else f" ({share(left, leads)})")
+        for left, leads in zip(rows["left_count"], rows["lead_count"], strict=True)
     ]
     _groups(figure, rows, labels, "left_count")
 
@@ -266,7 +267,7 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
     names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
     compared = rows["comparison"] != NOT_COMPARED
-    weeks = {"last 7 days": ("per_day", -0.2, LIGHT.good), "7 days before": ("per_day_before", 0.2, LIGHT.poor)}
+    weeks = {"last week": ("per_day", -0.2, LIGHT.good), "week before": ("per_day_before", 0.2, LIGHT.poor)}
     for week, (column, offset, colour) in weeks.items():
         positions = [number + offset for number in range(len(rows))]
         bars = axes.barh(positions, rows[column] / longest, color=colour, height=0.36, label=week)

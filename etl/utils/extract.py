@@ -221,8 +221,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(
             f"{file}: {'; '.join(problems)}. Header: {header}",
-            hint="request the file again with each column once; if a column was renamed, add its new name to "
-            "CRM_COLUMNS in etl/utils/columns.py",
+            hint=f"request the file again with {'all columns' if missing else 'each column once'}; if a column was "
+            "renamed, add its new name to CRM_COLUMNS in etl/utils/columns.py",
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -190,6 +190,19 @@ def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Setti
                 f"the latest file is for {days[-1]}; a file for {expected} was expected by now (MAX_DAYS_LATE)"
             )
     return findings
+
+
+def find_copies(loaded: Collection[SnapshotFile], snapshots: Iterable[SnapshotFile]) -> list[str]:
+    """Find loaded files with the content of the snapshot before them. Returns one sentence per file.
+
+    Args:
+        snapshots: all files, in the order of their days.
+    """
+    return [
+        f"{file} has the same content as {before.key}: {before.day} was probably delivered again as {file.day}"
+        for before, file in pairwise(snapshots)
+        if file in loaded and (file.etag, file.size) == (before.etag, before.size)
+    ]
 
 
 def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefusedError]:

@@ -259,8 +259,8 @@ DAYS_ARE_AS_EXPECTED = Check(
     where table_name = 'gold.data_anomalies'
     order by position
     """,
-    hint="do not trust figures based on these days: see gold.data_anomalies, and docs/observability.md for how to "
-    "accept a change",
+    hint="do not trust figures that depend on these values: see gold.data_anomalies, and docs/observability.md for how "
+    "to accept a change",
     things="metrics",
 )
 

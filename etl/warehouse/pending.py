@@ -76,7 +76,18 @@ class BronzeState:
     def describe_removed(self, listed_keys: Set[str]) -> list[str]:
         """Return one sentence for each file that bronze contains and that S3 no longer lists."""
         removed = (self.files[key].source for key in sorted(self.files.keys() - listed_keys))
-        return [f"{source} no longer exists in S3: its rows are kept" for source in removed]
+        how = "to remove its day: sql_scripts/admin/remove_day.psql"
+        return [f"{source} no longer exists in S3: its rows are kept; {how}" for source in removed]
+
+    def describe_empty(self, files: Iterable[SnapshotFile]) -> tuple[dict[SnapshotFile, str], list[str]]:
+        """Return one sentence for each file without rows: by file if its day has no data, and those of all others."""
+        without_data, others = {}, []
+        for file in files:
+            if bronze_partition(file.day) in self.tables:
+                others.append(f"{file} contains no rows: the rows loaded before for {file.day} are kept")
+            else:
+                without_data[file] = f"{file} contains no rows: {file.day} has no data"
+        return without_data, others
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
         """Raise if files would now be loaded for other days than before.

@@ -17,7 +17,7 @@ LEADS = [("a", "p1", "e1"), ("b", "p2", "e2")]
 @pytest.fixture(autouse=True)
 def _loaded(bucket: Bucket, run_pipeline: Run) -> None:
     for number in (1, 2):
-        rows = [{"LEADNUMBER": str(row), "email_hash": f"e{row}"} for row in range(1, 4)]
+        rows = [{"LEADNUMBER": str(row), "email_hash": f"e{row}", "ZIP": f"0000{number}"} for row in range(1, 4)]
         bucket.put_snapshot(number, [*rows, {"LEADNUMBER": "no number"}, {"CITY": "-----"}])
     bucket.put_leads(LEADS)
     report = run_pipeline()

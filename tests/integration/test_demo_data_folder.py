@@ -15,6 +15,7 @@ import pytest
 from etl.local import demo as demo_module
 from etl.local.demo import check_data_folder, demo_environment
 from etl.local.postgres_cluster import EmbeddedError
+from etl.local.s3_server import files_to_upload
 from etl.local.sample_data import write_sample
 
 if TYPE_CHECKING:
@@ -83,6 +84,16 @@ def make_folder_of_parquet(data: Path) -> None:
 
 
 def test_valid_folder_is_accepted(data: Path) -> None:
+    check_data_folder(data)
+
+
+def test_compressed_snapshots_are_uploaded(data: Path) -> None:
+    for name in ("data_3.csv.gz", "data_4.CSV", ".data_5.csv.swp", "notes.txt"):
+        (data / "SFTP" / name).touch()
+    uploaded = [file.name for file in files_to_upload(data)]
+    assert uploaded == ["data_1.csv", "data_2.csv", "data_3.csv.gz", "data_4.CSV", "leads.parquet"]
+    for name in ("data_1.csv", "data_2.csv"):
+        (data / "SFTP" / name).unlink()
     check_data_folder(data)
 
 

@@ -41,7 +41,7 @@ def test_missing_day_of_the_case_is_named(settings: Settings, bucket: Bucket, ca
 def test_gap_and_late_day_are_refused_on_request(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
     put_leads(bucket)
     for number in (1, 3):
-        bucket.put_snapshot(number, leads(5))
+        bucket.put_snapshot(number, leads(5, ZIP=f"0000{number}"))
     late = settings.model_copy(update={"max_days_late": 1})
     report = run(late)
     assert report.error is None
@@ -54,6 +54,27 @@ def test_gap_and_late_day_are_refused_on_request(settings: Settings, bucket: Buc
     for number in (2, today - 1):
         bucket.put_snapshot(number, leads(5))
     assert not any("late" in str(warning) for warning in run(late).warnings)
+
+
+def test_file_without_rows_counts_as_missing(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(5))
+    bucket.put_snapshot(2, [])
+    today = settings.model_copy(update={"max_days_late": 0, "missing_days": "refuse"})
+    assert_refused(run(today), "SFTP/data_2.csv contains no rows", "the latest file is for 2024-10-01", "MISSING_DAYS")
+
+
+def test_snapshot_that_is_delivered_for_two_days_is_named_once(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    for number in (1, 2):
+        bucket.put_snapshot(number, leads(5, ZIP=f"0000{number}"))
+    assert run(settings).warnings == []
+    bucket.put_snapshot(3, leads(5, ZIP="00002"))
+    (finding,) = run(settings).warnings
+    assert str(finding).endswith(
+        "data_3.csv has the same content as SFTP/data_2.csv: 2024-10-02 was probably delivered again as 2024-10-03"
+    )
+    assert run(settings).warnings == []
 
 
 def test_gaps_are_named_as_ranges_with_keys_that_look_like_their_files(

@@ -133,10 +133,11 @@ def test_file_without_rows_is_skipped_with_a_warning(
     bucket.put_snapshot(1, loads.rows_of_day(1))
     bucket.put("SFTP/data_2.csv", content)
     loads.put_leads(bucket)
-    assert run_pipeline().error is None
-    assert [record.levelno for record in caplog.records if "SFTP/data_2.csv contains no rows" in record.message] == [
-        logging.WARNING
-    ]
+    report = run_pipeline()
+    assert report.error is None
+    finding = f"s3://{bucket.name}/SFTP/data_2.csv contains no rows: 2024-10-02 has no data"
+    assert finding in map(str, report.warnings)
+    assert [record.levelno for record in caplog.records if finding in record.message] == [logging.WARNING]
     for layer in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
         assert warehouse.rows(f"select distinct _partition_date::text from {layer}") == [("2024-10-01",)]
 

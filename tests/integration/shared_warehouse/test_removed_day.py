@@ -1,0 +1,62 @@
+"""sql_scripts/admin/remove_day.psql removes a day: as if its file had never been loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+
+import loads
+import psycopg2
+import pytest
+from support import PROJECT, Bucket, Warehouse, connection_arguments
+
+from etl.engine.report import RunReport
+from etl.engine.run_lock import RUN_LOCK
+from etl.local.postgres_cluster import server_account, server_programs
+
+Run = Callable[..., RunReport]
+
+pytestmark = pytest.mark.usefixtures("emptied")
+WRONG_DAY = "2024-10-30"
+
+
+def remove_day(warehouse: Warehouse, day: str) -> str:
+    """Execute the script. Returns the error, or an empty string."""
+    arguments = connection_arguments(warehouse.settings) | {"database": warehouse.settings.postgres_db}
+    connection = {f"PG{name.upper()}": str(value) for name, value in arguments.items() if name != "dbname"}
+    with (PROJECT / "sql_scripts" / "admin" / "remove_day.psql").open() as script:
+        done = subprocess.run(
+            [server_programs(server_account()) / "psql", "--no-psqlrc"],
+            stdin=script,
+            env=os.environ | connection | {"DAY": day},
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode == 0) == (done.stderr == "")
+    return done.stderr
+
+
+@pytest.mark.usefixtures("loaded")
+def test_removed_day_leaves_no_trace(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+    contents, gold = warehouse.contents(), warehouse.gold()
+    rows = [*loads.rows_of_day(3, city="Reno"), {"LEADNUMBER": "no number"}]
+    bucket.put_snapshot(30, rows)
+    assert run_pipeline().error is None
+    assert warehouse.gold() != gold
+    bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_30.csv")
+    assert remove_day(warehouse, WRONG_DAY) == ""
+    report = run_pipeline()
+    assert (report.error, report.warnings) == (None, [])
+    assert (warehouse.contents(), warehouse.gold()) == (contents, gold)
+    assert "no file has been loaded for this day" in remove_day(warehouse, WRONG_DAY)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_day_is_not_removed_while_a_run_is_in_progress(warehouse: Warehouse) -> None:
+    contents = warehouse.contents()
+    with closing(psycopg2.connect(**connection_arguments(warehouse.settings))) as run:
+        run.cursor().execute("select pg_advisory_lock(%s)", (RUN_LOCK,))
+        assert "a run is in progress" in remove_day(warehouse, "2024-10-03")
+    assert warehouse.contents() == contents
