@@ -1,4 +1,4 @@
-# Everything here works on a machine that has Python 3.11+, make and git. `make` alone lists what there is.
+# Requires Python 3.11 or later and make; some targets also need git, a network or root. `make` lists the targets.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,49 +16,49 @@ demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3
 demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
 	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.local.embedded .local; else echo "No demo has run here"; fi
 
-run: $(VENV)/run.installed ## Run the pipeline with the settings of the environment or .env
+run: $(VENV)/run.installed ## Run the pipeline with the settings in the environment or .env
 	$(BIN)/python main.py
 
-report: $(VENV)/run.installed ## Write reports/lead_quality.html from the current gold, or the demo's
+report: $(VENV)/run.installed ## Write reports/lead_quality.html from gold; without settings, from the demo's
 	$(BIN)/python main.py --report
 
-superset: .venv-superset/installed ## Start a Superset with the dashboard, on the demo's warehouse
+superset: .venv-superset/installed ## Start Superset with the dashboard, on the demo's warehouse or that of PGHOST
 	.venv-superset/bin/python integrations/superset/serve.py
 
-test: $(VENV)/dev.installed ## Run the tests, or those of TESTS, four at a time: many wait for other processes
+test: $(VENV)/dev.installed ## Run all tests but those of containers and BI tools, or only TESTS, in four processes
 	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile $(TESTS)
 
-containers: $(VENV)/dev.installed ## Test image, compose file and dev container in a separate Docker engine; needs root (five minutes)
+containers: $(VENV)/dev.installed ## Test image, compose file and dev container in a separate Docker engine (five minutes; needs root)
 	$(BIN)/python -m pytest -m containers tests/containers
 
-integrations: $(VENV)/dev.installed .venv-dbt/installed .venv-superset/installed ## Test with real BI tools: JDBC, ODBC, dbt, Superset (four minutes)
+integrations: $(VENV)/dev.installed .venv-dbt/installed .venv-superset/installed ## Test gold with JDBC, ODBC, dbt and Superset (four minutes; needs root)
 	$(BIN)/python -m pytest -m integrations tests/integrations
 
-faults: $(VENV)/dev.installed ## Run the fault suite in full: kills, lost connections, S3 faults (half an hour)
+faults: $(VENV)/dev.installed ## Run the full fault suite: kills, lost connections, S3 faults (half an hour)
 	FAULTS=long $(BIN)/python -m pytest tests/faults
 
-bench: $(VENV)/run.installed ## Measure the pipeline and its peers on two servers (two hours; options in BENCH): docs/performance.md
+bench: $(VENV)/run.installed ## Benchmark the pipeline and its peers on two servers (two hours; options in BENCH): docs/performance.md
 	$(BIN)/python -m benchmarks.bench --write docs/performance.md $(BENCH)
 
-bench-cluster: $(VENV)/dev.installed ## Measure what a Dask cluster gains and costs on this machine (ten minutes): docs/scale.md
+bench-cluster: $(VENV)/dev.installed ## Benchmark a Dask cluster on this machine (ten minutes): docs/scale.md
 	$(BIN)/python -m benchmarks.cluster --write docs/scale.md
 
-dictionary: $(VENV)/run.installed ## Write docs/data_dictionary.md, img/gold-model.svg and files of integrations/ from the database itself
+dictionary: $(VENV)/run.installed ## Generate docs/data_dictionary.md, img/gold-model.svg and files of integrations/ from an empty warehouse
 	$(BIN)/python -m tools.data_dictionary
 
 graph: $(VENV)/run.installed ## Draw img/graph.png, the trend of new high-quality leads, from the sample data
 	$(BIN)/python -m tools.trend_graph
 
-lint: $(VENV)/dev.installed ## Check style and types, of Python and of SQL
+lint: $(VENV)/dev.installed ## Check Python with ruff and mypy, and SQL with sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql_scripts
 
-audit: $(VENV)/dev.installed ## Look for known vulnerabilities in dependencies and for secrets in files
+audit: $(VENV)/dev.installed ## Check dependencies for known vulnerabilities, and files for secrets
 	$(BIN)/python .ci/audit.py
 
-format: $(VENV)/dev.installed ## Bring the code into its standard form
+format: $(VENV)/dev.installed ## Format Python and SQL, and fix lint findings
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/sqlfluff fix --quiet sql_scripts
@@ -69,22 +69,22 @@ requirements: $(VENV)/dev.installed ## Compile requirements*.in into the pinned 
 			--custom-compile-command "make requirements" --output-file $$name.txt $$name.in || exit; \
 	done
 
-clean: demo-stop ## Stop the demo and delete .local/ and the virtual environment
+clean: demo-stop ## Stop the demo, delete .local/ and the virtual environments
 	rm -rf .local $(VENV) .venv-dbt .venv-superset
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
+		{ echo "Python 3.11 or later is required, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# --no-compile: Python compiles what it imports, which is little of what is installed.
+# --no-compile: most installed modules are never imported, and Python compiles the others at their first import.
 $(VENV)/run.installed: requirements.txt | $(VENV)/bin/python
-	@echo "Installing what the pipeline needs into $(VENV): once, a minute or two …"
+	@echo "Installing the packages of the pipeline into $(VENV): once, a minute or two …"
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/dev.installed: requirements-dev.txt requirements-dask.txt $(VENV)/run.installed
-	@echo "Installing what the tests need …"
+	@echo "Installing the packages of the tests …"
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check \
 		-r requirements-dev.txt -r requirements-dask.txt
 	@touch $@

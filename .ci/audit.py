@@ -1,10 +1,9 @@
-"""Two questions about what the project hands on: known vulnerabilities in dependencies, and secrets in files.
+"""Checks for known vulnerabilities in dependencies and for secrets in files: `make audit`.
 
-`make audit` asks both. What looks like a secret and is none, such as the made-up passwords of tests, is known by its
-hash in .secrets.baseline, which `detect-secrets scan --slim --baseline .secrets.baseline` writes anew: look at its diff
-before it is committed.
+False positives, such as passwords in tests, are listed by hash in .secrets.baseline. To update it, run
+`detect-secrets scan --slim --baseline .secrets.baseline`, and review the diff before you commit it.
 
-Exit codes: 0 both answers are no; 1 something was found; 3 the advisories could not be asked: nothing is known.
+Exit codes: 0 nothing found; 1 a vulnerability or secret was found; 3 the dependencies could not be audited.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ OSV = "https://api.osv.dev/v1/query"
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["dependencies", "secrets"]), help="Ask one of the two questions.")
-@click.option("--osv-url", default=OSV, show_default=True, help="Another server with the advisories of OSV.")
+@click.option("--only", type=click.Choice(["dependencies", "secrets"]), help="Run only this check.")
+@click.option("--osv-url", default=OSV, show_default=True, help="URL of the OSV API.")
 @click.option(
     "--project",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=PROJECT,
-    help="Another checkout.  [default: this one]",
+    help="Checkout to audit.  [default: this one]",
 )
 def main(only: str | None, osv_url: str, project: Path) -> None:
-    """Look for known vulnerabilities in the pinned dependencies, and for secrets in files."""
+    """Check pinned dependencies for known vulnerabilities, and files for secrets."""
     endings = []
     if only != "secrets":
         endings.append(audit_dependencies(project, osv_url))
@@ -44,12 +43,12 @@ def main(only: str | None, osv_url: str, project: Path) -> None:
 
 
 def audit_dependencies(project: Path, osv_url: str) -> int:
-    """Hold every pinned library against the advisories of OSV, those of PyPI among them."""
-    done = subprocess.run(  # noqa: S603 - no shell, and the arguments are our own
+    """Query OSV, which includes the advisories of PyPI, for the libraries in REQUIREMENTS. Returns an exit code."""
+    done = subprocess.run(  # noqa: S603 - no shell, fixed program
         [
             *(sys.executable, "-m", "pip_audit", "--vulnerability-service", "osv", "--osv-url", osv_url),
             *(argument for name in REQUIREMENTS for argument in ("--requirement", name)),
-            # All is pinned already: nothing has to be resolved, nor asked of a registry.
+            # All versions are pinned, so pip-audit need not resolve dependencies or query a registry.
             *("--no-deps", "--disable-pip", "--strict", "--format", "json", "--progress-spinner", "off"),
         ],
         cwd=project,
@@ -60,29 +59,29 @@ def audit_dependencies(project: Path, osv_url: str) -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
-        reason = (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
-        click.echo(f"dependencies: NOT AUDITED, because the advisories could not be asked: {reason}")
+        reason = (done.stderr.strip().splitlines() or ["pip-audit printed no error"])[-1]
+        click.echo(f"dependencies: NOT AUDITED, because pip-audit failed: {reason}")
         return UNKNOWN
     faulty = [(package, fault) for package in packages for fault in package.get("vulns", [])]
     for package, fault in faulty:
-        mended = ", ".join(fault["fix_versions"]) or "no version yet"
-        click.echo(f"dependencies: {package['name']} {package['version']} has {fault['id']}, mended in {mended}")
+        fixed_in = ", ".join(fault["fix_versions"]) or "no version yet"
+        click.echo(f"dependencies: {package['name']} {package['version']} has {fault['id']}, fixed in {fixed_in}")
     if not faulty:
         click.echo(f"dependencies: {len(packages)} libraries, no known vulnerability")
     return FOUND if faulty else CLEAN
 
 
 def scan_for_secrets(project: Path) -> int:
-    """Look through all files under version control for what looks like a secret and is not known to be none."""
+    """Scan all files under version control for secrets that are not in the baseline. Returns an exit code."""
     from detect_secrets.core import baseline
 
     known = baseline.load(baseline.load_from_file(str(project / BASELINE)), BASELINE)
-    with chdir(project):  # files are compared by their names as they stand in the baseline
+    with chdir(project):  # the baseline contains relative paths
         new = baseline.create(".") - known
     for file, secret in new:
-        click.echo(f"secrets: {file}:{secret.line_number} looks like one ({secret.type})")
+        click.echo(f"secrets: {file}:{secret.line_number}: possible secret ({secret.type})")
     if not new:
-        click.echo(f"secrets: none; {len(list(known))} values that look like one are known to be none")
+        click.echo(f"secrets: none found; {len(list(known))} known false positives in {BASELINE}")
     return FOUND if new else CLEAN
 
 

@@ -1,8 +1,9 @@
-"""How reliable anomaly detection is: false alarms in sound histories, and planted breaks that are found.
+"""Reliability of anomaly detection: false alarms in sound histories, and detection of planted breaks.
 
     python -m benchmarks.anomalies [--write docs/observability.md]
 
-A history has 40 days of a CRM: 500 to 5,000 leads that come, change and go, fewer at weekends, with shares of its own.
+A history is 40 simulated snapshots of a CRM. It starts with 500 to 5,000 leads, which are added, changed and removed at
+random, at a lower rate on weekends. Each history has its own shares of values.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BREAK_LASTS = 7
 
 @dataclass
 class Snapshot:
-    """The rows of one day: one item per row and attribute."""
+    """Rows of one day: one array per attribute, with one item per row."""
 
     lead: np.ndarray
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
@@ -66,7 +67,7 @@ def sound_history(rng: np.random.Generator) -> list[Snapshot]:
 
 
 def metrics_of(history: list[Snapshot]) -> list[Metric]:
-    """Compute what gold.daily_metrics has, as far as the simulation covers it."""
+    """Compute those metrics of gold.daily_metrics that the simulation covers."""
     metrics = []
     for number, (before, snapshot) in enumerate(zip([None, *history], history, strict=False)):
         day, rows = FIRST_DAY + timedelta(number), len(snapshot.lead)
@@ -116,7 +117,7 @@ BREAKS: dict[str, tuple[str, Callable[[Snapshot], Snapshot]]] = {
 
 
 def false_alarms(histories: int, seed: int) -> tuple[int, int]:
-    """Return the numbers of anomalies and of day-metrics in sound histories."""
+    """Return the number of anomalies found in sound histories, and the number of values that were tested."""
     rng = np.random.default_rng(seed)
     alarms = tested = 0
     for _ in range(histories):
@@ -127,7 +128,7 @@ def false_alarms(histories: int, seed: int) -> tuple[int, int]:
 
 
 def found_breaks(histories: int, seed: int) -> dict[str, tuple[int, int]]:
-    """Return break → how many were found on exactly their days, and how many were planted."""
+    """Return break → number of histories in which it was found on exactly its days, number of histories with it."""
     rng = np.random.default_rng(seed)
     results = dict.fromkeys(BREAKS, (0, 0))
     for number in range(histories):
@@ -143,7 +144,7 @@ def found_breaks(histories: int, seed: int) -> dict[str, tuple[int, int]]:
 
 
 @click.command()
-@click.option("--write", type=click.Path(path_type=Path), help="Replace the results in this document.")
+@click.option("--write", type=click.Path(path_type=Path), help="Document to write the results to.")
 @click.option("--seed", default=1, show_default=True)
 def main(write: Path | None, seed: int) -> None:
     """Simulate 200 sound histories and 50 with a break."""

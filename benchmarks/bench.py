@@ -1,11 +1,12 @@
-"""`make bench`: measure the pipeline, DuckDB scripts and the COPY floor on servers of their own.
+"""Benchmark of the pipeline, DuckDB scripts and the COPY floor, on dedicated servers (`make bench`).
 
 Measured at several scales (copies of the real files, see `real_shape`), on the embedded PostgreSQL and on that of the
 distribution with default settings. Every round consists of a first load, a full refresh, the peers, and the cases of
-daily operation (see `cases`), so that all of them see the same changes in the machine's speed. A first round is not
-timed: its sessions go through a proxy that counts statements and bytes. Row counts are checked after each run.
+daily operation (see `cases`), so that changes in the machine's speed affect all of them alike. On the first server, an
+additional, untimed round counts statements and bytes through a proxy. Row counts are checked after each run.
 
-All files are in one folder, by default .local/bench. Data sets, cluster and the peers' environment are kept there.
+All files are in one folder, by default .local/bench. It keeps the data sets, the embedded cluster and the peers'
+virtual environment for later runs.
 """
 
 from __future__ import annotations
@@ -47,17 +48,17 @@ from etl.utils.utils_connection import PROJECT, s3_client
 CONTESTANTS = ("pipeline", *PEER_ARGUMENTS, "floor", "imports", "one-file")
 ONE_FILE_ROWS = 5_000_000
 ONE_FILE_SCALE = "100"
-"""The large file consists of rows of this data set, and matches its leads."""
+"""Scale of the data set whose rows the large file repeats, and whose leads it matches."""
 
 INTRODUCTION = Path(__file__).with_name("introduction.md")
-"""The beginning of docs/performance.md: contestants, cases, servers, how to run."""
+"""Beginning of docs/performance.md: contestants, cases, servers, usage."""
 
 
-# --- what the measurements need ---------------------------------------------------------------------------------------
+# --- data sets and environments ---------------------------------------------------------------------------------------
 
 
 def make_dataset(folder: Path, scale: int, source: Path) -> Dataset:
-    """Create the data set of a scale in another process, so that this process stays small."""
+    """Create the data set of a scale, in a child process, so that the memory of this process stays small."""
     target = folder / f"data-{scale}"
     arguments = ["--copies", str(scale), "--target", str(target), "--source", str(source)]
     subprocess.run([sys.executable, "-m", "benchmarks.real_shape", *arguments], cwd=PROJECT, check=True)  # noqa: S603
@@ -65,7 +66,7 @@ def make_dataset(folder: Path, scale: int, source: Path) -> Dataset:
 
 
 def make_one_file(dataset: Dataset) -> Path:
-    """Create a folder with one file of five million rows, those of the first days repeated, and the leads file."""
+    """Create a folder with the leads file and one CSV file of five million rows: days 1 to 5, repeated."""
     target, base = dataset.folder / "one-file", dataset.folder / "base"
     if target.exists():
         return target
@@ -76,7 +77,7 @@ def make_one_file(dataset: Dataset) -> Path:
     remaining = ONE_FILE_ROWS
     with (unfinished / "SFTP" / "data_1.csv").open("wb") as file:
         while remaining:
-            for number in range(1, 6):  # with an equal header, and without separator
+            for number in range(1, 6):  # these have the same header and no separator row
                 with (base / "SFTP" / f"data_{number}.csv").open("rb") as part:
                     header = next(part)
                     if not file.tell():
@@ -91,7 +92,7 @@ def make_one_file(dataset: Dataset) -> Path:
 
 
 def make_peer_environment(folder: Path) -> str:
-    """Create the peers' virtual environment if its requirements have changed. Return the version of DuckDB."""
+    """Create the peers' virtual environment, unless its requirements are unchanged. Return the version of DuckDB."""
     environment, requirements = folder / "peer-venv", PROJECT / "benchmarks/peers/requirements.txt"
     installed = environment / "installed.txt"
     if not installed.exists() or installed.read_text() != requirements.read_text():
@@ -102,7 +103,7 @@ def make_peer_environment(folder: Path) -> str:
     return next(line.split("==")[1] for line in requirements.read_text().splitlines() if line.startswith("duckdb=="))
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- measurements -----------------------------------------------------------------------------------------------------
 
 
 def measure_scale(bench: Bench, dataset: Dataset, rounds: int, *, counts: bool) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def measure(
     counts: bool,
     source: Path,
 ) -> dict[str, Any]:
-    """Create data sets and servers, measure everything, and write results.json after each scale."""
+    """Create data sets and servers, measure all scales on each server, and write results.json after each scale."""
     folder.mkdir(parents=True, exist_ok=True)
     one_file = "one-file" in contestants
     needed = dict.fromkeys((*scales, *([int(ONE_FILE_SCALE)] if one_file else [])))
@@ -200,17 +201,17 @@ def _version(servers: Servers) -> str:
     return str(servers.value("postgres", "show server_version")).split()[0]
 
 
-# --- the command line -------------------------------------------------------------------------------------------------
+# --- command line -----------------------------------------------------------------------------------------------------
 
 
 def chosen_servers(choice: str) -> list[str]:
-    """Return the servers to measure on; `both` skips a server that is not installed."""
+    """Return the servers to measure on. `both` skips a server that is not installed."""
     if choice != "both":
         return [choice]
     missing = [kind for kind in KINDS if not is_available(kind)]
     for kind in missing:
         click.echo(
-            f"Skipping the {kind} server: no PostgreSQL of the distribution is installed (postgresql-15).", err=True
+            f"Skipping the {kind} server: the distribution's PostgreSQL (postgresql-15) is not installed.", err=True
         )
     return [kind for kind in KINDS if kind not in missing]
 
@@ -219,7 +220,7 @@ def listed(option: str, known: Sequence[str], value: str) -> list[str]:
     """Return the values of a comma-separated option.
 
     Raises:
-        UsageError: naming the values that are not known.
+        UsageError: names the unknown values.
     """
     values = list(dict.fromkeys(value.split(",")))
     if unknown := [name for name in values if name not in known]:
@@ -237,29 +238,27 @@ _folder = click.Path(file_okay=False, path_type=Path)
     "--server", type=click.Choice([*KINDS, "both"]), default="both", show_default=True, help="PostgreSQL to measure on."
 )
 @click.option(
-    "--only", default=",".join(CONTESTANTS), show_default=True, help="Contestants; the pipeline always takes part."
+    "--only", default=",".join(CONTESTANTS), show_default=True, help="Contestants to measure besides the pipeline."
 )
 @click.option(
     "--cases",
     default=",".join(case.option for case in DEFAULT_CASES),
     show_default=True,
-    help="What has changed before a run; also late-leads. Empty: none.",
+    help="Cases to measure; also available: late-leads. Empty: none.",
 )
-@click.option("--counts/--no-counts", default=True, help="First an untimed round that counts statements and bytes.")
+@click.option("--counts/--no-counts", default=True, help="Count statements and bytes in an untimed round.")
 @click.option(
     "--folder",
     type=_folder,
     default=Path(".local/bench"),
     show_default=True,
-    help="Data sets, cluster, the peers' environment, results.json.",
+    help="Folder of the data sets, the cluster, the peers' environment and results.json.",
 )
 @click.option("--source", type=_folder, default=REAL_FILES, help="Folder of the real files.  [default: ../shared/real]")
-@click.option(
-    "--write", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables into this document, too."
-)
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Document to write the tables to.")
 def main(**options: Any) -> None:
-    """Measure the pipeline, DuckDB scripts with the same task, and the COPY floor."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop the servers on any exit
+    """Measure the pipeline, DuckDB scripts that do the same work, and the COPY floor."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM stops the servers, too
     contestants = listed("--only", CONTESTANTS, options["only"])
     wanted = listed("--cases", [case.option for case in CASES], options["cases"]) if options["cases"] else []
     try:
@@ -282,7 +281,7 @@ def main(**options: Any) -> None:
 
 
 def write_document(path: Path, tables: str) -> None:
-    """Write introduction and tables; keep the text after them."""
+    """Write the introduction and the tables to a document, and keep the text after them."""
     document = path.read_text(encoding="utf-8") if path.exists() else report.EMPTY_DOCUMENT
     path.write_text(report.replace_head(document, INTRODUCTION.read_text(encoding="utf-8"), tables), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""The cases that are measured: objects in the bucket, the warehouse at the start, and the expected changes."""
+"""Cases to measure: changed objects in the bucket, initial warehouse, and expected number of loaded days."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 Objects = Mapping[str, str]
-"""Key of an object → part of the data set that it is taken from."""
+"""Key of an object → part of the data set that contains it."""
 
 DAYS = 22
 LATE_DAY = 7
@@ -32,18 +32,18 @@ WAREHOUSES: Mapping[str, Objects] = {
     WITHOUT_LATE_DAY: {key: part for key, part in BASE_OBJECTS.items() if key != snapshot_key(LATE_DAY)},
     WITH_FEWER_LEADS: {**BASE_OBJECTS, LEADS_KEY: FEWER_LEADS},
 }
-"""Warehouse that cases start from → objects in the bucket when it was loaded."""
+"""Initial warehouse of cases → objects in the bucket when it was loaded."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run of the pipeline on a loaded warehouse, after something has changed in the bucket."""
+    """A run of the pipeline on a loaded warehouse, after objects in the bucket have changed."""
 
     name: str
     warehouse: str = LOADED
     changes: Objects = field(default_factory=dict)
     loaded_days: int = 1
-    """Number of days of bronze that the run must replace or add."""
+    """Number of days that the run must replace in bronze or add to it."""
     arguments: Sequence[str] = ()
 
     @property
@@ -67,7 +67,7 @@ CASES = (
     Case("late leads", WITH_FEWER_LEADS, {snapshot_key(DAYS + 1): NEW_DAY, LEADS_KEY: BASE}),
 )
 DEFAULT_CASES = tuple(case for case in CASES if case.name != "late leads")
-"""`late leads` needs a separate warehouse, and is rare: usually the backend has a lead before the CRM."""
+"""`late leads` needs a separate warehouse and is rare: usually a lead is in the backend before it is in the CRM."""
 
 
 class Bucket:
@@ -81,7 +81,7 @@ class Bucket:
         self._objects = dict(BASE_OBJECTS)
 
     def hold(self, objects: Objects) -> None:
-        """Upload and delete objects that differ. An object that returns has its earlier ETag."""
+        """Upload or delete objects until the bucket contains these. Equal contents have equal ETags."""
         for key in self._objects.keys() - objects.keys():
             self._client.delete_object(Bucket=self.name, Key=key)
         for key, part in objects.items():
@@ -91,7 +91,7 @@ class Bucket:
         self._objects = dict(objects)
 
     def records(self) -> tuple[int, int]:
-        """Return the records of all snapshots, and those of the leads file."""
+        """Return the number of records in all snapshots, and that in the leads file."""
         counts = {key: self._dataset.records[f"{part}/{key}"] for key, part in self._objects.items()}
         leads = counts.pop(LEADS_KEY)
         return sum(counts.values()), leads

@@ -1,15 +1,14 @@
-"""`make bench-cluster`: measure gains and costs of a Dask cluster on this machine, and compare them with a model.
+"""Benchmark of a Dask cluster on this machine, compared with a simulation (`make bench-cluster`).
 
-Measured, with workers of one thread each:
+Measured with workers of one thread each:
 
-- extracting and cleaning all days without PostgreSQL (rows are counted), with 1, 2 and 4 workers, and with S3
-  responding at once or late. S3 is a file server, because the usual stand-in takes a core from the workers, which S3
-  does not;
-- a whole first load by the threads of this machine and by as many workers, on an embedded PostgreSQL and the usual
-  stand-in;
-- size and cost of rows in each layer of PostgreSQL.
+- extracting and cleaning all days without PostgreSQL (rows are only counted), with 1, 2 and 4 workers and several S3
+  latencies. A file server replaces S3, because the usual stand-in would take a core from the workers;
+- a whole first load by two threads and by two workers, with an embedded PostgreSQL and the usual S3 stand-in;
+- size of the rows in each layer of PostgreSQL, and CPU time of PostgreSQL.
 
-The model (`benchmarks/simulation.py`) is fitted to one worker, and compared with all other points.
+The simulation (`benchmarks/simulation.py`) takes the measurement of one worker as input, and is compared with all
+others.
 """
 
 from __future__ import annotations
@@ -52,15 +51,15 @@ BEGIN, END = "<!-- make bench-cluster -->", "<!-- end of make bench-cluster -->"
 SCALE, LARGE_SCALE = "10", "100"
 WORKERS = (1, 2, 4)
 LATENCIES = {SCALE: (0.0, 0.25, 1.0), LARGE_SCALE: (0.0,)}
-"""Seconds until S3 responds."""
+"""Scale → S3 latencies to measure, in seconds."""
 LAYERS = ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching")
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- measurements -----------------------------------------------------------------------------------------------------
 
 
 def extract_and_clean(settings: Settings, latency: float, file: SnapshotFile) -> int:
-    """Process a day without PostgreSQL. Returns its number of rows."""
+    """Extract and clean a day without loading it. Return its number of rows."""
     time.sleep(latency)
     raw, today = download(s3_client(settings), file), datetime.now(UTC).date()
     return sum(len(clean_csv(chunk.rows).rows) for chunk in read_snapshot_chunks(raw, file, today, CHUNK_SIZE))
@@ -68,19 +67,19 @@ def extract_and_clean(settings: Settings, latency: float, file: SnapshotFile) ->
 
 @dataclass(frozen=True)
 class Point:
-    """Extract and clean all days."""
+    """Measurement of extracting and cleaning all days."""
 
     scale: str
     workers: int
     latency: float
     seconds: float
     scheduling: float
-    """Return the CPU seconds of scheduler and driver, which are in this process."""
+    """CPU seconds of scheduler and driver, which run in this process."""
 
 
 @contextmanager
 def dask_workers(settings: Settings, count: int) -> Iterator[Any]:
-    """Start a scheduler and workers of one thread, each in a process, with the settings in their environment."""
+    """Start a scheduler, and one-thread workers in processes with the settings in their environment."""
     from distributed import Client, LocalCluster
 
     os.environ.update(environment_of(settings))
@@ -92,22 +91,22 @@ def dask_workers(settings: Settings, count: int) -> Iterator[Any]:
 
 
 class _Files(SimpleHTTPRequestHandler):
-    """Serve files like objects of S3, as far as `download` needs it."""
+    """Handler that serves files like S3 objects, as far as `download` needs it."""
 
     protocol_version = "HTTP/1.1"  # keep-alive
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        """Copy the file in the kernel."""
+        """Copy the file in the kernel, by sendfile."""
         outputfile.flush()
         self.connection.sendfile(source)
 
     def log_message(self, *_: Any) -> None:
-        """Log nothing: one line per file would be too much."""
+        """Suppress the log line of each request."""
 
 
 @contextmanager
 def file_server(folder: Path) -> Iterator[str]:
-    """Yield an endpoint whose buckets are the folders in this one."""
+    """Serve a folder whose subfolders are the buckets. Yields the endpoint."""
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -119,7 +118,7 @@ def file_server(folder: Path) -> Iterator[str]:
 
 
 def files_of(sample: Path, settings: Settings) -> list[SnapshotFile]:
-    """Return the snapshots of a sample, as the file server lists them."""
+    """Return the snapshots of a sample, as objects of the file server."""
     found = []
     for number, path in enumerate(sorted(sample.glob("SFTP/*.csv")), start=1):
         day = Day.of_file(number, settings.partition_start_date)
@@ -130,23 +129,23 @@ def files_of(sample: Path, settings: Settings) -> list[SnapshotFile]:
 def measure_once(
     executor: Executor, settings: Settings, files: Sequence[SnapshotFile], latency: float
 ) -> Sequence[float]:
-    """Return seconds, and CPU seconds of this process."""
+    """Extract and clean all files. Return the seconds, and the CPU seconds of this process."""
     began, cpu = time.perf_counter(), time.process_time()
     rows = sum(executor.map(partial(extract_and_clean, settings, latency), files))
-    assert rows, "nothing was extracted"  # noqa: S101 - a benchmark of nothing
+    assert rows, "nothing was extracted"  # noqa: S101 - a benchmark without rows is invalid
     return time.perf_counter() - began, time.process_time() - cpu
 
 
 def measure_stage(
     settings: Settings, files: Mapping[str, Sequence[SnapshotFile]], rounds: int
 ) -> tuple[list[Point], list[Point]]:
-    """Return medians by number of Dask workers, and by number of threads of this process."""
+    """Return the medians for Dask workers, and those for threads of this process."""
     executors: list[tuple[str, int, Callable[[], Any]]] = [
         *(("dask", count, partial(dask_workers, settings, count)) for count in WORKERS),
         ("threads", 2, partial(ThreadPoolExecutor, 2)),
     ]
     taken: dict[tuple[str, str, int, float], list[Sequence[float]]] = {}
-    for _ in range(rounds):  # interleaved, so that all of them see the same changes in the machine's speed
+    for _ in range(rounds):  # interleaved, so that changes in the machine's speed affect all alike
         for kind, count, start in executors:
             with start() as started:
                 executor = started.get_executor(pure=False) if kind == "dask" else started
@@ -154,14 +153,14 @@ def measure_stage(
                 for scale, latency in [(scale, latency) for scale, some in LATENCIES.items() for latency in some]:
                     measured = measure_once(executor, settings, files[scale], latency)
                     taken.setdefault((kind, scale, count, latency), []).append(measured)
-                    click.echo(f"{count} of {kind}, scale {scale}, S3 after {latency} s: {measured[0]:.2f} s")
+                    click.echo(f"{kind}, {count} workers, scale {scale}, S3 latency {latency} s: {measured[0]:.2f} s")
     points = {key: Point(*key[1:], *map(median, zip(*measured, strict=True))) for key, measured in taken.items()}
     dask, threads = ([point for key, point in points.items() if key[0] == kind] for kind in ("dask", "threads"))
     return dask, threads
 
 
 def measure_loads(servers: Servers, settings: Settings, rounds: int) -> tuple[list[tuple[float, float]], Any]:
-    """Measure first loads by two threads and by two workers, in pairs; return them and the last measurement."""
+    """Measure first loads by two threads and by two workers. Return pairs of seconds, and the last load by threads."""
     program = [sys.executable, "main.py", "--log-level", "warning"]
     pairs = []
     with dask_workers(settings, 2) as client:
@@ -181,7 +180,7 @@ def measure_loads(servers: Servers, settings: Settings, rounds: int) -> tuple[li
 
 
 def measure_rows(servers: Servers, settings: Settings) -> dict[str, tuple[int, int]]:
-    """Return rows and bytes of each layer, indexes included; and the total per row of silver."""
+    """Return rows and bytes, with indexes, of each layer; for the whole database, the rows of silver and all bytes."""
     found = {}
     for table in LAYERS:
         rows, size = servers.rows(
@@ -191,10 +190,10 @@ def measure_rows(servers: Servers, settings: Settings) -> dict[str, tuple[int, i
         )[0]
         found[table] = (int(rows), int(size))
     whole = servers.value(settings.postgres_db, "select pg_database_size(current_database())")
-    return found | {"all of the database": (found[LAYERS[1]][0], int(whole))}
+    return found | {"whole database": (found[LAYERS[1]][0], int(whole))}
 
 
-# --- what it says -----------------------------------------------------------------------------------------------------
+# --- report -----------------------------------------------------------------------------------------------------------
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -211,15 +210,15 @@ def report(results: Mapping[str, Any]) -> str:
         f"{results['date']}, {cores} cores, Python {results['python']}; {days} days of {silver_rows // days:,} rows "
         f"(scale {SCALE}), and of ten times as many (scale {LARGE_SCALE}); medians of {results['rounds']} rounds.",
         "",
-        f"- Extracting and cleaning: **{per_second:,.0f} rows a second** by one worker of one thread.",
-        f"- Two workers do {gained[SCALE]:.2f} times what one does at scale {SCALE}, "
+        f"- Extracting and cleaning: **{per_second:,.0f} rows per second** by one worker with one thread.",
+        f"- Two workers are {gained[SCALE]:.2f} times as fast as one at scale {SCALE}, "
         f"**{gained[LARGE_SCALE]:.2f} times** at scale {LARGE_SCALE} (target: 1.7). Scheduler and driver take "
         f"{two[SCALE].scheduling / days * 1000:.0f} ms of a core per day, whatever its size.",
-        f"- Two workers against two threads: extracting and cleaning takes {lost[SCALE]:.2f} of the time at scale "
+        f"- Two workers versus two threads: extracting and cleaning takes {lost[SCALE]:.2f} of the time at scale "
         f"{SCALE} and {lost[LARGE_SCALE]:.2f} at scale {LARGE_SCALE}; **a whole first load at scale {SCALE}, including "
         f"the start, {loads:.2f}** (target: at most 1.15).",
         f"- PostgreSQL: {results['server_cpu_seconds'] / silver_rows * 1e6:.0f} µs of a core per row, from bronze "
-        "to gold and its tables of leads.",
+        "to gold, including the tables of leads.",
         "",
         "| scale | workers | S3 latency | measured | predicted | difference |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -237,12 +236,12 @@ def report(results: Mapping[str, Any]) -> str:
 
 
 def point_of(points: Sequence[Point], scale: str, workers: int) -> Point:
-    """Return the point of this number of workers, with an S3 that responds at once."""
+    """Return the measurement of this number of workers without S3 latency."""
     return next(point for point in points if (point.scale, point.workers, point.latency) == (scale, workers, 0.0))
 
 
 def predicted_table(results: Mapping[str, Any], per_day: float) -> Iterator[str]:
-    """Describe a night with the files of many clients, each of the size of the measured ones."""
+    """Yield the lines of a table: predicted duration of loading many files of the measured size."""
     of_postgres = results["server_cpu_seconds"] / results["days"]
     day = simulation.Day(0.05, per_day, of_postgres)
     yield (
@@ -251,7 +250,7 @@ def predicted_table(results: Mapping[str, Any], per_day: float) -> Iterator[str]
     )
     yield ""
     cores = (4, 16, 64)
-    yield "| files per night | workers of one core | " + " | ".join(f"PostgreSQL with {n} cores" for n in cores) + " |"
+    yield "| files per night | one-core workers | " + " | ".join(f"PostgreSQL with {n} cores" for n in cores) + " |"
     yield "|---:|---:|" + "---:|" * len(cores)
     for files in (100, 1_000, 10_000):
         for workers in (4, 16, 64):
@@ -272,9 +271,9 @@ def _in_words(seconds: float) -> str:
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".local/bench"), show_default=True)
-@click.option("--write", type=click.Path(path_type=Path, exists=True), help="Put the figures into this document.")
+@click.option("--write", type=click.Path(path_type=Path, exists=True), help="Document to write the results to.")
 def main(rounds: int, folder: Path, write: Path | None) -> None:
-    """Measure gains and costs of a Dask cluster on this machine."""
+    """Measure gains and costs of a Dask cluster on this machine, and compare them with a simulation."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     samples = {scale: folder / f"sample-{scale}" for scale in LATENCIES}

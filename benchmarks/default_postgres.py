@@ -1,7 +1,7 @@
-"""The PostgreSQL of the distribution with default settings, as the pipeline finds it on an untuned server.
+"""The distribution's PostgreSQL with default settings, as on a server that was not tuned.
 
-Version 15 is preferred: the oldest one that the pipeline supports. The server listens on 127.0.0.1 only, requires a
-password, and is stopped by a signal to its process. Its data directory is new each time.
+Version 15, the oldest that the pipeline supports, is preferred. The server listens only on 127.0.0.1, requires a
+password, and is stopped by a signal. Its data directory is created each time.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FOLDER_PREFIX = "postgres-default-"
 START_TIMEOUT_SECONDS = 60
 STOP_TIMEOUT_SECONDS = 120
 
-# Folder of the data of root's server if its account may not enter the benchmark's folder. Not /tmp, which may be in
-# memory.
+# Parent of the data directory if the account that runs the server for root cannot access the benchmark's folder. Not
+# /tmp, which may be in memory.
 SHARED_FOLDER = Path("/var/tmp")  # noqa: S108 - mkdtemp creates a private folder in it
 
 
 def installed_programs() -> Path | None:
-    """Return the folder of `initdb` and `postgres`: version 15, else the newest supported one; None without any."""
+    """Return the folder of `initdb` and `postgres`: version 15, else the newest supported one, else None."""
     folders = {int(path.parts[-3]): path.parent for path in INSTALLED.glob("[0-9]*/bin/initdb")}
     supported = [version for version in folders if version >= OLDEST_VERSION]
     if not supported:
@@ -49,14 +49,14 @@ def installed_programs() -> Path | None:
 
 @contextmanager
 def default_postgres(root: Path, programs: Path, superuser: str, password: str) -> Iterator[EmbeddedPostgres]:
-    """Start a new server, and stop it and delete its data when the block ends.
+    """Start a new server. Stop it and delete its data when the block ends.
 
     Args:
-        root: the folder that the data directory is created in, when the server's account may enter it.
-        superuser: the only superuser, with this password.
+        root: parent of the data directory, if the server's account can access it.
+        superuser: name of the only superuser, which gets `password`.
 
     Raises:
-        PipelineError: the server did not start; with the end of its log.
+        PipelineError: the server did not start. The message contains the end of its log.
     """
     account = unprivileged_account()
     with _data_folder(root, account) as folder:
@@ -88,7 +88,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
             with closing(_connect_when_ready(server, superuser, password, process, log)) as connection:
                 connection.autocommit = True
                 with connection.cursor() as db:
-                    # createrole: the pipeline creates the roles of readers.
+                    # createrole, because the pipeline creates the roles of readers.
                     create_role = sql.SQL("create role {} login createrole password {}")
                     db.execute(create_role.format(sql.Identifier(ROLE), sql.Literal(server.password)))
             yield server
@@ -97,7 +97,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
 
 
 def _options(port: int) -> Sequence[str]:
-    """Return the address options. All other options have PostgreSQL's default."""
+    """Return the options for the address. All other options keep their defaults."""
     return ("-c", f"listen_addresses={HOST}", "-c", f"port={port}", "-c", "unix_socket_directories=")
 
 
@@ -133,12 +133,12 @@ def _initdb(programs: Path, data: Path, account: str | None, superuser: str, pas
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment without PG… variables, which would redirect the programs."""
+    """Return an environment without PG… variables, which would change what the programs connect to."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
 
 
 def unprivileged_account() -> str | None:
-    """Return the account that runs the server for root, as PostgreSQL does not run as root; None for other users."""
+    """Return the account that runs the server if this user is root, because PostgreSQL refuses root; else None."""
     import pwd
 
     if os.geteuid() != 0:
@@ -149,7 +149,7 @@ def unprivileged_account() -> str | None:
 
 @contextmanager
 def _data_folder(root: Path, account: str | None) -> Iterator[Path]:
-    """Yield a new folder that belongs to the account; it is deleted when the block ends."""
+    """Yield a new folder that belongs to the account. Delete it when the block ends."""
     parent = root
     if account and subprocess.run(["test", "-x", root], user=account, cwd="/", check=False).returncode:  # noqa: S603, S607
         parent = SHARED_FOLDER
@@ -164,7 +164,7 @@ def _data_folder(root: Path, account: str | None) -> Iterator[Path]:
 
 
 def _delete_leftovers(parent: Path) -> None:
-    """Delete folders of killed benchmarks: those that have had no server for a day."""
+    """Delete folders of killed benchmarks: more than a day old, and without a running server."""
     yesterday = time.time() - 86_400
     for leftover in parent.glob(f"{FOLDER_PREFIX}*"):
         if leftover.stat().st_mtime < yesterday and not _has_running_server(leftover / "data"):
@@ -196,7 +196,7 @@ def _connect_when_ready(
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # fast shutdown: open connections are closed
+    process.send_signal(signal.SIGINT)  # fast shutdown: disconnects all sessions
     try:
         process.wait(timeout=STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Write results into a document, between two markers."""
+"""Replacement of generated text between two markers of a document."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def write_between(document: Path, begin: str, end: str, text: str) -> None:
-    """Replace what is between the markers `begin` and `end`.
+    """Replace the text between the markers `begin` and `end` in a document.
 
     Raises:
-        ValueError: the document does not have both markers, in order.
+        ValueError: the document does not contain both markers, in order.
     """
     before, is_begun, rest = document.read_text(encoding="utf-8").partition(begin)
     _, is_ended, after = rest.partition(end)

@@ -1,11 +1,12 @@
-"""The COPY floor: the time that PostgreSQL alone needs to load the rows of bronze and silver and to match them.
+"""COPY floor: the time that PostgreSQL alone needs to load the rows of bronze and silver and to match them.
 
-Ready-made CSV, in the order and the format of the tables, is loaded by COPY, two days at a time; gold is one hash join
-per day. Nothing is parsed, cleaned, checked or recorded, so no pipeline that stores these rows can be much faster.
+Prepared CSV files, in the order and format of the tables, are loaded by COPY, two days in parallel. Gold is one
+`insert … select` per day. Nothing is parsed, cleaned, checked or recorded, so no pipeline that stores these rows can be
+much faster.
 
-    python -m benchmarks.floor FOLDER       # settings from the environment, like the pipeline
+    python -m benchmarks.floor FOLDER       # settings from the environment, as for the pipeline
 
-FOLDER contains what `prepare` copied from a warehouse that the pipeline has filled.
+FOLDER contains the files that `prepare` copied from a loaded warehouse.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ from matches
 
 
 def prepare(warehouse: Connection, folder: Path) -> None:
-    """Copy bronze and silver of a filled warehouse into CSV files of a day each."""
+    """Copy bronze and silver of a loaded warehouse to CSV files, those of snapshots by day."""
     folder.mkdir(parents=True, exist_ok=True)
     with warehouse, warehouse.cursor() as db:
         for table in LEADS:
@@ -104,7 +105,7 @@ def _column_names(definition: str) -> str:
 
 
 def load(folder: Path) -> None:
-    """Fill bronze, silver and gold of an empty database."""
+    """Load bronze, silver and gold of an empty database."""
     days = sorted(path.stem.rsplit("_", 1)[1] for path in folder.glob(f"{COPIED[0]}_*.csv"))
     with closing(_connect()) as connection, connection, connection.cursor() as db:
         db.execute("create schema bronze; create schema silver; create schema gold")
@@ -112,7 +113,7 @@ def load(folder: Path) -> None:
             _fill(connection, table, columns, folder / f"{table}.csv")
         db.execute("analyze silver.stg_leads_parquet")
     with ThreadPoolExecutor(CONNECTIONS) as workers:
-        # each thread has its own share of the days, and one connection
+        # each thread has one connection and its own share of the days
         list(workers.map(partial(_load_days, folder), [days[turn::CONNECTIONS] for turn in range(CONNECTIONS)]))
 
 

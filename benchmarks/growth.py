@@ -1,11 +1,11 @@
-"""How runs grow with the days that the warehouse already has.
+"""Comparison of runs on a warehouse with few days and on one with many days.
 
     python -m benchmarks.growth [--server both] [--write docs/performance.md]
 
-After the sound days of the known files, each day is the one before with an average day's new and changed rows, and as
-many missing as new ones, so that all files are of one size. The backend has a lead for each new row. Warehouses with
-few and with many days are loaded, and then measured in turn: a run that finds nothing new, one more day, a corrected
-day in the middle. How many locks the publication of all days takes is counted during the first load and a full refresh.
+The first days come from the real files, up to the first change of their format. Each further day is the day before with
+an average day's new and changed rows, and as many missing as new rows, so that all files have the same size. The
+backend has a lead for each new row. Each warehouse is loaded and fully refreshed once, while the locks that publishing
+all days takes are sampled. Then an unchanged run, a new day and a corrected day in the middle are measured.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ SECONDS_BETWEEN_LOOKS = 0.05
 MOST_LOCKS = "select coalesce(max(held), 0) from (select count(*) as held from pg_locks group by pid) as sessions"
 UNCHANGED, NEW, CORRECTION = "unchanged", "new day", "corrected day"
 LOADS = {"first load": (), "full refresh": ("--full-refresh",)}
-"""Runs that publish all days at once."""
+"""Runs that publish all days at once → their arguments."""
 
 
 @dataclass(frozen=True)
 class History:
-    """Copies of the real files, continued to a number of days."""
+    """Copies of the real files, extended to a number of days."""
 
     copies: int
     days: int
@@ -60,7 +60,7 @@ class History:
         return self.days // 2
 
     def files(self, folder: Path, source: Path) -> Path:
-        """Return the folder of the files; create it if there is none."""
+        """Return the folder of the files. Create it if it does not exist."""
         target = folder / self.name
         if not target.exists():
             known, change = snapshots(source)
@@ -89,7 +89,7 @@ def _continued(known: Sequence[Snapshot], last: int, change: DailyChange) -> Ite
 
 
 def _leads_of(known: Sequence[Snapshot], days: Sequence[Snapshot], schema: pa.Schema) -> pa.Table:
-    """Return the backend's leads of all rows that no known day has."""
+    """Return one backend lead per lead number that occurs in `days` but not in `known`."""
     seen = {lead for day in known for lead in day.rows}
     rows = {lead: row for day in days for lead, row in day.rows.items() if lead not in seen}
     columns = {
@@ -102,7 +102,7 @@ def _leads_of(known: Sequence[Snapshot], days: Sequence[Snapshot], schema: pa.Sc
 
 @contextmanager
 def most_locks(servers: Servers) -> Iterator[list[int]]:
-    """Watch the locks that one session holds at a time; the largest number is the last one of the list."""
+    """Sample the locks that one session holds at a time. The last item of the list is the largest number so far."""
     seen, is_over = [0], threading.Event()
 
     def watch() -> None:
@@ -120,7 +120,7 @@ def most_locks(servers: Servers) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class Growth:
-    """Runs on one warehouse: median seconds, peak memory, and the locks of those that publish all days."""
+    """Measurements of one warehouse by run: median seconds, peak memory, and locks of runs that publish all days."""
 
     seconds: Mapping[str, float]
     megabytes: Mapping[str, float]
@@ -202,9 +202,9 @@ def table(few: tuple[History, Growth], many: tuple[History, Growth]) -> str:
 @click.option("--server", type=click.Choice([*KINDS, "both"]), default="both", show_default=True)
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=Path(".local/bench"))
 @click.option("--source", type=click.Path(file_okay=False, path_type=Path), default=REAL_FILES)
-@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Replace the results in this document.")
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Document to write the results to.")
 def main(**options: Any) -> None:
-    """Measure runs on warehouses with few and with many days."""
+    """Compare runs on a warehouse with few days and on one with many days."""
     folder = options["folder"].resolve()
     _, source = find_source(options["source"].resolve(), folder)
     histories = [History(options["copies"], days) for days in options["days"]]

@@ -1,4 +1,4 @@
-"""Measure one program as a whole process: time, resources, and traffic with PostgreSQL."""
+"""Measurement of a program as a whole process: time, resources, and traffic with PostgreSQL."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Measurement:
     cpu_seconds: float
     """User and system time of the process."""
     server_cpu_seconds: float
-    """User and system time of all processes of PostgreSQL, while the program ran."""
+    """User and system time of all processes of PostgreSQL while the program ran."""
     other_cpu_seconds: float
-    """CPU time of all other processes, S3 included. If it is high, the machine was busy with other work."""
+    """CPU time of all other processes, including S3. A high value means that the machine was busy with other work."""
     peak_memory_bytes: int
     wal_bytes: int
     commits: int
@@ -42,7 +42,7 @@ class Measurement:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the environment of a measured program. Unset settings are empty, so that no `.env` applies."""
+    """Return the environment of a measured program. Unset settings are empty strings, which override `.env`."""
     variables = {
         name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
         for name, value in settings
@@ -51,7 +51,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
         "PYTHONPATH": str(PROJECT),
-        "PGSSLMODE": "disable",  # no TLS on loopback, and the proxy must read the messages
+        "PGSSLMODE": "disable",  # the proxy has to read the messages
         "PGGSSENCMODE": "disable",
         "AWS_EC2_METADATA_DISABLED": "true",
         **variables,
@@ -59,16 +59,16 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def run_measured(command: Sequence[str | Path], settings: Settings, servers: Servers) -> Measurement:
-    """Run a program to its end and measure it.
+    """Run a program and measure it.
 
     Raises:
-        PipelineError: the program failed; with the end of its output.
+        PipelineError: the program failed. The message contains the end of its output.
     """
     database = settings.postgres_db
     environment = environment_of(settings)
     cpu_before, wal_before, commits_before = servers.cpu_seconds(), servers.wal_position(), servers.commits(database)
     busy_before, started = _busy_seconds(), time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - no shell, and the commands are ours
+    process = subprocess.Popen(  # noqa: S603 - no shell, and no command comes from outside
         command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     memory = _MemoryWatch(process.pid)
@@ -86,8 +86,8 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
             process.wait()
     if process.returncode:
         raise PipelineError(
-            f"{' '.join(Path(part).name for part in command)} ended with {process.returncode}: {said[-2000:]}",
-            hint="a benchmark only counts when everything in it succeeds",
+            f"{' '.join(Path(part).name for part in command)} exited with status {process.returncode}: {said[-2000:]}",
+            hint="fix the cause and rerun: a benchmark with a failed run is not valid",
         )
     servers.wait_until_idle(database)
     cpu, server_cpu = usage.ru_utime + usage.ru_stime, servers.cpu_seconds() - cpu_before
@@ -103,15 +103,15 @@ def run_measured(command: Sequence[str | Path], settings: Settings, servers: Ser
 
 
 def _busy_seconds() -> float:
-    """Return the CPU seconds of all processes of the machine since it started."""
+    """Return the CPU seconds of all processes since the machine was started."""
     times = psutil.cpu_times()
     return float(times.user + times.nice + times.system)
 
 
 class _MemoryWatch:
-    """Polls the peak memory of a process (VmHWM) while it runs.
+    """A thread that polls the peak memory (VmHWM) of a process.
 
-    The value of wait4 is never less than the memory of the parent process.
+    The value that wait4 returns is not usable: it is never less than the memory of the parent process.
     """
 
     def __init__(self, pid: int) -> None:
@@ -121,14 +121,14 @@ class _MemoryWatch:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        with suppress(OSError):  # the process has ended, or this is not Linux
+        with suppress(OSError):  # the process has exited, or this is not Linux
             while not self.ended.wait(SECONDS_BETWEEN_LOOKS):
                 for line in self._status.read_text().splitlines():
                     if line.startswith("VmHWM:"):
                         self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) * KILOBYTE)
 
 
-# --- what goes over the wire ------------------------------------------------------------------------------------------
+# --- traffic with PostgreSQL ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -144,13 +144,13 @@ class Traffic:
 
 
 STATEMENTS = b"QP"
-"""Message types of the protocol: a simple query (of one or more statements), and a statement to prepare."""
+"""Message types of the protocol: Query, with one or more statements, and Parse."""
 COPY_DATA = ord("d")
 
 
 @contextmanager
 def counting_proxy(host: str, server_port: int) -> Iterator[tuple[int, Traffic]]:
-    """Yield a port that forwards to PostgreSQL, and the traffic. Sessions must not be encrypted."""
+    """Start a proxy to PostgreSQL. Yields its port and the counted traffic. Sessions must not be encrypted."""
     traffic = Traffic()
     counting = threading.Lock()
     listener = socket.create_server((host, 0))
@@ -200,7 +200,7 @@ def _pass_on(source: socket.socket, target: socket.socket, messages: Messages) -
 
 
 class Messages:
-    """Counts the messages of one direction by their headers, without decoding them."""
+    """Counter of the messages in one direction, which reads only their headers."""
 
     def __init__(self, untyped: int = 0) -> None:
         self.untyped = untyped  # number of initial messages without a type

@@ -1,10 +1,10 @@
-"""Where the time of a full refresh goes: processors, steps and statements.
+"""Profile of a full refresh: CPU usage by step, and time by statement.
 
     python -m benchmarks.profile [--scale 10] [--server both] [--write docs/performance.md]
 
-Four times a second, the processor time of the pipeline, of PostgreSQL and of the whole machine is read, and averaged
-over each step. A second full refresh logs the duration of every statement; days of one table count as one statement.
-Neither run is a measurement of the total: the first is watched, the second logs.
+The CPU time of the pipeline, of PostgreSQL and of the whole machine is sampled four times a second, and averaged over
+each step. A second full refresh logs the duration of every statement; statements that differ only in the day are added
+up. Sampling and logging slow both runs down, so their total times are not those of `make bench`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ BEGIN, END = "<!-- benchmarks.profile -->", "<!-- end of benchmarks.profile -->"
 SECONDS_BETWEEN_LOOKS = 0.25
 START = "start of Python"
 SMALLEST_SHARE = 0.04
-"""Statements that take less of the time of all statements are left out."""
+"""Statements with a smaller share of the time of all statements are omitted."""
 
 _ENTRY = re.compile(r"duration: ([\d.]+) ms  (?:statement|execute [^:]*): (.*)", re.DOTALL)
 
 
 class Look(NamedTuple):
-    """Seconds since the start, and processor seconds until then."""
+    """Sample: seconds since the start, and CPU seconds until then."""
 
     at: float
     pipeline: float
@@ -55,14 +55,14 @@ class Look(NamedTuple):
 
 @dataclass
 class Watched:
-    """One run: what was seen of the processors, and when each step began."""
+    """Samples of one run, and the start of each step."""
 
     looks: list[Look] = field(default_factory=list)
     steps: list[tuple[float, str]] = field(default_factory=lambda: [(0.0, START)])
     seconds: float = 0.0
 
     def rows(self) -> list[list[str]]:
-        """Return one row per step: seconds, and the average share of the machine that each part uses."""
+        """Return one row per step: seconds, and average shares of the CPU time of the machine."""
         ends = [*(at for at, _ in self.steps[1:]), self.seconds]
         return [
             [title, f"{end - begin:.2f}", *self._shares(begin, end)]
@@ -82,10 +82,10 @@ class Watched:
 
 
 def watch(bench: Bench, settings: Settings) -> Watched:
-    """Run a full refresh and watch the processors. Each step is announced in the log."""
+    """Run a full refresh and sample CPU times. Its log contains the start of each step."""
     watched, is_over = Watched(), threading.Event()
     begun = time.perf_counter()
-    process = subprocess.Popen(  # noqa: S603 - no shell, and the command is ours
+    process = subprocess.Popen(  # noqa: S603 - no shell, and the command does not come from outside
         [*pipeline_program(*FULL_REFRESH.arguments), "--log-level", "info", "--log-format", "json"],
         cwd=PROJECT,
         env=environment_of(settings),
@@ -101,7 +101,7 @@ def watch(bench: Bench, settings: Settings) -> Watched:
             try:
                 own = sum(pipeline.cpu_times()[:2])
             except psutil.Error:
-                return  # it has ended
+                return  # the pipeline has exited
             machine = psutil.cpu_times()
             watched.looks.append(
                 Look(
@@ -129,7 +129,7 @@ def watch(bench: Bench, settings: Settings) -> Watched:
 
 
 def statements(bench: Bench, settings: Settings) -> tuple[float, Counter[str], Counter[str]]:
-    """Run a full refresh with every statement logged. Returns their seconds, and seconds and number of each."""
+    """Run a full refresh that logs every statement. Return the total seconds, and seconds and number of each."""
     servers = bench.servers
     log = next(
         path for name in ("postgres.log", "log") if (path := servers.postgres.data_directory.parent / name).exists()
@@ -155,7 +155,7 @@ def statements(bench: Bench, settings: Settings) -> tuple[float, Counter[str], C
 
 
 def shortened(statement: str) -> str:
-    """Return the beginning of a statement, the same for all days."""
+    """Return the beginning of a statement, without the number of the day."""
     plain = re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", statement)).replace('"', "").strip()
     plain = re.sub(r"_\d+\b", "_…", re.sub(r"^(drop table if exists [\w.]+; )(?=create table)", "", plain))
     return re.split(r" as (?=with|select)| \((?=\s*\w+,)| where |;", plain)[0][:90].strip()
@@ -190,9 +190,9 @@ def profile(bench: Bench, scale: int, source: Path) -> list[str]:
 @click.option("--server", type=click.Choice([*KINDS, "both"]), default="both", show_default=True)
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=Path(".local/bench"))
 @click.option("--source", type=click.Path(file_okay=False, path_type=Path), default=REAL_FILES)
-@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Replace the results in this document.")
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Document to write the results to.")
 def main(scales: Sequence[int], server: str, folder: Path, source: Path, write: Path | None) -> None:
-    """Show where the time of a full refresh goes."""
+    """Measure CPU usage by step and time by statement of a full refresh."""
     folder = folder.resolve()
     parts = []
     for kind in chosen_servers(server):

@@ -1,4 +1,4 @@
-"""The days and the leads of benchmark data: the known days, those between them, and what changes in a day."""
+"""Days and leads of the benchmark data: known days, interpolated days, and the changes of a day."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import pyarrow as pa
 from etl.utils.errors import PipelineError
 
 KEY_COLUMNS = ("ENTRYDATE", "LEADNUMBER", "email_hash", "phone_hash")
-"""Every header begins with these."""
+"""First columns of every header."""
 SEPARATOR = "-----"
 STATUS_COLUMNS = ("Appt Date", "Set", "Demo", "Dispo", "Job Status")
-"""Columns of a lead that change from day to day."""
+"""Columns that change from day to day."""
 
-# Properties of the missing days of the real files (specification §3).
+# Properties of the days that are missing from the real files (specification §3).
 DEMO_AS_WORDS = range(11, 21)
 SET_BROKEN_FROM = 16
 STATE_EMPTY_FROM = 21
 
 GROWTH = 0.01
-"""Share of the leads file that `grown-leads` adds and `fewer-leads` lacks."""
+"""Share of the leads that `grown-leads` adds and `fewer-leads` omits."""
 
 HASH = re.compile(r"[0-9a-f]{40}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -36,7 +36,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One day's file: one row per lead number, in the order of the file, without the separator row."""
+    """File of one day: one row per lead number, in the order of the file, without the separator row."""
 
     number: int
     header: Sequence[str]
@@ -54,21 +54,21 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class DailyChange:
-    """Number of rows that are new, missing and changed, compared with the day before."""
+    """Number of new, missing and changed rows, compared with the day before."""
 
     new: int
     gone: int
     changed: int
 
 
-# --- the days ---------------------------------------------------------------------------------------------------------
+# --- days -------------------------------------------------------------------------------------------------------------
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read one day's file.
+    """Read the file of one day.
 
     Raises:
-        PipelineError: the file does not have the shape that copies rely on.
+        PipelineError: the file has another header, a repeated lead number, or more than one separator row.
     """
     number = int(path.stem.rpartition("_")[2])
     with path.open(encoding="utf-8", newline="") as file:
@@ -80,7 +80,7 @@ def read_snapshot(path: Path) -> Snapshot:
     if tuple(header[:4]) != KEY_COLUMNS or len(rows) + separators != len(records) or separators > 1:
         raise PipelineError(
             f"{path} has another header, a repeated lead number, or more than one separator row",
-            hint="benchmark data is made from the files described in specification §3",
+            hint="use files as described in specification §3",
         )
     return Snapshot(number, header, bool(separators), rows)
 
@@ -88,8 +88,8 @@ def read_snapshot(path: Path) -> Snapshot:
 def interpolate(earlier: Snapshot, later: Snapshot, number: int) -> Snapshot:
     """Return a day between two snapshots, in the format of the earlier one.
 
-    Each lead number has the earlier row until a day of its own, and the later row from then on. If only one file
-    has it, the row disappears or appears on that day.
+    Each lead number keeps its earlier row until its switch day, and has its later row from then on. If only one of the
+    snapshots contains the lead number, the row disappears or appears on that day.
     """
     switched = {
         lead for lead in [*earlier.rows, *later.rows] if _switch_day(lead, earlier.number, later.number) <= number
@@ -103,7 +103,7 @@ def interpolate(earlier: Snapshot, later: Snapshot, number: int) -> Snapshot:
 
 
 def _switch_day(lead: str, earlier: int, later: int) -> int:
-    """Return a day after the earlier one, up to and including the later one."""
+    """Return the day on which a lead number switches: after the earlier snapshot, at the latest on the later one."""
     return earlier + 1 + rank("switch", lead) % (later - earlier)
 
 
@@ -125,22 +125,22 @@ def _formatted(row: Row, header: Sequence[str], number: int) -> Row:
 
 
 def average_change(known: Sequence[Snapshot]) -> DailyChange:
-    """Return the daily changes, on average over all known files."""
+    """Return the average number of changes per day between the known files."""
     new = gone = changed = 0
     for earlier, later in pairwise(known):
         new += len(later.rows.keys() - earlier.rows.keys())
         gone += len(earlier.rows.keys() - later.rows.keys())
         for lead in earlier.rows.keys() & later.rows.keys():
             one, other = earlier.rows[lead], later.rows[lead]
-            # Set and Demo are excluded: their format differs between files.
+            # Set and Demo are excluded, because their format differs between files.
             changed += _comparable(one) != _comparable(other)
     days = known[-1].number - known[0].number
     return DailyChange(round(new / days), round(gone / days), round(changed / days))
 
 
 def _comparable(row: Row) -> tuple[str, ...]:
-    """Return the status without the formats of the file."""
-    # A spreadsheet writes the date without zeros, and the time on 24 hours.
+    """Return the status in a format that does not depend on the file."""
+    # Files saved by a spreadsheet have dates without leading zeros, and times on a 24-hour clock.
     date, _, time = row["Appt Date"].partition(" ")
     digits = "/".join(part.lstrip("0") for part in date.split("/"))
     hour, _, minute = time.strip().partition(":")
@@ -152,8 +152,8 @@ def _comparable(row: Row) -> tuple[str, ...]:
 def vary(snapshot: Snapshot, change: DailyChange, *, number: int, first_new_lead: int) -> Snapshot:
     """Return the snapshot with new, missing and changed rows.
 
-    A changed row takes the status of another row. A new row has its own lead number and hashes, and takes the other
-    cells from an existing row.
+    A changed row gets the status of another row. A new row gets a new lead number and new hashes, and the other cells
+    of an existing row.
     """
     order = sorted(snapshot.rows, key=lambda lead: (rank(f"vary {number}", lead), lead))
     gone = set(order[: change.gone])
@@ -184,7 +184,7 @@ def sha1(text: str) -> str:
 
 
 def snapshots(source: Path) -> tuple[list[Snapshot], DailyChange]:
-    """Return all days, from the first known file to the last one, and the average daily change."""
+    """Return all days from the first to the last known file, and the average daily change."""
     known = sorted(map(read_snapshot, source.glob("SFTP/data_*.csv")), key=lambda snapshot: snapshot.number)
     days = [
         interpolate(earlier, later, number) if number > earlier.number else earlier
@@ -194,11 +194,11 @@ def snapshots(source: Path) -> tuple[list[Snapshot], DailyChange]:
     return [*days, known[-1]], average_change(known)
 
 
-# --- the leads --------------------------------------------------------------------------------------------------------
+# --- leads ------------------------------------------------------------------------------------------------------------
 
 
 def new_leads(leads: pa.Table, new_rows: Sequence[Row]) -> pa.Table:
-    """Return 1 % more leads: those of the new rows, and some without any row."""
+    """Return additional leads, 1 % of `leads`: those of the new rows, then some that match no row."""
     count = round(len(leads) * GROWTH)
     hashes = [(row["email_hash"], row["phone_hash"]) for row in new_rows[:count]]
     hashes += [(sha1(f"unseen email {n}"), sha1(f"unseen phone {n}")) for n in range(count - len(hashes))]
@@ -211,7 +211,7 @@ def new_leads(leads: pa.Table, new_rows: Sequence[Row]) -> pa.Table:
 
 
 def without_late_leads(leads: pa.Table) -> pa.Table:
-    """Return the leads without 1 % of them, chosen by their ids."""
+    """Return the leads without 1 % of them, chosen by a hash of their ids."""
     ids = leads["lead_UUID"].to_pylist()
     order = sorted(range(len(ids)), key=lambda position: rank("late", str(ids[position])))
     return leads.take(sorted(order[round(len(leads) * GROWTH) :]))

@@ -1,4 +1,4 @@
-"""Measurements → figures with their targets, and tables in Markdown. Measures nothing."""
+"""Figures with their targets, and Markdown tables, from the measurements of `make bench`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
-"""`make bench` writes the text between these markers in docs/performance.md, and the text before them."""
+"""Markers in docs/performance.md. `make bench` replaces the text between them and the text before them."""
 EMPTY_DOCUMENT = f"{BEGIN}\n{END}\n"
 
 Round = Mapping[str, Mapping[str, Any]]
-"""Name of a run → its measurement, in one round."""
+"""Name of a run → its measurement in one round."""
 
 FULL_REFRESH, FIRST_LOAD = "full refresh", "first load"
 SHARE_TARGETS: Mapping[str, Mapping[str, float]] = {
@@ -30,11 +30,11 @@ IMPORTS_TARGETS = {"100": 2.5}
 MEMORY_TARGETS = {"100": 600.0}
 
 OF_PIPELINE = (FIRST_LOAD, FULL_REFRESH, *SHARE_TARGETS)
-"""The runs of the pipeline, in the order of the tables."""
+"""Runs of the pipeline, in the order of the tables."""
 
 
 class Figure(NamedTuple):
-    """A figure, and its upper limit; None without a target."""
+    """A figure and its target, an upper limit (None without a target)."""
 
     name: str
     value: float
@@ -47,7 +47,7 @@ class Figure(NamedTuple):
 
 
 def seconds(rounds: Sequence[Round], run: str) -> float | None:
-    """Return the median time of a run; None if it was not measured."""
+    """Return the median duration of a run; None if it was not measured."""
     return middle(rounds, run, "seconds")
 
 
@@ -61,20 +61,20 @@ def _seconds(measured: Mapping[str, Any]) -> float:
 
 
 def _all_cpu_seconds(measured: Mapping[str, Any]) -> float:
-    """CPU seconds of the process and of PostgreSQL."""
+    """Return the CPU seconds of the process and of PostgreSQL."""
     return float(measured["cpu_seconds"] + measured["server_cpu_seconds"])
 
 
 def ratio(
     rounds: Sequence[Round], run: str, other: str, cost: Callable[[Mapping[str, Any]], float] = _seconds
 ) -> float | None:
-    """Return the median of the ratios of two runs within a round: slow rounds cancel out."""
+    """Return the median over rounds of the ratio of two runs, so that slow rounds cancel out."""
     pairs = [cost(found[run]) / cost(found[other]) for found in rounds if run in found and other in found]
     return median(pairs) if pairs else None
 
 
 def figures(measured: Mapping[str, Any]) -> list[Figure]:
-    """Return the figures of one server that were measured: those with targets of the current issue first."""
+    """Return the figures of one server, as far as they were measured, in the order of the table."""
     scales: Mapping[str, Any] = measured["scales"]
     rounds = {scale: found["rounds"] for scale, found in scales.items()}
     one_file = measured.get("one file")
@@ -113,7 +113,7 @@ def figures(measured: Mapping[str, Any]) -> list[Figure]:
 
 
 def peak_megabytes(rounds: Sequence[Round]) -> float | None:
-    """Return the largest memory of the pipeline's runs, each of them the median over the rounds."""
+    """Return the largest peak memory of the pipeline's runs in MB; that of a run is the median over rounds."""
     peaks = [_quotient(middle(rounds, run, "peak_memory_bytes"), 1e6) for run in OF_PIPELINE]
     return max((peak for peak in peaks if peak is not None), default=None)
 
@@ -142,15 +142,15 @@ TIME_COLUMNS = (
     "peak memory",
 )
 SHARES = (
-    "Medians. A share is that of a full refresh in the same round, and then the median is taken, so it can differ\n"
-    "from the quotient of two medians. CPU shares depend less on what else runs on the machine. Others are all other\n"
-    "processes, the S3 stand-in included."
+    "Medians. A share is the median of the ratios to the full refresh of the same round, so it can differ from the\n"
+    "ratio of two medians. CPU shares depend less on what else runs on the machine. Others: all other processes,\n"
+    "including the S3 stand-in."
 )
-COUNT_COLUMNS = ("", "run", "statements", "commits", "sent MB", "of it COPY", "received MB", "of it COPY", "WAL MB")
+COUNT_COLUMNS = ("", "run", "statements", "commits", "sent MB", "by COPY", "received MB", "by COPY", "WAL MB")
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """Return all tables: figures against targets; then times, steps and counts of each server."""
+    """Return all tables: figures with targets, then times, steps and counts of each server."""
     parts = [described(results["machine"]), _figures_table(results["servers"])]
     for kind, found in results["servers"].items():
         measured = {f"scale {scale}": at_scale for scale, at_scale in found["scales"].items()}
@@ -172,7 +172,7 @@ def replace_head(document: str, introduction: str, text: str) -> str:
     """Return the document with another introduction, and with `text` between the markers.
 
     Raises:
-        ValueError: the document does not have both markers, in order.
+        ValueError: the document does not contain both markers, in order.
     """
     _, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -182,7 +182,7 @@ def replace_head(document: str, introduction: str, text: str) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose columns are right-aligned, except for columns of names."""
+    """Return a Markdown table. All columns but those with names are right-aligned."""
     words = [name in ("", "figure", "run", "statement") or name.startswith("step") for name in header]
     lines = [header, ["---" if is_word else "---:" for is_word in words], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -222,7 +222,7 @@ def _per_run(
 
 
 def _runs(rounds: Sequence[Round]) -> list[str]:
-    """Return the names of all runs: those of the pipeline first."""
+    """Return the names of all runs, those of the pipeline first."""
     names = dict.fromkeys(run for found in rounds for run in found)
     return [*(run for run in OF_PIPELINE if run in names), *(run for run in names if run not in OF_PIPELINE)]
 
@@ -261,7 +261,7 @@ def _count_cells(found: Mapping[str, Any], run: str) -> list[str] | None:
 
 
 def _steps_table(what: str, rounds: Sequence[Round]) -> str:
-    """Return a table of one scale: seconds of each step, by run of the pipeline."""
+    """Return a table of one scale: the seconds of each step in each run of the pipeline."""
     runs = [run for run in OF_PIPELINE if any(run in found for found in rounds)]
     by_step: dict[str, dict[str, float]] = {}
     for run in runs:

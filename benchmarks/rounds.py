@@ -1,7 +1,7 @@
-"""One round of measurements: a first load, a full refresh next to the peers, and every case from a copy of a warehouse.
+"""One round of measurements: a first load, a full refresh and the peers, and every case on a copy of a warehouse.
 
-Each case starts from the same loaded warehouse: a database that is copied file by file (`create database … template`),
-so that its tables keep their OIDs and the pipeline sees no difference. After each run the row counts are checked.
+Each case starts from a copy of a loaded warehouse. The database is copied file by file (`create database … template`),
+so that its tables keep the OIDs that the load ledger contains. Row counts are checked after each run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PEER_ARGUMENTS: Mapping[str, Sequence[str]] = {
 }
 PEER = ("-m", "benchmarks.peers.duckdb_peer")
 WAREHOUSE = "bench_pipeline"
-"""The database that the pipeline is measured on."""
+"""Database on which the pipeline is measured."""
 
 SHARED_TABLES = (
     "bronze.csv_snapshots",
@@ -69,7 +69,7 @@ class Bench:
         return self.servers.settings(database, bucket)
 
     def run(self, program: Sequence[str | Path], settings: Settings, *, counted: bool) -> dict[str, Any]:
-        """Measure a program. If its traffic is counted, its times are not valid."""
+        """Measure a program. If its traffic is counted, its times are not valid, because of the proxy."""
         self.servers.analyze_and_checkpoint(settings.postgres_db)
         proxy = counting_proxy(settings.postgres_host, settings.postgres_port) if counted else nullcontext()
         with proxy as counting:
@@ -85,7 +85,7 @@ class Bench:
         return {f"{step['step']} {step['title']}": step["seconds"] for step in steps}
 
     def row_counts(self, database: str, tables: Sequence[str] = ALL_TABLES) -> dict[str, int]:
-        """Return the rows of each table, and those of lead_quality_matching by kind of match."""
+        """Return the row count of each table, and that of each match scenario of lead_quality_matching."""
         counts: dict[str, int] = {
             table: self.servers.value(database, f"select count(*) from {table}")  # noqa: S608 - constants
             for table in tables
@@ -96,7 +96,7 @@ class Bench:
         return counts
 
     def bronze_days(self, database: str) -> set[tuple[int, int]]:
-        """Return OID and file of each day's table in bronze: both differ after a day has been replaced."""
+        """Return OID and relfilenode of each partition of bronze. Replacing a day changes both."""
         query = (
             "select relid::oid, pg_relation_filenode(relid) from pg_partition_tree('bronze.csv_snapshots') where isleaf"
         )
@@ -105,14 +105,14 @@ class Bench:
 
 @dataclass
 class Round:
-    """A round at one scale, on one server."""
+    """A round at one scale on one server."""
 
     bench: Bench
     scale: str
     dataset: Dataset
     bucket: Bucket
     number: int
-    """0: the round that counts statements and bytes instead of seconds."""
+    """0 for the untimed round that counts statements and bytes."""
 
     def __post_init__(self) -> None:
         self.settings = self.bench.settings(WAREHOUSE, self.bucket.name)
@@ -120,7 +120,7 @@ class Round:
         self.expected: dict[str, int] = {}
 
     def measure(self) -> dict[str, dict[str, Any]]:
-        """Return the measurement of each run, by its name."""
+        """Measure all runs. Return name of a run → its measurement."""
         load_warehouse(self.bench, self.settings, self.bucket, LOADED, measured=self.run)
         self.expected = self.bench.row_counts(template_name(LOADED))
         self._measure_full_refresh_and_peers()
@@ -138,7 +138,7 @@ class Round:
         click.echo(f"{measured['seconds']:.2f} s" if self.number else "done")
 
     def _measure_full_refresh_and_peers(self) -> None:
-        """Run contestants in another order each round: none of them is always the first."""
+        """Run full refresh and peers in an order that rotates with the rounds, so that none of them is always first."""
         contestants: dict[str, Callable[[], None]] = {
             FULL_REFRESH.name: lambda: self._run_case(FULL_REFRESH),
             **{peer: lambda peer=peer: self._run_peer(peer) for peer in PEER_ARGUMENTS},  # type: ignore[misc]
@@ -158,7 +158,7 @@ class Round:
         if loaded_days != case.loaded_days:
             raise PipelineError(
                 f"{case.name}: the run loaded {loaded_days} days into bronze, expected {case.loaded_days}",
-                hint="the copied warehouse or the bucket is not what the case expects; see benchmarks/cases.py",
+                hint="check the objects and the warehouse of this case in benchmarks/cases.py",
             )
         counts = bench.row_counts(WAREHOUSE)
         _check_source_counts(case.name, counts, self.bucket)
@@ -201,14 +201,14 @@ def load_warehouse(
     *,
     measured: Callable[[str, Sequence[str | Path], Settings], None] | None = None,
 ) -> None:
-    """Load an empty warehouse, and keep it as a template for cases."""
+    """Load an empty warehouse, and rename it to be the template of cases."""
     objects: Objects = WAREHOUSES[warehouse]
     bucket.hold(objects)
     bench.servers.recreate_database(settings.postgres_db)
     if measured:
         measured("first load", pipeline_program(), settings)
     else:
-        click.echo(f"{bench.server} server: loading the warehouse {warehouse!r} that cases start from")
+        click.echo(f"{bench.server} server: loading warehouse {warehouse!r}, the start of cases")
         bench.run(pipeline_program(), settings, counted=False)
     counts = bench.row_counts(settings.postgres_db)
     _check_source_counts(f"the first load ({warehouse})", counts, bucket)
@@ -237,12 +237,12 @@ def _check_source_counts(name: str, counts: Mapping[str, int], bucket: Bucket) -
     if found != expected:
         raise PipelineError(
             f"{name}: rows in bronze (snapshots, leads): {found}, expected {expected}",
-            hint="a run that does not load everything cannot be compared",
+            hint="runs that do not load every record cannot be compared",
         )
 
 
 def check_same_rows(name: str, counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
-    """Raise unless the counts equal those of the first load. A peer need not have all tables."""
+    """Raise unless the row counts equal those of the first load. A peer may lack some of the tables."""
     differing = {
         what: (counts.get(what), expected.get(what))
         for what in counts.keys() | (expected.keys() - set(ALL_TABLES))
@@ -250,6 +250,6 @@ def check_same_rows(name: str, counts: Mapping[str, int], expected: Mapping[str,
     }
     if differing:
         raise PipelineError(
-            f"{name}: row counts differ from the first load's (found, expected): {differing}",
+            f"{name}: row counts differ from those of the first load (found, expected): {differing}",
             hint="programs that do different work cannot be compared",
         )

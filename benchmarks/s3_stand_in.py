@@ -1,6 +1,6 @@
-"""An S3 server in a process of its own, so that its CPU time does not count for the programs that read from it.
+"""S3 server in a separate process, so that its CPU time is not counted for the programs that read from it.
 
-python -m benchmarks.s3_stand_in        # prints its endpoint; ends when its standard input is closed
+python -m benchmarks.s3_stand_in        # prints its endpoint; exits when its standard input is closed
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The servers of the benchmarks: PostgreSQL, embedded or of the distribution, and an S3 stand-in.
-
-Each runs in processes of its own.
-"""
+"""Servers of the benchmarks, in separate processes: PostgreSQL (embedded or the distribution's) and an S3 stand-in."""
 
 from __future__ import annotations
 
@@ -27,10 +24,10 @@ from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import Settings
 
 ADMIN = "bench"
-"""A superuser of the cluster: only superusers may create databases from templates and trigger checkpoints."""
+"""Superuser of the cluster, for copies of databases, `checkpoint` and `alter system`."""
 
 EMBEDDED, DEFAULT = KINDS = ("embedded", "default")
-"""The server of the demo with its settings, and that of the distribution with default settings."""
+"""The server of the demo with its settings, and the distribution's server with default settings."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,12 @@ class Servers:
     admin_password: str = field(repr=False)
 
     def settings(self, database: str, bucket: str) -> Settings:
-        """Return the settings of a program for this database and this bucket."""
+        """Return the settings of the pipeline for a database and a bucket."""
         settings = demo_settings(self.postgres, self.s3_endpoint)
         return settings.model_copy(update={"postgres_db": database, "s3_bucket_name": bucket})
 
     def rows(self, database: str, query: sql.Composable | str) -> list[tuple[Any, ...]]:
-        """Return the result of one statement, executed as superuser and outside of a transaction."""
+        """Execute a statement as superuser, with autocommit. Return its rows."""
         connection = psycopg2.connect(
             host=self.postgres.host,
             port=self.postgres.port,
@@ -65,20 +62,20 @@ class Servers:
         return self.rows(database, query)[0][0]
 
     def recreate_database(self, database: str) -> None:
-        """Create an empty database; replace an existing one."""
+        """Create an empty database, replacing an existing one."""
         self.drop_database(database)
         self._admin("create database {} owner {}", database, self.postgres.user)
 
     def copy_database(self, source: str, target: str) -> None:
-        """Create a database as a copy of another one; replace an existing one.
+        """Create a database as a copy of another one, replacing an existing one.
 
-        Files are copied, so tables keep their OIDs and their layout on disk; the source must have no connections.
+        Files are copied, so tables keep their OIDs and their layout on disk. The source must have no connections.
         """
         self.drop_database(target)
         self._admin("create database {} template {} owner {} strategy file_copy", target, source, self.postgres.user)
 
     def rename_database(self, database: str, name: str) -> None:
-        """Rename a database; replace an existing one of the new name."""
+        """Rename a database, replacing an existing one with the new name."""
         self.drop_database(name)
         self._admin("alter database {} rename to {}", database, name)
 
@@ -89,7 +86,7 @@ class Servers:
         self.rows("postgres", sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def analyze_and_checkpoint(self, database: str) -> None:
-        """Analyze and checkpoint, so that deferred work of one run does not slow down the next one."""
+        """Analyze changed tables and complete a checkpoint, so that deferred work does not slow down the next run."""
         changed = self.rows(
             database, "select schemaname, relname from pg_stat_user_tables where n_mod_since_analyze > 0"
         )
@@ -112,16 +109,16 @@ class Servers:
         return int(self.value("postgres", query.format(sql.Literal(database))))
 
     def cpu_seconds(self) -> float:
-        """Return user and system time of all processes of the server, including those that have exited."""
+        """Return the user and system time of all processes of the server, including those that have exited."""
         pid = int((self.postgres.data_directory / "postmaster.pid").read_text().splitlines()[0])
         postmaster = psutil.Process(pid)
         while True:
-            own = postmaster.cpu_times()[:4]  # and of its children that have exited
+            own = postmaster.cpu_times()[:4]  # including children that have exited
             seconds = sum(own)
             for child in postmaster.children():
                 with suppress(psutil.NoSuchProcess):
                     seconds += sum(child.cpu_times()[:2])
-            if postmaster.cpu_times()[2:4] == own[2:4]:  # otherwise a child has exited meanwhile, and was not counted
+            if postmaster.cpu_times()[2:4] == own[2:4]:  # else a child exited meanwhile, and was not counted
                 return seconds
 
 
@@ -133,10 +130,10 @@ def is_available(kind: str) -> bool:
 def running_servers(root: Path, kind: str = EMBEDDED) -> Iterator[Servers]:
     """Start PostgreSQL and S3, and stop both when the block ends.
 
-    The embedded cluster in `root` is kept; the default one is new each time.
+    The embedded cluster in `root` is kept. The default cluster is created each time.
 
     Raises:
-        PipelineError: the distribution has no PostgreSQL, or a server did not start.
+        PipelineError: the distribution's PostgreSQL is not installed, or a server did not start.
     """
     start = _embedded_postgres if kind == EMBEDDED else _default_postgres
     with start(root) as (postgres, password), _s3_process() as endpoint:
@@ -149,7 +146,7 @@ def _embedded_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
     postgres = embedded.start_postgres(root)
     try:
         servers = Servers(postgres, "", password)
-        # Autovacuum would start at any time, during measurements. `analyze_and_checkpoint` replaces it.
+        # Autovacuum would run during some measurements and not others. `analyze_and_checkpoint` replaces it.
         servers.rows("postgres", "alter system set autovacuum = off")
         servers.rows("postgres", "select pg_reload_conf()")
         yield postgres, password
@@ -171,13 +168,13 @@ def _default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
 
 
 def _prepare_admin(root: Path) -> str:
-    """Set a new password for the superuser of the embedded cluster, known to this process only."""
+    """Create the superuser of the embedded cluster, with a new password that only this process knows."""
     embedded.start_postgres(root)  # creates the cluster if there is none
     embedded.stop_postgres(root)
     password = secrets.token_urlsafe(32)
     postgres_server.run_single_user(
         postgres_cluster.existing_cluster(root),
-        # in single-user mode a caught error is still reported as an error
+        # No `exception` block: single-user mode reports an error even if it is caught.
         f"do $$ begin if to_regrole('{ADMIN}') is null then create role {ADMIN}; end if; end $$",
         f"alter role {ADMIN} superuser login password '{password}'",
     )
@@ -191,7 +188,7 @@ def _s3_process() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C interrupts the benchmark, which then closes the input of this process
+        start_new_session=True,  # Ctrl-C interrupts only the benchmark, which then closes stdin of this process
     )
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
@@ -199,7 +196,7 @@ def _s3_process() -> Iterator[str]:
         endpoint = process.stdout.readline().strip()
         if not endpoint:
             raise postgres_cluster.EmbeddedError(
-                "the S3 stand-in did not start", hint="python -m benchmarks.s3_stand_in"
+                "the S3 stand-in did not start", hint="run python -m benchmarks.s3_stand_in to see why"
             )
         yield endpoint
     finally:

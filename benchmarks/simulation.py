@@ -1,9 +1,9 @@
-"""Simulate a cluster: workers, days and S3 latency, in front of one PostgreSQL.
+"""Simulation of a cluster: workers that process days with a given S3 latency and load them into one PostgreSQL.
 
-A day has three parts, one after the other: S3 responds (no core is busy), a core of the worker's host extracts and
-cleans, a core of PostgreSQL loads the rows. A thread of a worker processes one day at a time, and takes the next one
-afterwards. If the scheduler shares the cores of the workers, as on one machine, it takes its part of them for each day,
-while the worker continues. `make bench-cluster` compares this with measured points.
+A day has three consecutive parts: S3 responds (no core is busy), a core of the worker's host extracts and cleans, a
+core of PostgreSQL loads the rows. A worker thread processes one day at a time. If the scheduler shares the cores of the
+workers, as on one machine, it occupies one of them for part of each day, while the worker continues.
+`make bench-cluster` compares the simulation with measurements.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ class Day:
     """Duration of the parts of one day, in seconds."""
 
     latency: float
-    """Until S3 responds."""
+    """Time until S3 responds."""
     extract_and_clean: float
-    """Of a core of the worker's host."""
+    """CPU time on the worker's host."""
     postgres: float = 0.0
-    """Of a core of PostgreSQL."""
+    """CPU time of PostgreSQL."""
     scheduling: float = 0.0
-    """Of a core of the worker's host, if scheduler and driver share it."""
+    """CPU time of scheduler and driver on the worker's host, if they share it."""
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """Hosts and cores that days are distributed over."""
+    """Threads and cores that process the days."""
 
     workers: int
-    """Threads of workers: number of days processed in parallel."""
+    """Number of worker threads: days processed in parallel."""
     worker_cores: int
-    """Cores of PostgreSQL, shared by all workers."""
+    """Cores of the workers' hosts, shared by all workers."""
     postgres_cores: int = 1
+    """Cores of PostgreSQL, shared by all workers."""
 
 
 def seconds_for(days: int, day: Day, hosts: Hosts) -> float:
-    """Return the duration of all days: from the first request to the last commit."""
+    """Return the duration in seconds from the first request of the first day to the last commit."""
     worker_cores, postgres_cores = [0.0] * hosts.worker_cores, [0.0] * hosts.postgres_cores
     order = count()  # first come, first served
     waiting = [(0.0, next(order), "new day") for _ in range(min(hosts.workers, days))]
@@ -69,7 +70,7 @@ def seconds_for(days: int, day: Day, hosts: Hosts) -> float:
 
 
 def _occupy(cores: list[float], now: float, seconds: float) -> float:
-    """Occupy the core that is free first. Returns the time when it is done."""
+    """Occupy the core that is free first. Return the time at which it is free again."""
     done = max(now, heapq.heappop(cores)) + seconds
     heapq.heappush(cores, done)
     return done

@@ -1,7 +1,7 @@
-"""`make dictionary`: img/gold-model.svg, the entity-relationship diagram of gold, from the database's own catalog.
+"""Generator of img/gold-model.svg, the entity-relationship diagram of gold, from the system catalog: `make dictionary`.
 
-A line goes from a foreign key to what it refers to: a crow's foot where many rows may refer to one, a bar where it is
-one at most.
+A line leads from a foreign key to the primary key that it references. It starts with a crow's foot, or with a bar if
+the foreign key is also the primary key of its table, and ends with a bar.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PLACES = (
     ("leads", "users"),
     ("appointments", "lead_quality_matching"),
 )
-"""What stands where, column by column: whatever refers to a table is beside it."""
+"""Tables in each column of the diagram, from left to right. Tables linked by a foreign key are in adjacent columns."""
 
 BOX_WIDTH, GUTTER, MARGIN = 306, 104, 28
 ROW, HEAD, GAP = 21, 38, 34
@@ -53,14 +53,14 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Table:
-    """A table and where it is drawn."""
+    """Table and its position in the diagram."""
 
     name: str
     columns: list[tuple[str, str]]
-    """Their names and types."""
+    """Name and type of each column."""
     primary_key: tuple[str, ...]
     foreign_keys: dict[str, str]
-    """Column → the table that it refers to."""
+    """Column → referenced table."""
     x: int
     y: int
 
@@ -69,16 +69,16 @@ class Table:
         return HEAD + ROW * len(self.columns) + 8
 
     def row_y(self, column: str) -> int:
-        """The middle of a column's row."""
+        """Return the vertical centre of a column's row."""
         names = [name for name, _ in self.columns]
         return self.y + HEAD + ROW * names.index(column) + ROW // 2 + 3
 
 
 def render(db: Cursor) -> str:
-    """The picture, for the database that a cursor looks at.
+    """Return the SVG of gold's tables, except data_anomalies, in the database of the cursor.
 
     Raises:
-        ValueError: gold has other tables than PLACES.
+        ValueError: these tables are not those of PLACES.
     """
     tables = _placed_tables(db)
     width = MARGIN * 2 + BOX_WIDTH * len(PLACES) + GUTTER * (len(PLACES) - 1)
@@ -89,7 +89,7 @@ def render(db: Cursor) -> str:
     return "\n".join(
         [
             f'<svg {named} viewBox="0 0 {width} {height}">',
-            '  <title id="title">The tables of gold and how they refer to each other</title>',
+            '  <title id="title">The tables of gold and their foreign keys</title>',
             f'  <desc id="desc">{escape(_described(tables))}</desc>',
             f"  <style>{STYLE}  </style>",
             f'  <rect class="page" width="{width}" height="{height}" rx="14"/>',
@@ -127,7 +127,7 @@ def _placed_tables(db: Cursor) -> dict[str, Table]:
     found = {name: rest for name, *rest in db.fetchall()}
     placed = {name for names in PLACES for name in names}
     if found.keys() != placed:
-        raise ValueError(f"gold has {sorted(found)}, and tools/er_diagram.py has places for {sorted(placed)}")
+        raise ValueError(f"gold has {sorted(found)}, but PLACES in tools/er_diagram.py has {sorted(placed)}")
     tables = {}
     for column, names in enumerate(PLACES):
         y = MARGIN
@@ -147,7 +147,7 @@ def _placed_tables(db: Cursor) -> dict[str, Table]:
 
 def _described(tables: dict[str, Table]) -> str:
     refers = [
-        f"{table.name}.{column} refers to {target}"
+        f"{table.name}.{column} references {target}"
         for table in tables.values()
         for column, target in table.foreign_keys.items()
     ]

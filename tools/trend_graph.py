@@ -1,7 +1,7 @@
-"""`make graph`: img/graph.png, the trend of new high-quality leads, from the sample data.
+"""Generator of img/graph.png, the trend of new high-quality leads in the sample data: `make graph`.
 
-The pipeline fills an embedded PostgreSQL of its own, which is gone afterwards. Real data is never committed, nor is a
-picture of it; the same picture of one's own data stands in gold_EDA.ipynb and in the report.
+The pipeline loads the sample into a temporary embedded PostgreSQL. Neither real data nor charts of it are committed;
+gold_EDA.ipynb and the report show this chart for your own warehouse.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ PICTURE = Path(__file__).parents[1] / "img" / "graph.png"
 
 
 def draw(settings: Settings, target: Path) -> None:
-    """Draw what gold holds."""
+    """Draw the chart from gold, and save it as `target`."""
     with reading(settings) as read:
         anomalies = Anomalies(read("data_anomalies"))
         answer = new_high_quality_leads_per_day(read("new_high_quality_leads_per_day"), anomalies)
-    # The version that drew it would make another file of the same picture.
+    # Omit matplotlib's version, which would change the file without changing the chart.
     trend(answer.rows, affected_days=answer.affected_days).savefig(target, dpi=150, metadata={"Software": None})
 
 
 def main() -> None:
-    """Run the pipeline on the sample, and draw."""
+    """Run the pipeline on the sample data, and draw the chart."""
     with (
         TemporaryDirectory(prefix="homebuddy-graph-") as name,
         temporary_postgres() as postgres,
@@ -49,7 +49,7 @@ def main() -> None:
         if report.error:
             raise report.error
         draw(settings, PICTURE)
-    click.echo(f"{PICTURE} is up to date")
+    click.echo(f"Chart written to {PICTURE}")
 
 
 if __name__ == "__main__":

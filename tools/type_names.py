@@ -1,4 +1,4 @@
-"""Types of PostgreSQL under the names that people use."""
+"""Short names of PostgreSQL's types."""
 
 _SHORT_NAMES = {
     "character varying": "varchar",
@@ -12,6 +12,6 @@ _SHORT_NAMES = {
 
 
 def short_type(kind: str) -> str:
-    """`character varying(255)` → `varchar(255)`."""
+    """Return the short name of a type, such as `varchar(255)` for `character varying(255)`."""
     name, bracket, size = kind.partition("(")
     return f"{_SHORT_NAMES.get(name, name)}{bracket}{size}"

@@ -1,16 +1,17 @@
-"""The same job in DuckDB: 22 CSVs and a parquet from S3 into bronze, silver and gold of a PostgreSQL database.
+"""The pipeline's work in DuckDB: CSV files and a parquet file from S3 to bronze, silver and gold in PostgreSQL.
 
-An alternative to the pipeline, written by a DuckDB expert: everything is computed in DuckDB, vectorised and on all
-cores, and each table goes to PostgreSQL by one binary COPY, into a table created in the same transaction. The three
-layers are written in parallel, since one COPY uses only one core of the server.
+DuckDB computes everything, vectorised and on all cores. Each table is written to PostgreSQL by one binary COPY, into a
+table created in the same transaction. The layers are written in parallel, because one COPY uses only one core of the
+server.
 
 By default gold has only `lead_quality_matching`. With `--all-tables`, the script does the same work as the pipeline: it
-also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (specification §8), with their
-primary and foreign keys. With `--gold-in-postgres`, `lead_quality_matching` is an `insert … select` from silver inside
+also writes `leads`, `lead_quality_current`, `appointments` and `lead_status_history` (specification §8), with primary
+and foreign keys. With `--gold-in-postgres`, `lead_quality_matching` is built by an `insert … select` from silver in
 PostgreSQL.
 
-It has the rows, the columns and the types of the pipeline, and none of its guarantees: no lineage but the file name, no
-quarantine, no partitions, no incremental loads. Every run drops the tables and creates them again.
+The tables have the same rows and source columns as the pipeline's, but no `_row_hash`, `_source_row` and
+`lead_match_id`. There is no lineage but the file name, no quarantine, no partitions and no incremental load: every run
+drops all tables and creates them again.
 
 Reads the settings of the pipeline from the environment, and prints row counts as JSON.
 """
@@ -42,12 +43,12 @@ EXTENSIONS = ("httpfs", "postgres_scanner")
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """Return an in-memory DuckDB that can read the bucket and write to the warehouse."""
+    """Return an in-memory DuckDB with the extensions for S3 and PostgreSQL, and with access to the bucket."""
     db = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     for name in EXTENSIONS:
         db.load_extension(str(_extension_file(name)))
     db.execute("set preserve_insertion_order = false")
-    db.execute("set force_download = true")  # one request per file instead of one per range
+    db.execute("set force_download = true")  # one request per file instead of range requests
     scheme, endpoint = os.environ["AWS_ENDPOINT_URL_S3"].split("://")
     options = {
         "key_id": os.environ["S3_ACCESS_KEY_ID"],
@@ -74,13 +75,13 @@ def _extension_file(name: str) -> Path:
 
 
 def write(db: duckdb.DuckDBPyConnection, group: str) -> dict[str, int]:
-    """Replace a group's tables in one transaction, and return their row counts.
+    """Replace the tables of a group in one transaction. Return their row counts.
 
     A table that is created in the transaction that fills it needs no write-ahead log under wal_level=minimal.
     """
-    connection = db.cursor()  # its own connection: groups are written in parallel
+    connection = db.cursor()  # a separate connection, because groups are written in parallel
     warehouse = f"warehouse_of_{group}"
-    connection.execute(f"attach '' as {warehouse} (type postgres)")  # libpq reads PGHOST and so on
+    connection.execute(f"attach '' as {warehouse} (type postgres)")  # libpq reads PGHOST etc.
     connection.execute("begin")
     statements = []
     for table, columns in TABLES[group].items():
@@ -102,7 +103,7 @@ def _execute(connection: duckdb.DuckDBPyConnection, warehouse: str, *statements:
 
 
 def match_in_postgres(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Fill gold from silver by a statement in PostgreSQL, and return its row count."""
+    """Build `lead_quality_matching` from silver in PostgreSQL. Return its row count."""
     statements = (
         "drop table if exists gold.lead_quality_matching",
         f"create table gold.lead_quality_matching ({MATCHING_COLUMNS})",
@@ -119,7 +120,7 @@ def match_in_postgres(db: duckdb.DuckDBPyConnection) -> dict[str, int]:
 
 
 def load(*, all_tables: bool, gold_in_postgres: bool) -> dict[str, int]:
-    """Read, clean, match and write; return the row counts of all tables."""
+    """Read, clean, match and write. Return the row counts of all tables."""
     for name in ("HOST", "PORT", "USER", "PASSWORD"):
         os.environ[f"PG{name}"] = os.environ[f"POSTGRES_{name}"]
     os.environ["PGDATABASE"] = os.environ["POSTGRES_DB"]
@@ -148,10 +149,10 @@ def load(*, all_tables: bool, gold_in_postgres: bool) -> dict[str, int]:
 
 
 def _check(db: duckdb.DuckDBPyConnection, counts: dict[str, int]) -> None:
-    """Raise unless every row that was read was written or dropped on purpose.
+    """Raise unless bronze has every row that was read, and silver all of them but those excluded by `IS_A_LEAD`.
 
     Raises:
-        SystemExit: naming the counts.
+        SystemExit: the message contains the row counts.
     """
     dropped = db.execute(f"select count(*) from csv_snapshots where not ({IS_A_LEAD})").fetchone() or (0,)  # noqa: S608
     read = db.execute("select count(*) from csv_snapshots").fetchone() or (0,)

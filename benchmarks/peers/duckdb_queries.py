@@ -1,9 +1,9 @@
-"""The queries of `duckdb_peer`, and the columns and keys of its tables in PostgreSQL."""
+"""Queries of `duckdb_peer`, and columns and keys of its tables in PostgreSQL."""
 
 from __future__ import annotations
 
-# Text cells of the CSVs with the column names of bronze, for any header. Dialect and types are given, so that only the
-# header is sniffed.
+# Cells of the CSV files as text, with the column names of bronze, for any of the headers. Dialect and types are
+# specified, so that only the header is sniffed.
 BRONZE_SNAPSHOTS = """
 create table csv_snapshots as
 select
@@ -44,7 +44,7 @@ create macro time_of(moment) as
     cast(try_strptime(trim(substr(moment, 11)), ['%I:%M%p', '%H:%M', '%H:%M:%S']) as time);
 """
 
-# False for separators, and for the broken export rows that the pipeline quarantines.
+# False for separator rows, and for the invalid rows that the pipeline quarantines.
 IS_A_LEAD = """
     coalesce("LEADNUMBER", '') <> '-----' and coalesce(trim("APPT_DATE"), '') <> 'nu'
 """
@@ -83,7 +83,7 @@ from leads_parquet
 where known("lead_UUID") is not null and known(phone_hash) is not null and known(email_hash) is not null
 """
 
-# The rows of the left join on e-mail OR phone, as equi-joins: the OR itself is a nested loop. Read by both databases.
+# A left join on e-mail or phone, as equi-joins: a join with OR would be a nested loop. Valid in DuckDB and PostgreSQL.
 MATCHED_ROWS = """
 with snapshots as not materialized (
     select
@@ -124,10 +124,10 @@ GOLD_COLUMNS = """
 
 GOLD_MATCHING = f"{MATCHED_ROWS} select {GOLD_COLUMNS} from matched"  # noqa: S608 - no value comes from outside
 
-# Input of the tables of leads: the rows of gold, with the time of the appointment.
+# Input of the tables of leads: the rows of `lead_quality_matching`, with the time of the appointment.
 GOLD_ROWS = f"create table gold_rows as {MATCHED_ROWS} select {GOLD_COLUMNS}, appt_time from matched"  # noqa: S608
 
-# The row of its latest day; then a match on both hashes before e-mail before phone, then the lowest lead number.
+# Per lead, a row of its latest day: a match by both hashes before e-mail before phone, then the lowest lead number.
 GOLD_CURRENT = """
 create table lead_quality_current as
 with latest_days as (
@@ -191,7 +191,7 @@ select
 from latest
 """
 
-# A period begins where the status differs from that of the lead number's day before. A missing day is no change.
+# A period begins where the status differs from that of the lead number's previous row. A missing day is no change.
 GOLD_HISTORY = """
 create table lead_status_history as
 with daily as (
@@ -224,7 +224,7 @@ from changes
 BRONZE_AND_SILVER = {"bronze": (BRONZE_SNAPSHOTS, BRONZE_LEADS), "silver": (SILVER_SNAPSHOTS, SILVER_LEADS)}
 QUERIES = {
     **BRONZE_AND_SILVER,
-    # A view: the rows go from the join straight into the COPY, which keeps a core busy anyway.
+    # A view, so that the rows go directly from the join into the COPY.
     "gold": (f"create view lead_quality_matching as {GOLD_MATCHING}",),
 }
 QUERIES_OF_ALL_TABLES = {
@@ -234,7 +234,7 @@ QUERIES_OF_ALL_TABLES = {
 }
 """Queries by group of tables. A group is written while the next one is computed."""
 
-# As in the pipeline, except for char(2): with it the postgres extension uses text COPY, which is twice as slow.
+# As in the pipeline, but varchar(2): with char(2), the postgres extension uses text COPY, which is twice as slow.
 LEAD_COLUMNS = """
     lead_number int, email_hash varchar(255), phone_hash varchar(255), city varchar(100), state varchar(2),
     zip varchar(10), appt_date timestamp, set int, demo int, dispo varchar(50), job_status varchar(100),
@@ -278,9 +278,9 @@ TABLES = {
         """,
     },
 }
-"""Columns of the tables in PostgreSQL, by group. In DuckDB they have the same names, without a schema."""
+"""Columns of the tables in PostgreSQL, by group. In DuckDB, tables have the same names without a schema."""
 
-# Created after loading, as usual for bulk loads.
+# Keys are created after loading, as usual for bulk loads.
 KEYS = {
     "leads": (
         "alter table gold.leads add primary key (lead_uuid)",

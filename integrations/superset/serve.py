@@ -1,4 +1,4 @@
-"""`make superset`: a Superset on this machine with the dashboard, on the demo's warehouse or that of libpq's variables.
+"""Superset server with the dashboard, on the demo's warehouse or the one that PGHOST names: `make superset`.
 
 Its files are in SUPERSET_HOME, by default .local/superset: secret_key, admin_password (both mode 0600), superset.db.
 Each start imports assets/ again. The port is SUPERSET_PORT, by default 8088.
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def secret(file: Path) -> str:
-    """Return the secret of a file, which is created if missing."""
+    """Return the content of a file. If it does not exist, create it with a random secret."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text(secrets.token_urlsafe(32), encoding="utf-8")
@@ -40,15 +40,15 @@ def secret(file: Path) -> str:
 
 
 def connect_to_demo(pgpass: Path) -> None:
-    """Set libpq's variables to the demo's warehouse."""
+    """Set libpq's environment variables to the demo's warehouse."""
     if not pgpass.exists():
-        raise SystemExit("No demo has run here: run `make demo`, or set PGHOST, PGPORT, PGDATABASE and PGPASSWORD")
+        raise SystemExit("No demo has run here. Run `make demo`, or set PGHOST, PGPORT, PGDATABASE and PGPASSWORD")
     host, port, database, _ = pgpass.read_text(encoding="utf-8").split(":", 3)
     os.environ |= {"PGHOST": host, "PGPORT": port, "PGDATABASE": database, "PGPASSFILE": str(pgpass.absolute())}
 
 
 def set_up(admin_password: str) -> None:
-    """Do what `superset db upgrade`, `fab create-admin`, `init` and `import-directory` do, in one process."""
+    """Run the equivalent of `superset db upgrade`, `fab create-admin`, `init` and `import-directory` in one process."""
     import superset
     from flask_migrate import upgrade
     from superset import appbuilder, security_manager

@@ -1,4 +1,4 @@
-"""Configuration of the Superset that serve.py starts: all files in SUPERSET_HOME."""
+"""Configuration of the Superset server that serve.py starts, with all its files in SUPERSET_HOME."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
--- Grain: one row per column of silver, in the order of its table.
+-- Grain: one row per column of the tables in silver, by table and position.
 select
     pg_class.relname as table_name,
     pg_attribute.attname as column_name,

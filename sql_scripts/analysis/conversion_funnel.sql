@@ -1,4 +1,4 @@
--- Grain: one row. All leads that any snapshot has, as they are now: the view per state has each of them once.
+-- Grain: one row. Totals of all leads that appear in a snapshot, by their latest snapshot: each lead is in one state.
 select
     coalesce(sum(lead_count), 0)::bigint as lead_count,
     coalesce(sum(appointment_count), 0)::bigint as appointment_count,

@@ -1,4 +1,4 @@
--- Grain: one row per state, the one with the most leads first; NULL is the leads without a known state.
+-- Grain: one row per state, the largest first; state is NULL for leads without a known state.
 select
     state,
     lead_count,

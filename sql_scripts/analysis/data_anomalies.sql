@@ -1,4 +1,4 @@
--- Grain: one row per day and metric that should not be trusted.
+-- Grain: one row per anomaly: day and metric.
 select
     _partition_date,
     metric,

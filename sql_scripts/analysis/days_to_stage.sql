@@ -1,6 +1,6 @@
--- Grain: one row per stage. Days from the first snapshot with a lead to the first one that shows it at the stage, without the
--- leads of the first snapshot, which are older. inexact_count: of those that reached it, leads with days without a snapshot just
--- before one of the two.
+-- Grain: one row per stage. Days from a lead's first snapshot to the first snapshot that shows it at the stage, without leads
+-- that the earliest snapshot contains, because they may be older. inexact_count: leads that reached the stage, with days without
+-- a snapshot right before one of the two snapshots.
 select
     stages.stage,
     count(*) as lead_count,

@@ -1,5 +1,5 @@
--- Grain: one row per disposition group, the largest first: its leads as they are now, and those of them that the latest snapshot
--- does not have.
+-- Grain: one row per disposition group, the largest first: number of its leads, each by the lead's latest snapshot, and of those
+-- that are missing from the latest snapshot in the warehouse.
 select
     disposition_group,
     count(*) as lead_count,

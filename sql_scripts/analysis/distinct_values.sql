@@ -1,4 +1,4 @@
--- Grain: one row: how many distinct values each column of silver has.
+-- Grain: one row. Number of distinct values per column of silver.stg_csv_snapshots.
 select
     count(distinct entry_date) as entry_date,
     count(distinct lead_number) as lead_number,

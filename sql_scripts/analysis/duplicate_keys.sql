@@ -1,4 +1,4 @@
--- Grain: one row per kind of id or hash: how many values more than one row has, and in how many rows they stand.
+-- Grain: one row per kind of id or hash: number of values, of values that occur in more than one row, and of these rows.
 with cells as (
     select
         'lead number on a day' as kind,

@@ -1,4 +1,4 @@
--- Grain: one row per snapshot day of silver: its rows, and how many of them have a value in each column.
+-- Grain: one row per snapshot day of silver: number of rows, and of non-NULL values per column.
 select
     _partition_date,
     count(*) as row_count,

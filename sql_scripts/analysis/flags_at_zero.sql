@@ -1,4 +1,4 @@
--- Grain: one row per flag and snapshot day on which it is 0 in all rows, if it is not so on other days.
+-- Grain: one row per flag and snapshot day on which no row has the value 1, if rows of other days have it.
 select
     _partition_date,
     metric

@@ -1,4 +1,4 @@
--- Grain: one row per run, the latest first.
+-- Grain: one row per run: the last ten runs, the latest first.
 select
     run_id::text as run_id,
     started_at,

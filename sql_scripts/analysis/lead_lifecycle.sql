@@ -1,4 +1,5 @@
--- Grain: one row. How often leads change status, and how long a status lasts that has come to its end.
+-- Grain: one row. Number of leads whose status changed, number of changes, median days that a status lasted before a change, and
+-- number of leads.
 select
     count(distinct lead_uuid) as changed_lead_count,
     count(*) as change_count,

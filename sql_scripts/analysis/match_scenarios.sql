@@ -1,4 +1,4 @@
--- Grain: one row per scenario, the most usual first.
+-- Grain: one row per scenario, in the order both, email_only, phone_only, none.
 select
     scenario,
     row_count,

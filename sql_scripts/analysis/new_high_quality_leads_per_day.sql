@@ -1,4 +1,4 @@
--- Grain: one row per snapshot day, also for one without any.
+-- Grain: one row per snapshot day, including days without new high-quality leads.
 select
     days._partition_date,
     coalesce(high_quality.new_high_quality_leads, 0) as new_high_quality_leads

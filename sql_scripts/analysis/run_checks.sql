@@ -1,4 +1,4 @@
--- Grain: one row per finding of the checks of the latest run that ended.
+-- Grain: one row per finding of the data checks of the latest run that ended.
 select findings.finding
 from (
     select runs.checks

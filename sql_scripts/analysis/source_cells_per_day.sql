@@ -1,5 +1,5 @@
--- Grain: one row per snapshot day of bronze: its rows, how many of them have a value in each column (blanks and separators are
--- none), and in how many an appointment was set and a demo given.
+-- Grain: one row per snapshot day of bronze: number of rows, of values per column (without blanks and separators), of rows with
+-- an appointment, and of rows with a demo.
 select
     _partition_date,
     count(*) as row_count,

@@ -1,4 +1,4 @@
--- Grain: one row per disposition before and after a change of it, the most frequent first.
+-- Grain: one row per pair of dispositions before and after a change, the most frequent first.
 select
     dispo_before,
     dispo,

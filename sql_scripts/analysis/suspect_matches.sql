@@ -1,4 +1,4 @@
--- Grain: one row. Matches that rely on suspect hashes alone.
+-- Grain: one row. Number of matches that rely on suspect hashes alone, and of their leads.
 select
     count(*) as row_count,
     count(distinct lead_uuid) as lead_count

@@ -1,4 +1,5 @@
--- Grain: one row per figure: its leads as they are now, and those of them whose latest row matches by suspect hashes alone.
+-- Grain: one row per KPI: number of its leads, by their latest snapshot, and of those whose latest match relies on suspect hashes
+-- alone.
 with suspect as (
     select distinct
         lead_uuid,

@@ -1,4 +1,4 @@
--- Grain: one row per column that files have and bronze lacks, and snapshot day.
+-- Grain: one row per snapshot day and column that is in a file but not in bronze.csv_snapshots.
 select
     extra.column_name,
     snapshots._partition_date,

@@ -1,5 +1,6 @@
--- Grain: one row per seven days, counted back from the latest snapshot, the latest first. covered_days: from the last snapshot
--- before these days to the last one in them, so that what happened on days without a snapshot is counted over all of them.
+-- Grain: one row per seven days, counted back from the latest snapshot, the latest first. covered_days: number of days from the
+-- last snapshot before these seven days to the last one in them. An event on a day without a snapshot shows in the next snapshot,
+-- so the counts cover all of these days.
 with weeks as (
     select
         snapshots.*,
@@ -7,7 +8,7 @@ with weeks as (
     from gold.snapshots as snapshots
 ),
 
--- What the first snapshot shows is of no known day.
+-- Without events of the first snapshot: their days are unknown.
 counted as (
     select
         weeks.week,

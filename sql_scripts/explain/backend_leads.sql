@@ -1,4 +1,4 @@
--- Grain: one row per row of the backend's leads that has one of the UUIDs {leads}, or the hash {hash}.
+-- Grain: one row per row of silver.stg_leads_parquet with one of the UUIDs {leads}, or the hash {hash}.
 select
     lead_uuid,
     email_hash,

@@ -1,4 +1,4 @@
--- Grain: one row per row of bronze on {day} that starts on one of {lines}.
+-- Grain: one row per row of bronze.csv_snapshots on {day} whose _source_row is one of {lines}.
 select
     {columns},
     _source_file,

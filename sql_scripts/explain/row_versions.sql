@@ -1,4 +1,4 @@
--- Grain: one row per row version, in the order of lead numbers and days. last_day is the last snapshot that contains it.
+-- Grain: one row per row version, ordered by lead number and day. last_day is the day of the last snapshot that contains it.
 with versions as (
     select
         *, -- noqa: AM04

@@ -1,4 +1,4 @@
--- The record of applied migrations. Executed only where it does not exist yet: see etl/warehouse/migrations.py.
+-- Creates the table of applied migrations. Executed only if it does not exist: see etl/warehouse/migrations.py.
 
 create schema if not exists meta;
 

@@ -1,6 +1,5 @@
--- What the readers' roles may do: read these schemas, also tables and views that come later, and write nothing. Safe to rerun;
--- what is granted already is not granted again, because that would write to the catalog at each run. For a role that does not
--- exist nothing happens.
+-- Grants bi_reader and analyst read access to existing and future tables and views of their schemas. Safe to rerun: only missing
+-- privileges are granted, because a grant writes to the catalog. Roles that do not exist are skipped.
 
 do $$
 declare
@@ -13,7 +12,7 @@ begin
         from (
             values
             ('bi_reader', array['gold'], array['gold']),
-            -- In staging because days move from there to silver with their grants; without usage nothing can be read in it.
+            -- Days keep their grants when they move from staging to silver. Without usage, analyst can read nothing in staging.
             ('analyst', array['bronze', 'silver', 'gold', 'meta'], array['bronze', 'silver', 'gold', 'meta', 'staging'])
         ) as readers (name, schemas, schemas_of_new_tables)
         where to_regrole(name) is not null
@@ -58,7 +57,7 @@ begin
         loop
             execute format('grant select on %s to %I', ungranted, reader.name);
         end loop;
-        -- Of users, all but the hash of the password. The default privileges above have granted the whole of a new table.
+        -- All columns of users but password_hash. The default privileges above grant all columns of a new table.
         if exists (select from pg_class where oid = to_regclass('gold.users') and pg_has_role(relowner, 'usage')) then
             if has_table_privilege(reader.name, 'gold.users', 'select') then
                 execute format('revoke select on gold.users from %I', reader.name);

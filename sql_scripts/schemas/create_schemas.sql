@@ -1,4 +1,4 @@
--- The layers of the warehouse, and what the pipeline needs beside them. Safe to rerun.
+-- Creates the schemas of the layers, and two for internal use. Safe to rerun.
 
 create schema if not exists bronze;
 comment on schema bronze is 'Raw: the rows of the source files as text, each traceable to its file and line.';
@@ -10,8 +10,8 @@ create schema if not exists gold;
 comment on schema gold is 'Ready for analysts and BI tools: matched and graded leads.';
 
 create schema if not exists partitions;
-comment on schema partitions is 'Day tables behind bronze.csv_snapshots and gold.lead_quality_matching. Read those instead.';
+comment on schema partitions is 'Partitions of bronze.csv_snapshots and gold.lead_quality_matching: query these instead.';
 
 create schema if not exists staging;
 comment on schema staging is
-'Tables on their way from one step to the next: empty after a complete run.';
+'Tables that one step passes to the next: empty after a complete run.';

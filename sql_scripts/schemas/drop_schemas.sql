@@ -1,5 +1,5 @@
--- All that the pipeline has made in this database, gone: the next run fills an empty warehouse. The role bi_reader, which belongs
--- to the server, stays. No step executes this.
+-- Drops all schemas of the pipeline, and what depends on them, such as the views of dbt. The next run fills an empty warehouse.
+-- Roles are kept, because all databases of the server share them. No step executes this script.
 
 drop schema if exists gold cascade;
 drop schema if exists silver cascade;

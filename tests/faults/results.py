@@ -37,9 +37,9 @@ def table(reports: Iterable[pytest.TestReport], seconds: float) -> str:
     return "\n".join(
         [
             f"{datetime.now(UTC):%Y-%m-%d}, Python {sys.version.split()[0]}, in {seconds / 60:.0f} minutes: "
-            f"{all_held:,} of {all_done:,} held.",
+            f"{all_held:,} of {all_done:,} runs passed.",
             "",
-            "| file | what is done, and what must hold | times | held |",
+            "| file | fault and expected outcome | runs | passed |",
             "|---|---|---:|---:|",
             *lines,
         ]

@@ -84,7 +84,7 @@ def test_library_with_a_known_vulnerability_is_named() -> None:
         code, output = audit("--only", "dependencies", "--osv-url", url)
     assert code == 1
     assert f"dependencies: {VULNERABLE} " in output
-    assert "has PYSEC-2026-1, mended in 99.0" in output
+    assert "has PYSEC-2026-1, fixed in 99.0" in output
 
 
 def test_audit_without_a_connection_fails() -> None:
@@ -112,6 +112,6 @@ def test_secret_in_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     code, output = audit("--only", "secrets", project=tmp_path)
     assert code == 1
-    assert "secrets: notes.md:1 looks like one" in output
+    assert "secrets: notes.md:1: possible secret" in output
     assert secret not in output
     assert "clean.md" not in output

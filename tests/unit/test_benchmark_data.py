@@ -192,7 +192,7 @@ def test_corrected_day_differs_in_few_rows(dataset: Dataset) -> None:
 
 def test_sample_replaces_missing_real_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = ensure_dataset(tmp_path / "data-1", 1, tmp_path / "nothing here")
-    assert "the project's own sample takes their place" in capsys.readouterr().err
+    assert "the project's sample is used instead" in capsys.readouterr().err
     assert dataset.source == "the sample"
     assert dataset.days == cases.DAYS
     assert dataset.file(BASE, "SFTP/data_9.csv").read_bytes() == (tmp_path / "sample-1/SFTP/data_9.csv").read_bytes()

@@ -1,4 +1,4 @@
--- Grain: one row per snapshot day. Quality relies on the flags set and demo: days on which they should not be trusted are not sound.
+-- Grain: one row per snapshot day. is_sound is false on days with an anomaly of set or demo, the flags that determine quality.
 select
     days._partition_date,
     days.total_leads as lead_count,

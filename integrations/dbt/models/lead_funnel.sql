@@ -1,5 +1,5 @@
--- Grain: one row per lead that a snapshot contains, as it is now. Stages are those of gold.conversion_funnel_per_state, which
--- tests/funnel_agrees_with_gold.sql asserts: a sale implies a demo, and a demo implies an appointment.
+-- Grain: one row per lead that appears in a snapshot, by its latest snapshot. A sale implies a demo, and a demo implies an
+-- appointment, as in gold.conversion_funnel_per_state: see tests/funnel_agrees_with_gold.sql.
 with leads_now as (
     select
         quality.lead_uuid,

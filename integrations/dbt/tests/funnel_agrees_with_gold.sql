@@ -1,4 +1,4 @@
--- Rows: states whose counts differ between lead_funnel and gold.
+-- Failing rows: states whose counts in lead_funnel and in gold differ.
 with counted as (
     select
         state,
