@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,14 @@ def new_root() -> Iterator[Path]:
         yield root
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _own_ports() -> Iterator[None]:
+    """Use other ports than the embedded servers of other test processes, which take the port of a stopped server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_server, "FIRST_PORT", free_port())
+        yield
+
+
 @pytest.fixture(scope="module")
 def first_starts() -> Iterator[list[EmbeddedPostgres]]:
     """Start two servers at once in a partially initialized folder: one slow start for all tests."""
@@ -46,8 +53,7 @@ def first_starts() -> Iterator[list[EmbeddedPostgres]]:
         (root / "postgres" / "PG_VERSION").write_text("18\n")
         (root / "postgres.new-abc").mkdir()
         with ThreadPoolExecutor(2) as pool:
-            start = partial(start_postgres, port=free_port())
-            yield list(pool.map(start, [root, root]))
+            yield list(pool.map(start_postgres, [root, root]))
 
 
 @pytest.fixture
