@@ -1,8 +1,8 @@
-"""Find anomalies: days whose metrics differ from the days before (specification §7, docs/observability.md).
+"""Find anomalies: metrics of a day that deviate from the days before (specification §7, docs/observability.md).
 
-The metrics of a day are counted when its partition of gold is built, and recorded in the load ledger; the view
-gold.daily_metrics shows them. After gold is published, each metric is compared with a baseline, and gold.data_anomalies
-is replaced.
+Step 6 counts the rows that meet the condition of a metric when it builds a day of gold, and records the counts in the
+load ledger. The view gold.daily_metrics computes the metrics from these counts, and further ones from other tables.
+After gold is published, `update_anomalies` compares each metric with its baseline and replaces gold.data_anomalies.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ if TYPE_CHECKING:
     from etl.utils.utils_connection import Settings
 
 BASELINE_DAYS = 10
-"""Maximum number of days without anomalies in the baseline of a day: the latest ones before it."""
+"""Maximum number of days in a baseline: the latest days before the tested one without an anomaly of the metric."""
 SHORTEST_BASELINE = 5
-"""A day with fewer days without anomalies before it is not tested."""
+"""Minimum number of days in a baseline: with fewer, a metric is not tested."""
 FEWEST_ROWS = 50
-"""A day with fewer rows is not tested."""
+"""Minimum `Metric.row_count`: a metric that is computed from fewer rows is not tested."""
 DEVIATIONS = 5.0
-"""Tolerated number of standard deviations: of the baseline, and of sampling a share from the number of rows."""
+"""Tolerated deviation, as a number of standard deviations of the baseline, or of the sampling error of a share."""
 SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
-"""Limits of the tolerated change of a share: half of its expected value, or of 1 minus that value, if it is less. A
-`tolerance` in the definition of a metric replaces it."""
+"""Lower and upper limit of the default tolerance of a share, which is half of its expected value, or half of 1 minus
+that value if this is less. A `tolerance` in the definition of a metric replaces the default."""
 SMALLEST_RECORDED_SHARE = 0.002
-"""Dispositions with a smaller share of rows are not recorded. It is below any tolerance, so this causes no anomaly."""
+"""Dispositions with a smaller share of a day's rows are not recorded and count as 0, a tolerated deviation."""
 MAD_OF_NORMAL = 1.4826
 """Standard deviation of a normal distribution divided by its median absolute deviation."""
 
@@ -58,6 +58,7 @@ class Metric(NamedTuple):
     day: date
     name: str
     value: float
+    """A share of `row_count`; for the metric `rows`, the number of rows."""
     row_count: int
 
 
@@ -74,7 +75,7 @@ class Anomaly(NamedTuple):
 
 @cache
 def definitions() -> dict[str, dict[str, Any]]:
-    """Return metric → its definition: `condition`, `tolerance` and `label`, each of which may be missing."""
+    """Return metric → definition from gold/daily_metrics.toml, with the optional keys `condition tolerance label`."""
     return tomllib.loads(read_script(METRICS))
 
 
@@ -88,7 +89,7 @@ LABELS_OF_KINDS = {
 
 
 def label_of(metric: str) -> str:
-    """Return the label of a metric in the report and the notebooks: a noun phrase."""
+    """Return the label of a metric in the report and the notebooks, a noun phrase; its name if it has no label."""
     for pattern, label in LABELS_OF_KINDS.items():
         if kind := re.fullmatch(pattern, metric):
             return label.format(*kind.groups())
@@ -96,7 +97,14 @@ def label_of(metric: str) -> str:
 
 
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
-    """Count the rows of one day of silver that each metric covers. Returns the counts that the load ledger records."""
+    """Count the rows of a day that meet the condition of each metric.
+
+    Returns the counts that the load ledger records: `snapshot_rows`, the number of rows, and `metrics`, which maps each
+    metric to the number of rows that meet its condition.
+
+    Args:
+        snapshot: the rows of a day of silver (see `row_versions.snapshot_rows`).
+    """
     conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
     counts: list[sql.Composable] = [
         sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
@@ -117,13 +125,15 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
 
 
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
-    """Compare each metric of each day with its baseline: the days before on which the metric has no anomaly.
+    """Compare each metric of each day with its baseline. Returns the anomalies, ordered by day and metric.
 
-    The expected value is the median of the last `BASELINE_DAYS` such days. A day with an anomaly does not enter the
-    baseline, so a break is reported on every day until the source is corrected or the change is accepted.
+    The baseline is the last `BASELINE_DAYS` days before on which the metric has no anomaly; the expected value is its
+    median. A day with an anomaly does not enter the baseline, so a break is reported on every day until the source is
+    corrected or the change is accepted.
 
     Args:
-        accepted: metric → days from which its new level is accepted as normal. The baseline is emptied there.
+        metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
+        accepted: metric → days from which its new level is accepted as normal: a new baseline starts on each.
     """
     by_name: dict[str, list[Metric]] = defaultdict(list)
     for metric in metrics:
@@ -132,7 +142,7 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     found = []
     for name, values in by_name.items():
         if name.startswith("dispo_share: ") or name.endswith("_nulled_share"):
-            # Recorded only for days that have any.
+            # Not recorded on days on which the share is 0 or too small.
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
         found += _anomalies_of(sorted(values), accepted.get(name, ()))
@@ -150,7 +160,7 @@ def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[An
         if len(sound) >= SHORTEST_BASELINE and metric.row_count >= FEWEST_ROWS:
             expected = median(sound)
             deviation = abs(metric.value - expected)
-            # nearly all values are as expected, and tolerances take longer to compute
+            # most deviations are below any tolerance, which takes longer to compute
             if deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
                 found.append(_anomaly(metric, expected))
                 continue
@@ -159,7 +169,7 @@ def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[An
 
 
 def _tolerance(metric: Metric, expected: float, sound: Sequence[float]) -> float:
-    """Return the largest deviation that is not an anomaly."""
+    """Return the largest deviation that is not an anomaly, in the unit of `metric.value`."""
     tolerance: float | None = definitions().get(metric.name, {}).get("tolerance")
     spread = DEVIATIONS * MAD_OF_NORMAL * median(abs(value - expected) for value in sound)
     if metric.name == "rows":
@@ -180,7 +190,14 @@ def _anomaly(metric: Metric, expected: float) -> Anomaly:
 
 @retry_transient()
 def update_anomalies(settings: Settings, run_id: str) -> None:
-    """Rebuild gold.data_anomalies if gold, the accepted changes or the code have changed since it was built."""
+    """Rebuild gold.data_anomalies if it is outdated, and record the load, in one transaction.
+
+    The table is outdated if gold, the accepted changes or the code have changed since it was built, or if it was
+    modified externally.
+
+    Raises:
+        LockHeldError: see `fence_run`.
+    """
     with transaction(settings) as db:
         fence_run(db, run_id, filling=GOLD_ANOMALIES)
         inputs = [
@@ -208,7 +225,7 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
 
 
 def describe_findings(anomalies: Iterable[Anomaly]) -> list[str]:
-    """Describe anomalies in one sentence per metric, the largest deviation first."""
+    """Return one sentence per metric that has anomalies, with their days; the largest relative deviation is first."""
     by_metric: dict[str, list[Anomaly]] = defaultdict(list)
     for anomaly in anomalies:
         by_metric[anomaly.metric].append(anomaly)

@@ -31,11 +31,12 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
     """Copy a frame into the columns of a table that have the same names. Returns the number of rows; NA becomes NULL.
 
     Args:
-        frozen: write rows as frozen, which PostgreSQL allows for a table that was created or truncated in this
-            transaction. Otherwise the first reader writes each page again and, with data checksums, logs it in the WAL.
+        frozen: write rows as frozen, which PostgreSQL allows only if this transaction created or truncated the table.
+            Otherwise the first reader writes each page again and, with data checksums, logs it in the WAL.
 
     Raises:
-        CheckFailedError: the server reports another number of rows than the frame has.
+        CheckFailedError: PostgreSQL loaded a different number of rows than the frame has.
+        AbortedError: the run is being aborted.
     """
     raise_if_aborting()
     columns = quote_identifiers(frame.columns)
@@ -45,7 +46,10 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
     stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
     db.copy_expert(command, stream, size=1 << 20)
     if db.rowcount != len(frame):
-        raise CheckFailedError(f"COPY into {table} loaded {db.rowcount} of {len(frame)} rows", hint="rerun")
+        raise CheckFailedError(
+            f"COPY into {table} loaded {db.rowcount} of {len(frame)} rows",
+            hint=f"if a trigger on {table} discards rows, drop it; then rerun",
+        )
     return len(frame)
 
 
@@ -55,9 +59,9 @@ def copy_to_frame(db: Cursor, table: str) -> pd.DataFrame:
 
 
 def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
-    """Copy a table into frames of text, each with the rows of at most `PAGES_PER_CHUNK` pages, in physical order.
+    """Yield the rows of a table, in physical order, as frames of text with the rows of `PAGES_PER_CHUNK` pages each.
 
-    Yields at least one frame; an empty table yields one without rows.
+    Yields at least one frame: for an empty table, one without rows. The table must not be partitioned.
     """
     db.execute("select pg_relation_size(%s) / current_setting('block_size')::int", (table,))
     (pages,) = db.fetchone() or (0,)
@@ -91,7 +95,7 @@ def _read_copy(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> p
 
 
 class _CsvStream(io.RawIOBase):
-    """A readable stream of a table as CSV, which is rendered chunk by chunk."""
+    """A readable stream that renders an Arrow table as CSV, chunk by chunk."""
 
     def __init__(self, table: pa.Table) -> None:
         self._batches = iter(table.to_batches(max_chunksize=ROWS_PER_CHUNK))

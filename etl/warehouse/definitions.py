@@ -1,4 +1,4 @@
-"""Apply scripts that define tables, views, functions and comments, only when something has changed."""
+"""Apply DDL scripts only if the script, or a table, view or function that it defines, has changed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     """Execute a script that defines tables, views, functions or comments, unless script and objects are unchanged.
 
-    Executing a script in every run would take an exclusive lock on its views, and on tables that it alters, in every
-    run. Its tables, except `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next
-    run repairs them.
+    Otherwise every run would take exclusive locks on the script's views, and on tables that it alters. After execution,
+    its tables, except `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next run
+    repairs them, and digests of the script and its objects are recorded in meta.definitions.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -54,14 +54,15 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
 
 
 NOT_REPAIRED = {"silver.rejected_rows", "gold.users"}
-"""Tables without this trigger: changes made to them outside the pipeline are kept."""
+"""Tables without a change trigger. The pipeline does not fill gold.users; a run finds missing rows of
+silver.rejected_rows by their number (see `load_ledger.current_loads`)."""
 _TABLES = re.compile(r"^create table (?:if not exists )?(\S+)", re.MULTILINE)
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
 _FUNCTIONS = re.compile(r"^create or replace function ([^\s(]+)", re.MULTILINE)
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """Return a digest of tables and views: identity, view definition, triggers, and constraints but foreign keys."""
+    """Return a digest of tables and views: OIDs, view definitions, triggers, constraints other than foreign keys."""
     db.execute(
         """
         select md5(string_agg(

@@ -26,7 +26,7 @@ def read_descriptions() -> dict[str, Any]:
 
 
 def apply_descriptions(db: Cursor, *schemas: str) -> None:
-    """Write the comments in these schemas that are missing or differ. Tables that do not exist are ignored."""
+    """Write the descriptions of these schemas as comments on existing objects whose comment is missing or differs."""
     db.execute(
         """
         select nspname, relname, attname, col_description(pg_class.oid, attnum), relkind = 'v'
@@ -51,7 +51,7 @@ def apply_descriptions(db: Cursor, *schemas: str) -> None:
 
 
 def description_of(schema: str, table: str, column: str | None = None) -> str | None:
-    """Return the comment on a table or view, or on one of its columns; None if it has no description."""
+    """Return the description of a table or view, or of one of its columns; None if there is none."""
     descriptions = read_descriptions()
     described = descriptions[schema].get(table)
     if described is None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MODELS = {
     GOLD_LEADS: ("lead_uuid",),
     GOLD_CURRENT: ("lead_uuid",),
-    # The id as well: a row whose id was modified externally is replaced.
+    # Includes the id, so that a row whose id was modified externally is replaced.
     GOLD_APPOINTMENTS: ("appointment_id", "lead_uuid", "appointment_date"),
     GOLD_HISTORY: ("lead_uuid", "lead_number", "valid_from"),
 }
@@ -44,21 +44,25 @@ MODELS = {
 AFFECTED = ("staging.affected_leads", "staging.affected_versions")
 """The staging tables from which the models are built."""
 BUILT_IN_PARALLEL = ((GOLD_HISTORY,), (GOLD_CURRENT, GOLD_LEADS, GOLD_APPOINTMENTS))
-"""Groups of models that are built in parallel, the models of a group in order. gold.lead_status_history takes as long
-as the others together; gold.leads is built from the rows of gold.lead_quality_current."""
+"""Groups of models: the groups are built in parallel, the models of a group in this order. gold.lead_status_history
+takes as long as the others together; gold.leads is built from the staging table of gold.lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
 METRICS = "gold/daily_metrics.toml"
-"""Definitions of the metrics, which are counted when a day is built: if they change, all days are built again."""
+"""Definitions of metrics. They are counted when a day is built, so all days are rebuilt after a change."""
 COLUMNS = quote_identifiers(GOLD_COLUMNS)
 """The columns of a snapshot row that gold contains."""
 TRIMMED = sql.SQL(r"btrim(city, e' \t\n\r\u00a0') as city")
 TRIMMED_COLUMNS = sql.SQL(", ").join(TRIMMED if name == "city" else sql.Identifier(name) for name in GOLD_COLUMNS)
-"""The same columns, selected from silver, which keeps the blanks around names of cities."""
+"""`COLUMNS` as selected from silver: city is trimmed, because silver keeps the blanks around it."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:
-    """Return the query of a model, with the placeholders that all models share filled in."""
+    """Return the query of a model, with its placeholders filled in.
+
+    Args:
+        names: SQL for placeholders that only this model has, such as `snapshot`.
+    """
     return script_text(
         _script(table), columns=COLUMNS, trimmed_columns=TRIMMED_COLUMNS, grade=script_text(GRADE), **names
     )
@@ -72,16 +76,19 @@ def code_version(table: str) -> str:
 
 
 def are_current(db: Cursor) -> bool:
-    """Return whether all tables were built from the current contents and matches, by this version of the code."""
+    """Return whether all tables of leads are up to date: contents, matches, code and tables have not changed."""
     return [load.built_from for load in _current_loads(db)] == [current_version_loads(db)] * len(MODELS)
 
 
 @retry_transient()
 def select_affected_versions(settings: Settings, run_id: str) -> bool:
-    """Copy the row versions of affected leads to schema staging, and give new appointments their ids.
+    """Copy the row versions of affected leads to schema staging, and assign ids to new appointments.
 
-    All leads are affected if a table was dropped or modified externally, or its model has changed. Returns False if
-    all tables are current.
+    If a table of leads was dropped or modified externally, or a model has changed, all leads are added to
+    meta.affected_leads first. Returns False, without copying, if all tables are up to date; else True.
+
+    Raises:
+        LockHeldError: see `load_ledger.fence_run`.
     """
     with bulk_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
         if are_current(db):
@@ -102,7 +109,7 @@ def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
 
 
 def create_from_model(db: Cursor, table: str) -> int:
-    """Create and fill the staging table of a model. Returns the number of rows."""
+    """Build the staging table of a model, in place of an existing one. Returns the number of rows."""
     staging = quote_identifier(_staging(table))
     db.execute(sql.SQL("drop table if exists {0}; create table {0} as {1}").format(staging, model_query(table)))
     rows: int = db.rowcount
@@ -111,9 +118,16 @@ def create_from_model(db: Cursor, table: str) -> int:
 
 
 def merge_models(db: Cursor, run_id: str) -> None:
-    """Merge the staging tables that `build_tables` filled into gold, in the transaction that publishes gold."""
+    """Merge the staging tables of all models into gold, in the transaction that publishes gold.
+
+    Rows of affected leads that are not in staging are deleted; the last-seen dates of all other leads are updated. Then
+    the staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
+
+    Raises:
+        LockHeldError: see `load_ledger.record_load`.
+    """
     latest_day = _touch_last_seen(db)
-    # Delete first: a row with another key may have a unique value that a new row needs.
+    # Delete first: a deleted row may have a unique value that a new row needs.
     for table in reversed(MODELS):
         _run_macro(db, "gold/macros/delete.sql", table)
     for table in MODELS:
@@ -134,7 +148,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
 
 
 def _touch_last_seen(db: Cursor) -> str | None:
-    """Update the last-seen dates of unaffected leads to the latest snapshot. Returns the day of this snapshot."""
+    """Update the last-seen dates of unaffected leads. Returns the day of the latest snapshot; None if there is none."""
     db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
     latest_day, extraction_date = db.fetchone() or (None, None)
     db.execute("select facts ->> 'latest_day' from meta.table_loads where table_name = %s", (GOLD_LEADS,))
@@ -170,7 +184,7 @@ def _run_macro(db: Cursor, macro: str, table: str) -> None:
 
 
 def _current_loads(db: Cursor) -> list[TableLoad]:
-    """Return the loads of tables that were built by this version of the code and not modified externally."""
+    """Return the loads of tables of leads that this version of the code built and nobody modified externally."""
     loads = [load for table in MODELS for load in current_loads(db, table).values()]
     return [load for load in loads if load.code_version == code_version(load.table)]
 

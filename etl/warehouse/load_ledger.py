@@ -26,8 +26,10 @@ class TableLoad:
     table: str
     load_id: int
     built_from: tuple[int, ...]
+    """Ids of the loads from which the table was built."""
     row_count: int
     of_day: Day | None
+    """The snapshot day of the table; None if it has none, such as a table of leads."""
     rejected_count: int = 0
     separator_count: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -41,10 +43,10 @@ class TableLoad:
         """The snapshot day of the table.
 
         Raises:
-            ValueError: the table has no snapshot day, as tables of leads.
+            ValueError: the table has no snapshot day, such as a table of leads.
         """
         if self.of_day is None:
-            raise ValueError(f"{self.table} holds no single day")
+            raise ValueError(f"{self.table} has no snapshot day")
         return self.of_day
 
 
@@ -55,25 +57,25 @@ def has_ledger(db: Cursor) -> bool:
 
 
 def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
-    """Raise unless all of the tables, which an earlier step creates, exist.
+    """Raise if one of the tables does not exist.
 
     Raises:
-        CheckFailedError: names the missing tables and the step that creates them.
+        CheckFailedError: tables are missing; the hint names the step that creates them.
     """
     db.execute("select name from unnest(%s) as name where to_regclass(name) is null", (list(tables),))
     missing = [name for (name,) in db.fetchall()]
     if missing:
         raise CheckFailedError(
             f"missing tables: {', '.join(missing)}",
-            hint=f"create them, and run the later steps: python main.py --from-step {created_by_step}",
+            hint=f"to create them and run the later steps: python main.py --from-step {created_by_step}",
         )
 
 
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
-    """Raise if a table in the load ledger was dropped outside the pipeline.
+    """Raise if one of these tables, or a partition, is in the load ledger but was dropped outside the pipeline.
 
     Raises:
-        CheckFailedError: names the tables and the step that loads them again.
+        CheckFailedError: tables were dropped; the hint names the step that loads them again.
     """
     db.execute(
         "select table_name from meta.table_loads where parent_table = any(%s) "
@@ -85,7 +87,7 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
         raise CheckFailedError(
             f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped outside the pipeline",
             hint=f"to load the data again: python main.py --from-step {loaded_by_step}. "
-            "To remove a day permanently, also delete its rows from meta.table_loads",
+            "To remove a day permanently: sql_scripts/admin/remove_day.psql",
         )
 
 
@@ -162,10 +164,12 @@ def record_load(
     metrics: Mapping[str, Any] | None = None,
     code_version: str | None = None,
 ) -> None:
-    """Record that this transaction loaded a table.
+    """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
     Args:
         parent: the partitioned table, if the table is a partition.
+        day: the snapshot day of the table, if it has one.
+        built_from: ids of the loads from which the table was built.
         code_version: digest of the code that built the table.
 
     Raises:
@@ -192,7 +196,7 @@ def record_load(
 
 
 def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
-    """Stop a stale run: raise if another run has started, and let none start until this transaction ends.
+    """Stop a stale run: raise if another run has started; otherwise, no run can start until the transaction ends.
 
     Args:
         filling: the table that the transaction fills. If the same work is attempted twice, because a worker seemed to
@@ -242,7 +246,7 @@ def ingested_files(db: Cursor) -> dict[str, IngestedFile]:
 
 
 def source_key(db: Cursor, table: str) -> str:
-    """Return the S3 key of the file from which a table of bronze was loaded."""
+    """Return the S3 key of the file from which a table of bronze was loaded; the table's name if none is recorded."""
     db.execute("select s3_key from meta.ingested_files where table_name = %s", (table,))
     (key,) = db.fetchone() or (table,)
     return str(key)
@@ -259,7 +263,10 @@ def record_file(
     rejected_lines: int,
     day: Day | None,
 ) -> None:
-    """Record that this transaction loaded a source file into bronze."""
+    """Record in meta.ingested_files that this transaction loaded a file into a table of bronze.
+
+    Earlier entries of the table and of the file's S3 key are deleted.
+    """
     db.execute("delete from meta.ingested_files where table_name = %s or s3_key = %s", (table, source.key))
     db.execute(
         """

@@ -1,7 +1,7 @@
 """Apply the numbered migrations of schema `meta`: `sql_scripts/meta/migrations/0001_….sql`, `0002_….sql` and so on.
 
-Each migration is applied once, in order, and recorded in meta.migrations. A released migration is never edited; a
-further change gets the next number. Other schemas need no migrations: their tables are rebuilt from bronze, and their
+Each migration is applied once, in order, and recorded in meta.migrations. A released migration is never edited; the
+next change gets the next number. Other schemas need no migrations: their tables are rebuilt from bronze, and their
 definitions are applied again whenever the text changes (see `definitions.apply_ddl`).
 """
 
@@ -28,7 +28,7 @@ def known_migrations() -> list[str]:
 
 
 def migrate(db: Cursor) -> None:
-    """Apply all pending migrations in the caller's transaction, which holds the run lock.
+    """Apply all pending migrations, in order, in the caller's transaction. The caller holds the run lock.
 
     Raises:
         CheckFailedError: the warehouse has migrations that this version of the code does not contain.
@@ -76,6 +76,6 @@ def _has_migrations_table(db: Cursor) -> bool:
 
 
 def _lock_meta_tables(db: Cursor) -> None:
-    """Lock all tables of `meta` before the first `alter table`, so that readers do not queue behind a waiting one."""
+    """Lock all tables of `meta` first, so that readers do not queue behind a migration that waits for a lock."""
     db.execute("select format('%s.%s', schemaname, tablename) from pg_tables where schemaname = 'meta'")
     acquire_exclusive_lock(db, *[name for (name,) in db.fetchall()])

@@ -1,4 +1,4 @@
-"""Create staging tables for days, and swap them into partitioned tables in one short transaction."""
+"""Create staging tables for days, swap them into partitioned tables, and lock and alter tables."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def create_staging_partition(db: Cursor, parent: str, staged: str, partition_value: str) -> None:
-    """Create an empty table with the shape of `parent`, to be filled and then published by `swap_partition`.
+    """Create an empty table like `parent`, to be filled and then published by `swap_partition`.
 
-    The table has no indexes: creating them after it is filled costs less. Attaching creates those that are missing.
+    An existing table of that name is dropped. The new table has no indexes: creating indexes after the rows are
+    inserted takes less time. Attaching creates those of `parent` that are missing.
     """
     db.execute(
         sql.SQL(
@@ -48,12 +49,13 @@ MAINTENANCE_MAY_WAIT_MS = 5_000
 def acquire_exclusive_lock(db: Cursor, *tables: str) -> None:
     """Wait for running queries, then lock tables exclusively until this transaction ends.
 
-    Each attempt takes all locks or none, so that it cannot deadlock with a reader of several tables. Autovacuum is
-    cancelled only for a session that waits longer than readers may be blocked. A weaker lock, which does not block
-    readers, is therefore acquired first.
+    Each attempt takes all locks or none, so that it cannot deadlock with a reader of several tables. PostgreSQL cancels
+    autovacuum only after a longer wait than readers may be blocked for, so the wait for autovacuum comes first, with a
+    weaker lock that does not block readers.
 
     Raises:
         PostgresError: another session holds a lock for too long; the message describes the session.
+        AbortedError: the run is being aborted.
     """
     deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS
     _lock(db, tables, "share update exclusive", MAINTENANCE_MAY_WAIT_MS, deadline)
@@ -80,8 +82,7 @@ def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadlin
         if now > deadline:
             raise PostgresError(
                 f"no lock on {named} after {SECONDS_TO_WAIT_FOR_LOCKS:.0f} s: {_blocking_sessions(db, tables)}",
-                hint="wait until the named sessions have ended, or terminate them with pg_terminate_backend(), "
-                "then rerun",
+                hint="rerun when these sessions have ended; to terminate one: select pg_terminate_backend(<process>)",
             )
         if warn_at and now > warn_at:
             log.warning("waiting for a lock on %s: %s", named, _blocking_sessions(db, tables))
@@ -118,9 +119,9 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
 
 
 def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
-    """Replace a partition of `parent` by a staging table.
+    """Replace a partition of `parent`, if it exists, by a staging table, and add the change trigger to it.
 
-    If other objects depend on the partition, such as views, replace its rows instead.
+    If other objects depend on the partition, such as views, replace its rows instead, and drop the staging table.
 
     Raises:
         PostgresError: other objects depend on `published`, and it is not a partition of `parent`.
@@ -142,7 +143,7 @@ def swap_partition(db: Cursor, parent: str, staged: str, published: str, partiti
         if not db.rowcount:
             raise PostgresError(
                 f"{published} cannot be replaced: it is not a partition of {parent}, and other objects depend on it",
-                hint="drop what depends on it, or attach it again, then rerun",
+                hint=f"drop the dependent objects, or attach the table to {parent} again, then rerun",
             ) from None
         db.execute(
             sql.SQL("truncate {published}; insert into {published} select * from {staged}; drop table {staged}").format(
@@ -161,7 +162,7 @@ def swap_partition(db: Cursor, parent: str, staged: str, published: str, partiti
 
 
 def add_change_trigger(db: Cursor, table: str) -> None:
-    """Add a trigger that flags external changes in the ledger (meta.note_change in sql_scripts/meta/migrations)."""
+    """Add a trigger that flags later changes of a table in the load ledger (meta.note_change in 0001_meta_tables)."""
     db.execute(
         sql.SQL(
             "create or replace trigger note_change after insert or update or delete or truncate on {} "
@@ -186,7 +187,7 @@ def table_columns(db: Cursor, table: str) -> list[str]:
 
 
 def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> None:
-    """Add columns to tables that were created without them. Existing rows get NULL.
+    """Add the columns that existing tables lack. Existing rows get NULL.
 
     Tables are locked only if a column is missing: even `add column if not exists` takes an exclusive lock.
 

@@ -46,7 +46,7 @@ CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
 
 @dataclass(frozen=True)
 class BronzeState:
-    """The files and tables that bronze contains, according to the load ledger."""
+    """The contents of bronze according to the load ledger: S3 key → loaded file, and table → its current load."""
 
     files: Mapping[str, IngestedFile] = field(default_factory=dict)
     tables: Mapping[str, TableLoad] = field(default_factory=dict)
@@ -76,21 +76,21 @@ class BronzeState:
     def describe_removed(self, listed_keys: Set[str]) -> list[str]:
         """Return one sentence for each file that bronze contains and that S3 no longer lists."""
         removed = (self.files[key].source for key in sorted(self.files.keys() - listed_keys))
-        how = "to remove its day: sql_scripts/admin/remove_day.psql"
-        return [f"{source} no longer exists in S3: its rows are kept; {how}" for source in removed]
+        how = "until another file replaces them; to remove a snapshot day: sql_scripts/admin/remove_day.psql"
+        return [f"{source} no longer exists in S3: its rows are kept {how}" for source in removed]
 
     def describe_empty(self, files: Iterable[SnapshotFile]) -> tuple[dict[SnapshotFile, str], list[str]]:
-        """Return one sentence for each file without rows: by file if its day has no data, and those of all others."""
+        """Describe empty files: return file → sentence if bronze lacks the day, and sentences for all others."""
         without_data, others = {}, []
         for file in files:
             if bronze_partition(file.day) in self.tables:
-                others.append(f"{file} contains no rows: the rows loaded before for {file.day} are kept")
+                others.append(f"{file} contains no rows: the rows loaded earlier for {file.day} are kept")
             else:
                 without_data[file] = f"{file} contains no rows: {file.day} has no data"
         return without_data, others
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
-        """Raise if files would now be loaded for other days than before.
+        """Raise if a file would be loaded for another day than before.
 
         Raises:
             DataRefusedError: PARTITION_START_DATE has changed, so the tables would mix two calendars.
@@ -129,7 +129,7 @@ def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refre
 
 
 def latest_cleaned(bronze: TableLoad, cleaned: Mapping[str, TableLoad]) -> TableLoad | None:
-    """Return the latest cleaned load of a table: for a day, the one that waits for step 4, else the one in silver."""
+    """Return the load of a bronze table's cleaned rows: of the day that waits for step 4, else of silver; or None."""
     if not bronze.of_day:
         return cleaned.get(SILVER_LEADS)
     return cleaned.get(cleaned_partition(bronze.of_day)) or cleaned.get(silver_partition(bronze.of_day))

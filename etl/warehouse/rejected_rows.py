@@ -1,4 +1,4 @@
-"""Write silver.rejected_rows: the records that could not be loaded, each with the reason."""
+"""Write silver.rejected_rows: the records that could not be loaded, each with its reason."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def delete_rejected(db: Cursor, day: Day | None, step: int) -> None:
 
 
 def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: Day | None) -> pd.DataFrame:
-    """Return rejected lines of a file as rows for silver.rejected_rows; `raw_row` contains the text of the line."""
+    """Return rejected lines of a file as rows for silver.rejected_rows; `raw_row` is the JSON `{"line": text}`."""
     import pandas as pd
 
     return pd.DataFrame(
@@ -56,14 +56,17 @@ def rejected_lines_frame(lines: Sequence[RejectedLine], source_file: str, day: D
             "_source_row": [line.line for line in lines],
             "_partition_date": str(day) if day else None,
             "reason": [line.reason for line in lines],
-            # jsonb cannot contain a NUL byte: replaced by its Unicode symbol
+            # jsonb cannot contain NUL: replace it by its Unicode symbol
             "raw_row": [json.dumps({"line": line.text.replace("\0", "\u2400")}, ensure_ascii=False) for line in lines],
         }
     )
 
 
 def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile, run_id: str) -> None:
-    """Write the rejected lines of a file to a staging table, where they remain until the file is validated."""
+    """Write the rejected lines of a file to a staging table, for `publish_rejected` once the file is accepted.
+
+    A staging table of an earlier attempt is dropped. If no line was rejected, no table is created.
+    """
     from etl.warehouse.bulk_copy import copy_from_frame
 
     table = staging_rejected_table(file.day)
@@ -76,7 +79,7 @@ def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile
 
 
 def publish_rejected(db: Cursor, day: Day) -> None:
-    """Replace the rejected lines of a day in silver.rejected_rows by the staged ones of an accepted file."""
+    """Replace the rejected lines of a day in silver.rejected_rows by those that `stage_rejected` wrote, if any."""
     delete_rejected(db, day, step=2)
     table = staging_rejected_table(day)
     db.execute("select to_regclass(%s) is not null", (table,))

@@ -1,8 +1,8 @@
 """Maintain row versions: the snapshots as a type 2 slowly changing dimension, with the matches to backend leads.
 
 A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
-is identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a row
-version is one content over an uninterrupted range of these days. There is one operation: update the contents of one day
+content is identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a
+row version is one content over an uninterrupted range of days. There is one operation: update the contents of one day
 to match a snapshot. The range from the day to the next snapshot is added to the days of contents that are new on the
 day, and subtracted from those of contents that are missing from it; all others are unchanged. New, late, corrected and
 removed days and a full refresh all use this operation, with one commit per day. See docs/decisions/0005.
@@ -54,10 +54,18 @@ COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
 
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
-    """Match contents again whose leads have changed, or empty all tables if one is damaged or built by other code.
+    """Prepare the tables for `apply_days`.
+
+    If one of them was dropped, modified externally or built by other code, empty them all, mark all days of
+    gold.lead_quality_matching as outdated, and add all leads to meta.affected_leads. Otherwise, if the leads have
+    changed, match the contents of changed leads again (see `compare_leads`).
 
     Args:
+        leads: the current load of silver.stg_leads_parquet.
         restart: empty all tables in any case, for a full refresh.
+
+    Raises:
+        LockHeldError: see `load_ledger.record_load`.
     """
     if restart or are_damaged(db):
         add_all_leads(db)
@@ -71,7 +79,17 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
 
 
 def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
-    """Apply new, changed and removed days of silver, after `prepare`. Yields each day once its contents are matched."""
+    """Apply new, changed and removed days of silver, one transaction each, after `prepare`.
+
+    Yields the load of each day of silver, including unchanged ones, as soon as the day's contents are matched.
+
+    Args:
+        silver: the loads of all days of silver, in order.
+
+    Raises:
+        CheckFailedError: see `apply_snapshot`.
+        LockHeldError: see `load_ledger.fence_run`.
+    """
     versioned = versioned_loads(settings)
     for day in sorted(versioned.keys() - {load.day.date for load in silver}):
         apply_day(settings, run_id, day, None, leads)
@@ -90,24 +108,25 @@ def versioned_loads(settings: Settings) -> dict[date, int]:
 
 @retry_transient()
 def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | None, leads: TableLoad) -> None:
-    """Update the contents of a day to match silver, in one transaction.
+    """Update the contents of a day to match silver, and record the loads, in one transaction.
 
     Args:
-        silver: the load to apply; None if silver no longer has the day.
+        silver: the load to apply; None if silver no longer has the day, which is then removed.
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
+        LockHeldError: see `load_ledger.fence_run`.
     """
     with bulk_transaction(settings, run_id, filling=ROW_CONTENTS) as db:
         if silver is None:
             remove_day(db, day)
-        elif _versioned_loads(db).get(day) != silver.load_id:  # else the commit succeeded, and the connection was lost
+        elif _versioned_loads(db).get(day) != silver.load_id:  # else an earlier attempt was committed
             apply_snapshot(db, snapshot_rows(silver), day, silver.load_id)
         _record(db, run_id, leads)
 
 
 def snapshot_rows(silver: TableLoad) -> sql.Composable:
-    """Return the rows of a day of silver. If they were modified externally, compute their `_row_hash` again."""
+    """Return SQL for a day of silver: its table, or a query that computes `_row_hash` anew if it was modified."""
     if not silver.modified_externally:
         return quote_identifier(silver.table)
     return sql.SQL(
@@ -117,10 +136,12 @@ def snapshot_rows(silver: TableLoad) -> sql.Composable:
 
 
 def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:
-    """Update the contents of a day to match a snapshot, and match new ones to leads.
+    """Update the contents of a day to match a snapshot, match new contents to leads, and record the day.
+
+    The leads whose rows may change are added to meta.affected_leads.
 
     Raises:
-        CheckFailedError: two lead numbers have the same hash.
+        CheckFailedError: contents with different lead numbers have the same `_row_hash`.
     """
     _change_day(db, snapshot, day)
     db.execute(
@@ -134,7 +155,7 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
 
 
 def remove_day(db: Cursor, day: date) -> None:
-    """Remove a day: make its contents equal to those of the day before, then delete it from silver.versioned_days."""
+    """Remove a day: give it the contents of the snapshot before it, then delete it from silver.versioned_days."""
     day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
     snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)").format(
         quote_identifier(ROW_CONTENTS), sql.Literal(day_before)
@@ -163,14 +184,17 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
     if collision := db.fetchone():
         raise CheckFailedError(
             f"snapshot of {day}: two lead numbers have the same _row_hash, {collision[0]}",
-            hint="hash with another key in etl/utils/transform.py and raise ROW_HASH_VERSION in etl/utils/columns.py",
+            hint="set another hash_key in etl/utils/transform.py and raise ROW_HASH_VERSION in etl/utils/columns.py",
         )
     run_sql(db, "silver/row_versions/match_contents.sql")
     db.execute("drop table staging.day_changes")
 
 
 def compare_leads(db: Cursor) -> None:
-    """Match contents again if their leads have changed since they were matched."""
+    """Update silver.matched_leads from silver, and match the contents of changed leads again.
+
+    Days of gold.lead_quality_matching that have such a content are marked as outdated.
+    """
     run_sql(db, "silver/row_versions/compare_leads.sql")
     run_sql(db, "silver/row_versions/match_contents.sql")
 
@@ -186,7 +210,7 @@ def add_all_leads(db: Cursor) -> None:
 
 
 def are_damaged(db: Cursor) -> bool:
-    """Return whether a table was dropped, modified externally, or built by other code. All tables are then rebuilt."""
+    """Return whether one of `TABLES` was dropped, modified externally, or built by other code."""
     return len(_current_loads(db)) < len(TABLES)
 
 
@@ -196,12 +220,12 @@ def are_matched(db: Cursor, leads: TableLoad) -> bool:
 
 
 def current_version_loads(db: Cursor) -> tuple[int, ...]:
-    """Return the load ids of the tables of contents and matches, from which the tables of leads are built."""
+    """Return the ids of the current loads of `TABLES`, from which the tables of leads are built."""
     return tuple(load.load_id for load in _current_loads(db).values())
 
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
-    """Return the loads of tables that were built by this version of the code and not modified externally."""
+    """Return table → load for `TABLES` that this version of the code built and nobody modified externally."""
     loads = current_loads(db, ROW_CONTENTS) | current_loads(db, VERSION_MATCHES)
     return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
 
@@ -221,7 +245,7 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
             db,
             run_id,
             table,
-            0,  # counting rows would take longer than a day's changes
+            0,  # not counted: that would take longer than applying a day
             parent=parent,
             built_from=[leads.load_id] if parent == VERSION_MATCHES else (),
             code_version=code_version(),
@@ -230,18 +254,21 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
 
 @contextmanager
 def bulk_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterator[Cursor]:
-    """Open a transaction with session settings for statements that read whole tables.
+    """Open a transaction with planner settings for statements that read whole tables, and yield its cursor.
 
     Args:
         filling: the table that the transaction fills (see `fence_run`).
+
+    Raises:
+        LockHeldError: see `fence_run`.
     """
     with transaction(settings) as db:
         fence_run(db, run_id, filling=filling)
         db.execute(
             "set local work_mem = '256MB'; set local jit = off; "
-            # All joins are hash joins: linear, whatever the planner believes of tables that were just filled.
+            # Only hash joins: they stay linear if the planner misjudges tables that were just filled.
             "set local enable_nestloop = off; set local enable_mergejoin = off; "
-            # A small sample says what the planner has to know, and takes a tenth of the time.
+            # A small sample is enough for the planner, and ANALYZE takes a tenth of the time.
             "set local default_statistics_target = 10"
         )
         yield db

@@ -1,4 +1,4 @@
-"""Record the start and the end of each run in meta.pipeline_runs."""
+"""Record the start and the end of each run in meta.pipeline_runs, and clear schema staging."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OUR_STAGING_TABLES = (
 
 
 def clear_staging(db: Cursor) -> None:
-    """Drop tables that refused files and killed runs left in schema staging, unless the load ledger contains them."""
+    """Drop the pipeline's tables in schema staging that are no longer needed: the load ledger does not contain them."""
     db.execute(
         "select oid::regclass::text from pg_class where relnamespace = to_regnamespace('staging') and relkind = 'r' "
         "and relname ~ %s and 'staging.' || relname not in (select table_name from meta.table_loads)",
@@ -33,12 +33,13 @@ def clear_staging(db: Cursor) -> None:
 
 
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
-    """Apply migrations to schema `meta`, and record the start of a run.
+    """Apply migrations, clear schema staging, delete the commit markers of earlier runs, and record the start of a run.
 
-    Another run that is still recorded as running is marked as aborted: the caller holds the run lock, so it was killed.
+    The caller holds the run lock, so another run that is still recorded as running was killed: it is marked as aborted.
 
     Raises:
         CheckFailedError: the warehouse was upgraded by a newer version (see `migrations.migrate`).
+        PostgresError: see `migrations.migrate`.
     """
     migrate(db)
     clear_staging(db)

@@ -92,7 +92,7 @@ def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
     except psycopg2.DataError as error:
         db.execute("rollback to savepoint before_alter")
         log.info(
-            "%s was emptied, and step 6 rebuilds it: its rows do not fit the new types: %s",
+            "%s was emptied, because its rows do not fit the new types; step 6 rebuilds it: %s",
             change.table,
             error.diag.message_primary,
         )
@@ -131,6 +131,6 @@ def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
     if dependents:
         raise PostgresError(
             f"{change.table} cannot be altered ({change.columns}): {columns} is used by {', '.join(dependents)}",
-            hint="nothing was changed: drop what uses the columns, rerun, and create it again; "
-            "select pg_get_viewdef('…') shows the definition of a view",
+            hint="nothing was changed: save the definitions (of a view: select pg_get_viewdef('…')), "
+            "drop what uses the columns, rerun, and create it again",
         )

@@ -27,12 +27,14 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def transaction(settings: Settings) -> Iterator[Cursor]:
-    """Yield a cursor. Commit when the block ends, or roll back when it raises.
+    """Open a transaction and yield its cursor. Commit when the block ends, or roll back when it raises.
 
-    When the connection is lost during COMMIT, ask the server whether the transaction was committed.
+    If the connection is lost during COMMIT, ask the server whether the transaction was committed. Connections are
+    reused.
 
     Raises:
         PostgresError: the server or the connection reports an error.
+        AbortedError: the run is being aborted; nothing is committed.
     """
     idle = _idle(settings)
     with translate_postgres_errors(settings):
@@ -45,7 +47,7 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
                 _commit(db, settings)
         except BaseException:
             if not _rolled_back(connection):
-                _close(idle)  # they are probably lost, too
+                _close(idle)  # idle connections are probably lost, too
                 with suppress(psycopg2.Error, PostgresError):  # a server that is down has ended the session
                     _end_session(settings, session)
             raise
@@ -72,7 +74,7 @@ _idle_connections: dict[tuple[object, ...], list[Connection]] = {}
 
 
 def _idle(settings: Settings) -> list[Connection]:
-    """Return the idle connections of a role to a database. Settings that differ in other fields share them."""
+    """Return the idle connections with the same address, password and TLS settings, as a list that callers change."""
     key = (
         settings.postgres_address,
         settings.postgres_password,
@@ -95,7 +97,7 @@ def close_connections() -> None:
 
 
 def _close(idle: list[Connection]) -> None:
-    with suppress(IndexError):  # not `while idle`: another thread may take the last one
+    with suppress(IndexError):  # not `while idle`: another thread may take the last connection
         while True:
             idle.pop().close()
 
@@ -114,8 +116,9 @@ def _commit(db: Cursor, settings: Settings) -> None:
 def write_commit_marker(db: Cursor) -> str | None:
     """Insert a commit marker: a row that exists afterwards only if this transaction was committed.
 
-    Return its id, or None for a transaction that has not written anything, or a database without meta.commit_marks. The
-    transaction id is not sufficient: after a crash, the server reuses ids of transactions that left no record.
+    Returns the id of the marker; None, without inserting it, if the transaction has not written anything or the
+    database has no meta.commit_marks. The transaction id would not be sufficient: after a crash, the server reuses ids
+    of transactions that left no record.
     """
     db.execute("select pg_current_xact_id_if_assigned() is not null and to_regclass('meta.commit_marks') is not null")
     if db.fetchone() != (True,):
@@ -127,7 +130,7 @@ def write_commit_marker(db: Cursor) -> str | None:
 
 @retry_transient()
 def _was_committed(mark: str, session: int, settings: Settings) -> bool:
-    """Return whether a transaction was committed although its connection was lost.
+    """Terminate the session of a lost connection, and return whether its transaction was committed.
 
     Raises:
         PostgresError: the session has not ended.
@@ -144,7 +147,7 @@ def _was_committed(mark: str, session: int, settings: Settings) -> bool:
 
 
 def _end_session(settings: Settings, session: int) -> bool:
-    """Terminate a session that has lost its connection. It would keep its locks until the server notices the loss.
+    """Terminate a session whose connection is lost. It would keep its locks until the server notices the loss.
 
     If the process id now belongs to another session of the pipeline, that session is terminated, and its transaction is
     retried. Returns False if the session still exists after five seconds.
@@ -170,7 +173,7 @@ def _question(settings: Settings) -> Iterator[Cursor]:
 
 
 def _rolled_back(connection: Connection) -> bool:
-    """Roll back. Returns False if the connection is lost; the server then rolls back by itself."""
+    """Roll back. If the connection is lost, close it and return False: the server rolls back by itself."""
     with suppress(psycopg2.Error):
         connection.rollback()
         if not connection.closed:
@@ -194,7 +197,7 @@ def _cancellable(db: Cursor) -> Iterator[None]:
 
 
 def raise_if_aborting() -> None:
-    """Raise if the run is being aborted. Needed between statements, where a session has nothing to cancel.
+    """Raise if the run is being aborted. Needed between statements, when there is no statement to cancel.
 
     Raises:
         AbortedError: the run is being aborted.
@@ -224,7 +227,10 @@ SECONDS_TO_ROLL_BACK = 5.0
 
 
 def end_transactions() -> None:
-    """Cancel the running transactions of this process, and allow no new ones until `allow_transactions` is called."""
+    """Cancel the running transactions of this process, and wait up to `SECONDS_TO_ROLL_BACK` until they have ended.
+
+    No new transactions are possible until `allow_transactions` is called.
+    """
     _closing.set()
     deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
     while _active_cursors and time.monotonic() < deadline:

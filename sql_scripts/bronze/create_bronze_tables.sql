@@ -1,6 +1,7 @@
 -- Bronze: raw rows as text. Safe to rerun.
 
--- Grain: one row per record of a CSV file. All source columns are text, exactly as in the file; an empty cell is NULL.
+-- Grain: one row per well-formed record of a CSV file. Key, not enforced: _partition_date, _source_row. All source columns are
+-- text, exactly as in the file; an empty cell is NULL.
 create table if not exists bronze.csv_snapshots (
     "ENTRYDATE" text,
     "LEADNUMBER" text,
@@ -22,7 +23,7 @@ create table if not exists bronze.csv_snapshots (
     _extra jsonb
 ) partition by list (_partition_date);
 
--- Grain: one row per row of the backend's parquet file, unchanged.
+-- Grain: one row per row of the backend's parquet file, unchanged. No key: rows can be duplicates.
 create table if not exists bronze.leads_parquet (
     "lead_UUID" text,
     phone_hash text,

@@ -1,7 +1,7 @@
 -- Gold: the tables for analysts and BI tools. Safe to rerun.
 
--- Grain: one row per lead_uuid of the backend. A new day updates nearly all rows: with half of each page free, new rows fit on
--- the same page, and indexes need no update.
+-- Grain: one row per lead_uuid of the backend. A new day updates nearly all rows: with half of each page free, updated rows stay
+-- on their page, and indexes need no update.
 create table if not exists gold.leads (
     lead_uuid varchar(255) primary key,
     lead_number int,
@@ -20,8 +20,8 @@ create table if not exists gold.leads (
     last_seen date
 ) with (fillfactor = 50);
 
--- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid when it matches none. lead_match_id
--- numbers the rows of a day: nothing else identifies them, as a lead can be NULL and a file can contain a row twice.
+-- Grain: one row per snapshot row and backend lead that it matches; one with NULL lead_uuid if it matches none. lead_match_id
+-- numbers the rows of a day: no other columns identify a row, because lead_uuid can be NULL and a file can repeat a row.
 create table if not exists gold.lead_quality_matching (
     lead_uuid varchar(255),
     lead_number int,
@@ -48,7 +48,7 @@ create table if not exists gold.lead_quality_matching (
     primary key (_partition_date, lead_match_id)
 ) partition by list (_partition_date);
 
--- Grain: one row per lead that any snapshot has. Half of a page free, as in gold.leads.
+-- Grain: one row per lead_uuid that a snapshot contains. Half of each page is free, as in gold.leads.
 create table if not exists gold.lead_quality_current (
     lead_uuid varchar(255) primary key,
     lead_number int,
@@ -73,7 +73,7 @@ create table if not exists gold.lead_quality_current (
     lead_quality_flag varchar(50) not null
 ) with (fillfactor = 50);
 
--- Grain: one row per user. No source yet.
+-- Grain: one row per user. Not filled by the pipeline: no source contains users yet.
 create table if not exists gold.users (
     user_id int primary key,
     username varchar(50) unique,
@@ -81,7 +81,7 @@ create table if not exists gold.users (
     role varchar(50)
 );
 
--- Grain: one row per lead and moment of an appointment that any snapshot has.
+-- Grain: one row per lead and appointment_date that a snapshot contains.
 create table if not exists gold.appointments (
     appointment_id int primary key,
     lead_uuid varchar(255) not null,
@@ -108,7 +108,8 @@ create table if not exists gold.lead_status_history (
     constraint lead_status_history_current check (is_current = (valid_to is null))
 );
 
--- After a referenced table was dropped and created again, rows that refer to it are deleted; step 6 fills the tables again.
+-- After gold.leads was dropped and created again, rows that refer to it are deleted; step 6 inserts them again. After gold.users
+-- was dropped and created again, appointments keep no user_id of a missing user.
 do $$
 begin
     if not exists (select from gold.leads) then

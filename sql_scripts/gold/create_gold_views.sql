@@ -1,7 +1,7 @@
 -- Analysis views. Safe to rerun. BI tools rely on their names and columns: new columns come last. Leads are counted by lead_uuid,
 -- so rows that match no lead of the backend count as rows only.
 
--- Earlier versions had columns of type text in these views: `create or replace view` cannot change a type.
+-- Drop views of earlier versions that have columns of type text: `create or replace view` cannot change a type.
 do $$
 begin
     if exists (
@@ -33,7 +33,7 @@ from scenarios
 left join gold.lead_quality_matching as matching using (email_match, phone_match)
 group by scenarios.scenario;
 
--- Grain: as gold.lead_quality_matching.
+-- Grain: one row per snapshot row that matches no lead. Key: _partition_date, lead_match_id.
 create or replace view gold.unmatched_snapshot_rows as
 select
     lead_uuid,
@@ -138,7 +138,7 @@ from days
 cross join flags
 left join counted using (_partition_date, lead_quality_flag);
 
--- Grain: one row per snapshot day on which at least one lead is of high quality for the first time.
+-- Grain: one row per snapshot day on which at least one lead has high quality for the first time.
 create or replace view gold.new_high_quality_leads_per_day as
 with first_high_quality_days as (
     select
@@ -157,7 +157,7 @@ select
 from first_high_quality_days
 group by _partition_date;
 
--- Grain: one row per hash and column that contains it.
+-- Grain: one row per suspect hash and column (kind) that contains it.
 create or replace view gold.suspect_hashes as
 with cells as (
     select
@@ -208,7 +208,7 @@ select
 from judged
 where in_both_columns or is_shared_by_many;
 
--- Grain: as gold.lead_quality_matching, for rows whose match relies on suspect hashes alone.
+-- Grain: one row per row of gold.lead_quality_matching whose match relies on suspect hashes alone.
 create or replace view gold.suspect_matches as
 select
     matching.lead_uuid,
@@ -228,7 +228,7 @@ where
     and (not matching.email_match or email.hash is not null)
     and (not matching.phone_match or phone.hash is not null);
 
--- Grain: one row per snapshot day.
+-- Grain: one row per snapshot day of gold. Key: _partition_date.
 create or replace view gold.snapshots as
 select
     partition_date as _partition_date,

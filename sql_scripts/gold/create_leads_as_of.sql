@@ -1,8 +1,8 @@
 -- gold.leads_as_of(day): the leads as of the snapshot of a day. Safe to rerun.
 --
--- It reads gold, not silver.row_contents: step 6 commits those day by day, but publishes gold as a whole.
+-- It reads gold, not silver.row_contents, which step 6 commits day by day before it publishes gold.
 
--- Grain: one row per lead_uuid of the backend.
+-- Grain: one row per lead_uuid of the backend; a lead that no snapshot contains up to the day has NULLs.
 create or replace function gold.leads_as_of(day date) returns setof gold.leads
 language sql stable parallel safe
 as $$
@@ -16,7 +16,7 @@ as $$
         group by lead_uuid
     ),
 
-    -- Competing rows as in lead_quality_current.sql: lead_match_id is in the order of _row_hash.
+    -- Chooses among competing rows as lead_quality_current.sql does: lead_match_id has the order of _row_hash.
     latest as (
         select distinct on (lead_uuid) *
         from gold.lead_quality_matching

@@ -1,5 +1,5 @@
--- The primary key of gold.lead_quality_matching, which create_gold_tables.sql gives to a new table: step 6 adds it to a table
--- of an earlier version when it publishes. Only then do all days have ids.
+-- Adds the primary key to a gold.lead_quality_matching that an earlier version created; create_gold_tables.sql creates new tables
+-- with it. Step 6 executes this script when it publishes, because only then do all days have ids. Safe to rerun.
 
 do $$
 begin

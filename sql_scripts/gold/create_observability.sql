@@ -1,6 +1,6 @@
--- Observability: what the days of gold look like, which of them should not be trusted, how current gold is. Safe to rerun.
+-- Observability: daily metrics, anomalies, freshness of gold, and status changes. Safe to rerun.
 
--- Grain: one row per day and metric that differs from the days before. Filled by etl/warehouse/anomalies.py.
+-- Grain: one row per snapshot day and metric that deviates from its baseline. Filled by etl/warehouse/anomalies.py.
 create table if not exists gold.data_anomalies (
     _partition_date date not null,
     metric varchar(100) not null,
@@ -11,10 +11,10 @@ create table if not exists gold.data_anomalies (
     primary key (_partition_date, metric)
 );
 
--- Grain: one row per snapshot day in gold and metric.
+-- Grain: one row per snapshot day of gold and metric. value is NULL if row_count is 0.
 create or replace view gold.daily_metrics as
 with loads as (
-    -- One row per day: joining the loads of the layers would compare each day with each other one.
+    -- Grouped by day, because a join of the layers' loads might compare every day with every other day.
     select
         partition_date,
         max(row_count) filter (where parent_table = 'gold.lead_quality_matching') as matching_rows,
@@ -101,7 +101,7 @@ shares as (
         (bronze ->> 'distinct')::bigint as row_count
     from days
     where bronze ? 'repeated'
-    -- Per day since the previous snapshot: after a gap, more leads are new.
+    -- The following metrics are divided by the days since the previous snapshot: after a gap, more leads change.
     union all
     select
         days.partition_date,
@@ -166,9 +166,9 @@ select
     (select count(*) from gold.data_anomalies)::int as open_anomalies
 from span;
 
--- The one definition of a change of a lead's status, for the sentence and the chart of the analysis.
--- Grain: one row per lead, lead number and day on which the status changed. A change of `set` alone does not count when the flag
--- is broken: on the day, on the snapshot before it, or on the day on which the status before began.
+-- The one definition of a change of a lead's status.
+-- Grain: one row per lead, lead number and day on which the status changed. A change of `set` alone does not count if set_share
+-- has an anomaly on that day, in the snapshot before it, or on the day on which the previous status began.
 create or replace view gold.status_changes as
 with broken_days as (
     select anomalies._partition_date

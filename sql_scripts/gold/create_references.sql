@@ -1,6 +1,7 @@
--- What in gold refers to what. Safe to rerun: it adds what is missing. Apart from the tables, so that it comes back when a
--- table that others refer to was dropped. That of lead_quality_matching only tells BI tools what to join: checking it would add
--- 4 to 5 % to a full refresh (docs/decisions/0009). PostgreSQL can declare such a key from version 18 on.
+-- Adds foreign keys that are missing in gold. Safe to rerun. Not part of create_gold_tables.sql, because dropping a referenced
+-- table also drops the foreign keys of other tables, and `create table if not exists` would not add them again. The foreign key
+-- of lead_quality_matching is not enforced, which PostgreSQL supports from version 18 on: it only tells BI tools what to join,
+-- and checking it would add 4 to 5 % to a full refresh (docs/decisions/0009).
 
 do $$
 declare

@@ -1,4 +1,4 @@
--- Inserts a day of gold.lead_quality_matching into its staging table, {target}: the rows that its model matches and grades.
+-- Inserts the rows of one day, as returned by the model of gold.lead_quality_matching, into the staging table {target}.
 
 insert into {target} (
     lead_uuid, {columns}, email_match, phone_match, _extraction_date, _partition_date,

@@ -1,4 +1,5 @@
--- Leads of the latest published snapshot, {published_day}, that are not affected are in the latest snapshot, {latest_day}, too.
+-- Updates the last-seen dates of unaffected leads: those that the last published snapshot, {published_day}, contains are in the
+-- latest snapshot, {latest_day}, too.
 
 update gold.leads
 set last_seen = {latest_day}

@@ -1,9 +1,9 @@
--- The types of silver's columns: the one place where they are declared. A column has the same type in every table.
+-- Declares the types of silver's columns. A column has the same type in every table.
 --
--- Returns the changes that {tables} need, in this order: one row per table with columns of another type, none when all types are
--- as declared. `columns` says what changes; `statement` is the ALTER TABLE, which covers all partitions. Step 3 executes it on
--- tables that it is about to fill, step 4 on those that hold rows. Tables that do not exist, and declared columns that a table
--- does not have, are ignored.
+-- Grain: one row per table of {tables} that has columns of another type than the declared one, in the order of {tables}.
+-- `columns` describes the change; `statement` is the ALTER TABLE, which also alters all partitions. Step 3 executes it on tables
+-- that it is about to fill, step 4 on all tables. Tables that do not exist, and declared columns that a table does not have, are
+-- ignored.
 
 with declared (column_name, data_type) as (
     values
@@ -38,7 +38,7 @@ compared as (
         format_type(pg_attribute.atttypid, pg_attribute.atttypmod) as current_type,
         -- as PostgreSQL spells it: varchar(255) is character varying(255)
         regexp_replace(declared.data_type, '^[a-z ]+', format_type(declared_type.oid, null)) as full_data_type,
-        -- Assignment refuses a text that is too long, an explicit cast would cut it. All other types need the cast.
+        -- An explicit cast would truncate a text that is too long; without it, PostgreSQL raises. All other types need the cast.
         case
             when current_type.typcategory = 'S' and declared_type.typcategory = 'S' then ''
             else

@@ -1,16 +1,17 @@
--- Row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match backend leads.
--- Gold is built from them. Step 6 keeps them up to date; after a change of this script it rebuilds them from silver.
+-- Drops and creates the tables of row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match
+-- backend leads. Executed only after a change of this script or its tables; step 6 then fills the tables again, from silver.
 --
--- The content of a snapshot row, named here so that another list of columns is a change of this script: {columns}
+-- Columns of a content, listed here so that a change of the list is a change of this script: {columns}
 
 drop table if exists silver.row_contents, silver.versioned_days, silver.version_matches, silver.matched_leads;
 
--- Of an earlier release.
+-- The table of an earlier release, and its entries in the load ledger.
 drop table if exists silver.row_versions;
 delete from meta.table_loads
 where parent_table = 'silver.row_versions';
 
--- Grain: one row per content. unnest(valid_during) gives its row versions. Column types are those of silver.stg_csv_snapshots.
+-- Grain: one row per content. Key: _row_hash. unnest(valid_during) returns its row versions. Column types are those of
+-- silver.stg_csv_snapshots.
 create table silver.row_contents (
     like silver.stg_csv_snapshots,
     valid_during datemultirange not null check (not isempty(valid_during))
@@ -32,7 +33,7 @@ create table silver.versioned_days (
     load_id bigint not null
 );
 
--- Grain: one row per content and matching row of silver.matched_leads; one with NULL lead_uuid when none matches.
+-- Grain: one row per content and matching row of silver.matched_leads; one row with NULL lead_uuid if none matches. No key.
 create table silver.version_matches (
     _row_hash bigint not null,
     lead_uuid varchar(255),
@@ -42,14 +43,14 @@ create table silver.version_matches (
 
 create index on silver.version_matches (_row_hash); -- for --explain
 
--- Grain: one row per row of silver.stg_leads_parquet. A copy, so that a changed leads file can be compared with it.
+-- Grain: one row per row of silver.stg_leads_parquet, as of the last matching: a copy, with which changed leads are compared.
 create table silver.matched_leads (
     lead_uuid varchar(255) not null,
     email_key text,
     phone_key text
 );
 
--- The form in which hashes are compared: trimmed, in lower case; an empty or NULL hash matches nothing.
+-- The form in which hashes are compared: trimmed, in lower case. NULL, which matches nothing, for an empty or NULL hash.
 create or replace function silver.match_key(hash text) returns text
 language sql immutable parallel safe
 return nullif(lower(btrim(hash, e' \t\n\r\f\x0b')), '');

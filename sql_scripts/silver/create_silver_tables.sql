@@ -1,8 +1,9 @@
 -- Silver: cleaned and typed. Safe to rerun.
--- Tables are created with text columns: apply_silver_types.sql declares their types, and step 4 applies them. Exceptions are
--- _row_hash, _source_row, and the partition key, whose type cannot be altered.
+-- Snapshots and leads are created with text columns: apply_silver_types.sql declares their types, and steps 3 and 4 apply them.
+-- Exceptions are _row_hash, _source_row, and the partition key, whose type cannot be altered.
 
--- Grain: one row per CRM lead and snapshot day. Its partitions are the daily tables silver.stg_csv_data_01, _02, …
+-- Grain: one row per accepted row of a snapshot. Key, not enforced: _partition_date, _source_row. A lead number can be NULL, or
+-- occur several times on a day. The partitions are the daily tables silver.stg_csv_data_01, _02, …
 create table if not exists silver.stg_csv_snapshots (
     entry_date text,
     lead_number text,
@@ -24,7 +25,7 @@ create table if not exists silver.stg_csv_snapshots (
     _source_row bigint
 ) partition by list (_partition_date);
 
--- Grain: one row per lead of the backend: the source of truth.
+-- Grain: one row per distinct lead_uuid, phone_hash and email_hash of the backend, the source of truth. None of them is NULL.
 create table if not exists silver.stg_leads_parquet (
     lead_uuid text,
     phone_hash text,
@@ -32,7 +33,7 @@ create table if not exists silver.stg_leads_parquet (
     _extraction_date text
 );
 
--- Grain: one row per record that a file contains and silver does not.
+-- Grain: one row per record that step 2 or 3 rejected. Separators and duplicates of leads are dropped, not rejected.
 create table if not exists silver.rejected_rows (
     run_id uuid not null,
     _source_file text not null,

@@ -1,4 +1,4 @@
--- Deletes the rows of affected leads from {table} that are not in {staging}.
+-- Deletes from {table} the rows of affected leads that {staging} does not contain.
 
 delete from {table} as old
 using staging.affected_leads as affected

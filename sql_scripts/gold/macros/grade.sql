@@ -1,4 +1,4 @@
--- The columns that grade a lead: the one place that says what its quality is.
+-- The columns that grade a lead, and the one definition of its quality. NULL in set or demo counts as 0.
 coalesce(set = 1, false) as appointment_scheduled,
 coalesce(demo = 1, false) as demo_scheduled,
 null::float as conversion_rate,

@@ -1,5 +1,5 @@
--- staging.affected_versions: the row versions that the tables of leads are built from.
--- Grain: one row per affected lead, row version that matches it, and matching row of the leads file.
+-- staging.affected_versions: the row versions from which the tables of leads are built.
+-- Grain: one row per affected lead, row version that matches it, and matching row of silver.matched_leads. No key.
 
 with affected_leads as (
     select *
@@ -45,7 +45,7 @@ select
     last_days._extraction_date,
     lower(versions.period) as valid_from,
     upper(versions.period) as valid_to,
-    -- If several rows of a lead compete on a day: both hashes before e-mail before phone.
+    -- The lowest rank is chosen if several rows of a lead compete on a day: both hashes, then e-mail only, then phone only.
     case when versions.email_match and versions.phone_match then 1 when versions.email_match then 2 else 3 end as match_rank
 from versions
 inner join last_days on coalesce(upper(versions.period), 'infinity') = last_days.valid_to

@@ -1,5 +1,5 @@
--- gold.appointments, but for user_id, which no source knows yet.
--- Grain: one row per affected lead and appointment moment that any snapshot has. unique_key: appointment_id, lead_uuid,
+-- gold.appointments without user_id, which no source contains yet.
+-- Grain: one row per affected lead and appointment_date that a snapshot contains. unique_key: appointment_id, lead_uuid,
 -- appointment_date.
 
 with versions as (
@@ -8,7 +8,7 @@ with versions as (
     where appointment_date is not null
 ),
 
--- An appointment keeps its id for ever: register_appointments.sql gives it.
+-- register_appointments.sql has assigned an id to each appointment; ids never change.
 ids as (
     select *
     from meta.appointment_ids

@@ -1,4 +1,4 @@
--- gold.lead_quality_current. Grain: one row per affected lead that any snapshot has. unique_key: lead_uuid.
+-- gold.lead_quality_current. Grain: one row per affected lead that a snapshot contains. unique_key: lead_uuid.
 
 with versions as (
     select *

@@ -1,5 +1,5 @@
 -- gold.lead_quality_matching, the rows of one day. {snapshot} is the day's partition of silver.stg_csv_snapshots.
--- Grain: one row per snapshot row and lead that it matches; one with NULL lead_uuid when it matches none.
+-- Grain: one row per snapshot row and lead that it matches; one with NULL lead_uuid if it matches none.
 -- unique_key: _partition_date, lead_match_id. The same rows get the same ids, however often they are built.
 
 with snapshots as (

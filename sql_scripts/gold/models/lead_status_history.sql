@@ -1,5 +1,6 @@
 -- gold.lead_status_history. Grain: one row per affected lead, lead number and period in which its status (dispo, job_status, set,
--- demo, appt_date) stayed the same. A day without the lead number is no change. unique_key: lead_uuid, lead_number, valid_from.
+-- demo, appt_date) stayed the same. A snapshot without the lead number is no change.
+-- unique_key: lead_uuid, lead_number, valid_from.
 
 with versions as (
     select
@@ -19,7 +20,7 @@ with versions as (
     from staging.affected_versions
 ),
 
--- Which version of a lead number counts can change only where one begins or ends.
+-- The version that is chosen for a lead number can change only on a day on which a version begins or ends.
 days as (
     select distinct
         lead_uuid,
@@ -29,7 +30,7 @@ days as (
     from versions
 ),
 
--- Where several versions compete on a day, the better match counts.
+-- If several versions compete on a day, the one with the best match is chosen.
 statuses as (
     select distinct on (days.lead_uuid, days.lead_number, days.day)
         versions.*,

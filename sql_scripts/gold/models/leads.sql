@@ -1,4 +1,4 @@
--- gold.leads. Grain: one row per affected lead of the backend; NULLs for one that no snapshot has. unique_key: lead_uuid.
+-- gold.leads. Grain: one row per affected lead of the backend; NULLs if no snapshot contains it. unique_key: lead_uuid.
 
 with backend_leads as (
     select distinct lead_uuid

@@ -1,6 +1,8 @@
--- Updates silver.row_contents so that the contents of {day}, a new, late or corrected day, are those of {snapshot}. {period} is
--- the range from the day to {next_day}, the next snapshot (NULL if none): added contents get it, removed ones lose it.
--- Creates staging.new_contents, contents that have no matches yet, for match_contents.sql.
+-- Updates silver.row_contents so that the contents of {day}, a new, late, corrected or removed day, are those of {snapshot}.
+-- {period} is the range from the day to {next_day}, the next snapshot (NULL if there is none): it is added to the days of added
+-- contents, and subtracted from those of removed contents. Adds the leads of both to meta.affected_leads, and deletes the matches
+-- of contents that no snapshot has any more. Creates staging.day_changes, which row_versions.py reads and drops, and
+-- staging.new_contents: the contents without matches, for match_contents.sql.
 
 -- Grain: one row per content that is removed from the day, and per row of the snapshot whose content is added (is_in_snapshot).
 -- A content that is stored with another lead number is a hash collision, which etl/warehouse/row_versions.py reports.
@@ -28,7 +30,7 @@ where
 
 analyze staging.day_changes (_row_hash, is_in_snapshot, is_known, has_no_other_day);
 
--- Leads whose content changed, and leads with a version that ends at {next_day}: their last snapshot may be another one now.
+-- Leads of added and removed contents, and leads with a version that ends at {next_day}: its last snapshot may have changed.
 insert into meta.affected_leads (lead_uuid)
 select distinct matches.lead_uuid
 from (
@@ -58,7 +60,7 @@ when not matched then
     insert (_row_hash, {columns}, valid_during)
     values (_row_hash, {columns}, {period});
 
--- Contents that are stored already have matches.
+-- Only contents that silver.row_contents did not contain before: all others have matches.
 create table staging.new_contents as
 select distinct on (_row_hash)
     _row_hash,

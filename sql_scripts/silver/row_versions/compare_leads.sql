@@ -1,6 +1,7 @@
--- Compares silver.stg_leads_parquet with silver.matched_leads, the leads that version_matches was built from. Deletes the matches
--- of contents with a key of a changed lead, and creates staging.new_contents from them, for match_contents.sql. Days of
--- gold.lead_quality_matching that have such a content are marked as outdated: their built_from is emptied.
+-- Updates silver.matched_leads, the leads from which silver.version_matches was built, to match silver.stg_leads_parquet. Deletes
+-- the matches of contents with a key of a changed lead, and creates staging.new_contents with these contents, for
+-- match_contents.sql. Marks the days of gold.lead_quality_matching that have such a content as outdated: their built_from is
+-- emptied. Adds the changed leads, and the leads of deleted matches, to meta.affected_leads.
 
 create table staging.current_leads as
 select
@@ -10,7 +11,7 @@ select
 from silver.stg_leads_parquet
 where lead_uuid is not null;
 
--- Grain: one row per lead_uuid, e-mail key and phone key of which there are more or fewer rows than before.
+-- Grain: one row per combination of lead_uuid, e-mail key and phone key that occurs more or less often than before.
 create table staging.changed_leads as
 (
     select * from staging.current_leads -- noqa: AM04

@@ -1,7 +1,8 @@
--- Matches staging.new_contents to leads: adds the matches to silver.version_matches, and the leads to meta.affected_leads.
+-- Matches staging.new_contents to leads: adds the matches to silver.version_matches, and the leads to meta.affected_leads. Drops
+-- staging.new_contents.
 --
--- The rows are those of a left join on e-mail key or phone key, which PostgreSQL can only execute as a nested loop. Here it is
--- two equi-joins.
+-- Equivalent to a left join on e-mail key or phone key, which PostgreSQL can execute only as a nested loop. Two equi-joins are
+-- executed as hash joins.
 
 analyze staging.new_contents;
 

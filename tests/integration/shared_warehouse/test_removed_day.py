@@ -39,13 +39,18 @@ def remove_day(warehouse: Warehouse, day: str) -> str:
 
 
 @pytest.mark.usefixtures("loaded")
-def test_removed_day_leaves_no_trace(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+@pytest.mark.parametrize("is_dropped", [False, True], ids=["complete", "silver dropped by hand"])
+def test_removed_day_leaves_no_trace(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, *, is_dropped: bool
+) -> None:
     contents, gold = warehouse.contents(), warehouse.gold()
     rows = [*loads.rows_of_day(3, city="Reno"), {"LEADNUMBER": "no number"}]
     bucket.put_snapshot(30, rows)
     assert run_pipeline().error is None
     assert warehouse.gold() != gold
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_30.csv")
+    if is_dropped:
+        warehouse.rows("drop table silver.stg_csv_data_30")
     assert remove_day(warehouse, WRONG_DAY) == ""
     report = run_pipeline()
     assert (report.error, report.warnings) == (None, [])
