@@ -140,7 +140,7 @@ OPTIONS_OF_RUNS = ("data", "only_step", "full_refresh", "allow_partial", "worker
 
 
 def _check_options(given: Mapping[str, Any]) -> None:
-    """Raise if options exclude each other, or one requires another that is missing.
+    """Raise if options cannot be combined, or an option lacks another one that it requires.
 
     Raises:
         click.UsageError: names the options.
@@ -152,7 +152,7 @@ def _check_options(given: Mapping[str, Any]) -> None:
     if given["scheduler"] and (given["demo"] or given["workers"]):
         raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
     if given["dry_run"] and given["data"]:
-        raise click.UsageError("--dry-run cannot be combined with --data: it reads the folder of the last --demo run")
+        raise click.UsageError("--dry-run cannot be combined with --data: a dry run reads the folder of the last --demo run")
     runs_no_step = [option for option in ("report", "explain") if given[option] not in (None, False)]
     is_run = given["from_step"] != 1 or any(given[option] for option in OPTIONS_OF_RUNS)
     if len(runs_no_step) > 1 or (runs_no_step and is_run):
@@ -178,7 +178,7 @@ def _explain(settings: Settings, lead: str) -> int:
         record = {"lead": asdict(history)}
         write_record(history.title, summary(history), "lead_explained", record, tables(history), history.notes)
     if explanation.left_out:
-        echo(f"\n{explanation.left_out:,} more leads have {lead!r}: left out", "leads_left_out")
+        echo(f"\n{explanation.left_out:,} more leads match {lead!r} and are not shown", "leads_left_out")
     return 0
 
 

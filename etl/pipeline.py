@@ -1,4 +1,7 @@
-"""Define the six steps, in order. A step is imported when it runs, so a run that finds the lock held ends at once."""
+"""Define the six steps, in order.
+
+The module of a step is imported only when the step runs, so that a run that does not get the run lock ends at once.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,13 @@ STEPS = (
 
 
 def choose_steps(from_step: int = 1, only_step: int | None = None) -> list[Step]:
-    """Return all steps, those from `from_step` on, or only `only_step`."""
+    """Return the steps from `from_step` on or, if `only_step` is given, only that step."""
     first, last = (only_step, only_step) if only_step else (from_step, len(STEPS))
     return [step for step in STEPS if first <= step.number <= last]
 
 
 def run_alone(step: int) -> int:
-    """Run one step with settings from the environment and return the exit code, for `python -m etl.step…`."""
+    """Run one step with the settings of the environment or `.env`, for `python -m etl.step…`. Returns the exit code."""
     from etl.console.command import run_steps_from_environment
 
     return run_steps_from_environment(choose_steps(only_step=step))

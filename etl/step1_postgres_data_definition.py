@@ -1,6 +1,7 @@
-"""Step 1: create the schemas, the tables of bronze and silver, and the roles of readers.
+"""Step 1: create the schemas, the tables of bronze and silver, and the roles of readers with their privileges.
 
-Objects are created only if they are missing or their definition has changed: a second run changes nothing.
+CRM columns that existing tables lack are added. A rerun changes nothing unless an object is missing or its definition
+has changed.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READERS = {"bi_reader": "bi_reader_password", "analyst": "analyst_password"}
-"""Role → setting with its password. sql_scripts/schemas/admit_readers.sql grants what the roles may read."""
+"""Role → name of the setting with its password. sql_scripts/schemas/admit_readers.sql grants the privileges."""
 TIME_LIMITS = {"statement_timeout": "4min", "idle_in_transaction_session_timeout": "1min"}
-"""Time limits of these roles. Publishing waits for readers, but only for `partitions.SECONDS_TO_WAIT_FOR_LOCKS`."""
+"""Time limits of these roles. They are below `partitions.SECONDS_TO_WAIT_FOR_LOCKS`, so that PostgreSQL cancels a long
+query before publishing gives up waiting for it."""
 
 
 @retry_transient()
@@ -44,7 +46,7 @@ def run(context: RunContext) -> StepResult:
         add_crm_columns(db)
         apply_ddl(db, "bronze/create_bronze_tables.sql")
         apply_ddl(db, "silver/create_silver_tables.sql")
-        add_crm_columns(db)  # to tables that these scripts have created
+        add_crm_columns(db)  # to tables that the scripts above have just created
         apply_ddl(
             db,
             "silver/create_row_versions.sql",
@@ -61,7 +63,11 @@ def run(context: RunContext) -> StepResult:
 
 
 def add_crm_columns(db: Cursor) -> None:
-    """Add declared columns to tables of bronze and silver that were created without them."""
+    """Add missing columns to the snapshot tables of bronze and silver, if the tables exist. Existing rows get NULL.
+
+    Raises:
+        PostgresError: see `add_missing_columns`.
+    """
     add_missing_columns(
         db,
         {
@@ -74,17 +80,18 @@ def add_crm_columns(db: Cursor) -> None:
 
 
 def admit_readers(db: Cursor, settings: Settings) -> None:
-    """Create the roles of readers, and grant their privileges."""
+    """Create the roles of readers if they are missing, and grant them read access."""
     for role, setting in READERS.items():
         create_reader(db, settings, role, getattr(settings, setting))
     run_sql(db, "schemas/admit_readers.sql")
 
 
 def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr | None) -> None:
-    """Create a role with time limits, unless limits are already set. With a password, allow the role to log in.
+    """Create a role if it is missing, and set its time limits if it lacks one of them.
 
-    Roles are shared by all databases of the server. If the role of the pipeline lacks CREATEROLE, log the statements to
-    run and continue.
+    With a password, also set the password and allow the role to log in. Roles are shared by all databases of the
+    server. If the role of the pipeline may not create or alter roles, nothing is changed, and the statements that a
+    superuser has to run are logged.
     """
     name = sql.Identifier(role)
     limits = sql.SQL("; ").join(
@@ -114,11 +121,11 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
             *(settings.postgres_user, role, role, limits.as_string(db), role, role),
         )
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_):
-        db.execute("rollback to savepoint reader")  # a run on another database is creating the role
+        db.execute("rollback to savepoint reader")  # a run on another database is creating or altering the role
 
 
 def _can_log_in(settings: Settings, role: str, password: SecretStr) -> bool:
-    """Return whether the role already has this password. Setting it again would write a new verifier in every run."""
+    """Return whether the role can log in with this password: setting it anyway would write a new verifier every run."""
     reader = settings.model_copy(update={"postgres_user": role, "postgres_password": password})
     try:
         connect_postgres(reader).close()

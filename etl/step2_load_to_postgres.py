@@ -1,8 +1,11 @@
 """Step 2: load files from S3 into bronze.
 
-A file is loaded if bronze does not contain it with the same ETag and size. Files are copied to staging tables in
-parallel, then validated, each against the day before; the accepted files replace their days in one transaction.
-Grain of bronze.csv_snapshots: one row per record of a CSV file. Grain of bronze.leads_parquet: one row per lead.
+A file is loaded if bronze does not contain it with the same ETag and size, or its table was modified outside the
+pipeline; in a full refresh, every file is. The leads file replaces bronze.leads_parquet in one transaction. CSV files
+are copied to staging tables in parallel, then validated, each against the latest snapshot before it; the accepted files
+replace their days in one transaction.
+Grain of bronze.csv_snapshots: one row per record of a CSV file that is not rejected. Grain of bronze.leads_parquet: one
+row per lead in the file, duplicates included.
 
 Modules that import pandas are imported only if there is something to load, which makes an unchanged run faster.
 """
@@ -61,11 +64,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK_SIZE = 4 << 20
-"""Bytes of a file per chunk: peak memory per file is the file size plus a multiple of this."""
+"""Chunk size in bytes. Peak memory per file is the size of the file plus a multiple of the chunk size."""
 
 
 class LeadNumbers(NamedTuple):
-    """The number of distinct lead numbers in a file, and of those that occur more than once."""
+    """Number of distinct lead numbers in a file, and number of lead numbers that occur more than once."""
 
     distinct: int = 0
     repeated: int = 0
@@ -84,7 +87,7 @@ class LeadNumbers(NamedTuple):
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A CSV file in its staging table, before or after validation."""
+    """The row counts of a CSV file that was copied to its staging table, or the reason why the file was refused."""
 
     file: SnapshotFile
     records: int = 0
@@ -93,8 +96,8 @@ class StagedFile:
     invalid_rows: int = 0
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
     footers: int = 0
-    """Blank rows, totals and footers: rejected, but not counted against MAX_REJECT_RATIO unless they are more than half
-    of the records."""
+    """Number of blank rows, totals and footers. They are rejected, but count against MAX_REJECT_RATIO only if they are
+    more than half of the records."""
     first_fault: str = ""
     refused: DataRefusedError | None = None
 
@@ -124,7 +127,7 @@ def run(context: RunContext) -> StepResult:
     bronze.check_calendar(snapshots)
     pending = [file for file in snapshots if bronze.why_load_day(file, full_refresh=context.full_refresh)]
 
-    # --- load the leads first: the days reuse the memory that they take ---------------------------
+    # --- load the leads first, so that the days can reuse their memory ----------------------------
     leads_rows, refused_leads = load_changed_leads(context, leads, bronze)
 
     # --- stage, validate and publish the days -----------------------------------------------------
@@ -174,7 +177,7 @@ def read_bronze_state(settings: Settings) -> BronzeState:
 def load_changed_leads(
     context: RunContext, leads: SourceObject, bronze: BronzeState
 ) -> tuple[int, list[DataRefusedError]]:
-    """Load the leads file if it has to be loaded. Returns the number of loaded rows, and the refusal, if any."""
+    """Load the leads file unless bronze is up to date. Returns the number of loaded rows, and the refusal, if any."""
     if not bronze.why_load_leads(leads, full_refresh=context.full_refresh):
         return 0, []
     load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
@@ -187,7 +190,15 @@ def load_changed_leads(
 
 @retry_transient()
 def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> StagedFile:
-    """Load one CSV file into its staging table, in one transaction."""
+    """Copy the rows and rejected lines of one CSV file to staging tables, in one transaction.
+
+    Returns the row counts. If the file violates its data contract, nothing is staged, and the result has the reason in
+    `refused`.
+
+    Raises:
+        SourceError: the file cannot be downloaded.
+        LockHeldError: see `fence_run`.
+    """
     from etl.utils.extract import read_snapshot_chunks
     from etl.warehouse.bulk_copy import copy_from_frame
 
@@ -227,9 +238,12 @@ def _first_fault(chunk: Snapshot) -> str:
 
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
-    """Refuse files with too many rejected rows, or with too many changes since the day before (specification §7).
+    """Refuse files with too many rejected rows, or too different from the latest snapshot before (specification §7).
 
-    Returns all files in the order of their days; the refused ones have a reason in `refused`.
+    Returns all files in the order of their days. A refused file has the reason in `refused`.
+
+    Args:
+        loads: the current loads of bronze.
     """
     days = {load.of_day: DayBefore.of(load) for load in loads if load.of_day}
     validated = []
@@ -245,14 +259,14 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
 
 
 class DayBefore(NamedTuple):
-    """Counts of the snapshot with which a file is compared: the latest one before it."""
+    """Counts of the snapshot with which a file is compared: the latest one before the day of the file."""
 
     rows: int
     lead_numbers: LeadNumbers
 
     @classmethod
     def of(cls, load: TableLoad) -> DayBefore:
-        """Return the counts of a load. Those of lead numbers are 0 if an earlier version of the pipeline loaded it."""
+        """Return the counts of a load. Lead numbers count as 0 if an old version of the pipeline did not record them."""
         return cls(load.row_count, LeadNumbers(load.metrics.get("distinct", 0), load.metrics.get("repeated", 0)))
 
 
@@ -297,7 +311,15 @@ ROWS_FOR_GROWTH = 50
 
 @retry_transient()
 def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> None:
-    """Replace the days of the accepted files in bronze, all in one transaction."""
+    """Replace the days of the accepted files in bronze, with their rejected lines, all in one transaction.
+
+    Then drop the staging tables that no later step needs, such as those of refused files.
+
+    Raises:
+        PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
+        CheckFailedError: the rows of a file do not add up to its records.
+        LockHeldError: see `record_load`.
+    """
     with transaction(settings) as db:
         acquire_exclusive_lock(db, BRONZE_SNAPSHOTS)
         for staged in accepted:
@@ -331,10 +353,14 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
 
 @retry_transient()
 def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> int:
-    """Replace the leads in bronze by those of the parquet, in one transaction. Returns the number of rows.
+    """Replace the leads in bronze, and their rejected rows, by those of the parquet file, in one transaction.
+
+    Returns the number of rows in bronze.
 
     Raises:
+        SourceError: the file cannot be downloaded.
         DataRefusedError: see `read_leads`.
+        LockHeldError: see `fence_run`.
     """
     from etl.utils.extract import read_leads
     from etl.warehouse.bulk_copy import copy_from_frame

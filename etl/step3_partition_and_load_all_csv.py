@@ -1,9 +1,10 @@
 """Step 3: clean the days and the leads of bronze.
 
-A day is cleaned if silver lacks it, was built from another load of bronze or by another version of the cleaning code,
-or was modified externally; in a full refresh, every day is. Its rows are copied to a staging table, which step 4 swaps
-into silver. The staging table gets silver's types before it is filled (see sql_scripts/silver/apply_silver_types.sql),
-because typing it afterwards would write all rows twice. Leads are written to silver.stg_leads_parquet directly.
+A day is cleaned if its cleaned rows are missing, were built from another load of bronze or by another version of the
+cleaning code, or were modified outside the pipeline; in a full refresh, every day is. The cleaned rows are copied to a
+staging table, which step 4 swaps into silver. The staging table gets silver's types before it is filled (see
+sql_scripts/silver/apply_silver_types.sql), because altering the types afterwards would write all rows twice. Leads are
+cleaned under the same conditions, and replace the rows of silver.stg_leads_parquet directly.
 
 Modules that import pandas are imported only if there is something to clean, which makes an unchanged run faster.
 """
@@ -65,7 +66,7 @@ class DayClean:
         )
 
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics that the load ledger records: the columns in which cleaning turned values into NULL."""
+        """Return the metrics that the load ledger records: column → counts, if cleaning turned values into NULL."""
         nulled = {name: counted._asdict() for name, counted in self.nulled.items() if counted.nulled}
         return {"nulled": nulled} if nulled else {}
 
@@ -76,7 +77,7 @@ def run(context: RunContext) -> StepResult:
     tables = [load for load in bronze.values() if pending.why_clean(load, done, full_refresh=context.full_refresh)]
     days, leads = ([load for load in tables if bool(load.of_day) is is_day] for is_day in (True, False))
 
-    # --- clean, the leads first: the days reuse the memory that they take -------------------------
+    # --- clean the leads first, so that the days can reuse their memory ---------------------------
     _log_outdated(tables, done)
     cleaned: list[DayClean] = []
     refused: list[DataRefusedError] = []
@@ -102,7 +103,11 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def read_current_loads(settings: Settings) -> tuple[dict[str, TableLoad], dict[str, TableLoad]]:
-    """Return table → current load, for the tables of bronze and for the tables with cleaned rows."""
+    """Return the current loads of bronze, and those of cleaned rows (see `pending.cleaned_loads`), by table name.
+
+    Raises:
+        CheckFailedError: step 1 has to run first.
+    """
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
         return current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS), pending.cleaned_loads(db)
@@ -117,7 +122,14 @@ def _log_outdated(tables: Sequence[TableLoad], done: Mapping[str, TableLoad]) ->
 
 @retry_transient()
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
-    """Clean one day of bronze into its staging table, in one transaction."""
+    """Write the cleaned rows of one day of bronze to a staging table, in one transaction. Returns their counts.
+
+    Rows that step 3 has rejected for this day before are deleted from silver.rejected_rows, and the new ones inserted.
+
+    Raises:
+        CheckFailedError: the rows of bronze and silver do not add up.
+        LockHeldError: see `fence_run`.
+    """
     from etl.utils.transform import clean_csv
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
@@ -157,10 +169,14 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
 @retry_transient()
 def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
-    """Replace the leads in silver by cleaned ones, in one transaction.
+    """Replace the leads in silver, and their rejected rows, by those cleaned from bronze, in one transaction.
+
+    Returns the counts of the cleaned leads.
 
     Raises:
-        DataRefusedError: the file has no row with all three ids.
+        DataRefusedError: the file has no row with all three ids; silver is unchanged.
+        CheckFailedError: the rows of bronze and silver do not add up, or leads are not distinct.
+        LockHeldError: see `fence_run`.
     """
     from etl.utils.transform import clean_parquet
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frame

@@ -1,10 +1,10 @@
 """Step 4: apply the data types of silver, and publish the days that step 3 has cleaned.
 
-The types are declared in sql_scripts/silver/apply_silver_types.sql and nowhere else. On the first run the tables of
-silver are empty. Later, if a declared type has changed, all existing days are altered in place: no row is loaded again,
-and the load ledger stays valid. Cleaned days are swapped into silver.stg_csv_snapshots as partitions, all in one
-transaction. PostgreSQL does not attach a partition whose types differ from its parent's, so later days have the
-declared types, too.
+The types are declared in sql_scripts/silver/apply_silver_types.sql and nowhere else. The first run applies them to
+empty tables. Later, if a declared type has changed, all existing days are altered in place: no row is loaded again, and
+the load ledger stays valid. Tables that step 6 derives from silver are altered, too, or emptied if their rows do not
+fit the new types. Cleaned days are swapped into silver.stg_csv_snapshots as partitions, all in one transaction.
+PostgreSQL does not attach a partition whose types differ from its parent's, so every day has the declared types.
 """
 
 from __future__ import annotations
@@ -38,7 +38,15 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
-    """Apply the declared types, and swap cleaned days into silver. Returns the loads of these days."""
+    """Apply the declared types, and swap cleaned days into silver, all in one transaction.
+
+    Returns the loads of the cleaned days that were swapped, as recorded by step 3.
+
+    Raises:
+        CheckFailedError: step 1 has to run first, or the rows of bronze and silver do not add up.
+        PostgresError: see `apply_types` and `swap_partition`.
+        LockHeldError: see `record_load`.
+    """
     with transaction(settings) as db:
         require_tables(db, SILVER_SNAPSHOTS, created_by_step=1)
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
@@ -71,6 +79,12 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
 def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     """Alter tables of silver, and cleaned days, whose types differ from the declared ones.
 
+    If the snapshots of silver are altered, the partitions that the cleaned days replace are emptied first. A table that
+    step 6 derives from silver is emptied if its rows do not fit the new types.
+
+    Args:
+        waiting: the loads of cleaned days, which the same transaction swaps into silver.
+
     Raises:
         PostgresError: see `apply_type_changes` and `acquire_exclusive_lock`.
     """
@@ -81,7 +95,7 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     acquire_exclusive_lock(db, *tables)
     if SILVER_SNAPSHOTS in tables:
         for replaced in _replaced_days(db, waiting):
-            empty_table(db, replaced)  # this transaction replaces its rows, so they need not fit the new types
+            empty_table(db, replaced)  # its rows are about to be replaced, and need not fit the new types
     apply_type_changes(db, changes, derived=DERIVED_TABLES)
 
 

@@ -1,6 +1,7 @@
 """Step 5: create the tables, views and functions of gold that are missing or whose definition has changed.
 
-This step also creates the schema and grants readers access to it, so the next run repairs a warehouse without gold.
+Columns that existing tables lack are added. The step also creates missing schemas and grants readers access, so that it
+restores gold after the schema was dropped.
 """
 
 from __future__ import annotations
@@ -59,7 +60,13 @@ def run(context: RunContext) -> StepResult:
 
 
 def add_columns(db: Cursor) -> None:
-    """Add missing columns to existing tables of gold: CRM columns with the types of silver, and lead_match_id."""
+    """Add missing columns to existing tables of gold: CRM columns with the types of silver and, for matches, their id.
+
+    Existing rows get NULL.
+
+    Raises:
+        PostgresError: see `add_missing_columns`.
+    """
     db.execute(
         "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = to_regclass(%s)",
         (SILVER_SNAPSHOTS,),

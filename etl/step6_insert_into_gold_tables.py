@@ -1,10 +1,10 @@
 """Step 6: match row versions to backend leads, grade them, build the tables of gold, and publish them.
 
-Row versions are updated day by day; a day of gold.lead_quality_matching is built, in parallel, as soon as
-its contents are matched. The tables of leads are built from the versions of affected leads. All tables but
-gold.data_anomalies are published in one short transaction: a reader sees the old gold or the new, never a mix.
+Row versions are updated day by day, one transaction each. Days of gold.lead_quality_matching are built in parallel, each
+as soon as its contents are matched. The tables of leads are built from the versions of affected leads. All tables
+but gold.data_anomalies are published in one short transaction: a reader sees the old gold or the new, never a mix.
 gold.data_anomalies is replaced right afterwards.
-Grain of gold.lead_quality_matching: one row per snapshot row and lead that it matches; one when it matches none.
+Grain of gold.lead_quality_matching: one row per snapshot row and matching lead; one row if no lead matches.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ SCENARIOS = {
     "phone_only": "phone_match and not email_match",
     "none": "not email_match and not phone_match",
 }
+"""Match scenario → condition on the rows of gold.lead_quality_matching."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,17 @@ def run(context: RunContext) -> StepResult:
 
 @retry_transient()
 def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[list[TableLoad], TableLoad, set[str]]:
-    """Read the loads of silver, and prepare the row versions (see `row_versions.prepare`).
+    """Read the loads of silver, and prepare the row versions (see `row_versions.prepare`), in one transaction.
 
-    Returns the loads of silver's days, in order, the load of its leads, and the tables of silver's days for which gold
-    is outdated.
+    Returns the loads of silver's days, in order; the load of its leads; and the names of the days' tables for which
+    gold is outdated.
+
+    Args:
+        full_refresh: empty the row versions, and treat all days of gold as outdated.
 
     Raises:
         CheckFailedError: an earlier step has to run first.
+        LockHeldError: see `fence_run`.
     """
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, created_by_step=1)
@@ -127,7 +132,11 @@ def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[lis
 
 @retry_transient()
 def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
-    """Build one day of gold.lead_quality_matching in a staging table, in one transaction."""
+    """Build one day of gold.lead_quality_matching in a staging table, in one transaction. Returns its counts.
+
+    Raises:
+        LockHeldError: see `fence_run`.
+    """
     day, staging = silver.day, staging_gold_partition(silver.day)
     with row_versions.bulk_transaction(settings, run_id, filling=staging) as db:
         create_staging_partition(db, GOLD_MATCHING, staging, str(day))
@@ -149,7 +158,16 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
 def publish_gold(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
 ) -> None:
-    """Publish the staging tables of gold, and drop days that silver no longer has, all in one transaction."""
+    """Publish the staging tables of gold, and drop days that silver no longer has, all in one transaction.
+
+    Args:
+        with_models: also merge the staging tables of leads into gold.
+
+    Raises:
+        PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
+        CheckFailedError: gold does not have all rows of silver, or its leads differ from those of the backend.
+        LockHeldError: see `fence_run`.
+    """
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
         if not (with_models or built or removed):
@@ -157,7 +175,7 @@ def publish_gold(
         if with_models:
             gold_models.merge_models(db, run_id)
         if built or removed:
-            # All of gold: a reader of one of its tables finds the others in the same state.
+            # Lock all tables of gold: a query that joins them must not see some before and some after the swap.
             acquire_exclusive_lock(db, GOLD_MATCHING, *gold_models.MODELS)
         for table in removed:
             db.execute(sql.SQL("drop table if exists {}").format(quote_identifier(table)))

@@ -1,4 +1,4 @@
-"""Cleaning rules for single columns: functions from an Arrow array of text to another."""
+"""Cleaning rules for single columns, as functions on Arrow arrays of text."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ USPS_STATES = frozenset(
     "PA RI SC SD TN TX UT VT VA WA WV WI WY "
     "DC AS GU MP PR VI".split()
 )
-"""The 50 states; the District of Columbia and the territories."""
+"""USPS codes of the 50 states, the District of Columbia and the five inhabited territories."""
 FLAGS = {"0": "0", "1": "1", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
-"""Value of Set or Demo in the CRM, in lower case → integer."""
+"""Value of Set or Demo in the CRM, in lower case → 0 or 1, as text."""
 
 
 class Timestamps(NamedTuple):
-    """Dates and times of day as ISO text."""
+    """Dates and times of day as ISO text; NULL where the text has none, or is not valid."""
 
     date: pa.Array
     time: pa.Array
 
 
 def parse_timestamp(text: pa.Array) -> Timestamps:
-    """Parse dates with an optional time of day: `date` as YYYY-MM-DD and `time` as HH:MM:SS, both text.
+    """Parse dates with an optional time of day. Returns `date` as YYYY-MM-DD and `time` as HH:MM:SS, both text.
 
     Accepts dates as MM/DD/YYYY (also M/D/YYYY), YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour
-    format with AM or PM. A time zone is ignored: the time stays as written. NULL for any other text, and for dates and
-    times that do not exist.
+    format with AM or PM. Fractions of seconds are dropped, and a time zone is ignored: the time stays as written. For
+    any other text, and if the date or the time does not exist, both are NULL. Without a time of day, `time` is NULL.
     """
     iso = text
     for layout, year_first in _OTHER_DATE_LAYOUTS:
@@ -77,37 +77,37 @@ _TIMESTAMP = (
     rf"(?:{_BLANK}*(?:[Zz]|[+-][0-9]{{2}}:?[0-9]{{2}}))?)?$"
 )
 _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
-"""By month; 0 for invalid months."""
+"""Last day of each month, without leap days; 0 for invalid months."""
 
 
 def usps_state(code: pa.Array) -> pa.Array:
-    """Keep USPS codes; anything else becomes NULL."""
+    """Keep USPS state codes; any other text becomes NULL."""
     return pc.if_else(pc.is_in(code, _USPS_STATES), code, None)
 
 
 def state_of(location: pa.Array) -> pa.Array:
-    """Extract the USPS code from a location such as `Las Vegas | NV`; NULL if there is none."""
+    """Extract the USPS state code from locations such as `Las Vegas | NV`; NULL if there is none."""
     named = pc.extract_regex(location, rf"\|{_BLANK}*(?P<code>[A-Z]{{2}})$")
     return usps_state(pc.struct_field(named, "code"))
 
 
 def clean_zip(text: pa.Array) -> pa.Array:
-    """Keep five digits, such as `02139`; anything else becomes NULL.
+    """Reduce ZIP codes to five digits, such as `02139`; any other text becomes NULL.
 
-    Removes extra leading zeros, the +4 of ZIP+4, and the `.0` of a number that was stored as a float.
+    Removes extra leading zeros, the +4 of ZIP+4, and the `.0` of numbers that were stored as floats.
     """
     return pc.struct_field(pc.extract_regex(text, r"^0*(?P<zip>[0-9]{5})(?:-[0-9]{4}|\.0+)?$"), "zip")
 
 
 def without_fraction(text: pa.Array) -> pa.Array:
-    """Remove the `.0` of integers that were stored as floats. Other texts stay."""
+    """Remove the `.0` of integers that were stored as floats. Other text is unchanged."""
     if pc.all(_is_plain_number(text)).as_py() is not False:
         return text
     return pc.replace_substring_regex(text, r"^([+-]?[0-9]+)\.0+$", r"\1")
 
 
 def is_int32(text: pa.Array) -> pa.Array:
-    """Whether the text fits a PostgreSQL INT. NULL does."""
+    """Return whether each text is an integer that fits a PostgreSQL INT; true for NULL."""
     plain = _is_plain_number(text)
     if pc.all(plain).as_py() is not False:
         return pc.fill_null(plain, True)
@@ -118,17 +118,20 @@ def is_int32(text: pa.Array) -> pa.Array:
 
 
 def _is_plain_number(text: pa.Array) -> pa.Array:
-    """Whether the text is at most nine digits: true for most numbers, and needs no regular expression."""
+    """Return whether each text consists of one to nine digits; NULL for NULL.
+
+    True for most numbers, and fast: it needs no regular expression.
+    """
     return pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), 9))
 
 
 def as_flag(text: pa.Array) -> pa.Array:
-    """Convert the values of `FLAGS` to 1 and 0. Other texts stay, and are rejected."""
+    """Convert the keys of `FLAGS`, in any case, to the texts 0 and 1. Other text is unchanged (see `is_flag`)."""
     return pc.coalesce(_FLAG_NUMBERS.take(pc.index_in(pc.utf8_lower(text), _FLAG_WORDS)), text)
 
 
 def is_flag(text: pa.Array) -> pa.Array:
-    """Whether the text is a value of `FLAGS`. NULL is."""
+    """Return whether each text is a key of `FLAGS`, in any case; true for NULL."""
     return pc.is_in(pc.utf8_lower(text), _FLAG_OR_NULL)
 
 
@@ -137,7 +140,7 @@ RULES: dict[str, Callable[[pa.Array], pa.Array]] = {
     for column in CRM_COLUMNS
     if column.rule and column.rule != parse_timestamp.__name__
 }
-"""Column of bronze → the rule for its values, without surrounding blanks. Dates have `parse_timestamp`."""
+"""Column of bronze → function that cleans its trimmed values. Excludes dates: `parse_timestamp` returns two arrays."""
 
 _USPS_STATES = pa.array(sorted(USPS_STATES))
 _FLAG_WORDS = pa.array(list(FLAGS))
@@ -146,12 +149,13 @@ _FLAG_OR_NULL = pa.array([*FLAGS, None])
 
 
 def fill_false(mask: pa.Array) -> np.ndarray:
+    """Convert a mask to a NumPy array; NULL becomes False."""
     known: np.ndarray = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
     return known
 
 
 def _numbers(parts: pa.StructArray, name: str) -> np.ndarray:
-    """Convert a group's digits to numbers; 0 where the group did not match."""
+    """Return the numbers that a regular expression's group matched; 0 where it did not match."""
     digits = pc.struct_field(parts, name)
     numbers: np.ndarray = pc.fill_null(pc.if_else(pc.equal(digits, ""), "0", digits), "0").cast(pa.int32()).to_numpy()
     return numbers

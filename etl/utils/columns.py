@@ -16,18 +16,18 @@ class CrmColumn(NamedTuple):
     silver: str
     """Name in silver and gold."""
     other_names: tuple[str, ...] = ()
-    """Other names in the header of files."""
+    """Other names of the column in the header of files."""
     rule: str | None = None
-    """Function of etl/utils/cell_rules.py that cleans its values; None if it has none of its own. Texts that stand for
-    a missing value become NULL in every column; blanks around `location` are removed."""
+    """Name of the function in etl/utils/cell_rules.py that cleans trimmed values; None: values are kept as they are.
+    In every column, texts that stand for a missing value become NULL. `location` is trimmed without a rule."""
     max_length: int | None = None
-    """For text columns: rows with longer values are rejected."""
+    """Maximum number of characters of a text column: rows with longer values are rejected."""
     is_optional: bool = False
-    """Whether a file may lack the column, which is NULL then."""
+    """Whether files may lack the column; its values are NULL then."""
     is_content: bool = True
     """Whether the column is part of `_row_hash` and of silver.row_contents."""
     is_in_gold: bool = True
-    """Whether gold has the column, if it is part of the content."""
+    """Whether gold contains the column; only for content columns."""
 
 
 CRM_COLUMNS = (
@@ -47,13 +47,13 @@ CRM_COLUMNS = (
 )
 
 APPT_TIME = "appt_time"
-"""The time of day of `APPT_DATE`: a content column of silver; gold has it in gold.appointments."""
+"""The time of day of `APPT_DATE`: a content column of silver. In gold it is part of appointments.appointment_date."""
 
 NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
-"""Texts that other programs write for a missing value. No city, disposition or status has such a name."""
+"""Texts that other programs write for a missing value, and that are never a city, a disposition or a status."""
 
 BRONZE_NAMES = {name: column.bronze for column in CRM_COLUMNS for name in (column.bronze, *column.other_names)}
-"""Column name in a file's header → column of bronze.csv_snapshots. Other columns go into `_extra`."""
+"""Column name in a file's header → column of bronze.csv_snapshots. The column `_extra` contains all other columns."""
 
 BRONZE_COLUMNS = tuple(column.bronze for column in CRM_COLUMNS)
 OPTIONAL_COLUMNS = frozenset(column.bronze for column in CRM_COLUMNS if column.is_optional)
@@ -65,16 +65,16 @@ SILVER_NAMES = {column.bronze: column.silver for column in CRM_COLUMNS} | {
 """Column of bronze.csv_snapshots → column of silver.stg_csv_snapshots."""
 
 MAX_LENGTH = {column.silver: column.max_length for column in CRM_COLUMNS if column.max_length}
-"""Maximum lengths of text columns, as declared in sql_scripts/silver/apply_silver_types.sql."""
+"""Column of silver → maximum number of characters, as declared in sql_scripts/silver/apply_silver_types.sql."""
 
 SOURCE_ROW = "_source_row"
-"""Line of the file on which a row starts: it leads from a row of silver to its row of bronze."""
+"""Column with the line of the file on which a row starts. It links a row of silver to its row of bronze."""
 
 ROW_HASH = "_row_hash"
-"""Content hash of a silver row: rows with the same lead number and the same hash have the same content."""
+"""Column with the content hash of a silver row: rows with the same lead number and hash have the same content."""
 
 ROW_HASH_VERSION = 1
-"""Increase it when the algorithm of `_row_hash` changes: all days are cleaned again then."""
+"""Version of the algorithm of `_row_hash`. Increase it with each change, so that all days are cleaned again."""
 
 CONTENT_COLUMNS = tuple(
     name
@@ -91,7 +91,7 @@ SILVER_COLUMNS = (
     "_partition_date",
     SOURCE_ROW,
 )
-"""The columns of silver.stg_csv_snapshots, but for `_row_hash`."""
+"""The columns of silver.stg_csv_snapshots, except `_row_hash`."""
 
 GOLD_COLUMNS = tuple(column.silver for column in CRM_COLUMNS if column.is_content and column.is_in_gold)
-"""The content columns in gold."""
+"""The content columns of the CRM that gold contains under the same name."""

@@ -1,4 +1,4 @@
-"""Read CSV bytes (RFC 4180) into a table of text, whatever its columns."""
+"""Read CSV content (RFC 4180) with any columns into tables of text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.csv
 
 @dataclass(frozen=True)
 class RejectedLine:
-    """A record that cannot be read as a row."""
+    """A record that cannot be read as a row. After a quote that is never closed, every line counts as a record."""
 
     line: int
     reason: str
@@ -24,12 +24,12 @@ class RejectedLine:
 
     @property
     def is_footer(self) -> bool:
-        """Whether the record is a single text, such as a total or the footer of a report, and not a damaged row."""
+        """Whether the record is not a damaged row, but a single value such as a total or the footer of a report."""
         return self.reason.startswith(_TOO_FEW) and "," not in self.text.strip(", ")
 
 
 class CsvText(NamedTuple):
-    """A CSV file as text: every record after the header is either a row of `table` or in `rejected`."""
+    """A CSV file or a chunk of it, as text: every record after the header is a row of `table` or in `rejected`."""
 
     table: pa.Table
     """One text column per header field, in the header's order; an empty cell is NULL."""
@@ -37,28 +37,32 @@ class CsvText(NamedTuple):
     lines: pa.Array
     """For each row of `table`, the line of the file on which it starts (the header is line 1)."""
     encoding: str
+    """Encoding of the file: utf-8, utf-16, utf-32 or cp1252."""
     records: int
-    """Number of records after the header, counted independently of parsing. All are in `table` or `rejected`."""
+    """Number of records after the header: rows of `table` and items of `rejected`. If all quotes are where RFC 4180
+    allows them, records are counted independently of parsing."""
     cp1252_lines: Sequence[int]
-    """Lines of the file (not of this chunk) with bytes that are not UTF-8, in a file that otherwise is."""
+    """Lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole file, even for
+    a chunk."""
 
 
 def read_csv_text(raw: bytes) -> CsvText:
     """Read CSV (RFC 4180) into text cells. Never raises, whatever the content.
 
-    The first record is the header. Each other record is either a row, or rejected with its line number and raw text
-    because its number of fields differs from the header's, or because it has a quote inside an unquoted field, text
-    after a closing quote, or a NUL byte (which PostgreSQL cannot store). If a quote is never closed, all lines from the
-    beginning of its record on are rejected. Empty lines are ignored.
+    The first record is the header. Every other record becomes a row, unless its number of fields differs from the
+    header's, or it contains a quote inside an unquoted field, text after a closing quote, or a NUL byte (which
+    PostgreSQL cannot store): then it is rejected, with its line number and text. A header with such a fault is used,
+    and rejected as well. If a quote is never closed, all lines from the beginning of its record on are rejected. Empty
+    lines are ignored.
     """
     (whole,) = read_csv_chunks(raw, None)
     return whole
 
 
 def read_csv_chunks(raw: bytes, chunk_size: int | None) -> Iterator[CsvText]:
-    """Read CSV as `read_csv_text` does, in chunks of whole records of about `chunk_size` bytes; None: a single chunk.
+    """Read CSV as `read_csv_text` does, and yield chunks of whole records of about `chunk_size` bytes.
 
-    Yields at least one chunk. A chunk takes about ten times its size in memory.
+    Yields at least one chunk; only one if `chunk_size` is None. A chunk takes about ten times its size in memory.
     """
     text = _as_utf8(raw.rstrip(b"\r\n") if raw.endswith((b"\n\n", b"\n\r\n")) else raw)
     if b"\0" in text.content or _has_empty_lines(text.content) or not _is_strict(text.content):
@@ -172,7 +176,10 @@ _STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:
 
 
 def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
-    """Read content without NUL bytes, empty lines or misplaced quotes. Fast, because only field counts can be wrong."""
+    """Yield chunks of content that has no NUL bytes, empty lines or misplaced quotes.
+
+    Fast, because records can only be invalid by their number of fields.
+    """
     content = text.content
     header_record = _STRICT_RECORD.match(content)
     assert header_record is not None  # noqa: S101 - it matches the empty string
@@ -189,7 +196,10 @@ def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
 
 
 def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
-    """Yield the end positions of chunks. Each is after a line end outside of quotes, so that records stay whole."""
+    """Yield the end positions of chunks: each after a line end outside of quotes, so that records stay whole.
+
+    The last one is the end of the content.
+    """
     quotes = _quotes(content) if chunk_size else np.array([])
     while start < len(content):
         end = start + chunk_size if chunk_size else len(content)
@@ -278,7 +288,7 @@ _FIELD = re.compile(
 
 
 def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
-    """Read any content, record by record. Slow."""
+    """Yield chunks of any content, read record by record. Slow."""
     content = file.content.decode()
     header: list[str] | None = None
     rows: list[list[str]] = []
@@ -369,6 +379,7 @@ _TOO_FEW = "too few"
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> pa.Table:
+    """Return rows as an Arrow table of strings; empty cells become NULL."""
     columns = zip(*rows, strict=True) if rows else [() for _ in header]
     arrays = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
     return pa.Table.from_arrays(arrays, names=list(header))

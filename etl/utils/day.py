@@ -1,4 +1,4 @@
-"""A snapshot day: the unit in which everything is loaded, cleaned, matched and replaced."""
+"""Snapshot days. CRM snapshots are loaded, cleaned and replaced day by day."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Day:
 
 
 def day_ranges(days: Iterable[dt.date]) -> str:
-    """Join days, which must be in order, for a message. Consecutive days become `2024-10-16 to 2024-10-22`."""
+    """Return sorted days as text for a message, with consecutive days as a range: `2024-10-16 to 2024-10-22`."""
     ranges: list[list[dt.date]] = []
     for day in days:
         if ranges and day - ranges[-1][-1] == dt.timedelta(days=1):

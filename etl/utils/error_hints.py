@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def translate_postgres_errors(settings: Settings) -> Iterator[None]:
-    """Raise errors of psycopg2 as a `PostgresError` with a hint."""
+    """Translate errors of psycopg2 in a `with` block.
+
+    Raises:
+        PostgresError: with a hint; `transient` if a retry may succeed.
+    """
     import psycopg2
 
     from etl.utils.postgres_errors import hint_of, is_transient
@@ -41,10 +45,13 @@ def _message(error: psycopg2.Error) -> str:
 
 @contextmanager
 def translate_s3_errors(what: str) -> Iterator[None]:
-    """Raise errors of botocore as a `SourceError` with a hint.
+    """Translate errors of botocore in a `with` block.
 
     Args:
-        what: what is being read, for the message.
+        what: the object, or the operation, that the message names.
+
+    Raises:
+        SourceError: with a hint; `transient` if a retry may succeed.
     """
     from botocore.exceptions import (
         BotoCoreError,
@@ -56,7 +63,7 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         ResponseStreamingError,
     )
 
-    # botocore retries requests; a body that ends early has to be requested again by us.
+    # botocore retries requests, but not a response whose body ends early: `retry_transient` does.
     cut_short = (
         ConnectionClosedError,
         FlexibleChecksumError,
@@ -89,7 +96,7 @@ def _botocore_message(error: BotoCoreError) -> str:
     from botocore.exceptions import HTTPClientError
 
     if type(error) is HTTPClientError:
-        # Its text is that of any error below it, which may contain headers: with the token, or a signature.
+        # The message would include that of the underlying error, which may contain headers with a token or a signature.
         cause = error.kwargs.get("error")
         return f"the request could not be sent ({type(cause or error).__name__})"
     return " ".join(str(error).split())[:_LONGEST_MESSAGE]
@@ -101,12 +108,15 @@ def _s3_hint(code: str, message: str) -> str:
 
 _S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
 _S3_HINT = "check S3_BUCKET_NAME, S3_REGION, the credentials and the network, then rerun"
-_NO_RIGHTS = "the credentials lack permission: grant s3:ListBucket on the bucket and s3:GetObject on its objects"
+_NO_RIGHTS = (
+    "the credentials lack permission: grant s3:ListBucket on the bucket and s3:GetObject on its objects; "
+    "if S3_IAM_ROLE_ARN is set, also sts:AssumeRole on the role"
+)
 _S3_HINTS = {
     **dict.fromkeys(_S3_BUSY, "S3 is overloaded or down: rerun later"),
     "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
-    "NoSuchKey": "check S3_SFTP_FILES_PREFIX and S3_PARQUET_FILE, and that the object was uploaded",
-    "404": "check S3_PARQUET_FILE and its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that it was uploaded",
+    "NoSuchKey": "the object was deleted after it was listed: upload it again if it is still needed, then rerun",
+    "404": "check S3_PARQUET_FILE, its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that the file was uploaded",
     "403": _NO_RIGHTS,
     "AccessDenied": _NO_RIGHTS,
     **dict.fromkeys(
@@ -114,7 +124,8 @@ _S3_HINTS = {
         "the credentials have expired: log in again (aws sso login), or renew them",
     ),
     **dict.fromkeys(
-        ("InvalidToken", "InvalidClientTokenId"), "check the keys and AWS_SESSION_TOKEN: they belong together"
+        ("InvalidToken", "InvalidClientTokenId"),
+        "check the access key, and that AWS_SESSION_TOKEN, if set, was issued with it",
     ),
     **dict.fromkeys(
         ("RequestTimeTooSkewed", "RequestInTheFuture"), "the clock of this machine is wrong: synchronize it"
@@ -129,16 +140,17 @@ _S3_HINTS = {
     ),
     "InvalidObjectState": "the object is archived (Glacier): restore it, then rerun",
     "ProfileNotFound": "correct or unset AWS_PROFILE, or set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
-    "ParamValidationError": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): not a valid bucket name",
-    "InvalidBucketName": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET): not a valid bucket name",
+    "ParamValidationError": "check the names of the buckets (S3_BUCKET_NAME, S3_SFTP_BUCKET, S3_PARQUET_BUCKET) and "
+    "S3_IAM_ROLE_ARN",
+    "InvalidBucketName": "correct the name of the bucket in S3_BUCKET_NAME, S3_SFTP_BUCKET or S3_PARQUET_BUCKET",
     "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the CA certificate that signed the server's "
     "certificate",
     "ProxyConnectionError": "check HTTPS_PROXY and NO_PROXY",
     "400": "the request is invalid: the credentials may have expired, or the object may be encrypted with a "
     "customer-provided key (SSE-C), which is not supported: upload it without SSE-C",
-    "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY",
-    "PreconditionFailed": "the object changed while it was being read: rerun",
+    "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID or, if it is unset, AWS_ACCESS_KEY_ID or the AWS profile",
+    "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY or, if it is unset, AWS_SECRET_ACCESS_KEY or the AWS profile",
+    "PreconditionFailed": "the object was replaced after it was listed: rerun",
     "NoCredentialsError": "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or any other credentials of boto3",
     "NoRegionError": "set S3_REGION",
     "EndpointConnectionError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",

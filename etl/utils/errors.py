@@ -1,4 +1,4 @@
-"""Errors of the pipeline. Each has a message, the step where it was raised, and a hint about what to do next."""
+"""Errors of the pipeline, and the functions that redact and shorten values in messages."""
 
 import json
 import re
@@ -7,7 +7,10 @@ from urllib.parse import quote
 
 
 class PipelineError(Exception):
-    """An error with a known cause. The command line prints it without a traceback and exits with `exit_code`."""
+    """An error with a known cause. The command line prints it without a traceback and exits with `exit_code`.
+
+    `str()` contains the message, the step where it was raised, and a hint about what to do next, if known.
+    """
 
     exit_code = 1
 
@@ -72,7 +75,7 @@ class LeadNotFoundError(PipelineError):
 class DataRefusedError(PipelineError):
     """A source file violates its data contract, or a day is missing or late (MISSING_DAYS=refuse).
 
-    A refused file was not loaded; its day keeps its last good rows.
+    A refused file is not loaded: the tables keep the rows that were loaded before.
     """
 
     exit_code = 2
@@ -92,14 +95,14 @@ _secrets: set[str] = set()
 
 
 def register_secrets(*secrets: str | None) -> None:
-    """Let `redact` remove these values. Values of fewer than six characters are ignored: they may occur by chance."""
+    """Make `redact` remove these values. Ignores values of fewer than six characters, which may occur by chance."""
     for secret in secrets:
         if secret and len(secret) >= 6:
             _secrets.update((secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]))
 
 
 def redact(text: str) -> str:
-    """Replace registered secrets, the query of URLs (signatures) and their user part (passwords) by asterisks."""
+    """Replace registered secrets, and the query (signature) and user (password) of URLs, with asterisks."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _URL_USER.sub("//***@", _URL_QUERY.sub(r"\1?***", text))
@@ -110,12 +113,12 @@ _URL_USER = re.compile(r"//[^\s/@]+@")
 
 
 def shorten(value: object, limit: int = 80) -> str:
-    """Return the repr of a value for a message, cut to `limit` characters."""
+    """Return the quoted text of a value for a message. After `limit` characters it is cut, and its length appended."""
     text = str(value)
     shown = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
     return repr(shown)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Join names for a message; long and unprintable names are shortened."""
+    """Join names with commas for a message. Long names are shortened, unprintable names are escaped."""
     return ", ".join(name if name.isprintable() and len(name) <= 80 else shorten(name) for name in names)

@@ -1,7 +1,7 @@
 """Read source files from S3 into data frames of text.
 
-A CSV file has one row per CRM lead in that day's snapshot. Its cells are loaded as text, unchanged: `02139` keeps its
-zero and `NA` stays `NA`, because type inference once lost 19,038 ZIPs. An empty cell is NULL.
+A CSV file has one row per CRM lead in that day's snapshot. Its cells are loaded as text, without type inference:
+`02139` keeps its zero, and `NA` stays `NA`. An empty cell is NULL.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ LEADS_COLUMNS = ("lead_UUID", "phone_hash", "email_hash")
 
 
 class Snapshot(NamedTuple):
-    """One CSV file, ready for bronze.csv_snapshots."""
+    """The rows of a CSV file, or of a chunk of it, ready for bronze.csv_snapshots."""
 
     rows: pd.DataFrame
-    """One row per record: BRONZE_COLUMNS and `_extraction_date _partition_date _source_file _source_row _extra`."""
+    """One row per accepted record: BRONZE_COLUMNS and `_extraction_date _partition_date _source_file _source_row
+    _extra`."""
     rejected: list[RejectedLine]
     records: int
-    """Number of records in the file."""
+    """Number of records, accepted or rejected."""
 
 
 def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,7 +68,8 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     """Read one CSV file into rows for bronze.csv_snapshots.
 
     Raises:
-        DataRefusedError: the header lacks a required column, or has a duplicate one. Empty files are not refused.
+        DataRefusedError: the file is not a CSV file, its header lacks a required column or contains a column twice, or
+            a line repeats the header. An empty file is not refused: it has no rows.
     """
     (whole,) = read_snapshot_chunks(raw, file, extraction_date, None)
     return whole
@@ -76,10 +78,10 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
 def read_snapshot_chunks(
     raw: bytes, file: SnapshotFile, extraction_date: date, chunk_size: int | None
 ) -> Iterator[Snapshot]:
-    """Read one CSV file as `read_snapshot` does, in chunks of about `chunk_size` bytes. Yields at least one chunk.
+    """Read one CSV file as `read_snapshot` does, and yield chunks of about `chunk_size` bytes, at least one.
 
     Raises:
-        DataRefusedError: see `read_snapshot`; raised before the first chunk.
+        DataRefusedError: see `read_snapshot`. A repeated header is found only when its chunk is read.
     """
     for number, text in enumerate(read_csv_chunks(_decompressed(raw, file), chunk_size)):
         if number == 0:
@@ -91,7 +93,7 @@ def read_snapshot_chunks(
         _check_repeated_header(text, rows, file)
         unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
         if unknown and number == 0:
-            log.warning("%s has unknown columns: %s. They are kept in column _extra of bronze", file, listed(unknown))
+            log.warning("%s: unknown columns are loaded into column _extra of bronze: %s", file, listed(unknown))
         count = len(rows)
         columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
             "_extraction_date": repeated(extraction_date.isoformat(), count),
@@ -107,7 +109,7 @@ def _decompressed(raw: bytes, file: SourceObject) -> bytes:
     """Decompress the content of a gzip file; return any other content unchanged.
 
     Raises:
-        DataRefusedError: the file is damaged, or in a format that is known not to be CSV.
+        DataRefusedError: the gzip file is damaged, or the content has a known format other than CSV.
     """
     if raw.startswith(_GZIP):
         try:
@@ -128,9 +130,9 @@ _OTHER_FORMATS = (
     (b"PAR1", "a parquet file"),
     (b"%PDF", "a PDF document"),
     (b"{\\rtf", "a rich-text document"),
-    (b"BZh", "compressed with bzip2"),
-    (b"\xfd7zXZ", "compressed with xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+    (b"BZh", "a bzip2 file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file"),
     (b"7z\xbc\xaf", "a 7-Zip archive"),
     (b"<!doctype html", "an HTML page"),
     (b"<html", "an HTML page"),
@@ -148,7 +150,7 @@ def _other_format(raw: bytes) -> str | None:
         if start.startswith(signature) or start.lower().startswith(signature):
             return kind
     if not raw.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) and start.count(b"\0") > len(start) / 4:
-        return "encoded in UTF-16 or UTF-32 without a byte order mark, or binary"
+        return "a binary file, or text in UTF-16 or UTF-32 without a byte order mark"
     return None
 
 
@@ -166,9 +168,9 @@ def _warn_of_encoding(text: CsvText, file: SourceObject) -> None:
 
 
 def _name_columns(table: pa.Table) -> pa.Table:
-    """Strip the column names of the header.
+    """Return the table with trimmed column names.
 
-    Columns without a name, which trailing commas cause, are dropped if they are empty; otherwise they get a name.
+    Columns without a name, which trailing commas cause, are dropped if they are empty, and named by position otherwise.
     """
     bare = [name.strip(_AROUND_NAMES) for name in table.column_names]
     named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(bare, start=1)]
@@ -181,14 +183,14 @@ _AROUND_NAMES = whitespace + "\v\x85\xa0\u2007\u202f\u3000\u200b\u200c\u200d\u20
 
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
-    """Raise if a record after the first one is a header, because another file was appended to this one.
+    """Raise if a record after the header repeats the header, which means that another file was appended.
 
     Raises:
-        DataRefusedError: names the line.
+        DataRefusedError: names the first such line.
     """
     is_name = [pc.is_in(text_array(rows[name]), _HEADER_NAMES) for name in ("LEADNUMBER", "email_hash")]
     lines = text.lines.filter(pc.and_(*is_name)).to_pylist()
-    # The other header may have another number of columns.
+    # A header with another number of columns is a rejected record.
     fields = {line.line: set(line.text.split(",")) for line in text.rejected if line.line > 1}
     lines += [line for line, names in fields.items() if len(names & BRONZE_NAMES.keys()) >= 6]
     if lines:
@@ -202,10 +204,10 @@ _HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
-    """Raise unless a header contains the columns of bronze, in any order and under any known name.
+    """Raise unless a header contains all required columns, in any order and under any known name, and none twice.
 
     Raises:
-        DataRefusedError: names all missing and all duplicate columns.
+        DataRefusedError: names all missing and all duplicate columns, or the separator if it is not a comma.
     """
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
@@ -221,13 +223,15 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(
             f"{file}: {'; '.join(problems)}. Header: {header}",
-            hint=f"request the file again with {'all columns' if missing else 'each column once'}; if a column was "
-            "renamed, add its new name to CRM_COLUMNS in etl/utils/columns.py",
+            hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS in "
+            "etl/utils/columns.py"
+            if missing
+            else "request the file again with each column once",
         )
 
 
 def _other_separator(names: Sequence[str]) -> str | None:
-    """Return the name of the separator of a header that is not separated by commas; None if there is none."""
+    """Return the name of the separator of a header if it is not the comma; None if it is, or is unknown."""
     header = ",".join(names)
     for separator, name in {";": "semicolons", "\t": "tabs", "|": "vertical bars"}.items():
         if len({name.strip(_AROUND_NAMES + '"') for name in header.split(separator)} & BRONZE_NAMES.keys()) > 1:
@@ -236,12 +240,12 @@ def _other_separator(names: Sequence[str]) -> str | None:
 
 
 def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date | None = None) -> pd.DataFrame:
-    """Return all CSV snapshots as one frame, for notebooks and small jobs. Rejected lines are logged.
+    """Return the rows of all CSV snapshots as one frame, for notebooks and small jobs. Logs rejected lines.
 
     Grain: one row per CRM lead and snapshot day. Columns: see `Snapshot.rows`.
 
     Raises:
-        SourceError: S3 cannot be read.
+        SourceError: S3 cannot be read, or contains no snapshot.
         DataRefusedError: a file violates its data contract.
     """
     extraction_date = extraction_date or datetime.now(UTC).date()
@@ -258,18 +262,18 @@ def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date 
 
 
 class Leads(NamedTuple):
-    """The leads parquet, ready for bronze.leads_parquet."""
+    """The rows of the leads parquet, ready for bronze.leads_parquet."""
 
     rows: pd.DataFrame
-    """One row per row of the file: LEADS_COLUMNS and `_extraction_date`, all text."""
+    """One row per accepted row of the file: LEADS_COLUMNS and `_extraction_date`, all text."""
     rejected: list[RejectedLine]
-    """Rows with a NUL byte, which PostgreSQL cannot store; `line` is the row number."""
+    """Rows with a NUL byte, which PostgreSQL cannot store; `line` is the row number, from 1."""
     records: int
-    """Number of rows in the file."""
+    """Number of rows in the file, accepted or rejected."""
 
 
 def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
-    """Return the leads of the backend, unchanged, with the date of extraction, for notebooks (see `Leads.rows`).
+    """Return the leads of the backend as text, for notebooks. Rows with a NUL byte are left out (see `Leads`).
 
     Raises:
         SourceError: S3 cannot be read.
@@ -282,7 +286,8 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
     """Read the leads parquet into rows for bronze.leads_parquet.
 
     Raises:
-        DataRefusedError: the file is not parquet, has no rows, or lacks a text column with values.
+        DataRefusedError: the file is not parquet or has no rows, or one of LEADS_COLUMNS is missing, duplicate, without
+            any value, or not text.
     """
     from pyarrow import parquet
 
@@ -322,7 +327,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:
-    """Convert a column of the parquet to text. Writers store text in several types.
+    """Convert a column of the parquet to text. Writers store text and UUIDs in several types.
 
     Raises:
         DataRefusedError: the column is not text, or not UTF-8.

@@ -1,4 +1,4 @@
-"""What every frame of the pipeline has in common: its cells are Arrow text."""
+"""Frames whose cells are Arrow text, and conversions from and to Arrow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 TEXT = pd.ArrowDtype(pa.string())
-"""The type of every cell until step 4 gives it its own: Arrow text, NULL as `pd.NA`."""
+"""The pandas type of text cells: Arrow strings, NULL as `pd.NA`. PostgreSQL converts them to the types of silver."""
 
 
 def text_array(column: pd.Series) -> pa.Array:
-    """Return a column as one Arrow string array."""
+    """Convert a column of any type to a single Arrow string array."""
     text = column if column.dtype == TEXT else column.astype(TEXT)
     array = pa.chunked_array(text.array.__arrow_array__())
     return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
@@ -24,17 +24,20 @@ def text_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def rows_where(keep: pa.Array, table: pa.Table) -> pa.Table:
-    """Filter a table by a Boolean mask; return it uncopied if all rows are selected."""
+    """Return the rows that a Boolean mask selects, without copying if it selects all. NULL selects no row."""
     return table if pc.all(keep, skip_nulls=False).as_py() else table.filter(keep)
 
 
 def repeated(value: str, count: int) -> pd.arrays.ArrowExtensionArray:
-    """Return a constant string column."""
+    """Return a column of `count` cells with the same text."""
     return pd.arrays.ArrowExtensionArray(pa.repeat(pa.scalar(value, pa.string()), count))
 
 
 def rows_as_json(frame: pd.DataFrame) -> pd.Series:
-    """Convert each row to a JSON object, as text. NULL cells are null; a frame without columns gives NULLs."""
+    """Convert each row to the text of a JSON object, with null for NULL cells.
+
+    If the frame has no columns, return NULL for each row.
+    """
     if frame.columns.empty or frame.empty:
         return pd.Series(pd.NA, index=frame.index, dtype=TEXT)
     lines = frame.to_json(orient="records", lines=True, force_ascii=False).rstrip("\n").split("\n")

@@ -1,4 +1,4 @@
-"""Connect to PostgreSQL, and classify its errors: transient or permanent, and what to do.
+"""Connect to PostgreSQL, classify its errors as transient or permanent, and give a hint for each.
 
 Errors are classified by SQLSTATE, because messages are in the language of the server (lc_messages). Messages are
 compared only if there is no specific SQLSTATE: those of libpq, the client library, and of PgBouncer, which are never
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class ConnectError(psycopg2.OperationalError):
-    """No connection could be opened. Contains the SQLSTATE, which psycopg2 does not provide for such errors."""
+    """No connection could be opened. Contains the SQLSTATE, which psycopg2 does not provide for such errors.
+
+    `sqlstate` is None if the server did not answer, or its SQLSTATE is unknown.
+    """
 
     def __init__(self, message: str, *, sqlstate: str | None, transient: bool) -> None:
         super().__init__(message)
@@ -31,11 +34,11 @@ class ConnectError(psycopg2.OperationalError):
 
 
 _reached: set[tuple[object, object]] = set()
-"""Hosts and ports to which this process has been connected, so that the name of the host is known to exist."""
+"""Hosts and ports to which this process has connected before. Their host names exist, even if resolving one fails."""
 
 
 def open_connection(**arguments: Any) -> Connection:
-    """Open a connection.
+    """Open a connection to PostgreSQL. If the server refuses it, try once more to get the SQLSTATE.
 
     Args:
         arguments: the arguments of `psycopg2.connect`.
@@ -68,7 +71,8 @@ def _connect_error(message: str, arguments: dict[str, Any], *, was_reached: bool
     """Return the error for a failed connection, with its SQLSTATE, and whether a retry may succeed.
 
     If the server answered, the error is transient if its SQLSTATE is, or if a second attempt connects. Without an
-    answer, the network or the server is down, so the error is transient unless libpq reports wrong settings.
+    answer, the network or the server is down, so the error is transient unless libpq reports wrong settings. An unknown
+    host name is a wrong setting only if this process has never connected to that host.
     """
     if not _SERVER_ANSWERED.search(message):
         is_setting = any(words in message for words in _SETTINGS_HINTS)
@@ -111,7 +115,8 @@ def _sqlstate_of_refusal(arguments: dict[str, Any]) -> str | None:
 # --- Transient or permanent -------------------------------------------------------------------------------------------
 
 TRANSIENT_STATES = ("08", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25P03")
-"""SQLSTATEs (or prefixes of them) of transient errors: connection, serialization, deadlock, lock timeout, restart."""
+"""SQLSTATEs (or their prefixes) of transient errors: lost or too many connections, serialization failure, deadlock,
+lock timeout, restart, session ended as idle."""
 _OF_POOLER = "08P01"
 """The SQLSTATE of PgBouncer for nearly all errors, including a wrong password."""
 _POOLER_WITHOUT_SERVER = ("server_login_retry", "max_client_conn")
@@ -124,7 +129,7 @@ def is_transient(error: BaseException | None) -> bool:
     state = getattr(error, "pgcode", None)
     if state:
         return _is_transient_state(state, str(error))
-    # Errors without SQLSTATE: the connection was lost.
+    # Without a SQLSTATE, these errors mean that the connection was lost.
     return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
 
 
@@ -179,7 +184,8 @@ _CHECK_LOG_IN = (
     "the server's pg_hba.conf and its connection limits"
 )
 READ_ONLY_HINT = (
-    "is this a standby? Connect to the primary. If not, default_transaction_read_only is on: alter role … reset it"
+    "is this a standby? Connect to the primary. If not, reset default_transaction_read_only, which is on for the role, "
+    "the database or the server"
 )
 _NO_SUCH_HOST = "could not translate host name"
 _AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the CA certificate that signed the server certificate"
@@ -204,7 +210,7 @@ _HINTS = {
     "host and database, with or without TLS",
     "3D000": "check POSTGRES_DB",
     "53300": "too many connections: raise the limit (max_connections of the server; alter role … connection limit; "
-    "alter database … connection limit), or use fewer with --workers: a run takes two for each worker, and one more",
+    "alter database … connection limit), or lower --workers: a run opens up to two per worker, and up to three more",
     "57P03": "the server is starting up, shutting down or recovering: rerun when it accepts connections",
     "25006": READ_ONLY_HINT,
     "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
@@ -212,8 +218,10 @@ _HINTS = {
     "42P01": "check POSTGRES_DB; step 1 creates missing tables: python main.py --from-step 1",
     "3F000": "check POSTGRES_DB; step 1 creates missing schemas: python main.py --from-step 1",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17", "55000"), _OTHER_SHAPE),
-    "2BP01": "build views on bronze, silver and gold, not on a table in schema partitions",
-    "55P03": "another session holds a lock: see pg_stat_activity and pg_blocking_pids()",
+    "2BP01": "drop the dependent view, and create it on a table of schema bronze, silver or gold: tables of schema "
+    "partitions are replaced when their day is loaded",
+    "55P03": "another session holds a lock: find it with pg_stat_activity and pg_blocking_pids(), end it or wait, "
+    "then rerun",
     "57014": "the statement was cancelled: by an administrator, or by a statement_timeout that a connection pooler "
     "imposes. To lift it: alter role … set statement_timeout = 0",
     "25P04": "transaction_timeout ended the transaction: alter role … set transaction_timeout = 0",

@@ -21,12 +21,13 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 
 def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
-    """Decorate a function to be retried, with backoff, when it raises a `PipelineError` that is transient.
+    """Return a decorator that retries a function, with backoff, when it raises a transient `PipelineError`.
 
-    Use it only for functions that do their work in one transaction, so that a failed attempt leaves nothing behind.
+    Logs a warning before each retry. When the time is over, the last error is raised. Use it only for functions that
+    leave nothing behind when they fail, because they only read, or do their work in one transaction.
 
     Args:
-        seconds: time after the first failure during which to retry. PostgreSQL restarts in less than a minute.
+        seconds: how long to retry after the first failure. PostgreSQL restarts in less than a minute.
     """
 
     def decorate(work: Callable[P, Result]) -> Callable[P, Result]:
@@ -37,7 +38,7 @@ def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Ca
             failures: list[float] = []
 
             def has_timed_out(attempt: RetryCallState) -> bool:
-                # Counted from the first failure, so that a failure after an hour of work is retried.
+                # The time counts from the first failure, so that a failure after an hour of work is retried, too.
                 failures.append(attempt.outcome_timestamp or 0.0)
                 return failures[-1] - failures[0] >= seconds
 

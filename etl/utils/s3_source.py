@@ -48,12 +48,12 @@ class SnapshotFile(SourceObject):
 
 
 class Gap(NamedTuple):
-    """Consecutive days without a file, between the first and the latest day of all files."""
+    """Consecutive days without a file, between the first and the latest day that has one."""
 
     first: Day
     last: Day
     look_alikes: list[str]
-    """Keys that resemble the name of a file for these days, but are not read."""
+    """Ignored keys that resemble the name of a file for these days."""
 
     def __str__(self) -> str:
         is_one = self.first == self.last
@@ -64,10 +64,12 @@ class Gap(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The CSV snapshots in S3: files in numeric order, refusals of files without a clear day, and missing days."""
+    """The CSV snapshots in S3."""
 
     files: list[SnapshotFile]
+    """Files that are not refused, in the order of their days."""
     refused: list[DataRefusedError]
+    """Refusals of files with the same number, a future day or an invalid day."""
     keys: frozenset[str]
     """The keys of all snapshots, including refused ones."""
     gaps: list[Gap]
@@ -77,7 +79,8 @@ class Listing(NamedTuple):
 def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
     """List the CSV snapshots under S3_SFTP_FILES_PREFIX: prefix + number + `.csv` or `.csv.gz`.
 
-    Keys with the same number (`data_1.csv` and `data_01.csv`), and days in the future, are refused.
+    Files with the same number (`data_1.csv` and `data_01.csv`), and files of future or invalid days, are refused. Other
+    keys under the prefix are ignored with a warning.
 
     Raises:
         SourceError: S3 cannot be read, or contains no snapshot.
@@ -141,8 +144,8 @@ def _by_day(
             refused.append(
                 DataRefusedError(
                     f"{source}: {problem}",
-                    hint=f"a file's number counts the days from {partition_start_date} on: rename the file, or correct "
-                    "PARTITION_START_DATE",
+                    hint=f"file number 1 is the snapshot of {partition_start_date}, number 2 that of the next day: "
+                    "rename the file, or correct PARTITION_START_DATE",
                 )
             )
             continue
@@ -151,12 +154,12 @@ def _by_day(
 
 
 def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[str], prefix: str) -> list[Gap]:
-    """Find the days without a file, between the first and the latest day.
+    """Return the gaps between the first and the latest of `days`, in order.
 
     Args:
-        days: the days of the files that are read, in order.
-        listed_numbers: the numbers of all listed files, including refused ones, which are not gaps.
-        ignored: keys that are not read. A gap lists those that resemble a file for its days.
+        days: the days of the files that are not refused, in order.
+        listed_numbers: the numbers of all files, including refused ones, whose days are not gaps.
+        ignored: keys that are not files. Each gap lists the keys that resemble a file for its days.
         prefix: the part of a key before the number.
     """
     look_alikes: dict[int, list[str]] = {}
@@ -180,7 +183,7 @@ def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Setti
     """Find missing and late days (specification §7). Returns one sentence per finding.
 
     Args:
-        days: the days of the files that are read, in order.
+        days: the days that have a file, in order.
     """
     findings = [str(gap) for gap in gaps]
     if settings.max_days_late is not None:
@@ -193,9 +196,10 @@ def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Setti
 
 
 def find_copies(loaded: Collection[SnapshotFile], snapshots: Iterable[SnapshotFile]) -> list[str]:
-    """Find loaded files with the content of the snapshot before them. Returns one sentence per file.
+    """Find loaded files with the same content as the previous snapshot. Returns one sentence per such file.
 
     Args:
+        loaded: the files that this run has loaded.
         snapshots: all files, in the order of their days.
     """
     return [
@@ -206,8 +210,8 @@ def find_copies(loaded: Collection[SnapshotFile], snapshots: Iterable[SnapshotFi
 
 
 def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefusedError]:
-    """Return the findings of `check_completeness` as refusals, if missing days are to be refused."""
-    hint = "deliver the missing file, or set MISSING_DAYS=warn to load without it"
+    """Return the findings of `check_completeness` as refusals if MISSING_DAYS=refuse, else an empty list."""
+    hint = "deliver the files of these days, or set MISSING_DAYS=warn to continue without them"
     return [DataRefusedError(finding, hint=hint) for finding in findings if settings.missing_days == "refuse"]
 
 
@@ -215,10 +219,10 @@ def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefuse
 def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     """Return the current version of the leads parquet.
 
-    If the key is that of a folder, as Spark writes it, return its only part.
+    If S3_PARQUET_FILE is a folder, as Spark writes it, return the only part in it.
 
     Raises:
-        SourceError: the object does not exist, is a folder with several parts, or S3 cannot be read.
+        SourceError: the object does not exist, the folder has several parts, or S3 cannot be read.
     """
     from botocore.exceptions import ClientError
 
@@ -251,7 +255,7 @@ def download(client: S3Client, source: SourceObject) -> bytes:
     """Download an object, in the version that was listed.
 
     Raises:
-        SourceError: the object cannot be read, or has changed.
+        SourceError: the object cannot be read, was replaced or deleted after it was listed, or arrived incomplete.
     """
     with translate_s3_errors(str(source)):
         body = client.get_object(Bucket=source.bucket, Key=source.key, IfMatch=f'"{source.etag}"')["Body"]

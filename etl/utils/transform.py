@@ -1,8 +1,8 @@
 """Clean bronze frames into silver frames, by the rules of the specification, §5. Pure functions.
 
 Columns are processed as Arrow arrays: for a day of 3,700 rows, Arrow's compute kernels take a sixth of the time of
-pandas' methods. Rules are applied once per distinct value. Blanks around dates, numbers and codes are removed; text
-columns keep them.
+pandas' methods. Except for ids, rules are applied once per distinct value. Values of text columns other than `location`
+keep surrounding blanks; all others are trimmed.
 """
 
 from __future__ import annotations
@@ -43,40 +43,41 @@ from etl.utils.frames import TEXT, rows_as_json, rows_where, text_array, text_fr
 
 LINEAGE = ("_source_file", SOURCE_ROW, "_partition_date")
 SEPARATOR = "-----"
-"""From file 6 on, the CRM writes a row of these below the header."""
+"""Cell of a separator row: from file 6 on, the CRM writes such a row below the header."""
 NOT_AN_APPOINTMENT = "nu"
 """An APPT_DATE of `nu` marks a broken export row, which is rejected."""
 PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
-"""Columns in which a value that is not valid becomes NULL → the text by which the CRM marks a missing value."""
+"""Column of bronze whose invalid values become NULL → the text that the CRM writes for a missing value."""
 FOOTER = "no lead: at most one cell has a value"
-"""Why blank rows, totals and footers are rejected."""
+"""Reason of rejected blank rows, totals and report footers."""
 IDS = frozenset({"LEADNUMBER", "email_hash", "phone_hash"})
 """Columns in which nearly all values of a day are distinct."""
 TEXT_COLUMNS = tuple(name for name, silver in SILVER_NAMES.items() if silver in MAX_LENGTH)
-"""Bronze columns with free text."""
+"""Columns of bronze whose text has a maximum length."""
 
 
 class CleanSnapshots(NamedTuple):
-    """What became of the rows of bronze.csv_snapshots: len(raw) = len(rows) + len(rejected) + separators."""
+    """Result of `clean_csv`. Each row of bronze is counted once: len(raw) = len(rows) + len(rejected) + separators."""
 
     rows: pd.DataFrame
     """One row per CRM lead and snapshot day: the columns of silver.stg_csv_snapshots, as text, NULL as `pd.NA`; and
     `_row_hash` as a 64-bit integer. `_source_row` is NULL if `raw` has none."""
     rejected: pd.DataFrame
-    """One row per row that cannot be typed: `_source_file _source_row _partition_date reason raw_row` (JSON text)."""
+    """One row per rejected row: `_source_file _source_row _partition_date reason raw_row` (JSON text)."""
     separators: int
+    """Number of separator rows, which are dropped."""
     nulled: dict[str, Nulled]
-    """Column of silver → how many of its values in bronze became NULL."""
+    """Column of silver, for the columns of `PLACEHOLDERS` → how many of its values became NULL."""
 
 
 class Nulled(NamedTuple):
-    """Values of bronze that cleaning turned into NULL because they are not valid."""
+    """Values of a column that cleaning turned into NULL because they are not valid."""
 
     values: int
-    """Number of values in bronze, valid or not."""
+    """Number of values before cleaning, valid or not."""
     nulled: int
     samples: tuple[str, ...]
-    """Up to three of them, cut short."""
+    """Up to three values that became NULL, shortened."""
 
     def __add__(self, other: Nulled) -> Nulled:  # type: ignore[override]
         return Nulled(self.values + other.values, self.nulled + other.nulled, (self.samples + other.samples)[:3])
@@ -86,10 +87,11 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     """Clean rows of bronze.csv_snapshots by the rules of the specification, §5.
 
     Args:
-        raw: the bronze columns in any order, as any kind of text; lineage and optional columns may be missing.
+        raw: the bronze columns in any order, as any kind of text. Optional columns and `_source_row` may be missing and
+            are NULL then; `_source_file` is only copied to rejected rows.
 
     Raises:
-        KeyError: names the missing bronze columns.
+        KeyError: names the missing columns.
     """
     missing = [name for name in (*SILVER_NAMES, SOURCE_ROW) if name not in raw.columns]
     if required := [name for name in missing if name not in {*OPTIONAL_COLUMNS, SOURCE_ROW}]:
@@ -107,7 +109,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         source_row = source_row.filter(kept)
 
     entry, appointment = columns["ENTRYDATE"].bare, columns["APPT_DATE"].bare
-    # Both columns at once: on a small day, calls cost more than rows.
+    # Parse both columns in one call: on a small day, calls cost more than rows.
     timestamps = parse_timestamp(pa.concat_arrays([entry, appointment]))
     location = columns["location"]
     clean = {SILVER_NAMES[name]: columns[name].take_rows(_text_of(name, columns[name])) for name in SILVER_NAMES}
@@ -128,7 +130,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
 
 
 def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array]) -> dict[str, Nulled]:
-    """Count the values that cleaning turned into NULL. Texts by which the CRM marks a missing value are no values."""
+    """Return column of silver → counts of its values and of those that became NULL, both without `PLACEHOLDERS`."""
     found = {}
     for name, placeholder in PLACEHOLDERS.items():
         column, result = columns[name], clean[SILVER_NAMES[name]]
@@ -143,7 +145,7 @@ def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array])
 
 
 def _text_of(name: str, column: _Column) -> pa.Array:
-    """Apply the rule of a column. Surrounding blanks are part of texts, but not of numbers, codes and locations."""
+    """Return the values of a column, cleaned by its rule. Without a rule, texts other than `location` keep blanks."""
     if rule := RULES.get(name):
         return rule(column.bare)
     return column.bare if name == "location" else column.as_is
@@ -160,7 +162,7 @@ def row_hash(rows: pd.DataFrame) -> pd.Series:
 
 
 class InvalidRows(NamedTuple):
-    """Numbers of rows that `clean_csv` rejects."""
+    """Counts of rows that `clean_csv` rejects."""
 
     leads: int
     footers: int
@@ -168,9 +170,9 @@ class InvalidRows(NamedTuple):
 
 
 def count_invalid(raw: pd.DataFrame) -> InvalidRows:
-    """Count the rows that `clean_csv` would reject: decides, before a file is loaded, whether it is refused.
+    """Count the rows that `clean_csv` would reject. Step 2 uses the counts to refuse files before it publishes them.
 
-    A cheap filter selects suspicious rows, and only those are cleaned: a twentieth of the work for a good file.
+    A cheap filter selects suspicious rows, and only these are cleaned: a twentieth of the work for a good file.
     """
     texts = [name for name in TEXT_COLUMNS if name in raw.columns]
     cell = {name: text_array(raw[name]) for name in ("LEADNUMBER", "APPT_DATE", "Set", "Demo", *texts)}
@@ -179,7 +181,7 @@ def count_invalid(raw: pd.DataFrame) -> InvalidRows:
         len(raw),
         [
             pc.invert(_is_plain_number(cell["LEADNUMBER"])),
-            pc.or_(pc.less(cell["APPT_DATE"], "0"), pc.greater_equal(cell["APPT_DATE"], ":")),  # no digit comes first
+            pc.or_(pc.less(cell["APPT_DATE"], "0"), pc.greater_equal(cell["APPT_DATE"], ":")),  # not 0 to 9
             pc.is_null(cell["LEADNUMBER"]),
             *(pc.invert(pc.is_in(cell[name], _COMMON_FLAGS)) for name in ("Set", "Demo")),
             *too_long,
@@ -204,6 +206,7 @@ class _Column(NamedTuple):
     trimmed: pa.Array
     """The values without surrounding blanks."""
     is_na: pa.Array
+    """Whether a trimmed value is one of NA_VALUES."""
 
     @classmethod
     def of(cls, column: pd.Series, *, mostly_distinct: bool) -> _Column:
@@ -236,7 +239,7 @@ class _Column(NamedTuple):
         return of_values if self.indices is None else of_values.take(self.indices)
 
     def where(self, of_values: pa.Array) -> pa.Array | None:
-        """Return a row mask from a mask of distinct values; None if no value is selected, which is cheap."""
+        """Return a row mask from a mask of distinct values; None, which costs no time, if it selects no value."""
         return self.take_rows(of_values) if pc.any(of_values).as_py() else None
 
     def is_separator(self) -> pa.Array | None:
@@ -250,7 +253,7 @@ class _Column(NamedTuple):
 
 
 def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
-    """Find invalid rows. Returns reason → row mask."""
+    """Find invalid rows. Returns reason → row mask, for the reasons that apply to any row."""
 
     def found(name: str, wrong: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
         return columns[name].where(wrong(columns[name].bare))
@@ -299,7 +302,7 @@ _NO_VALUE = pa.array([*NA_VALUES, None])
 
 
 def _any_of(rows: int, masks: Iterable[pa.Array | None]) -> pa.Array:
-    """Combine masks with OR. NULL counts as False; a mask of None has no True."""
+    """Combine masks with OR. NULL counts as False, and None as a mask without True."""
     known = (pc.fill_null(mask, False) for mask in masks if mask is not None)
     return functools.reduce(pc.or_, known, pa.array(np.zeros(rows, dtype=bool)))
 
@@ -308,7 +311,7 @@ _NOTHING_REJECTED = pa.schema([(name, pa.string()) for name in (*LINEAGE, "reaso
 
 
 def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, invalid: dict[str, pa.Array]) -> pd.DataFrame:
-    """Return rejected rows with all reasons, and the raw row as JSON."""
+    """Return one row per rejected row: its lineage, all reasons, and the raw row as JSON."""
     positions = np.flatnonzero(fill_false(rejected))
     if not len(positions):
         return text_frame(_NOTHING_REJECTED)
@@ -322,10 +325,10 @@ def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, invalid: dict[str,
 
 
 class LeadsReport(NamedTuple):
-    """Rows of the leads parquet that cleaning dropped. For ids shared by leads see the check LEADS_ARE_DISTINCT."""
+    """Counts of dropped rows of the leads parquet. Leads that share single ids are kept: see LEADS_ARE_DISTINCT."""
 
     missing_id: int
-    """Rows that lack one of the three ids."""
+    """Rows that lack at least one of the three ids."""
     duplicates: int
     """Rows whose three ids are those of an earlier row."""
 
@@ -337,11 +340,13 @@ class CleanLeads(NamedTuple):
     """One row per distinct `lead_uuid phone_hash email_hash`, all text, with `_extraction_date`."""
     report: LeadsReport
     rejected: pd.DataFrame
-    """One row per row with an id that is too long: `_source_row` (its number in `raw`), `reason`, `raw_row` (JSON)."""
+    """One row per row with a too long id: `_source_row` (its number, from 1), `reason` and `raw_row` (JSON text)."""
 
 
 def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
-    """Clean rows of bronze.leads_parquet by the rules of the specification, §5: all ids present, no duplicates.
+    """Clean rows of bronze.leads_parquet by the rules of the specification, §5.
+
+    Drops rows that lack an id, and duplicates; hashes are trimmed and converted to lower case.
 
     Args:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, as any kind of text.
@@ -372,13 +377,13 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
 
 
 def _clean_id(cells: pa.Array, *, is_hash: bool) -> tuple[pa.Array, pa.Array]:
-    """An id's column, and where it has no value."""
+    """Return an id column, with hashes trimmed and in lower case, and a mask of the rows without a value."""
     bare = pc.utf8_trim_whitespace(cells)
     return pc.utf8_lower(bare) if is_hash else cells, pc.is_in(bare, _NO_VALUE)
 
 
 def _is_duplicate(leads: pa.Table, is_whole: np.ndarray, ids: list[str]) -> np.ndarray:
-    """Which whole leads are equal, in all ids, to one before them. Only those whose first id is shared are compared."""
+    """Return a mask of whole leads with the same ids as an earlier one. Compares leads that share the first id."""
     shares_an_id = text_frame(leads.select(ids[:1]))[ids[0]].duplicated(keep=False).to_numpy() & is_whole
     is_repeated = np.zeros(len(is_whole), dtype=bool)
     if shares_an_id.any():
@@ -387,4 +392,4 @@ def _is_duplicate(leads: pa.Table, is_whole: np.ndarray, ids: list[str]) -> np.n
 
 
 _LONGEST_ID = 255
-"""Characters that the ids of silver.stg_leads_parquet hold."""
+"""Maximum number of characters of an id in silver.stg_leads_parquet."""

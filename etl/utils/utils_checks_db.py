@@ -1,6 +1,7 @@
 """Run data checks in the warehouse.
 
-A failed check of severity `fail` raises an error, which rolls back the transaction; one of severity `warn` is logged.
+A failed check of severity `fail` raises an error, which rolls back the transaction. A failed check of severity `warn`
+is logged.
 A check consists of a description and a query for failing rows. Most queries read the load ledger (schema meta), so that
 all checks together take milliseconds for any number of rows.
 """
@@ -33,7 +34,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """A condition that the tables must meet."""
+    """A condition on the tables, and the query that finds the rows that violate it."""
 
     severity: Severity
     description: str
@@ -41,7 +42,7 @@ class Check:
     """SQL query: one row per failing row, described in the column `sample`."""
     hint: str
     things: str = "rows"
-    """What one row of the query stands for, as a plural noun for messages."""
+    """What a row of the query stands for: a plural noun for messages."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,11 @@ class CheckFailure:
 
 
 def run_checks(db: Cursor, checks: Iterable[Check]) -> list[CheckFailure]:
-    """Run checks. Log and return the failed checks of severity `warn`.
+    """Run all checks. Log and return the failures of severity `warn`.
 
     Raises:
-        CheckFailedError: a check of severity `fail` failed; the message shows the number of failing rows and samples.
+        CheckFailedError: checks of severity `fail` failed. The message contains their numbers of failing rows, and
+            samples.
     """
     failures = [failure for check in checks if (failure := _check_failure(db, check))]
     failed = [failure for failure in failures if failure.check.severity is Severity.FAIL]
@@ -97,7 +99,7 @@ FILES_ARE_ACCOUNTED_FOR = Check(
 LEADS_ARE_ACCOUNTED_FOR = replace(
     FILES_ARE_ACCOUNTED_FOR, failing_rows_sql=f"{FILES_ARE_ACCOUNTED_FOR.failing_rows_sql} and file_number is null"
 )
-"""The same check for the parquet alone: entries of other files may be outdated until this run has loaded them."""
+"""The same check for the leads parquet only: the counts of a CSV file may be outdated until this run has loaded it."""
 
 DAYS_ARE_RECONCILED = Check(
     Severity.FAIL,
@@ -121,7 +123,7 @@ DAYS_ARE_RECONCILED = Check(
         and bronze.row_count
         <> made.row_count + made.rejected_count + made.separator_count + without_id + doubled
     """,
-    hint="rows were modified outside the pipeline: reload with --full-refresh",
+    hint="rerun with --full-refresh; if the check fails again, report a bug in the pipeline",
 )
 
 REJECTED_ROWS_ARE_KEPT = Check(
@@ -150,7 +152,7 @@ REJECTED_ROWS_ARE_KEPT = Check(
             where parent_table = 'staging.stg_csv_data'
         )
     """,
-    hint="rows were deleted outside the pipeline: rerun, which loads the day again",
+    hint="rejected rows were added or deleted outside the pipeline: rerun, which loads their day or the leads again",
 )
 
 GOLD_HAS_EVERY_ROW = Check(
@@ -224,7 +226,7 @@ ROWS_MATCH_LEADS = Check(
     where parent_table = 'gold.lead_quality_matching' and (facts ->> 'none')::bigint > 0.9 * row_count
     order by partition_date
     """,
-    hint="check whether CRM and backend still hash e-mail addresses and phone numbers alike",
+    hint="check that CRM and backend still hash e-mail addresses and phone numbers in the same way",
 )
 
 VALUES_SURVIVE_CLEANING = Check(
@@ -275,7 +277,7 @@ END_OF_RUN_CHECKS = (
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
 )
-"""The checks that run at the end of each run that completes its steps, whatever it has loaded."""
+"""The checks that run after the last step of a run, even if the run has loaded nothing."""
 
 
 def _ids_are_distinct(ids: str) -> Check:
@@ -289,9 +291,9 @@ def _ids_are_distinct(ids: str) -> Check:
         having count(*) > 1
         order by count(*) desc, min(lead_uuid)
         """,  # noqa: S608 - names of columns
-        hint="rows with such a value match all of its leads; see silver.stg_leads_parquet",
+        hint="see these leads in silver.stg_leads_parquet; a row of the CRM matches all leads that share its hash",
     )
 
 
 LEADS_ARE_DISTINCT = tuple(map(_ids_are_distinct, ("lead_uuid", "email_hash", "phone_hash", "email_hash, phone_hash")))
-"""The backend does not guarantee distinct ids: shared values are reported, and kept."""
+"""Checks for ids that several leads share. The backend does not guarantee distinct ids, so such leads are kept."""

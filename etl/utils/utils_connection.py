@@ -29,11 +29,11 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Settings(BaseSettings):
-    """The configuration of a run: one field per variable of `.env.example`.
+    """The configuration of a run: each field is read from the environment variable of the same name.
 
     Frozen, so that it can be shared between threads and used as a cache key. Secrets are `SecretStr`, which print as
-    asterisks in logs and tracebacks. Pickling sends no values: another process uses its own settings (see
-    `local_settings`).
+    asterisks in logs and tracebacks. A pickled object contains only the address of the warehouse: the process that
+    unpickles it uses its own settings (see `local_settings`).
     """
 
     model_config = SettingsConfigDict(
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _strip(cls, value: Any, field: ValidationInfo) -> Any:
-        # A secret from a file or from Kubernetes often ends with a line end. Blanks may be part of a password.
+        # A secret from a file or from Kubernetes often ends with a line break. Blanks may be part of a password.
         if not isinstance(value, str):
             return value
         return value.strip("\r\n") if (field.field_name or "").endswith("password") else value.strip()
@@ -142,13 +142,13 @@ def load_settings(**given: Any) -> Settings:
 
     The file `.env` is the nearest one in the working directory and the folders above it, else that of the project.
     Arguments take precedence over the environment, and the environment over `.env`. The values of `.env` are added to
-    the environment, because boto3 reads its own variables (AWS_PROFILE, AWS_ENDPOINT_URL_STS, …) from there.
+    the environment, where boto3 reads its own variables (AWS_PROFILE, …), and all variables AWS_… there are trimmed.
 
     Raises:
         SettingsError: names all missing and invalid variables, or says why `.env` cannot be read.
     """
     _load_dotenv()
-    # Also boto3's own variables: a line end in AWS_SESSION_TOKEN makes an invalid request that shows the token.
+    # A line break in AWS_SESSION_TOKEN would make an invalid request, whose error shows the token.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         os.environ[name] = os.environ[name].strip()
     register_secrets(*(os.environ.get(name) for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")))
@@ -159,7 +159,7 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError(
             _describe_validation_error(error),
-            hint="copy .env.example to .env and fill these in, or export them. "
+            hint="set them in .env (a copy of .env.example) or in the environment. "
             "Without a database and a bucket of your own, try: python main.py --demo",
         ) from None
 
@@ -179,7 +179,7 @@ def _load_dotenv() -> None:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     if "\0" in text:  # as in UTF-16
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
-    # A value is taken as it is, as a shell would within single quotes: a password may contain ${…}.
+    # No interpolation: a password may contain ${…}.
     load_dotenv(stream=StringIO(text), interpolate=False)
 
 
@@ -187,7 +187,7 @@ _local_settings: dict[str, Settings] = {}
 
 
 def set_local_settings(settings: Settings) -> None:
-    """Make this process use the given settings instead of those of its environment."""
+    """Make `local_settings` return these settings in this process, instead of those of its environment."""
     _local_settings[settings.postgres_address] = settings
 
 
@@ -296,13 +296,13 @@ _SESSION = {
     "client_min_messages": "warning",  # no notices for `if not exists`
     "lock_timeout": "30s",  # never wait forever for a session that was left open
     "statement_timeout": "0",  # a role's limit is meant for its queries: the time that a load takes grows with the data
-    # The same for the server: a vanished client must not keep locks.
+    # Let the server detect a client that is gone, which must not keep locks.
     "idle_in_transaction_session_timeout": "10min",
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-"""Session settings, independent of the server's defaults and the role's."""
+"""Session settings, which override the defaults of the server and of the role."""
 _LIMITS_SINCE = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 """Time limits that a session switches off → the server version that introduced them. The connection that holds the run
 lock is idle during the run."""
@@ -310,7 +310,7 @@ lock is idle during the run."""
 
 @lru_cache(maxsize=4)
 def s3_client(settings: Settings) -> S3Client:
-    """Return the S3 client. There is one per process and settings, shared between threads.
+    """Return the S3 client for these settings. All threads of the process share it.
 
     Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, even if AWS_PROFILE is set, else those that boto3 finds.
     If S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
@@ -337,7 +337,7 @@ def s3_client(settings: Settings) -> S3Client:
 
 
 def caller_identity(settings: Settings) -> str:
-    """Return the ARN of the S3 credentials: that of the session if a role is assumed.
+    """Return the ARN of the S3 credentials, or of the role session if a role is assumed.
 
     For an S3-compatible server (AWS_ENDPOINT_URL_S3), return a description of the server.
 
