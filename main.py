@@ -152,7 +152,7 @@ def _check_options(given: Mapping[str, Any]) -> None:
     if given["scheduler"] and (given["demo"] or given["workers"]):
         raise click.UsageError("--scheduler cannot be combined with --demo or --workers, which apply to this machine")
     if given["dry_run"] and given["data"]:
-        raise click.UsageError("--dry-run cannot be combined with --data: a dry run reads the folder of the last --demo run")
+        raise click.UsageError("--dry-run cannot be combined with --data: a dry run reads the folder of the last demo")
     runs_no_step = [option for option in ("report", "explain") if given[option] not in (None, False)]
     is_run = given["from_step"] != 1 or any(given[option] for option in OPTIONS_OF_RUNS)
     if len(runs_no_step) > 1 or (runs_no_step and is_run):

@@ -4,8 +4,8 @@ A file is loaded if bronze does not contain it with the same ETag and size, or i
 pipeline; in a full refresh, every file is. The leads file replaces bronze.leads_parquet in one transaction. CSV files
 are copied to staging tables in parallel, then validated, each against the latest snapshot before it; the accepted files
 replace their days in one transaction.
-Grain of bronze.csv_snapshots: one row per record of a CSV file that is not rejected. Grain of bronze.leads_parquet: one
-row per lead in the file, duplicates included.
+Grain of bronze.csv_snapshots: one row per accepted record of a CSV file. Grain of bronze.leads_parquet: one row per
+accepted row of the parquet file, duplicates included.
 
 Modules that import pandas are imported only if there is something to load, which makes an unchanged run faster.
 """
@@ -266,7 +266,7 @@ class DayBefore(NamedTuple):
 
     @classmethod
     def of(cls, load: TableLoad) -> DayBefore:
-        """Return the counts of a load. Lead numbers count as 0 if an old version of the pipeline did not record them."""
+        """Return the counts of a load. Those of lead numbers are 0 if an old version of the pipeline recorded none."""
         return cls(load.row_count, LeadNumbers(load.metrics.get("distinct", 0), load.metrics.get("repeated", 0)))
 
 

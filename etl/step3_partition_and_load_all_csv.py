@@ -175,7 +175,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
     Raises:
         DataRefusedError: the file has no row with all three ids; silver is unchanged.
-        CheckFailedError: the rows of bronze and silver do not add up, or leads are not distinct.
+        CheckFailedError: the rows of bronze and silver do not add up.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.transform import clean_parquet

@@ -1,7 +1,7 @@
 """Step 6: match row versions to backend leads, grade them, build the tables of gold, and publish them.
 
-Row versions are updated day by day, one transaction each. Days of gold.lead_quality_matching are built in parallel, each
-as soon as its contents are matched. The tables of leads are built from the versions of affected leads. All tables
+Row versions are updated day by day, one transaction each. Days of gold.lead_quality_matching are built in parallel,
+each as soon as its contents are matched. The tables of leads are built from the versions of affected leads. All tables
 but gold.data_anomalies are published in one short transaction: a reader sees the old gold or the new, never a mix.
 gold.data_anomalies is replaced right afterwards.
 Grain of gold.lead_quality_matching: one row per snapshot row and matching lead; one row if no lead matches.
@@ -165,7 +165,7 @@ def publish_gold(
 
     Raises:
         PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
-        CheckFailedError: gold does not have all rows of silver, or its leads differ from those of the backend.
+        CheckFailedError: gold lacks rows of silver, or has more leads than silver.
         LockHeldError: see `fence_run`.
     """
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:

@@ -45,7 +45,7 @@ def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) ->
 
 
 def run_steps_from_environment(steps: Sequence[Step]) -> int:
-    """Run steps with settings from the environment and return the exit code, for `python -m etl.step…`."""
+    """Run steps with the settings of the environment or `.env`, and log as text. Returns the exit code."""
     configure_logging("info")
     return run_cli(lambda: run_and_report(load_settings(), steps))
 
@@ -82,7 +82,7 @@ def _machine_error(error: OSError | MemoryError) -> PipelineError:
 
 
 def print_unexpected(error: Exception) -> None:
-    """Print an unexpected error. Its traceback appears only with log level debug, because it may contain data."""
+    """Print an unexpected error. The traceback is logged at level debug only, because it may contain data."""
     fault = PipelineError(
         f"unexpected {type(error).__name__}: {shorten(error, 200)}",
         hint="this is a bug in the pipeline: rerun with --log-level debug and report the output. "
@@ -93,7 +93,10 @@ def print_unexpected(error: Exception) -> None:
 
 
 def print_error(error: PipelineError) -> None:
-    """Print an error with its step and hint, without a traceback: as text to standard error, or as a JSON event."""
+    """Print an error with its step and hint: as text to standard error, or as a JSON event to standard output.
+
+    The traceback is logged at level debug.
+    """
     if handler := json_handler():
         handler.echo(error.message, "error", logging.ERROR, error=_error_fields(error))
     else:

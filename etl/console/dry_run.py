@@ -16,7 +16,11 @@ from etl.utils.utils_connection import Settings
 
 
 def report_dry_run(settings: Settings, steps: Sequence[Step], **options: bool) -> int:
-    """Print what a run of these steps would do, with the options of `plan_run`. Returns the exit code."""
+    """Print what a run of these steps would do, with the options of `plan_run`. Returns the exit code of the plan.
+
+    Raises:
+        PipelineError: see `plan_run`.
+    """
     started = time.perf_counter()
     plan = plan_run(settings, steps, **options)
     if handler := json_handler():
@@ -51,7 +55,7 @@ def _count_files(plan: Plan) -> dict[str, int]:
 
 
 def _by_reason(work: Work) -> Iterator[tuple[str, str]]:
-    """Yield each reason with the days that it applies to."""
+    """Yield each reason with the days, as ranges, and `leads`, if it applies to them."""
     for why in dict.fromkeys(work.values()):
         days = sorted(day.date for day, reason in work.items() if day and reason == why)
         leads = ["leads"] if work.get(None) == why else []

@@ -1,8 +1,8 @@
 """Write logs and summaries: wrapped and coloured on a terminal, as plain text elsewhere, or as JSON lines.
 
-Colour marks warnings and errors, unless NO_COLOR is set. With `--log-format json`, each line on standard output is one
-JSON object: `timestamp level run_id step event message counts seconds`; `counts` and `seconds` are null if
-they do not apply.
+Colour marks warnings, errors and the outcome, unless NO_COLOR is set. With `--log-format json`, each line on standard
+output is one JSON object: `timestamp level run_id step event message counts seconds`, and further fields of some
+events. Fields that do not apply are null.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ LOG_FORMATS = ("text", "json")
 
 
 def configure_logging(level: str, log_format: str = "text") -> None:
-    """Configure logging: text lines go to standard error, JSON lines to standard output."""
+    """Configure logging: text goes to standard error, JSON to standard output.
+
+    Debug and info messages of some libraries are suppressed.
+    """
     handler = JsonHandler() if log_format == "json" else TextHandler()
     logging.basicConfig(level=level.upper(), handlers=[handler])
     for chatty in ("boto3", "botocore", "urllib3", "s3transfer", "sqlalchemy", "matplotlib"):
@@ -39,9 +42,10 @@ def configure_logging(level: str, log_format: str = "text") -> None:
 
 
 def protect_streams() -> None:
-    """Keep output errors from ending the program: unprintable characters are escaped, closed streams ignored.
+    """Replace `sys.stdout` and `sys.stderr` by streams whose output errors do not end the program.
 
-    This applies to the standard output and standard error of the process; a stream that a caller has replaced remains.
+    Characters that the encoding lacks are escaped, and output that cannot be written is discarded. A stream that is not
+    the original one of the process is kept.
     """
     sys.stdout = _protected(sys.stdout, sys.__stdout__)
     sys.stderr = _protected(sys.stderr, sys.__stderr__)
@@ -108,7 +112,10 @@ def write_lines(lines: Iterable[Line], stream: TextIO, console: Console | None =
 
 
 def _wrapped(line: Line, width: int) -> str:
-    """Wrap between words, and indent continuation lines to align with the text after the label."""
+    """Wrap a line between words. Continuation lines align with the text after the label.
+
+    Further lines of the text are wrapped, too; their continuation lines are indented by two more spaces.
+    """
     first, *others = f"{line.label}{line.text}".split("\n")
     indents = [len(line.label), *(len(other) - len(other.lstrip()) + 2 for other in others)]
     return "\n".join(
@@ -125,7 +132,8 @@ _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "r
 class TextHandler(logging.Handler):
     """A handler that writes log lines to standard error.
 
-    While a progress bar is displayed, lines below level warning appear only with log level debug.
+    Records with `in_summary` are omitted, because the summary contains them. While a progress bar is displayed, lines
+    below level warning appear only with log level debug.
     """
 
     def __init__(self) -> None:
@@ -161,7 +169,7 @@ class JsonHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         for name in self.belongs_to:
-            # Steps run one after the other, so a record belongs to the last one started.
+            # Steps run one after the other, so a record belongs to the step that started last.
             self.belongs_to[name] = getattr(record, name, self.belongs_to[name])
             setattr(record, name, self.belongs_to[name])
         for name, default in (("event", "log"), ("counts", None), ("seconds", None)):

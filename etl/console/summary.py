@@ -11,7 +11,7 @@ from etl.engine.report import RunReport
 def summary_lines(report: RunReport) -> Iterator[Line]:
     """Yield the lines of a summary: steps with row counts, row counts of tables, warnings and the outcome.
 
-    They fit a terminal of 80 columns.
+    Tables fit a terminal of 80 columns.
     """
     for part in (_steps_table(report), _metrics_table(report), _tables_table(report)):
         yield Line()
@@ -35,6 +35,7 @@ def _steps_table(report: RunReport) -> list[Line]:
 
 
 def metrics_by_subject(report: RunReport) -> dict[str, dict[str, int]]:
+    """Return the metrics of all steps, merged: subject → name → count, as in `{"files": {"new": 22, "changed": 0}}`."""
     metrics: dict[str, dict[str, int]] = {}
     for done in report.steps:
         for subject, counts in done.result.metrics.items():
@@ -56,7 +57,7 @@ def _tables_table(report: RunReport) -> list[Line]:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Line]:
-    """Format a table: names aligned left, numbers aligned right."""
+    """Return the lines of a table: the first column is aligned left, the others are aligned right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     head, *lines = (
         "  ".join(

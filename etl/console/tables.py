@@ -9,7 +9,7 @@ from typing import Any
 from etl.console.output import Line, is_terminal, json_handler, write_lines
 
 WIDEST_LINE = 10_000
-"""Width of output that is not a terminal, in characters: no line wraps, so that `grep` finds whole rows."""
+"""Width of output that is not a terminal, in characters: large, so that rows do not wrap, and `grep` finds them."""
 
 
 def write_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -50,7 +50,7 @@ def write_record(
     tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[object]]]],
     notes: Iterable[str] = (),
 ) -> None:
-    """Write a record: as the fields of one event if the output is JSON, else as title, summary, tables and notes."""
+    """Write a record: `record` as the fields of one event if the output is JSON, else title, summary, tables, notes."""
     if handler := json_handler():
         handler.echo(": ".join(filter(None, (title, summary))), event, **record)
         return

@@ -1,8 +1,8 @@
 """Process days on the workers of a Dask cluster instead of threads of this machine.
 
-Steps map functions over days on an executor, whichever it is. A task consists of a function name, a run and a day; the
-worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over TLS, those of the
-driver. The driver holds the run lock, and publishes the tables that the workers have built.
+Steps use the executor of a cluster as they use a thread pool. A task names a function, the run, and a day or file, and
+contains no rows: the worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over
+TLS, those of the driver. The driver holds the run lock, and publishes the tables that the workers have built.
 
 This module is imported only if a scheduler address is set (`--scheduler` or DASK_SCHEDULER_ADDRESS).
 """
@@ -53,14 +53,16 @@ def dask_cluster(
 ) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
     """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
 
-    Yields an executor that uses them, and a function that returns a context manager, which raises errors of Dask as a
-    `ClusterError` with a hint. When the block ends, running work is rolled back, and the workers close their
-    connections.
+    Yields an executor that runs work on the workers, and a function that returns a context manager, which raises errors
+    of Dask as a `ClusterError` with a hint. When the block ends, running work is rolled back, and the workers close
+    their connections to PostgreSQL.
 
     Raises:
-        SettingsError: the settings of a worker are wrong.
+        SettingsError: a worker has invalid settings, or uses another warehouse.
+        PostgresError: a worker cannot reach its warehouse.
         LockHeldError: another run uses the same workers.
-        ClusterError: no scheduler or worker answers, one has another version, or PostgreSQL has too few connections.
+        ClusterError: the scheduler or the workers do not answer, a version differs from the driver's, or PostgreSQL has
+            too few connections.
     """
     with _connected(settings) as client:
         check_versions(client)
@@ -75,7 +77,7 @@ def dask_cluster(
             with WorkerMonitor(client, tasks, settings.dask_scheduler_address) as watch:
                 yield tasks, partial(translate_dask_errors, watch)
         finally:
-            with suppress(ClusterError):  # without an answer there is nothing running, or `fence_run` stops it
+            with suppress(ClusterError):  # if Dask does not answer, `fence_run` stops work that still runs
                 for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, CLIENT_NAME)):
                     if client.status == "running":
                         ask_cluster(end, of_what)
@@ -106,7 +108,7 @@ def _connected(settings: Settings) -> Iterator[Client]:
 
 
 class _RunPlugin(WorkerPlugin):
-    """A plugin that prepares each worker for a run, including those that join later, and cleans up at its end."""
+    """A plugin that prepares each worker for a run, even one that joins later, and cleans up when the run ends."""
 
     def __init__(self, warehouse: str, log_level: int, entrusted: Mapping[str, Any] | None) -> None:
         self.warehouse = warehouse

@@ -22,7 +22,7 @@ from etl.utils.utils_connection import (
 from etl.warehouse.transactions import transaction
 
 CONNECTIONS_OF_A_THREAD = 2
-"""Step 3 reads a day on one connection and writes it on another."""
+"""Connections per thread of a worker: step 3 reads a day on one connection and writes it on another."""
 CONNECTIONS_OF_THE_DRIVER = 3
 """Connections for the run lock, a transaction, and a query after a lost connection."""
 SECONDS_TO_ANSWER = 30.0
@@ -31,10 +31,11 @@ CLIENT_NAME = "homebuddy-leads-etl"
 
 
 def ask_cluster(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-    """Call a function that queries the cluster, with a timeout: Dask itself would wait forever.
+    """Call a function that queries the cluster, with a timeout: Dask itself would wait forever. Returns its result.
 
     Raises:
-        ClusterError: there was no answer in time, or an error.
+        ClusterError: there was no answer within `SECONDS_TO_ANSWER`, or Dask raised an error.
+        PipelineError: raised by the function itself.
     """
     answer: Future[Result] = Future()
 
@@ -51,7 +52,7 @@ def ask_cluster(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result
         fault = f"within {SECONDS_TO_ANSWER:.0f} s"
     except PipelineError:
         raise
-    except Exception as error:  # noqa: BLE001 - a worker that was lost, say: Dask has many words for it
+    except Exception as error:  # noqa: BLE001 - Dask raises many types, for example if a worker is lost
         fault = f"correctly: {first_line(error)}"
     raise ClusterError(
         f"the scheduler or one of its workers did not answer {fault}",
@@ -65,7 +66,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def naming_worker(worker: str) -> Iterator[None]:
-    """Add the worker to the message of pipeline errors."""
+    """Prefix the messages of pipeline errors that the block raises with the name of the worker."""
     try:
         yield
     except PipelineError as fault:
@@ -110,7 +111,7 @@ def check_code(client: Client) -> None:
     """Raise unless scheduler and workers have the driver's version of the pipeline.
 
     Raises:
-        ClusterError: names a node with another version.
+        ClusterError: names a node that has another version, or cannot load the pipeline.
     """
     digests: dict[str, Any] = {"the scheduler": ask_cluster(client.run_on_scheduler, code_digest)}
     workers = ask_cluster(client.run, code_digest, on_error="return")
@@ -126,7 +127,7 @@ def check_code(client: Client) -> None:
 
 
 def check_no_other_driver(client: Client, settings: Settings) -> None:
-    """Raise if another run uses these workers: at its end, it would cancel the transactions of this run.
+    """Raise if another run uses these workers: when it ends, it would cancel the transactions of this run.
 
     Raises:
         LockHeldError: another run is connected to the scheduler.
@@ -156,13 +157,17 @@ def check_warehouse(client: Client, settings: Settings, run_id: str) -> None:
                 raise fault
             if isinstance(fault, BaseException):
                 raise ClusterError(
-                    f"cannot reach its warehouse: {first_line(fault)}", hint="see its log, then rerun"
+                    f"cannot reach its warehouse: {first_line(fault)}", hint="see the worker's log, then rerun"
                 ) from fault
 
 
 @cache
 def check_run_is_known(warehouse: str, run_id: str) -> None:
-    """Raise unless meta.pipeline_runs of the worker's warehouse contains the run. Cached per run."""
+    """Raise unless meta.pipeline_runs of this worker's warehouse contains the run. A success is cached.
+
+    Raises:
+        SettingsError: the run is missing, so this worker uses another warehouse than the driver.
+    """
     settings = local_settings(warehouse)
     with transaction(settings) as db:
         db.execute("select to_regclass('meta.pipeline_runs') is not null")
@@ -178,7 +183,7 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the Python and SQL files of the pipeline: equal if driver and worker have the same version."""
+    """Return a digest of the Python and SQL files of the pipeline, by which driver and worker compare versions."""
     files = sorted([*(PROJECT / "etl").rglob("*.py"), *(PROJECT / "sql_scripts").rglob("*.sql")])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -222,10 +227,10 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
     """Raise unless PostgreSQL has enough free connections for the threads of all workers and the driver.
 
     Raises:
-        ClusterError: the hint contains the number of threads that is possible.
+        ClusterError: PostgreSQL has too few free connections; the hint contains the maximum number of threads.
     """
     with transaction(settings) as db:
-        # Connections of the pipeline count as free: the driver has them, or they are idle in pools of workers.
+        # Connections of the pipeline count as free: the driver uses them, or they are idle connections of workers.
         db.execute(_FREE_CONNECTIONS)
         free, *limits = db.fetchone() or (0, None, None)
     free = min(limit for limit in (free, *limits) if limit is not None)
@@ -235,7 +240,7 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
         raise ClusterError(
             f"the workers' {threads} threads need {needed} connections, "
             f"{CONNECTIONS_OF_A_THREAD} each and {CONNECTIONS_OF_THE_DRIVER} for the driver; "
-            f"{settings.postgres_address} has {max(0, free)} for them",
-            hint=f"start fewer workers, or with fewer threads (--nthreads): {allowed} threads in all; "
+            f"{settings.postgres_address} has {max(0, free)} available",
+            hint=f"start fewer workers, or with fewer threads (--nthreads): at most {allowed} threads in all; "
             "or raise max_connections, or the connection limit of the role or database",
         )

@@ -23,7 +23,7 @@ count of each finished item."""
 
 @contextmanager
 def no_progress(_total: int) -> Iterator[Callable[[int], None]]:
-    """Show no progress: the default for tests and for code that calls steps directly."""
+    """Display no progress. Yields a function that ignores the row counts."""
     yield lambda _rows: None
 
 
@@ -35,6 +35,7 @@ class RunContext:
     executor: Executor
     run_id: str
     extraction_date: date
+    """Day (UTC) on which the run started, recorded as `_extraction_date` in bronze."""
     full_refresh: bool = False
     progress: Progress = no_progress
     """Displays the progress of `map`."""
@@ -49,10 +50,10 @@ class RunContext:
         rows: Callable[[Result], int],
         total: int | None = None,
     ) -> list[Result]:
-        """Apply a function to each day or file on the executor, and return the results in order.
+        """Apply a function to each day or file on the executor, and return the results in the order of the items.
 
-        An error cancels work that has not started. Work that is already running is completed, but is rolled back if the
-        run is aborted and, on a cluster, in any case.
+        If a call fails, its error is raised, and calls that have not started are cancelled. Running calls are completed
+        on threads, and rolled back on a cluster; if the run is aborted, they are rolled back on threads, too.
 
         Args:
             items: the arguments of `work`. With `total`, they may be lazy: work on an item starts while the next item
@@ -88,7 +89,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did, in rows."""
+    """The result of a step: row counts, metrics, refusals and warnings."""
 
     rows_in: int = 0
     rows_out: int = 0
@@ -96,6 +97,6 @@ class StepResult:
     metrics: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Further counts for the summary, such as `{"files": {"new": 22, "changed": 0}}`."""
     refused: Sequence[DataRefusedError] = ()
-    """Refused source files, each with its reason."""
+    """Refusals of source files and, with MISSING_DAYS=refuse, of missing and late days; each with its reason."""
     warnings: Sequence[str] = ()
     """Findings that do not end the run, for the summary and meta.pipeline_runs."""

@@ -1,4 +1,4 @@
-"""An executor that runs work as Dask tasks, and a monitor that fails it when all workers are lost."""
+"""An executor that runs work as Dask tasks, and a monitor that makes the tasks fail when all workers are lost."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from etl.engine.cluster_checks import UPDATE_HINT, Result, ask_cluster, check_ru
 from etl.utils.errors import ClusterError
 
 SECONDS_TO_FETCH_A_RESULT = 150.0
-"""Longest wait for a result. If the worker is lost, Dask tries to reach it for half a minute, then reruns the task."""
+"""Longest wait for the result of a finished task. If its worker is lost, Dask tries to reach the worker for half a
+minute, then reruns the task."""
 SECONDS_TO_WAIT_FOR_WORKERS = 60.0
-"""Longest wait for the first worker, and for a new one after all are lost. Starting a worker takes some seconds."""
+"""Longest wait for the first worker, and for a new worker or an answer of the scheduler during a run. Starting a worker
+takes some seconds."""
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def start_workers_hint(address: str | None) -> str:
-    return (
-        f"start some, in the project's folder, with the settings in their environment: python -m dask worker {address}"
-    )
+    return f"start workers in the project's folder, with settings in their environment: python -m dask worker {address}"
 
 
 class TaskExecutor(Executor):
     """An executor that runs work as Dask tasks.
 
-    It replaces `Client.get_executor()`, which keeps results until it is garbage-collected, so that Dask recomputes
-    results that the run already has when a worker is lost; and whose tasks never finish if they are cancelled at the
-    moment of completion.
+    `Client.get_executor()` has two problems. It keeps results until it is garbage-collected, so when a worker is lost,
+    Dask recomputes results that the run already has. And its futures never finish if they are cancelled at the moment
+    of completion.
     """
 
     def __init__(self, client: Client, warehouse: str, run_id: str) -> None:
@@ -50,7 +50,7 @@ class TaskExecutor(Executor):
 
     def submit(self, work: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         sealed = partial(work, *args, **kwargs)
-        # Pickled here, because the scheduler would unpickle it, and has no settings.
+        # Pickled here, so that the scheduler, which has no settings, does not unpickle it.
         task = self._client.submit(
             _run_task,
             pickle.dumps(sealed),
@@ -65,24 +65,24 @@ class TaskExecutor(Executor):
         return outcome
 
     def fail(self, fault: ClusterError) -> None:
-        """Make all unfinished tasks fail with an error."""
+        """Make all unfinished tasks fail with this error."""
         for outcome in list(self._outcomes):
-            with suppress(InvalidStateError):  # it has ended
+            with suppress(InvalidStateError):  # the task has finished
                 outcome.set_exception(fault)
 
 
 def _cancel_with(task: DaskFuture[Any], outcome: Future[Any]) -> None:
     if outcome.cancelled():
-        with suppress(Exception):  # a client that is closed has cancelled it already
+        with suppress(Exception):  # a closed client has already cancelled the task
             task.cancel()
 
 
 def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
     client = task.client
-    with suppress(InvalidStateError):  # it was cancelled meanwhile
+    with suppress(InvalidStateError):  # the task was cancelled in the meantime
         try:
             outcome.set_result(task.result(timeout=SECONDS_TO_FETCH_A_RESULT))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+        except Exception as error:  # noqa: BLE001 - raised in the thread that waits for the result
             if isinstance(error, CancelledError) or client.status in ("closing", "closed"):
                 outcome.cancel()
             elif isinstance(error, TimeoutError):
@@ -95,17 +95,22 @@ def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
 
 
 def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
-    """Check this worker, which may have joined after the start of the run, and run a task on it."""
+    """Check this worker, which may have joined after the start of the run, then run a pickled task. Returns its result.
+
+    Raises:
+        ClusterError: this worker has another version of the pipeline.
+        SettingsError: see `check_run_is_known`.
+    """
     me = f"worker {get_worker().address}"
     if digest != code_digest():
         raise ClusterError(f"{me} has another version of the pipeline", hint=UPDATE_HINT)
     with naming_worker(me):
         check_run_is_known(warehouse, run_id)
-    return pickle.loads(sealed)()  # noqa: S301 - it comes from the driver, by way of a scheduler that could run anything
+    return pickle.loads(sealed)()  # noqa: S301 - sent by the driver, over a scheduler that could run any code
 
 
 class WorkerMonitor:
-    """A monitor that makes all tasks fail if no worker is left or the scheduler does not answer.
+    """A monitor that makes all tasks fail if there is no worker, or no answer, for `SECONDS_TO_WAIT_FOR_WORKERS`.
 
     Dask itself would wait forever.
     """
@@ -119,7 +124,7 @@ class WorkerMonitor:
             f"the scheduler {address} was lost",
             hint="start it and its workers again, then rerun: unfinished work was rolled back",
         )
-        """The error that is raised for cancelled tasks."""
+        """The error that `translate_dask_errors` raises if a task was cancelled or the connection was lost."""
 
     def __enter__(self) -> WorkerMonitor:
         threading.Thread(target=self._look, name="watch", daemon=True).start()
@@ -147,6 +152,7 @@ class WorkerMonitor:
 
 @contextmanager
 def translate_dask_errors(watch: WorkerMonitor) -> Iterator[None]:
+    """Raise errors of Dask as a `ClusterError` with a hint."""
     try:
         yield
     except (CancelledError, CommClosedError, ClosedClientError):

@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """2 if the run would refuse a file because of its name, or a missing or late day; else 0."""
+        """2 if the run would refuse a file because of its name, or days because they are missing or late; else 0."""
         return DataRefusedError.exit_code if self.source.refused else 0
 
 
@@ -108,7 +108,7 @@ def plan_run(
     Raises:
         DataRefusedError: PARTITION_START_DATE has changed.
         CheckFailedError: a table is missing that none of the steps creates or fills, or the warehouse was filled by
-            another version of the code, so that its load ledger cannot be read.
+            an earlier version of the code, so that its load ledger cannot be read.
         SourceError: S3 cannot be read.
         PostgresError: the warehouse cannot be read.
     """
@@ -119,7 +119,9 @@ def plan_run(
     source = _list_source(settings, state.ingested, full_refresh=full_refresh) if 2 in numbers else SourceFiles()
     notes = [*state.migrations, *source.removed]
     if source.refused and not allow_partial:
-        notes.append("a run would end after step 2, because it refuses files: --allow-partial publishes the other days")
+        notes.append(
+            "a run would end after step 2, because files or days are refused: --allow-partial publishes the other days"
+        )
         steps = [step for step in steps if step.number <= 2]
         numbers &= {1, 2}
     if 4 in numbers:
@@ -133,7 +135,7 @@ def plan_run(
     if 6 in numbers:
         returning = set(map(gold_partition, published))
         removed = [table for table in state.removed_partitions if table not in returning]
-        notes += [f"{table} would be dropped: silver does not have its day any more" for table in removed]
+        notes += [f"{table} would be dropped: silver no longer has its day" for table in removed]
     return Plan(source, {step: work.get(step.number, {}) for step in steps}, notes)
 
 
@@ -179,7 +181,7 @@ def _read_state(db: Cursor) -> WarehouseState:
 
 
 FIRST_READABLE = "0002_code_version"
-"""The migration that added the newest column of the load ledger. Without it, the ledger cannot be read."""
+"""The migration that added the newest column of the load ledger: before it is applied, the ledger cannot be read."""
 
 
 def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refresh: bool) -> SourceFiles:

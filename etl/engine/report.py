@@ -33,7 +33,7 @@ class StepReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The result of a run, which the summary shows and meta.pipeline_runs records."""
+    """The outcome of a run, as shown in the summary and recorded in meta.pipeline_runs."""
 
     run_id: str
     steps: Sequence[StepReport] = ()
@@ -50,6 +50,7 @@ class RunReport:
 
     @property
     def status(self) -> str:
+        """Status in meta.pipeline_runs: `complete`, `refused`, `aborted` or `failed`."""
         if isinstance(self.error, AbortedError):
             return "aborted"
         return {0: "complete", 2: "refused"}.get(self.exit_code, "failed")

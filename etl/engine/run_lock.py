@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 RUN_LOCK = int.from_bytes(b"HOMEBUDY")
-"""Key of the advisory lock: one run at a time per database. PostgreSQL releases the lock when the process ends."""
+"""Key of the advisory lock: one run at a time per database. PostgreSQL releases the lock when the connection ends."""
 SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
-"""Time to wait for the lock of a killed process: PostgreSQL needs a moment to notice its end."""
+"""Longest wait for the lock of a killed run: PostgreSQL needs a moment to notice that the process has ended."""
 
 
 @contextmanager
 def run_lock(settings: Settings) -> Iterator[None]:
     """Check that the server is usable as the warehouse, then hold the run lock on a separate connection.
 
-    If this connection is lost, so is the lock, but the run continues. If another run then starts,
-    `load_ledger.record_load` raises, so that this run writes nothing more.
+    If this connection is lost, so is the lock, but the run continues. If another run then starts, `fence_run` and
+    `record_load` of load_ledger.py raise, so that this run commits nothing more.
 
     Raises:
-        PostgresError: see `require_usable_server` and `_require_own_session`.
+        PostgresError: the server cannot be reached, or see `require_usable_server` and `_require_own_session`.
         LockHeldError: another run holds the lock.
     """
     connection = _locked_connection(settings)
@@ -77,7 +77,7 @@ def _lock(connection: Connection) -> bool:
 
 
 def _unlock(connection: Connection) -> bool:
-    """Release the lock and close the connection. Returns False if another session holds the lock and keeps it."""
+    """Release the lock and close the connection. Returns False if this session did not hold the lock."""
     try:
         return bool(_value(connection, "select pg_advisory_unlock(%s)", RUN_LOCK))
     except psycopg2.Error:
@@ -87,7 +87,7 @@ def _unlock(connection: Connection) -> bool:
 
 
 def _value(connection: Connection, query: str, *parameters: object) -> object:
-    """Run a query in a transaction of its own, and return its only value."""
+    """Run a query in a transaction of its own, and return its only value; None if it has no row."""
     with connection, connection.cursor() as db:
         db.execute(query, parameters)
         (value,) = db.fetchone() or (None,)
@@ -131,9 +131,12 @@ def require_usable_server(connection: Connection, settings: Settings) -> None:
 def _require_own_session(connection: Connection, settings: Settings) -> None:
     """Raise unless the connection keeps its backend between transactions, which a session-level advisory lock requires.
 
-    A connection pool in transaction mode gives each transaction any free backend. An open transaction of another
-    connection takes the backend that was used last or, if the pool rotates, the next one, so this connection would get
-    another backend by the second attempt at the latest.
+    A connection pooler in transaction mode gives each transaction any free backend. While a transaction of another
+    connection is open, it occupies the backend that was used last or, if the pooler rotates backends, the next one. So
+    this connection would get another backend by the second attempt at the latest.
+
+    Raises:
+        PostgresError: the backend has changed.
     """
     backend = _value(connection, "select pg_backend_pid()")
     for _ in range(2):

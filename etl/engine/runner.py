@@ -39,11 +39,13 @@ def run_steps(
 ) -> RunReport:
     """Run steps in order under the run lock, and record the run in meta.pipeline_runs.
 
-    The first error ends the run and becomes part of the report. Refused files end the run after their step; with
-    `allow_partial`, the other days continue, and the report contains the refusal.
+    A `PipelineError` ends the run and becomes part of the report. Any other exception of a step is recorded, too, and
+    raised. Refused files or days end the run after their step; with `allow_partial`, the next steps process the other
+    days. In both cases, the report contains the refusal.
 
     Args:
-        workers: number of threads on this machine; ignored on a Dask cluster, which uses all of its threads.
+        workers: number of threads on this machine, by default `default_workers()`. Ignored on a Dask cluster, all of
+            whose threads are used.
     """
     started = time.perf_counter()
     report = RunReport(run_id=str(uuid.uuid4()))
@@ -105,7 +107,7 @@ def _executor(
 
 @contextmanager
 def _during(part: str) -> Iterator[None]:
-    """Set `step` to this part of the run in errors that have none."""
+    """Set `step` of pipeline errors that the block raises to this part of the run, unless it is already set."""
     try:
         yield
     except PipelineError as error:
@@ -145,7 +147,7 @@ def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport,
 
 
 def _log_end_of_step(done: StepReport) -> None:
-    """Log the result of a step as an event. Text output omits it, because the summary contains the same."""
+    """Log the result of a step as an event. Text output omits the event, because the summary has the same numbers."""
     fields = _as_json(done)
     counts = {name: value for name, value in fields.items() if name not in ("step", "title", "seconds")}
     log.info(
@@ -157,7 +159,7 @@ def _log_end_of_step(done: StepReport) -> None:
 
 
 def _checked(settings: Settings, report: RunReport) -> RunReport:
-    """Run the checks at the end of a run, and add their warnings or their error to the report."""
+    """Run the checks at the end of a run. Returns the report with their warnings or, unless it has one, their error."""
     try:
         with _during("checks at the end"):
             return replace(report, warnings=[*report.warnings, *_run_checks_at_end(settings)])
@@ -187,7 +189,7 @@ def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> Non
 
 @retry_transient()
 def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
-    """Record the end of the run, and read the row counts of all tables."""
+    """Record the end of the run in meta.pipeline_runs. Returns the report with duration and row counts of tables."""
     with transaction(settings) as db:
         report = replace(report, rows_per_table=rows_per_table(db), seconds=time.perf_counter() - started)
         end_run(

@@ -13,9 +13,9 @@ _requested: list[AbortedError] = []
 
 @contextmanager
 def abortable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise `AbortedError`, so that a run shuts down gracefully. Main thread only.
+    """Let SIGINT and SIGTERM raise `AbortedError` while the block runs, so that a run shuts down gracefully.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. Works only in the main thread.
     """
 
     def abort(number: int, _frame: object) -> None:
@@ -36,7 +36,7 @@ def abortable() -> Iterator[None]:
 
 
 def raise_if_requested() -> None:
-    """Raise the error of a signal again, because a library that the signal interrupted may have suppressed it.
+    """Raise the `AbortedError` of a signal again, because a library that was interrupted may have suppressed it.
 
     Raises:
         AbortedError: a signal has requested the end of the run.

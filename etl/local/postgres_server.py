@@ -1,4 +1,4 @@
-"""Create, start and stop the server of a cluster. The caller has locked the files of the cluster."""
+"""Create, start and stop the server of a cluster. The caller must have locked the files of the cluster."""
 
 from __future__ import annotations
 
@@ -37,10 +37,16 @@ OLD_BACKENDS_TIMEOUT_SECONDS = 10
 
 
 def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
-    """Start the server; restart it if it is running but cannot be used. Creates the database if it is missing.
+    """Start the server, and return it. If it is running but cannot be used, restart it.
+
+    Creates the database if it is missing. If `pgpass` is missing, the role gets a new password; the caller writes it to
+    `pgpass`.
 
     Args:
-        port: the only port to try. By default the port of the last start, else the first free one.
+        port: the only port to try. By default the port of the last start, else the first free one from 5432.
+
+    Raises:
+        EmbeddedError: the server did not start or stop, or all ports are in use.
     """
     known = read_pgpass(cluster)
     password = known.password if known else secrets.token_urlsafe(32)
@@ -59,7 +65,7 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
-    """Create the data directory with the role and the database. After an error, nothing remains of it."""
+    """Create the data directory with the role and the database. It gets its name only when it is complete."""
     folder = cluster.data.parent
     for leftover in folder.glob("postgres.new-*"):  # of a start that was killed
         shutil.rmtree(leftover, ignore_errors=True)
@@ -84,14 +90,18 @@ def _initdb(cluster: Cluster) -> None:
         # Sorts by code point on every machine; any other order depends on installed locales.
         *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     )
-    _run(cluster, "initdb", *options, hint="fix the cause (often a full disk), rerun")
+    _run(cluster, "initdb", *options, hint="fix the cause (often a full disk) and rerun")
     with (cluster.data / "postgresql.conf").open("a") as main_settings:
         main_settings.write(f"\ninclude '{SETTINGS_FILE}'\n")
     _write_settings(cluster)
 
 
 def run_single_user(cluster: Cluster, *statements: str) -> None:
-    """Execute statements as superuser, one per line, while the server is stopped."""
+    """Execute statements as superuser. The server must be stopped, and a statement must not contain line breaks.
+
+    Raises:
+        EmbeddedError: a statement failed; the message does not contain the statement.
+    """
     # An error must not repeat the statement, which may contain the password.
     options = ("--exit_on_error=on", "--log_min_error_statement=panic", "postgres")
     hint = f"move {cluster.data} elsewhere to start with an empty database"
@@ -106,7 +116,7 @@ def _write_settings(cluster: Cluster) -> None:
 
 
 def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> int:
-    """Start the server on `port`, or else on the preferred port or the first free one. Returns its port."""
+    """Start the server on `port`; if it is None, on the preferred port or else the first free one. Returns the port."""
     ports = range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)
     deadline = time.monotonic() + OLD_BACKENDS_TIMEOUT_SECONDS
     for candidate in [port] if port else [preferred, *ports]:
@@ -117,14 +127,14 @@ def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> i
             if "pre-existing shared memory block" not in output or time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"PostgreSQL in {cluster.data} did not start: {last_lines(output)}",
-                    hint=f"fix the cause, rerun; the log is {cluster.log_file}",
+                    hint=f"fix the cause and rerun; the log is {cluster.log_file}",
                 )
             time.sleep(0.2)
         else:
             log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
             return candidate
     taken = f"port {port}" if port else f"every port from {ports[0]} to {ports[-1]}"
-    raise EmbeddedError(f"{taken} on {HOST} is already in use", hint="stop a server that uses one of them, then rerun")
+    raise EmbeddedError(f"{taken} on {HOST} is already in use", hint="stop a server to free a port, then rerun")
 
 
 def _pg_ctl_start(cluster: Cluster, port: int) -> str:
@@ -142,9 +152,13 @@ def _pg_ctl_start(cluster: Cluster, port: int) -> str:
 
 
 def stop_server(cluster: Cluster) -> None:
-    """Stop the server. Open connections are closed, and their unfinished transactions are rolled back."""
+    """Stop the server. Open connections are closed, and their unfinished transactions are rolled back.
+
+    Raises:
+        EmbeddedError: the server did not stop.
+    """
     options = (f"--pgdata={cluster.data}", "--mode=fast", f"--timeout={STOP_TIMEOUT_SECONDS}")
-    _run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, and try again")
+    _run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, then try again")
     log.info("PostgreSQL in %s is stopped", cluster.root)
 
 
@@ -169,7 +183,7 @@ def running_server(cluster: Cluster) -> EmbeddedPostgres | None:
 
 
 def _pid_file_lines(cluster: Cluster) -> list[str]:
-    """Return the lines of postmaster.pid, or none if the server is not running.
+    """Return the lines of postmaster.pid; an empty list if the server is not running.
 
     The lines are process id, data directory, start time, port, socket folder, address, shared memory, state.
     """
@@ -182,7 +196,7 @@ def _pid_file_lines(cluster: Cluster) -> list[str]:
 
 
 def _is_server(cluster: Cluster, pid: int) -> bool:
-    """Return whether a process is the server: after a crash, its id may be that of another process."""
+    """Return whether a process is the server: after a crash, another process may have the id in postmaster.pid."""
     import psutil
 
     with suppress(psutil.Error):
@@ -201,7 +215,7 @@ def describe(cluster: Cluster, port: int, password: str, reader_password: str | 
 
 
 def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
-    """Return the server that `write_pgpass` wrote, or None if the file is missing or damaged."""
+    """Return the server whose parameters `write_pgpass` wrote; None if the file is missing or damaged."""
     with suppress(FileNotFoundError, ValueError):
         lines = [line.split(":", 4) for line in cluster.pgpass_file.read_text(encoding="utf-8").splitlines()]
         passwords = {user: re.sub(r"\\(.)", r"\1", password) for _, _, _, user, password in lines}
@@ -221,7 +235,7 @@ def write_pgpass(server: EmbeddedPostgres) -> None:
 
 
 def write_private(path: Path, text: str, account: pwd.struct_passwd | None) -> None:
-    """Write a file that only its owner can read, replacing an existing file atomically."""
+    """Write a file that only its owner (`account`, if given) can read, replacing an existing file atomically."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
     with open(new, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:

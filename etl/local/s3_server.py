@@ -24,8 +24,8 @@ _open_s3_servers: set[str] = set()
 def s3_server() -> Iterator[str]:
     """Run an S3 server in this process until the end of the block. Yields its endpoint URL.
 
-    It accepts any credentials and keeps objects in memory. Servers that run at the same time share their buckets, which
-    are deleted when the last server stops.
+    The server accepts any credentials and keeps objects in memory. Servers that run at the same time share their
+    buckets, which are deleted when the last server stops.
     """
     from moto.server import ThreadedMotoServer
 
@@ -59,7 +59,9 @@ def _delete_buckets(host: str, port: int) -> None:
 
 
 def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
-    """Upload `files_to_upload` under their paths relative to `data`. Returns the number of files.
+    """Upload `files_to_upload(data)` under their paths relative to `data`. Returns the number of files.
+
+    The bucket is created if it is missing.
 
     Raises:
         EmbeddedError: there are no files to upload.
@@ -68,7 +70,7 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
     if not files:
         raise EmbeddedError(
             f"{data} contains neither SFTP/*.csv nor parquet/*.parquet",
-            hint="set --data to a folder that contains SFTP/ and parquet/, or omit it to use sample data",
+            hint="set --data to a folder that contains SFTP/ and parquet/, or run the demo without --data",
         )
     _create_bucket(client, bucket)
     for file in files:
@@ -79,8 +81,8 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
 
 
 def files_to_upload(data: Path) -> list[Path]:
-    """Return the CSV files in `data/SFTP`, compressed ones as well, and `data/parquet/*.parquet`."""
-    # Also .CSV and .csv.bak: the pipeline names files that it ignores.
+    """Return the files in `data/SFTP` whose names contain `.csv`, except hidden ones, and `data/parquet/*.parquet`."""
+    # Includes .CSV and .csv.bak, which the pipeline ignores with a warning.
     return sorted(data.glob("SFTP/[!.]*.[cC][sS][vV]*")) + sorted(data.glob("parquet/*.parquet"))
 
 

@@ -42,8 +42,8 @@ MARKER_NAME = "sample.json"
 class SampleData:
     """A complete sample in `target`.
 
-    `files` is the number of CSV files, `rows` that of their data rows including separators, `lead_numbers` that of
-    distinct lead numbers in them, and `leads` that of backend leads in the parquet after cleaning.
+    `files` is the number of CSV files, `rows` the number of their rows including separators, `lead_numbers` the number
+    of distinct lead numbers in the CSV files, and `leads` the number of leads in the parquet after cleaning.
     """
 
     target: Path
@@ -60,7 +60,7 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
     """Write a sample to `target`, replacing an existing sample.
 
     `scale` multiplies leads and rows per day; from 1, the sample contains every irregularity of the specification, §3.
-    The backend has 4,364 times `scale` leads, plus those that the parquet has only after day 22.
+    The parquet of day 22 has 4,364 times `scale` leads after cleaning; that of a later day has more.
 
     Raises:
         PipelineError: `target` contains files that are not part of a sample.
@@ -86,7 +86,7 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
 
 
 def ensure_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
-    """Return the sample in `target`. Write it first if it is incomplete, or other parameters or code generated it.
+    """Return the sample in `target`. Write it first if it is missing, incomplete, or of other parameters or code.
 
     Raises:
         PipelineError: `target` contains files that are not part of a sample.
@@ -111,7 +111,7 @@ def _refuse_foreign_content(target: Path) -> None:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `target` at the end of the block; after an error it is deleted."""
+    """Yield an empty folder that replaces `target` at the end of the block. After an error, `target` is unchanged."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.partial-", dir=target.parent) as temporary:
         fresh = Path(temporary) / "fresh"

@@ -117,11 +117,14 @@ def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 SAVED_BY = {4: _with_numbers_as_floats, 14: _as_spreadsheets_write}
 """File number → function that formats values like the program with which the file was saved again before the upload.
-Cleaning must give the same result."""
+Cleaning must give the same values as for the usual format."""
 
 
 def write_leads(leads: pa.Table, folder: Path) -> int:
-    """Write the backend's leads with values and rows to clean. Returns the number of leads after cleaning."""
+    """Write the backend's leads as parquet, with a few values and rows that cleaning must repair or drop.
+
+    Returns the number of leads after cleaning.
+    """
     folder.mkdir()
     count = len(leads)
     every = np.arange(1, 1 + max(DUPLICATE_ROWS, UPPER_CASE_ROWS, PADDED_ROWS)) * count // 8

@@ -64,17 +64,17 @@ class Draw:
     ids: ByteArray
 
     def below(self, name: str, limit: int | IntArray) -> IntArray:
-        """Return integers from 0 to `limit` - 1."""
+        """Return an integer from 0 to `limit` - 1 for each lead."""
         numbers: IntArray = (self.uniform[name] * limit).astype(np.int64)
         return numbers
 
     def weighted(self, name: str, weights: Sequence[int]) -> IntArray:
-        """Return indices of `weights`, with probabilities proportional to them."""
+        """Return an index of `weights` for each lead, with a probability proportional to the weight."""
         positions: IntArray = np.searchsorted(np.cumsum(weights), self.below(name, sum(weights)), side="right")
         return positions
 
     def happens(self, name: str, share: float) -> BoolArray:
-        """Return True with the probability `share`."""
+        """Return a boolean for each lead, which is True with the probability `share`."""
         chosen: BoolArray = self.uniform[name] < share
         return chosen
 
@@ -169,7 +169,7 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
 
 
 def _scaled(totals: IntArray, scale: float) -> IntArray:
-    """Scale cumulative totals. The rounding error is at most one half; errors of scaled counts would add up."""
+    """Scale cumulative totals: their rounding errors are at most one half, but those of daily counts would add up."""
     rounded: IntArray = np.rint(totals * scale).astype(np.int64)
     return rounded
 
@@ -179,9 +179,9 @@ def _repeated(values: Sequence[int], length: int) -> list[int]:
 
 
 def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
-    """Mark `counts[0]` of each LEAD_NUMBERS positions with 1, `counts[1]` with 2 and so on, evenly; all others with 0.
+    """Return marks: of each LEAD_NUMBERS positions, `counts[0]` have 1, `counts[1]` have 2 and so on, all others 0.
 
-    Random marks would leave some samples without the rarest irregularities.
+    Marks are spread evenly: random ones would leave some samples without the rarest irregularities.
     """
     turns = sorted(((turn + 0.5) / count, mark) for mark, count in enumerate(counts, 1) for turn in range(count))
     marks = np.array([mark for _, mark in turns])
@@ -224,7 +224,7 @@ def _gaps(draw: Draw, arrival_day: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _places(draw: Draw) -> tuple[IntArray, IntArray]:
-    """Return codes of place and ZIP: first those of all forms of the cities, then those of ODD_PLACES."""
+    """Return the codes of each lead number's place and ZIP. The codes of cities come before those of ODD_PLACES."""
     city = draw.weighted("city", [city.weight for city in cities()])
     form = draw.weighted("form", [form.weight for form in CITY_FORMS])
     zips = np.array([city.zips for city in cities()])
@@ -293,14 +293,14 @@ def _identities(
 
 
 def _parquet_days(draw: Draw, arrival_day: IntArray) -> IntArray:
-    """Return the first day on which the parquet has each lead: the day of arrival, or for some leads a day off it."""
+    """Return the first day on which the parquet has each lead: the arrival day or, for some, a day before or after."""
     ahead = draw.happens("in parquet", AHEAD_SHARE)
     behind = ~draw.happens("in parquet", 1 - BEHIND_SHARE) & (arrival_day > 1)
     return arrival_day - ahead + behind
 
 
 def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
-    """Return the hash of each lead number, then that of no value, which also replaces the hash at `without_value`."""
+    """Return the hash of each lead number, then the hash of no value, which also replaces that of `without_value`."""
     no_value = np.frombuffer(bytes.fromhex(NO_VALUE_HASH), dtype=np.uint8)
     digests = np.vstack([digests, no_value])
     digests[without_value] = no_value

@@ -52,11 +52,11 @@ SHORTEST_LATENESS, LONGEST_LATENESS = 3, 20
 """LATE_SHARE of the arriving lead numbers appear this many days after entry; all others on the day of entry or the day
 after."""
 UNSEEN_LEADS = 14
-"""Number of backend leads in no snapshot, including those that a later snapshot contains (`AHEAD_SHARE`)."""
+"""Number of backend leads in addition to those of normal lead numbers: no snapshot up to day 22 contains them."""
 AHEAD_SHARE = 0.2
-"""Share of leads that are in the parquet a day before the first snapshot with them."""
+"""Share of leads that the parquet contains a day before the snapshots do."""
 BEHIND_SHARE = 0.1
-"""Share of leads that are in the parquet a day after the first snapshot with them, so these rows match no lead."""
+"""Share of leads that the parquet contains a day after the snapshots do. In the last snapshot, they match no lead."""
 LEAVING_EARLY_SHARE = 0.07
 """Share of lead numbers that disappear before the end of the window."""
 GAP_SHARE = 0.01
@@ -98,7 +98,7 @@ BACKEND_LEADS = LEAD_KINDS[0].numbers + UNSEEN_LEADS
 DUPLICATE_ROWS = 5
 UPPER_CASE_ROWS = 5
 PADDED_ROWS = 5
-"""Number of rows in the parquet that need cleaning, at any scale; one row without lead_UUID is added to them."""
+"""Number of rows of each kind in the parquet that need cleaning, at any scale, besides one row without lead_UUID."""
 
 
 class City(NamedTuple):
@@ -166,8 +166,8 @@ class OutcomeGroup(NamedTuple):
     dispos: dict[str, int]
 
 
-# `booked` leads are BOOKED and CONFIRMED before their outcome; a final `set` of 0 means a cancelled appointment. One of
-# the real dispositions contains a backslash, too, which must be escaped for COPY.
+# `booked` leads are BOOKED and CONFIRMED before their outcome; a final `set` of 0 means a cancelled appointment. One
+# disposition contains a backslash, as one of the real ones does: it must be escaped for COPY.
 OUTCOME_GROUPS = (
     OutcomeGroup(
         False,

@@ -142,7 +142,7 @@ def test_connections_in_use_by_other_sessions_are_subtracted(
         for _ in range(allowed - needed + 1):
             other = psycopg2.connect(**connection_arguments(settings), application_name="another session")
             stack.callback(other.close)
-        assert f"has {needed - 1} for them" in error_of(run("--scheduler", cluster.address))
+        assert f"has {needed - 1} available" in error_of(run("--scheduler", cluster.address))
     assert run("--scheduler", cluster.address).returncode == 0
 
 
