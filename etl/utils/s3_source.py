@@ -205,7 +205,7 @@ def find_copies(loaded: Collection[SnapshotFile], snapshots: Iterable[SnapshotFi
     return [
         f"{file} has the same content as {before.key}: {before.day} was probably delivered again as {file.day}"
         for before, file in pairwise(snapshots)
-        if file in loaded and (file.etag, file.size) == (before.etag, before.size)
+        if (file.etag, file.size) == (before.etag, before.size) and file in loaded
     ]
 
 
