@@ -1,7 +1,7 @@
-"""Answer the questions about gold: each answer is the rows of a query, and a sentence computed from them.
+"""Answer questions about gold. An answer consists of rows, a sentence computed from the rows, and a note on anomalies.
 
 The notebooks and the report share the answers, so that their figures agree. Each query is a file in
-sql_scripts/analysis/ and reads the views of gold. `charts` draws the rows.
+sql_scripts/analysis/. `charts` draws the rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from etl.reporting.words import counted, share
 
 
 def analyse_gold(read: Read) -> dict[str, Answer]:
-    """Answer all questions about gold. Returns name of the question → answer; charts have the same names."""
+    """Answer all questions about gold. Returns name of the question → answer; CHARTS uses the same names."""
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
     per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
@@ -50,13 +50,16 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     """Answer which days should not be trusted.
 
     Rows: `_partition_date metric observed expected`, one per anomaly. If neither flag has an anomaly, the note also
-    names the snapshots in which a flag is 0 in all rows.
+    lists the days of `flags_at_zero`.
+
+    Args:
+        flags_at_zero: one row per flag and day on which the flag is 0 in all rows, if it is 1 on other days.
     """
     affected, notes = anomalies.days(["*"]), [anomalies.note(["*"])]
     if not anomalies.days(["set_share", "demo_share"]):
         notes += [
             f"{str(metric).removesuffix('_share').capitalize()} is 0 in all rows of these snapshots: {ranges(days)}; "
-            "leads are graded by it, so the quality that these snapshots show is not that of the leads"
+            "leads are graded by it, so their quality seems too low in these snapshots"
             for metric, days in flags_at_zero.groupby("metric", sort=False)["_partition_date"]
         ]
     sentence = (
@@ -94,7 +97,7 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
     frequent first.
 
     Args:
-        matches: one row that counts the matches, and their leads, that rely on suspect hashes alone.
+        matches: one row with the number of matches that rely on suspect hashes alone, and of their leads.
     """
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
@@ -110,9 +113,9 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
 
 
 def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Answer how many leads of each figure match by suspect hashes alone.
+    """Answer how many of the leads that each KPI counts match by suspect hashes alone in their latest row.
 
-    Rows: `figure lead_count suspect_count suspect_share`, one per figure, all leads first.
+    Rows: `figure lead_count suspect_count suspect_share`, one per KPI, all leads first.
     """
     question = "How much relies on suspect matches?"
     if rows.empty:

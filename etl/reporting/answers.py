@@ -1,4 +1,4 @@
-"""Answers of the analysis, and notes on answers that are based on days with anomalies."""
+"""Answers to the questions of the analysis, with notes on days with anomalies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from etl.warehouse.anomalies import label_of
 
 Days = Sequence[pd.Timestamp]
 
+# Patterns of metrics of gold.daily_metrics. An anomaly of a metric affects the figures that depend on it.
 ROWS = ("rows", "repeated_lead_number_share")
 MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share")
 FLAGS = ("set_*", "demo_*", "appt_date_without_set_share")
@@ -23,7 +24,7 @@ FUNNEL = (
     *(*MATCHES, "set_without_appt_date_share", "appt_date_null*_share", "demo_*"),
     *("dispo_null*_share", "dispo_share: Sale"),
 )
-"""An appointment counts by its date, so a flag that is stuck at 0 does not change a funnel."""
+"""Without `set_share`: an appointment with a date counts even if `set` is 0."""
 FUNNEL_PER_STATE = (*FUNNEL, "state_null*_share")
 OUTCOMES = (*FUNNEL, "dispo_*", "lost_lead_share")
 STATUS = (*MATCHES, "set_*", "demo_*", "appt_date_*", "dispo_*", "job_status_*", "status_change_share")
@@ -31,34 +32,34 @@ NULL_SHARES = ("*_null_share",)
 
 
 class Answer(NamedTuple):
-    """The answer to a question: rows, a sentence, and a note on days that should not be trusted."""
+    """The answer to a question: rows, a sentence, and a note on the days that should not be trusted."""
 
     question: str
     rows: pd.DataFrame
     sentence: str
     note: str = ""
-    """Describes the anomalies of the affected days; empty if there are none."""
+    """Describes the anomalies of the affected days; empty if no day is affected."""
     affected_days: Days = ()
 
     @property
     def notice(self) -> str:
-        """The note as the report and the notebooks show it, without its heading."""
+        """The note, with advice, as the report and the notebooks show it after `Note:`; empty if there is no note."""
         return f"{self.note}. Do not trust figures that depend on these values." if self.note else ""
 
 
 class Anomalies:
-    """The rows of gold.data_anomalies: the days that should not be trusted, by metric."""
+    """Rows of gold.data_anomalies: one per day and metric with an anomaly. `Anomalies()` has none."""
 
     def __init__(self, rows: pd.DataFrame | None = None) -> None:
         columns = ["_partition_date", "metric", "observed", "expected"]
         self.rows = pd.DataFrame(columns=columns) if rows is None else rows[columns]
 
     def days(self, metrics: Sequence[str]) -> list[pd.Timestamp]:
-        """Return the ordered days on which one of the metrics has an anomaly. Metrics may contain wildcards (`*`)."""
+        """Return the sorted days on which any of the metrics has an anomaly. Metrics may contain wildcards (`*`)."""
         return sorted(set(self._rows_of(metrics)["_partition_date"]))
 
     def note(self, metrics: Sequence[str]) -> str:
-        """Describe the anomalies of the metrics: days, observed and expected values. Empty when there are none."""
+        """Return the days, observed and expected values of the metrics' anomalies as text; empty if there are none."""
         by_days: dict[str, list[str]] = {}
         for metric, found in self._rows_of(metrics).sort_values("_partition_date").groupby("metric"):
             observed, expected = (_range(str(metric), found[column]) for column in ("observed", "expected"))
@@ -77,7 +78,7 @@ class Anomalies:
         return rows
 
     def mark(self, answer: Answer, metrics: Sequence[str]) -> Answer:
-        """Return the answer with a note on the anomalies of the metrics that it depends on, and their days."""
+        """Return the answer with its note and affected days replaced by those of the metrics that it depends on."""
         return answer._replace(note=self.note(metrics), affected_days=self.days(metrics))
 
     def _rows_of(self, metrics: Sequence[str]) -> pd.DataFrame:
@@ -86,7 +87,7 @@ class Anomalies:
 
 
 def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:
-    """Join days, which must be in order. Consecutive days become a range, as in `2024-10-16 to 2024-10-22`."""
+    """Return sorted days as text. Consecutive days become a range, as in `2024-10-16 to 2024-10-22`."""
     return day_ranges([moment.date() for moment in days])
 
 
@@ -96,13 +97,13 @@ def sound(rows: pd.DataFrame, affected_days: Days) -> pd.DataFrame:
 
 
 def missing_days(days: pd.DataFrame) -> list[pd.Timestamp]:
-    """Return the days without a snapshot between the first and the latest one."""
+    """Return the days without a snapshot between the first and the latest snapshot."""
     present = pd.DatetimeIndex(days["_partition_date"])
     return [] if present.empty else list(pd.date_range(present.min(), present.max()).difference(present))
 
 
 def gap_sentence(days: pd.DataFrame) -> str:
-    """Return a sentence that changes on days without a snapshot appear in the next one; empty if no day is missing."""
+    """Return a sentence on changes on days without a snapshot, with a leading space; empty if no day is missing."""
     missing = len(missing_days(days))
     what = f"{counted(missing, 'day')} {'has' if missing == 1 else 'have'} no snapshot"
     days_of_gap = "that day" if missing == 1 else "those days"
@@ -115,15 +116,15 @@ def _range(metric: str, values: pd.Series[float]) -> str:
 
 
 def most_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the greatest value in a column."""
+    """Return the first row with the greatest value in a column, as column → value."""
     return row_of(rows, int(rows[column].argmax()))
 
 
 def fewest_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the smallest value in a column."""
+    """Return the first row with the smallest value in a column, as column → value."""
     return row_of(rows, int(rows[column].argmin()))
 
 
 def row_of(rows: pd.DataFrame, position: int) -> dict[str, Any]:
-    """Return the row at a position; -1 is the last row."""
+    """Return the row at a position, as column → value; -1 is the last row."""
     return {str(name): value for name, value in rows.iloc[position].items()}

@@ -1,6 +1,6 @@
 """Draw the charts of the analysis: each function draws the rows of one answer and has the name of its question.
 
-Each chart can be drawn wide or, for phones, narrow. This module needs matplotlib, but no database.
+Each chart can be drawn wide or, for phones, narrow. Importing this module registers the charts in CHARTS.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from etl.reporting.words import share
 # --- gold -----------------------------------------------------------------------------------------
 
 
-@chart(2.9, "Bars: rows that match on both hashes, and at another scale those that do not.")
+@chart(2.9, "Bars: rows that match on both hashes and, on another scale, rows that do not.")
 def match_scenarios(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the number of rows in each match scenario; below, on another scale, all but those that match on both."""
+    """Draw one bar of all rows, divided by whether both hashes match; below, on another scale, the other scenarios."""
     counts = dict(zip(rows["scenario"], rows["row_count"], strict=True))
     total = sum(counts.values())
     rest = {_SCENARIOS[name]: count for name, count in counts.items() if name != "both"}
@@ -49,9 +49,9 @@ def match_scenarios(figure: ChartFigure, rows: pd.DataFrame) -> None:
 _SCENARIOS = {"email_only": "e-mail alone", "phone_only": "phone alone", "none": "no lead"}
 
 
-@chart(4.4, "Lines: leads in each snapshot and all ever seen. Bars: new leads per day, without the first day.")
+@chart(4.4, "Lines: leads in each snapshot and leads ever seen. Bars: new leads per day, without the first day.")
 def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the number of leads in each snapshot, and of all ever seen; below, new leads per day after the first."""
+    """Draw the leads in each snapshot and the leads ever seen; below, new leads per day, without the first day."""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     days = rows["_partition_date"]
     for column, label, colour in (
@@ -70,7 +70,7 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(2.1, "Bars: leads by quality.")
 def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the number of leads of each quality, as they are now."""
+    """Draw the number of leads of each quality, each lead by its latest snapshot."""
     axes = figure.subplots()
     figure.title("Leads as they are now")
     names = [str(flag).removesuffix(" Quality") for flag in rows["lead_quality_flag"]]
@@ -90,7 +90,8 @@ def lead_quality_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw how many leads per day become high quality for the first time, and the mean over days without anomalies.
 
-    The first snapshot, in which all leads are new, is left out.
+    Each value is a rate: the count of a snapshot, divided by the days since the previous snapshot. The first snapshot,
+    in which all leads are new, is left out.
     """
     axes = figure.subplots()
     later = rows.iloc[1:]
@@ -116,7 +117,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
     if not figure.is_narrow and len(later) <= MOST_LABELS:
         neighbours = (rates.shift(1, fill_value=0) + rates.shift(-1, fill_value=0)) / 2
         for moment, rate, beside_it in zip(days, rates, neighbours, strict=True):
-            is_low = 0 < rate < beside_it  # its number goes where the line is not
+            is_low = 0 < rate < beside_it  # the line is above the point, so the label goes below
             axes.annotate(
                 f"{rate:.0f}" if rate == round(rate) else f"{rate:.1f}",
                 (moment, rate),
@@ -166,8 +167,8 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
     ]
     named_bars(axes, list(shown["state"]), list(rates), colours, labels)
     for text in list(axes.texts):
-        text.remove()  # labels go to the end of the intervals
-    judged = shown[shown["comparison"] != FEW]  # few leads: too wide to draw
+        text.remove()  # they are drawn again below, at the ends of the intervals
+    judged = shown[shown["comparison"] != FEW]  # with few leads, the interval is too wide to draw
     ends = judged["highest_rate"].reindex(shown.index).fillna(rates)
     spread = [judged["conversion_rate"] - judged["lowest_rate"], judged["highest_rate"] - judged["conversion_rate"]]
     axes.errorbar(
@@ -184,7 +185,7 @@ _COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear d
 
 @chart(3.6, "Bars: the most frequent changes of disposition.")
 def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw how often the most frequent changes of disposition occur."""
+    """Draw how often the ten most frequent changes of disposition occur; in a narrow chart, seven."""
     axes = figure.subplots()
     figure.title("Most frequent changes")
     shown = rows.head(10)
@@ -194,15 +195,15 @@ def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     named_bars(axes, names, [int(count) for count in shown["change_count"]], LIGHT.accent)
 
 
-@chart(3.0, "Bars: leads by what became of them.")
+@chart(3.0, "Bars: leads by disposition group.")
 def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the number of leads in each disposition group, as they are now."""
+    """Draw the number of leads in each disposition group, each lead by its latest snapshot."""
     figure.title("Leads by disposition group")
     total = int(rows["lead_count"].sum())
     _groups(figure, rows, [f"{count:,} · {share(count, total)}" for count in rows["lead_count"]], "lead_count")
 
 
-@chart(3.0, "Bars: leads that are not in the latest snapshot, by what became of them.")
+@chart(3.0, "Bars: leads that are not in the latest snapshot, by disposition group.")
 def leads_that_left(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads that are not in the latest snapshot, by disposition group."""
     figure.title("Leads that left, of all leads of their group")
@@ -221,7 +222,7 @@ def _groups(figure: ChartFigure, rows: pd.DataFrame, labels: list[str], column: 
 
 @chart(2.9, "Bars: share of leads with an appointment, by the week in which they were first seen. Few leads: grey.")
 def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the share of leads with an appointment, by the week in which they were first seen: the last eight rows."""
+    """Draw the share of leads with an appointment, by the week in which they were first seen: last eight weeks."""
     figure.title("With an appointment" + ("" if figure.is_narrow else ", by week of the first snapshot with the lead"))
     shown = rows.tail(8)
     labels = [

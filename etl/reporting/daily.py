@@ -1,6 +1,6 @@
 """Answer questions about each snapshot day: how many leads there are, their quality, how many become high quality.
 
-A change that a snapshot shows happened on any of the days since the previous snapshot, so averages divide by days.
+A change in a snapshot may have happened on any day since the previous snapshot, so averages are per day.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def lead_quality_distribution(
     Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
 
     Args:
-        per_day: the rows of the answer of `lead_quality_per_day`.
+        per_day: the rows of the answer to `lead_quality_per_day`. If given, and if the latest snapshot has broken
+            flags, the sentence adds the share on the last day with sound flags.
     """
     high, medium, _low = (int(count) for count in rows["current_lead_count"])
     total = int(rows["current_lead_count"].sum())
@@ -62,9 +63,9 @@ def lead_quality_distribution(
 
 
 def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str, str] | None:
-    """Return the last day without anomalies in `Set` and `Demo`, and the share of high-quality leads on it.
+    """Return the last day without anomalies in `Set` and `Demo`, and the share of high-quality leads on it, as text.
 
-    Return None if that is the latest day, or if every day has such anomalies.
+    Return None if the latest snapshot has no such anomaly, if all snapshots have one, or if there is no snapshot.
     """
     affected = anomalies.days(FLAGS)
     if per_day.empty or per_day["_partition_date"].iloc[-1] not in affected:
@@ -80,6 +81,9 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     """Answer how many leads of each quality each snapshot has.
 
     Rows: `_partition_date`, the number of leads with each quality flag, and `total_leads`; one per snapshot day.
+
+    Args:
+        days: the rows of `leads_per_day`, for `total_leads`.
     """
     counts = rows.pivot(index="_partition_date", columns="lead_quality_flag", values="lead_count")
     counts = counts.reindex(columns=["High Quality", "Medium Quality", "Low Quality"]).fillna(0).astype(int)
@@ -134,10 +138,10 @@ def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
 
 
 def per_day(rows: pd.DataFrame, column: str, affected_days: Days) -> pd.DataFrame:
-    """Return the count and the daily rate of each day without anomalies, except the first.
+    """Return the count and the daily rate of each unaffected snapshot day, except the first of these days.
 
-    Columns: `_partition_date`; `covered_days`, the days since the previous snapshot without anomalies; `count`, the
-    total over these days; `rate`, the count per day.
+    Columns: `_partition_date`; `count`, the value of the column on that day; `covered_days`, the number of days since
+    the previous unaffected day; `rate`, `count` divided by `covered_days`.
     """
     days = sound(rows, affected_days)[["_partition_date", column]].rename(columns={column: "count"})
     days["covered_days"] = days["_partition_date"].diff().dt.days

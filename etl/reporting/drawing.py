@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 WIDE, NARROW = 7.6, 3.6
-"""Widths of a chart in inches. The narrow one is for phones: 346 pixels."""
+"""Widths of a chart in inches. NARROW is for phones: 346 pixels."""
 
 
 class ChartFigure(Figure):
@@ -59,7 +59,7 @@ Draw = Callable[[ChartFigure, "pd.DataFrame"], None]
 class Chart(Protocol):
     """A function that draws the rows of one answer in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
 
-    A chart with a time axis also shades the affected days; every chart lists them below.
+    Every chart lists the affected days below the drawing; a chart with a time axis also shades them.
     """
 
     alt: str
@@ -72,9 +72,11 @@ CHARTS: dict[str, Chart] = {}
 
 
 def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
-    """Decorate a drawing function: create a figure of `height` inches for it, and register the chart.
+    """Return a decorator that turns a drawing function into a chart, and adds the chart to CHARTS.
 
-    The chart is registered under the function's name.
+    Args:
+        height: height of the chart in inches.
+        alt: description of the chart for screen readers.
     """
 
     def decorate(draw: Draw) -> Chart:
@@ -99,6 +101,8 @@ def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
 def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:
     """Return the chart as an SVG element. Text stays text, and equal rows give equal bytes.
 
+    Texts of `show_on_hover` become titles of their parts.
+
     Args:
         salt: determines the ids in the SVG; must differ between the charts of a page.
     """
@@ -109,11 +113,11 @@ def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:
     svg = re.sub(r"^.*?(?=<svg )|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for number, value in enumerate(figure.values):
         svg = svg.replace(f'<g id="value-{number}">', f'<g pointer-events="all"><title>{escape(value)}</title>')
-    return re.sub(r'<g id="[^"]*"', "<g", svg)  # other charts of the page have the same ids
+    return re.sub(r'<g id="[^"]*"', "<g", svg)  # these ids would not be unique on a page with several charts
 
 
 def themed(svg: str) -> str:
-    """Return the chart with CSS variables (`--chart-text` …) instead of the colours of the light theme."""
+    """Return the SVG with CSS variables (`--chart-text` …) instead of the colours of the light theme."""
     for field in fields(Theme):
         svg = svg.replace(getattr(LIGHT, field.name), f"var(--chart-{field.name})")
     return svg
@@ -139,7 +143,7 @@ def named_bars(
     colours: str | Sequence[str],
     labels: Sequence[str] | None = None,
 ) -> None:
-    """Draw horizontal bars, the first one on top, each with its label (by default its value) at its end."""
+    """Draw horizontal bars, the first bar on top, each with a label at its end: by default, its value."""
     positions = range(len(names))
     labels = labels or [f"{value:,}" for value in values]
     bars = axes.barh(positions, values, color=colours, height=0.7)
@@ -148,9 +152,9 @@ def named_bars(
         figure_of(axes).show_on_hover(bar, f"{' '.join(name.split())}: {label}")
     axes.set_yticks(positions, names)
     axes.tick_params(axis="y", labelcolor=mpl.rcParams["text.color"])
-    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # the first on top; a bar or two are no thicker than three
+    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # the first bar on top; one or two bars are as thick as three
     axes.set_xticks([])
-    axes.set_xlim(0, max(*values, 1e-9) * 1.35)  # room for the longest bar's value
+    axes.set_xlim(0, max(*values, 1e-9) * 1.35)  # room for the label of the longest bar
     axes.spines["bottom"].set_visible(False)
 
 
@@ -174,9 +178,12 @@ def stacked_bars_by_day(
 
 
 def rate_bars(axes: Axes, days: pd.Series, counts: pd.Series, colour: str, what: str) -> None:
-    """Draw the daily rate of each snapshot but the first: its count divided by the days since the snapshot before.
+    """Draw a daily rate per snapshot except the first: its count, divided by the days since the previous snapshot.
 
-    Each bar is as wide as these days.
+    Each bar spans these days.
+
+    Args:
+        what: label of the counts on hover.
     """
     covered = days.diff().dt.days.iloc[1:]
     rates = counts.iloc[1:] / covered
@@ -185,7 +192,7 @@ def rate_bars(axes: Axes, days: pd.Series, counts: pd.Series, colour: str, what:
 
 
 def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None:
-    """Draw the common parts of charts with a time axis: shaded affected days, ticks, and values of a day on hover."""
+    """Draw the common parts of charts with a time axis: shaded affected days, ticks, and the day's values on hover."""
     axes.grid(visible=True)
     figure = figure_of(axes)
     first, last = days.iloc[0], days.iloc[-1]

@@ -1,7 +1,7 @@
 """Read the history of a lead: `python main.py --explain LEAD`.
 
-Everything is read in one read-only transaction. A row version is traced to its rows in silver by `_row_hash`, and these
-to the rows of bronze, with the raw values, by `_source_row`.
+Everything is read in one read-only transaction. `_row_hash` links a row version to its rows in silver; `_source_row`
+links a row in silver to its row in bronze, which contains the raw values.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 MOST_LEADS = 10
-"""Maximum number of leads shown that share a hash or a lead number."""
+"""Maximum number of leads to show if several share a hash or a lead number."""
 MOST_VERSIONS = 50
-"""Maximum number of row versions of a lead shown."""
+"""Maximum number of row versions to show per lead."""
 MOST_REJECTED = 20
 SHORTEST_ID_IN_LINE = 6
-"""Minimum length of ids to search for in malformed lines. Their cells have no names, so a shorter number may be a ZIP,
-a flag or a part of a date."""
+"""Minimum length of ids to search for in malformed lines. The cells of such lines have no column names, so a shorter
+number may be a ZIP code, a flag or a part of a date."""
 INT32 = range(-(2**31), 2**31)
 
 
@@ -53,24 +53,27 @@ class RowVersion:
     content: Mapping[str, Any]
     """Content columns of silver.row_contents → value."""
     matched_by: str
+    """Hashes that match the lead: `e-mail`, `phone`, both, or `no hash`."""
     other_leads: Mapping[str, str]
     """Other backend leads that the same content matches → the hashes that match."""
     grade: str
     why: str
+    """Values of the flags that determine the grade, as in `set 1, demo NULL`."""
     first_row: BronzeRow | None
-    """Its row of bronze on the first day; None if it cannot be traced to bronze, or bronze cannot be read."""
+    """Row of bronze on the first day; None if it cannot be traced to bronze, or bronze cannot be read."""
     last_row: BronzeRow | None
+    """Row of bronze on the last day, or None."""
 
 
 @dataclass(frozen=True)
 class LeadHistory:
-    """What the warehouse contains about a backend lead, or about the rows of a lead number that match no lead."""
+    """What the warehouse contains about a backend lead, an unmatched lead number, or an id in rejected rows only."""
 
     title: str
     backend: Sequence[Mapping[str, Any]] = ()
-    """Its rows of silver.stg_leads_parquet: one, unless the leads file has the UUID more than once."""
+    """Rows of silver.stg_leads_parquet: more than one if the leads file repeats the UUID; empty without a lead."""
     current: Mapping[str, Any] = field(default_factory=dict)
-    """Its row of gold.lead_quality_current, empty if there is none: `lead_quality_flag lead_number _partition_date
+    """Row of gold.lead_quality_current, empty if there is none: `lead_quality_flag lead_number _partition_date
     email_match phone_match`."""
     versions: Sequence[RowVersion] = ()
     appointments: Sequence[Mapping[str, Any]] = ()
@@ -78,9 +81,9 @@ class LeadHistory:
     anomalies: Sequence[Mapping[str, Any]] = ()
     """Rows of gold.data_anomalies for the days on which a snapshot contains the lead."""
     findings: Sequence[str] = ()
-    """Descriptions of these anomalies, one sentence per metric."""
+    """Descriptions of `anomalies`, one sentence per metric."""
     notes: Sequence[str] = ()
-    """Sentences about what is left out or could not be read."""
+    """Sentences about data that is left out or could not be read."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,11 @@ class Explanation:
 
     histories: Sequence[LeadHistory]
     left_out: int
-    """Number of further leads, whose histories were not read."""
+    """Number of further leads; their histories were not read."""
 
 
 class Match(NamedTuple):
-    """A row of silver.version_matches: a content and a backend lead that it matches, or None if it matches no lead."""
+    """A row of silver.version_matches: a content, and a backend lead that it matches; None if it matches no lead."""
 
     row_hash: int
     lead_uuid: str | None
@@ -110,16 +113,19 @@ class Subject(NamedTuple):
     lead_uuid: str | None
     matches: Sequence[Match]
     backend: Sequence[Mapping[str, Any]]
-    """Its rows of silver.stg_leads_parquet."""
+    """Rows of silver.stg_leads_parquet with this UUID."""
 
 
 @retry_transient()
 def explain(settings: Settings, lead: str) -> Explanation:
-    """Return the history of each lead with this UUID, lead number, or hash of e-mail or phone.
+    """Return the histories of the leads with this UUID, lead number, or hash of e-mail or phone.
+
+    If there is no such lead, the only history consists of the rejected rows that contain the text. Transient errors are
+    retried.
 
     Raises:
-        LeadNotFoundError: no table contains it.
-        CheckFailedError: the pipeline has not filled this database yet.
+        LeadNotFoundError: no lead and no rejected row contains the text.
+        CheckFailedError: tables do not exist, because the pipeline has not created them yet.
         PostgresError: the warehouse cannot be read.
     """
     lead = lead.strip().encode(errors="replace").decode()
@@ -136,10 +142,11 @@ def explain(settings: Settings, lead: str) -> Explanation:
 
 
 def find_subjects(db: Cursor, lead: str) -> list[Subject]:
-    """Find the backend leads to which LEAD may refer, and contents with this number or hash that match no lead.
+    """Return the backend leads to which LEAD may refer and, per lead number, the contents that match no lead.
 
-    If contents have the lead number, the leads are those that match them. Otherwise they are the leads with this UUID
-    or hash or, if there are none, the leads that match contents with this hash.
+    LEAD is searched until something is found: first as the lead number of contents, then as the UUID or a hash of
+    backend leads, then as a hash of contents. If contents are found, the backend leads are those that match them. Only
+    the first MOST_LEADS backend leads have `matches`.
     """
     contents: dict[int, int | None] = {}
     if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and int(lead) in INT32:
@@ -165,7 +172,7 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
 
 
 def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
-    """Return the contents that meet a condition: `_row_hash` → lead number."""
+    """Return the contents of silver.row_contents that meet a condition: `_row_hash` → lead number."""
     db.execute(sql.SQL("select _row_hash, lead_number from silver.row_contents where {}").format(condition))
     return dict(db.fetchall())
 
@@ -214,8 +221,8 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
         notes.append(
-            "this role cannot read both bronze.csv_snapshots and meta.table_loads: files, lines and raw values are "
-            "left out"
+            "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and "
+            "meta.table_loads"
         )
     elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
         notes.append(
@@ -251,17 +258,17 @@ select appointment_id, appointment_date, status from gold.appointments where lea
 
 
 def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
-    """Return the history of a lead that appears in rejected rows only.
+    """Return the rejected rows that contain LEAD, as a history.
 
     Raises:
-        LeadNotFoundError: no rejected row contains it, either.
+        LeadNotFoundError: no rejected row contains LEAD.
     """
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:
         raise LeadNotFoundError(
             f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
             "contains it",
-            hint="take LEAD from gold.leads or gold.lead_quality_matching; "
+            hint="use a lead UUID, lead number or hash from gold.leads or gold.lead_quality_matching; "
             "python main.py --dry-run lists files that are not loaded yet",
         )
     return LeadHistory(f"{lead}: only in rejected rows", rejected_rows=rejected, notes=notes)
@@ -299,7 +306,7 @@ def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -
 
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the rejected rows that contain one of these ids, and a note if some are left out."""
+    """Return the first MOST_REJECTED rejected rows with one of these ids, and a list with a note if there are more."""
     ids = list(filter(None, ids))
     unmistakable = [value for value in ids if len(value) >= SHORTEST_ID_IN_LINE]
     run_sql(

@@ -13,7 +13,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 
 
 def tables(history: LeadHistory) -> Iterator[Table]:
-    """Yield the tables of a history, for a terminal of 80 columns."""
+    """Yield title, headings and rows of each table of a history, including tables without rows."""
     yield "backend lead", ("column", "value"), [cell for row in history.backend for cell in row.items()]
     yield from _tables_of_versions(history.versions)
     yield (
@@ -91,7 +91,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def summary(history: LeadHistory) -> str:
-    """Return the grade of the lead in its latest snapshot, or `in no snapshot`; empty if there is no backend lead."""
+    """Return the grade of a lead in its latest snapshot, or `in no snapshot`; empty if gold does not grade the lead."""
     if history.current:
         return f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
     return "in no snapshot" if history.backend and not history.versions else ""
@@ -104,12 +104,15 @@ def _place(row: BronzeRow | None) -> str | None:
 
 
 def _file_and_line(key: str, line: int) -> str:
-    """Return file name and line, as in `data_1.csv:12`. All files are in one folder."""
+    """Return file name and line, as in `data_1.csv:12`, without the folder, which is the same for all files."""
     return f"{key.rpartition('/')[2]}:{line}"
 
 
 def _changes(versions: Sequence[RowVersion]) -> Iterator[tuple[object, ...]]:
-    """Yield all values of the first row version of each lead number, and of later versions those that changed."""
+    """Yield number of the row version, column, old and new value.
+
+    For the first row version of a lead number, yield all values except NULL; for later ones, only changed values.
+    """
     before: Mapping[str, Any] = {}
     for number, version in enumerate(versions, start=1):
         is_first = not before or version.content["lead_number"] != before["lead_number"]
@@ -126,5 +129,5 @@ def _cell(value: Any, null: str | None = None) -> str | None:
 
 
 def _quoted(text: str | None) -> str:
-    """Return a text; in quotes if it is empty, or begins or ends with blanks. None becomes NULL."""
+    """Return the text, in quotes if it is empty, or begins or ends with blanks. None becomes NULL."""
     return "NULL" if text is None else f"'{text}'" if text != text.strip() or not text else text

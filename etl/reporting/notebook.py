@@ -1,4 +1,4 @@
-"""Display answers of the analysis in notebooks: the sentence, the note, the chart, the rows."""
+"""Display answers of the analysis in notebooks: sentence, note, chart and rows."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_ROWS, MOST_ROWS = 6, 60
-"""Maximum number of rows of an answer that are shown without folding, and that are shown at all."""
+"""Maximum number of rows in a table that is not folded, and in any table."""
 
 
 def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) -> None:
-    """Display an answer as the output of a notebook cell."""
+    """Display an answer as the output of a notebook cell. Chart and rows are left out if the answer has no rows."""
     from IPython.display import HTML, SVG, Markdown, display
 
     display(Markdown(f"**{answer.sentence}**"))
@@ -29,7 +29,7 @@ def show(answer: Answer, chart: Chart | None = None, *, with_rows: bool = True) 
 
 
 def show_rows(rows: pd.DataFrame) -> None:
-    """Display the first rows, with column names and values unchanged."""
+    """Display the first FEW_ROWS rows, with column names and values unchanged."""
     from IPython.display import HTML, display
 
     display(HTML(_html(table_of("", rows, FEW_ROWS, unchanged=True))))

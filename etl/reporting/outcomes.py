@@ -15,8 +15,8 @@ STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale":
 def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer how many leads reach each stage of the funnel.
 
-    Rows: `stage lead_count of_leads of_stage_before`, one per stage. The last two are rates from 0 to 1, NaN where they
-    would divide by zero.
+    Rows: `stage lead_count of_leads of_stage_before`, one per stage. `of_leads` and `of_stage_before` are the shares of
+    all leads, and of the leads of the previous stage, from 0 to 1; NaN if there are none.
     """
     counts = {stage: int(rows[f"{column}_count"].iloc[0]) for stage, column in STAGES.items()}
     table = pd.DataFrame({"stage": list(counts), "lead_count": list(counts.values())})
@@ -41,12 +41,12 @@ def status_changes(
     """Answer how the status of leads changes.
 
     Rows: `dispo_before dispo change_count lead_count`, one per pair of dispositions, the most frequent change first.
-    A missing disposition is shown as `(none)`. Only changes of gold.status_changes are counted, which leaves out those
-    that only a broken flag causes.
+    A missing disposition is shown as `(none)`. Changes that only a broken `set` causes are not counted, because
+    gold.status_changes omits them.
 
     Args:
         rows: changes of disposition in gold.status_changes, counted per pair of dispositions.
-        lifecycle: one row with the number of leads, of changes, and the median duration of a status in days.
+        lifecycle: one row: number of leads, of leads with a change, of changes; median days that a status lasted.
         days: the rows of `leads_per_day`.
     """
     anomalies = anomalies or Anomalies()
@@ -67,7 +67,7 @@ def status_changes(
             f"{counted(most['change_count'], 'time')}."
         )
     if anomalies.days(["set_share"]):
-        sentence += " Changes that only the broken flag set makes are not counted."
+        sentence += " Changes caused only by the broken flag set are not counted."
     sentence += gap_sentence(days)
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
@@ -97,12 +97,12 @@ NOTHING_YET = "no appointment"
 
 
 def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Answer which disposition groups the leads belong to that are not in the latest snapshot.
+    """Answer what became of the leads that are not in the latest snapshot, by disposition group.
 
     Rows: `disposition_group left_count lead_count left_share`, one per group, the greatest `left_count` first.
 
     Args:
-        rows: the query result that `disposition_groups` takes, too.
+        rows: the same query result as for `disposition_groups`.
     """
     table = rows[["disposition_group", "left_count", "lead_count"]].sort_values("left_count", ascending=False)
     table = table.assign(left_share=table["left_count"] / table["lead_count"]).reset_index(drop=True)
@@ -124,8 +124,10 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
 def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer what becomes of leads, by the week in which they were first seen.
 
-    Rows: `first_week lead_count … conversion_rate left_count uncertain_count comparison`, one per week. The leads of
-    the first snapshot, whose week is not known, come first. `comparison` is "few leads" or empty.
+    Rows: `first_week lead_count appointment_count sale_count appointment_rate conversion_rate left_count
+    uncertain_count comparison`, one per week. The first row contains the leads of the first snapshot, because their
+    week is not known. `uncertain_count` leads may belong to an earlier week. `comparison` is "few leads" for fewer than
+    50 leads, else empty.
     """
     question = "How do the leads of each week do?"
     if rows.empty:
@@ -144,10 +146,13 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answe
         for week in judged.iloc[sorted({0, len(judged) - 1} if len(judged) else ())].to_dict("records")
     ]
     sentences.append(
-        f"Later weeks had less time. Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) are older."
+        "Leads of later weeks had less time. "
+        f"Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) are older."
     )
     if uncertain := int(rows["uncertain_count"].sum()):
-        sentences.append(f"{counted(uncertain, 'lead')} may be of the week before, as days without a snapshot precede.")
+        sentences.append(
+            f"{counted(uncertain, 'lead')} may belong to an earlier week, because the days before have no snapshot."
+        )
     return (anomalies or Anomalies()).mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, *NEW_LEADS))
 
 
@@ -155,7 +160,8 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies |
     """Answer how long leads take to reach each stage, for leads first seen after the first snapshot.
 
     Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`, one
-    per stage. `comparison` is "few leads" where fewer than 50 leads reached the stage, else empty.
+    per stage. `inexact_count` is the number of leads whose time is inexact because of days without a snapshot.
+    `comparison` is "few leads" where fewer than 50 leads reached the stage, else empty.
 
     Args:
         days: the rows of `leads_per_day`.

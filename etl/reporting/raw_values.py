@@ -40,6 +40,7 @@ class CleanedValue:
     raw: str | None
     """Text in the file; None if the cell is empty."""
     cleaned: str | None
+    """Value in silver as text; None for NULL."""
     rule: str
     """Name of the cleaning rule (see `rules`)."""
 
@@ -58,14 +59,14 @@ class BronzeRow:
 
 
 BronzeRows = dict[tuple[date, int], BronzeRow]
-"""Day and `_row_hash` → the first row of that day with this content."""
+"""Day and `_row_hash` → the first row of bronze on that day with this content."""
 
 NA, BLANKS, STATE_OF_LOCATION = "NA_VALUES", "surrounding blanks", "state_of"
 
 
 @cache
 def rules() -> dict[str, str]:
-    """Return name of a cleaning rule → what it does: the summary of its docstring in etl/utils/cell_rules.py."""
+    """Return name of a cleaning rule → what it does. Most texts are docstring summaries of etl/utils/cell_rules.py."""
     module = ast.parse((PROJECT / "etl" / "utils" / "cell_rules.py").read_text("utf-8"))
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef))
     return {
@@ -85,7 +86,9 @@ def may_read_bronze(db: Cursor) -> bool:
 
 
 def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> BronzeRows:
-    """Return the rows of bronze behind row versions, for the first and the last day of each version.
+    """Return the rows of bronze from which row versions were built, for the first and the last day of each version.
+
+    Rows that cannot be traced are left out, for example while silver is older than bronze.
 
     Args:
         versions: rows with `_row_hash`, `valid_from` and `last_day`.
@@ -119,7 +122,9 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
 
 
 def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[CleanedValue]:
-    """Return the values that differ between a row of bronze and the row of silver that was built from it.
+    """Return the values that cleaning changed between a row of bronze and the row of silver that was built from it.
+
+    `appt_date` and `appt_time` are compared with APPT_DATE. Integers such as `007` count as unchanged.
 
     Args:
         raw: column of bronze → text.
@@ -146,7 +151,7 @@ def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
 
 
 def _is_number(text: str | None, value: Any) -> bool:
-    """Return whether the text is an integer that only the cast of PostgreSQL changed, as from `007` to 7."""
+    """Return whether the text is an integer: only the cast of PostgreSQL can have changed it, as from `007` to 7."""
     return isinstance(value, int) and text is not None and text.isascii() and text.lstrip("+-").isdigit()
 
 

@@ -12,6 +12,7 @@ from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
 
 DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
+"""Columns to parse as dates."""
 Read = Callable[[str], pd.DataFrame]
 """A function that returns the rows of a query. Its argument is a file name in sql_scripts/analysis/, without `.sql`."""
 
@@ -38,7 +39,7 @@ def reading(settings: Settings) -> Iterator[Read]:
 
 @contextmanager
 def _driver_errors() -> Iterator[None]:
-    """Raise errors of the driver without the wrappers of SQLAlchemy and pandas, which show the whole statement."""
+    """Raise the psycopg2 error that an error of SQLAlchemy or pandas wraps: wrappers contain the whole statement."""
     import psycopg2
     from sqlalchemy.exc import DBAPIError
 

@@ -43,16 +43,16 @@ SECTIONS = {
         *("rejected_rows", "source_drift", "rows_per_day"),
     ],
 }
-"""Chapter → names of the questions that it answers, in order."""
+"""Title of a section → names of its questions, in order."""
 ALWAYS_OPEN = 10
-"""A table without a chart is shown unfolded if it has at most this many rows."""
+"""Maximum number of rows in a table that is open by default. Tables below a chart are folded."""
 MOST_ROWS = 100
 """Maximum number of rows per table on the page. The CSV file has all of them."""
 
 
 @dataclass(frozen=True)
 class Kpi:
-    """A headline number with its label, a reference value, and the days on which it should not be trusted."""
+    """A headline number with its label, a reference value, and a note on days that should not be trusted."""
 
     number: str
     label: str
@@ -71,13 +71,16 @@ class Block:
     charts: Mapping[str, str]
     """`wide` and `narrow` → SVG; empty if the question has no chart."""
     alt: str
+    """Description of the chart for screen readers."""
 
 
 def write_report(settings: Settings, target: Path = REPORT) -> Path:
-    """Render the report of the current gold to a file, replacing it atomically.
+    """Render the report from gold, and replace the file atomically. Returns the path of the file.
+
+    Creates the folder if it does not exist.
 
     Raises:
-        CheckFailedError: there is no gold yet.
+        CheckFailedError: tables or views of gold do not exist yet.
         PostgresError: the server or the connection reports an error.
         OutputError: the file cannot be written.
     """
@@ -169,7 +172,7 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
 
 
 def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
-    """Return the share of high-quality leads: now or, if the flags have anomalies, on the last day without them."""
+    """Return the share of high-quality leads: now or, if the latest flags have anomalies, on the last day without."""
     answer = gold["lead_quality_distribution"]
     graded = answer.rows["current_lead_count"]
     now, leads = share(graded.iloc[0], graded.sum()), f"{graded.iloc[0]:,} leads, as they are now"
@@ -182,7 +185,7 @@ def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
 
 
 def _days_note(answer: Answer) -> str:
-    """Return the note of a headline number. Details of the affected days are in the notice below the numbers."""
+    """Return the note of a headline number; empty if no day is affected. The notice below the numbers has details."""
     return f"{ranges(answer.affected_days)} should not be trusted" if answer.affected_days else ""
 
 
@@ -211,7 +214,7 @@ def _period(days: pd.DataFrame) -> str:
 
 
 def _last_run(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return the latest run that ended."""
+    """Return `id`, `status` and `ended` of the latest run that ended; empty if none has."""
     ended = runs[runs["ended_at"].notna()]
     if ended.empty:
         return {}

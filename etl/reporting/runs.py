@@ -16,12 +16,12 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
     """Answer how current and complete gold is.
 
     Rows: `aspect state detail`, one each for the latest snapshot, the last run, missing days, and days with anomalies.
-    `state` is "ok" or "attention".
+    `state` is "ok" or "attention". Without a snapshot, there are no rows.
 
     Args:
         rows: the only row of gold.data_freshness.
         days: the rows of `leads_per_day`.
-        runs: the last runs, the latest first.
+        runs: the last ten runs, the latest first.
     """
     question, latest = "How current and complete is the data?", row_of(rows, 0)
     aspects = ["aspect", "state", "detail"]
@@ -66,10 +66,13 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer what the checks of the latest run that ended found.
 
     Rows: `finding`, one per finding.
+
+    Args:
+        runs: the last ten runs, the latest first.
     """
     question, ended = "What did the checks of the last run find?", runs[runs["ended_at"].notna()]
     if ended.empty:
-        return Answer(question, rows, "No run is on record.")
+        return Answer(question, rows, "No run has ended yet.")
     last = row_of(ended, 0)
     found = f"found {counted(len(rows), 'issue')}" if len(rows) else "found nothing"
     return Answer(
@@ -80,7 +83,8 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 def refused_files(runs: pd.DataFrame) -> Answer:
     """Answer whether the last run refused files.
 
-    Rows: `started_at status message run_id`, one per run, the latest first. Columns without any value are left out.
+    Rows: `started_at status message run_id`, one per run, the latest first. `message` is the first line. Columns
+    without any value are left out.
     """
     question = "Were files refused?"
     table = runs.reindex(columns=["started_at", "status", "message", "run_id"])
@@ -98,5 +102,5 @@ def refused_files(runs: pd.DataFrame) -> Answer:
 
 
 def moment(time: datetime) -> str:
-    """Format a time in UTC, as in `2024-10-23 06:15 UTC`."""
+    """Format a UTC time, as in `2024-10-23 06:15 UTC`."""
     return f"{time:%Y-%m-%d %H:%M} UTC"

@@ -31,10 +31,14 @@ class S3Access:
     first_rows: pd.DataFrame
     """The first rows of the newest CSV file, in the columns of bronze; empty if it could not be read."""
     first_leads: pd.DataFrame
+    """The first rows of the leads parquet; empty if it could not be read."""
 
 
 def check_access(settings: Settings) -> S3Access:
-    """Run each S3 operation that the pipeline needs, in order. Failures are returned as rows, not raised."""
+    """Run each S3 operation that the pipeline needs, and return the results; failures are not raised.
+
+    An operation that depends on a failed operation is skipped.
+    """
     tried: list[tuple[str, bool, str, str]] = []
 
     def attempt(check: str, work: Callable[[], Result], describe: Callable[[Result], str]) -> Result | None:
@@ -97,6 +101,9 @@ def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
 
     Rows: `day key size_kb last_modified`, one per CSV file. `size_kb` is in units of 1024 bytes.
 
+    Args:
+        files: the files that `check_access` listed.
+
     Raises:
         SourceError: S3 cannot be read.
     """
@@ -125,7 +132,7 @@ HEAD = 64 * 1024
 
 
 def headers(settings: Settings) -> dict[date, list[str]]:
-    """Return day → the columns of its CSV file, in the file's order. Only the beginning of each file is read.
+    """Return day → column names of its CSV file, in the file's order. Only the beginning of each file is read.
 
     Empty files are left out.
 

@@ -158,7 +158,8 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
     return Answer(
         "When did the files' header change?",
         table,
-        f"Of {counted(len(days), 'file')}, {len(table)} have another header than the one before: those of {changed}."
+        f"Of {counted(len(days), 'file')}, {len(table)} have a header that differs from that of the previous file: "
+        f"{changed}."
         if found
         else f"All of {counted(len(days), 'file')} have the same header.",
     )
@@ -166,15 +167,15 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
 
 ALWAYS_ZERO = "0 in all rows"
 _FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
-"""Counter of a flag → its column, and how `source_drift` describes days on which the flag is set in no row. Quality is
-graded by these flags, so it would seem to fall."""
+"""Counter of the rows in which a flag is set → column of the flag, and text for days on which this counter is 0. Leads
+are graded by these flags, so their quality would seem to fall on such days."""
 
 
 def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
     """Answer how the contents of the files drifted.
 
-    Rows: `column_name what days`, one per column that is empty on some days only, and per column that bronze does not
-    have.
+    Rows: `column_name what days`, one per column that is empty on some days only, per flag that is 0 in all rows on
+    some days only, and per column that bronze does not have. `what` is "empty", "0 in all rows" or "unknown".
 
     Args:
         filled: one row per day: the number of cells with a value in each column; in `is_set` and `is_demo`, the number

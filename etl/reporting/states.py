@@ -13,13 +13,14 @@ FEW_LEADS = 50
 """Minimum number of leads for a meaningful rate."""
 QUANTILE_OF_95_PERCENT = 1.959964
 FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "lower"
-"""Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest one."""
+"""Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest rate."""
 
 
 def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Compare the conversion rates of the states.
 
-    Rows: `state lead_count … conversion_rate lowest_rate highest_rate comparison`, one per state, most leads first.
+    Rows: `state lead_count appointment_count demo_count sale_count appointment_rate demo_rate conversion_rate
+    lowest_rate highest_rate comparison`, one per state, the state with the most leads first.
     `lowest_rate` and `highest_rate` are the limits of the 95 % confidence interval of the conversion rate (Wilson).
     """
     table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Tables of the report and the notebooks: rows as text, numbers aligned right, and all rows as CSV."""
+"""Tables of the report and the notebooks: format rows as text, write all rows as CSV, render templates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Table:
 
 
 def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: bool = False) -> Table:
-    """Format the first `most_rows` rows as a table. The caption says if rows are left out.
+    """Format the first `most_rows` rows as a table. If rows are left out, the caption says so.
 
     Args:
         unchanged: show column names and values without formatting.
@@ -47,13 +47,17 @@ def _is_number(cells: pd.Series) -> bool:
 
 
 def csv_uri(rows: pd.DataFrame) -> str:
-    """Return all rows as CSV in a data URI: values are not formatted, days are `2024-10-01`, NULL is an empty cell."""
+    """Return all rows as CSV in a data URI.
+
+    Values are not formatted: days are `2024-10-01`, NULL is an empty cell. Text that a spreadsheet would execute as a
+    formula gets an apostrophe in front.
+    """
     text = rows.map(_without_formula).to_csv(index=False)
     return f"data:text/csv;charset=utf-8;base64,{base64.b64encode(text.encode('utf-8-sig')).decode()}"
 
 
 def _without_formula(cell: Any) -> Any:
-    """Prefix text that a spreadsheet would execute as a formula with an apostrophe: the text comes from the CRM."""
+    """Add an apostrophe to text that a spreadsheet would execute as a formula. Text from the CRM is not trusted."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 

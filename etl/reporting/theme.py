@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Theme:
-    """The colours of a theme. Contrast to the background is that of WCAG 2.2 AA: 4.5 for text and 3 for bars."""
+    """The colours of a theme. Contrast with the background meets WCAG 2.2 AA: at least 4.5 for text, and 3 for bars."""
 
     background: str
     text: str

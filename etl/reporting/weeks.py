@@ -28,8 +28,11 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
     """Compare each figure of the last seven days with the seven days before them.
 
     Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure; none if one
-    of the two periods has no snapshots. `per_day` is the count divided by the days that the snapshots cover.
-    `change_rate` is NaN if affected days prevent a comparison, or the earlier rate is 0.
+    of the two periods has no snapshot that can be compared with a previous one. `per_day` is the count divided by the
+    days that the snapshots cover. `change_rate` is NaN if affected days prevent a comparison, or the earlier rate is 0.
+
+    Args:
+        rows: one row per seven days, counted back from the latest snapshot, the latest first.
     """
     question, anomalies = "How does the last week compare with the one before?", anomalies or Anomalies()
     if (
@@ -43,7 +46,7 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
     sentence = f"The 7 days to {day(latest['last_day'])}, compared with the 7 days before: {_changes(table)}."
     if rows["snapshot_count"].iloc[:2].sum() < 14:
         sentence += (
-            f" Days without a snapshot: these figures are of {counted(latest['covered_days'], 'day')} and of "
+            f" Because of days without a snapshot, these figures cover {counted(latest['covered_days'], 'day')} and "
             f"{counted(before['covered_days'], 'day')}."
         )
     metrics = [metric for _, used in FIGURES.values() for metric in used]

@@ -1,4 +1,4 @@
-"""Format numbers, shares, days and tables for people to read."""
+"""Format numbers, shares, days and tables as text for readers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def formatted(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows with every cell formatted as text. NULL becomes an empty cell.
 
-    Rates and shares (0 to 1) become percentages; underscores in column names become blanks.
+    Rates and shares (0 to 1), recognised by their column names, become percentages. Underscores in column names become
+    blanks.
     """
     shown = {str(name): rows[name].map(_format_of(str(name), rows[name]), na_action="ignore") for name in rows.columns}
     table = pd.DataFrame(shown, dtype=object)
@@ -41,7 +42,7 @@ def counted(count: float, thing: str, things: str | None = None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Format a share in percent. Only an exact 0 or 1 is shown as 0 % or 100 %; without a whole, return `none`."""
+    """Format a share in percent. Only exactly 0 and 1 become 0.0 % and 100.0 %. Return `none` if `whole` is 0."""
     if not whole:
         return "none"
     percent = 100 * part / whole

@@ -207,7 +207,7 @@ def analyst(filled: Settings) -> Iterator[Settings]:
 def test_role_that_cannot_read_bronze_sees_the_rest(filled: Settings, analyst: Settings) -> None:
     history, complete = only(explain(analyst, "u3")), only(explain(filled, "u3"))
     assert history.notes == [
-        "this role cannot read both bronze.csv_snapshots and meta.table_loads: files, lines and raw values are left out"
+        "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and meta.table_loads"
     ]
     assert [version.first_row for version in history.versions] == [None] * len(complete.versions)
     assert [version.content for version in history.versions] == [version.content for version in complete.versions]

@@ -180,7 +180,7 @@ def test_header_drift_lists_added_missing_and_moved_columns() -> None:
         (date(2024, 10, 4), "CityName", "CITY", ""),
     ]
     assert answer.sentence == (
-        "Of 4 files, 2 have another header than the one before: those of 3 October 2024, 4 October 2024."
+        "Of 4 files, 2 have a header that differs from that of the previous file: 3 October 2024, 4 October 2024."
     )
     assert silver_analysis.header_drift({date(2024, 10, 1): ["CITY"]}).sentence == "All of 1 file have the same header."
 
