@@ -138,14 +138,18 @@ def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
 
 
 def per_day(rows: pd.DataFrame, column: str, affected_days: Days) -> pd.DataFrame:
-    """Return the count and the daily rate of each unaffected snapshot day, except the first of these days.
+    """Return the count and the daily rate of each snapshot day, without the first day and affected days.
+
+    The day after an affected day is left out, too: its count may contain what a broken flag or a short file hid.
 
     Columns: `_partition_date`; `count`, the value of the column on that day; `covered_days`, the number of days since
-    the previous unaffected day; `rate`, `count` divided by `covered_days`.
+    the previous snapshot; `rate`, `count` divided by `covered_days`.
     """
-    days = sound(rows, affected_days)[["_partition_date", column]].rename(columns={column: "count"})
+    days = rows[["_partition_date", column]].rename(columns={column: "count"})
     days["covered_days"] = days["_partition_date"].diff().dt.days
-    return days.iloc[1:].assign(rate=lambda later: later["count"] / later["covered_days"])
+    is_affected = days["_partition_date"].isin(list(affected_days))
+    days = days[~is_affected & ~is_affected.shift(fill_value=True)]
+    return days.assign(rate=days["count"] / days["covered_days"])
 
 
 def _rate(new: pd.DataFrame) -> str:

@@ -244,3 +244,15 @@ def test_averages_leave_out_affected_days() -> None:
         "most in the snapshot of 2 October 2024: 10."
     )
     assert answer.note
+
+
+@pytest.mark.parametrize(("affected_count", "next_count"), [(0, 22), (300, 12)], ids=["broken flag", "surge"])
+def test_averages_leave_out_the_day_after_an_affected_day(affected_count: int, next_count: int) -> None:
+    """After a broken flag, its count is that of several days; after a surge, it is that of one day."""
+    days = pd.date_range("2024-10-01", periods=5)
+    rows = pd.DataFrame({"_partition_date": days, "new_high_quality_leads": [535, 10, affected_count, next_count, 8]})
+    answer = daily.new_high_quality_leads_per_day(rows, broken_flag("2024-10-03"))
+    assert answer.sentence == (
+        "After the first day (without 2 affected days), 18 leads became high quality: 9.0 a day on average, and "
+        "most in the snapshot of 2 October 2024: 10."
+    )
