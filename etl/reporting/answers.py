@@ -15,7 +15,7 @@ from etl.warehouse.anomalies import label_of
 Days = Sequence[pd.Timestamp]
 
 # Patterns of metrics of gold.daily_metrics. An anomaly of a metric affects the figures that depend on it.
-ROWS = ("rows", "repeated_lead_number_share")
+ROWS = ("rows", "repeated_lead_number_share", "rejected_share")
 MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share")
 FLAGS = ("set_*", "demo_*", "appt_date_without_set_share")
 QUALITY = (*MATCHES, *FLAGS)

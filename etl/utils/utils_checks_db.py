@@ -234,13 +234,17 @@ VALUES_SURVIVE_CLEANING = Check(
     "cleaning should turn at most 5 % of a column's values into NULL",
     """
     select format(
-        '%s of %s: %s of %s values are not valid, such as %s', column_name, partition_date, counts ->> 'nulled',
-        counts ->> 'values', samples
+        '%s of %s: %s of %s values are not valid, such as %s%s', column_name, partition_date, counts ->> 'nulled',
+        counts ->> 'values', samples,
+        case when day_first then '. The day comes first: day and month of other dates may be swapped' end
     ) as sample
     from meta.table_loads
     cross join jsonb_each(facts -> 'nulled') as nulled (column_name, counts)
     cross join lateral (
-        select string_agg(value, ', ') as samples from jsonb_array_elements_text(counts -> 'samples') as value
+        select
+            string_agg(value, ', ') as samples,
+            bool_or(value ~ '(1[3-9]|2[0-9]|3[01])/(0?[1-9]|1[0-2])/[0-9]{4}') as day_first
+        from jsonb_array_elements_text(counts -> 'samples') as value
     ) as invalid
     where
         parent_table = 'silver.stg_csv_snapshots'

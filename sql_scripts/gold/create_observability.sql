@@ -20,7 +20,9 @@ with loads as (
         max(row_count) filter (where parent_table = 'gold.lead_quality_matching') as matching_rows,
         (array_agg(facts) filter (where parent_table = 'gold.lead_quality_matching'))[1] as facts,
         (array_agg(facts -> 'nulled') filter (where parent_table = 'silver.stg_csv_snapshots'))[1] as nulled,
-        (array_agg(facts) filter (where parent_table = 'bronze.csv_snapshots'))[1] as bronze
+        (array_agg(facts) filter (where parent_table = 'bronze.csv_snapshots'))[1] as bronze,
+        sum(rejected_count) filter (where parent_table in ('bronze.csv_snapshots', 'silver.stg_csv_snapshots'))::bigint
+            as rejected
     from meta.table_loads
     where partition_date is not null
     group by partition_date
@@ -101,6 +103,13 @@ shares as (
         (bronze ->> 'distinct')::bigint as row_count
     from days
     where bronze ? 'repeated'
+    union all
+    select
+        partition_date,
+        'rejected_share' as metric,
+        rejected as occurrences,
+        row_count + rejected as row_count
+    from days
     -- The following metrics are divided by the days since the previous snapshot: after a gap, more leads change.
     union all
     select

@@ -99,6 +99,19 @@ def test_column_that_cleaning_empties_is_named(settings: Settings, bucket: Bucke
     assert run(settings).warnings == []
 
 
+def test_dates_that_are_day_first_are_named(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    """10/12/2024 is loaded as 12 October, because nothing shows that this cell is day first."""
+    bucket.put_snapshot(1, [*leads(3, ENTRYDATE="25/10/2024"), {"LEADNUMBER": "4", "ENTRYDATE": "10/12/2024"}])
+    put_leads(bucket)
+    report = run(settings)
+    assert report.error is None
+    assert (
+        "entry_date of 2024-10-01: 3 of 4 values are not valid, such as '25/10/2024'. The day comes first: day and "
+        "month of other dates may be swapped"
+    ) in "".join(map(str, report.warnings))
+    assert warehouse.value("select max(entry_date)::text from silver.stg_csv_snapshots") == "2024-10-12"
+
+
 def test_few_values_that_become_null_are_no_warning(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, [*leads(39), {"LEADNUMBER": "40", "ZIP": "2139"}])
     put_leads(bucket)
@@ -121,6 +134,16 @@ def test_numbers_and_flags_that_went_through_a_float_are_values(
         (1, "89101", 1, 1),
         (12345, "89102", 0, 0),
     ]
+
+
+def test_day_with_more_rejected_rows_than_usual_is_reported(settings: Settings, bucket: Bucket) -> None:
+    for day in range(1, 7):
+        bucket.put_snapshot(day, leads(400))
+    bucket.put_snapshot(7, [*leads(400), *leads(12, Set="maybe")])
+    put_leads(bucket)
+    report = run(settings)
+    assert report.error is None, "12 of 412 rows are fewer than MAX_REJECT_RATIO"
+    assert "rejected_share is 2.9%, expected 0.0%: 2024-10-07" in "".join(map(str, report.warnings))
 
 
 # --- rows that are no leads -------------------------------------------------------------------------------------------
