@@ -178,7 +178,8 @@ def _refusal(refused: Sequence[DataRefusedError]) -> DataRefusedError:
     if len(refused) == 1:
         return first
     listed = "".join(f"\n  {number}. {error.message}" for number, error in enumerate(refused, start=1))
-    return DataRefusedError(f"{len(refused)} refusals:{listed}", step=first.step, hint=first.hint)
+    hints = dict.fromkeys(error.hint for error in refused if error.hint)
+    return DataRefusedError(f"{len(refused)} refusals:{listed}", step=first.step, hint="; ".join(hints))
 
 
 @retry_transient()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import SecretStr
 
-from etl.local.embedded import running_postgres, start_postgres
+from etl.local.embedded import start_postgres
 from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
 from etl.local.s3_server import files_to_upload, s3_server, upload_folder
 from etl.utils.error_hints import translate_s3_errors
@@ -133,20 +133,19 @@ def _problem_of(file: Path) -> str | None:
 
 
 def settings_or_demo() -> Settings:
-    """Return the settings of the environment or `.env`. If they are incomplete, return those of the running demo.
+    """Return the settings of the environment or `.env`. If they are incomplete, return those of the demo.
 
     For callers that only read the warehouse, such as notebooks and the report: the settings of the demo have no S3
-    server (see `demo_source`).
+    server (see `demo_source`). Starts the demo's PostgreSQL if it is stopped.
 
     Raises:
-        SettingsError: settings are missing or invalid, and POSTGRES_HOST is set or no demo is running.
+        SettingsError: settings are missing or invalid, and POSTGRES_HOST is set or no demo has run.
+        EmbeddedError: see `start_postgres`.
     """
     try:
         return load_settings()
     except SettingsError:
-        if os.environ.get("POSTGRES_HOST"):
-            raise
-        if running_postgres(_demo_folder()) is None:
+        if os.environ.get("POSTGRES_HOST") or not (_demo_folder() / FILLED_FROM).exists():
             raise
         log.info("no settings: reading the warehouse of the demo")
         return running_demo()

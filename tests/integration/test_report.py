@@ -17,6 +17,7 @@ from browser import axe_core, chromium
 from support import PROJECT, Bucket, environment_of, run_python
 
 from etl.engine.report import RunReport
+from etl.local.embedded import stop_postgres
 from etl.reporting.report import REPORT, write_report
 from etl.utils.utils_connection import Settings
 
@@ -63,8 +64,9 @@ def test_report_lists_refusals_rejects_drift_and_suspect_hashes(text: str) -> No
     assert "Suspect: 1 hash." in text
 
 
-def test_report_without_settings_uses_the_local_demo(report: Path, demo: Demo) -> None:
+def test_report_without_settings_uses_the_local_demo_even_if_it_is_stopped(report: Path, demo: Demo) -> None:
     report.unlink()
+    stop_postgres(demo.folder / ".local")
     done = run_python(demo.folder, "main.py", "--report", environment={})
     assert done.returncode == 0, done.stderr
     assert report.exists()
