@@ -102,10 +102,11 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
     try:
         db.execute("select rolconfig::text from pg_roles where rolname = %s", (role,))
         found = db.fetchone()
-        if found is None:
-            db.execute(sql.SQL("create role {} nologin").format(name))
+        statements = [] if found else [sql.SQL("create role {} nologin").format(name)]
         if found is None or not all(limit in (found[0] or "") for limit in TIME_LIMITS):
-            db.execute(limits)
+            statements.append(limits)
+        for statement in statements:
+            db.execute(statement)
         if password and not _can_log_in(settings, role, password):
             # The server receives the SCRAM verifier, so that its log never contains the password.
             verifier = encrypt_password(
@@ -114,11 +115,13 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
             db.execute(sql.SQL("alter role {} login password {}").format(name, sql.Literal(verifier)))
     except psycopg2.errors.InsufficientPrivilege:
         db.execute("rollback to savepoint reader")
+        commands = [statement.as_string(db) for statement in statements]
+        if password:
+            commands += [f"alter role {role} login", f"\\password {role} (enter the value of {READERS[role].upper()})"]
         log.log(
             logging.WARNING if password else logging.INFO,
-            "role %s lacks the privilege to create or alter role %s. Run as a superuser: create role %s; %s; "
-            "alter role %s login; \\password %s; then rerun",
-            *(settings.postgres_user, role, role, limits.as_string(db), role, role),
+            "role %s may not create or alter role %s. In psql, as a superuser: %s; then rerun",
+            *(settings.postgres_user, role, "; ".join(commands)),
         )
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_):
         db.execute("rollback to savepoint reader")  # a run on another database is creating or altering the role

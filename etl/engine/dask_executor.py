@@ -87,7 +87,11 @@ def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
                 outcome.cancel()
             elif isinstance(error, TimeoutError):
                 outcome.set_exception(
-                    ClusterError(f"{task.key} finished, but Dask did not return its result", hint="rerun")
+                    ClusterError(
+                        f"task {task.key} finished, but Dask did not return its result within "
+                        f"{SECONDS_TO_FETCH_A_RESULT:.0f} s",
+                        hint="see the logs of the scheduler and its workers, then rerun",
+                    )
                 )
             else:
                 outcome.set_exception(error)

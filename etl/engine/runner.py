@@ -49,7 +49,9 @@ def run_steps(
     """
     started = time.perf_counter()
     report = RunReport(run_id=str(uuid.uuid4()))
-    log.info("run %s", report.run_id, extra={"event": "run_started", "run_id": report.run_id, "in_summary": True})
+    log.info(
+        "run %s started", report.run_id, extra={"event": "run_started", "run_id": report.run_id, "in_summary": True}
+    )
     try:
         with _during("opening the run"), run_lock(settings):
             arguments = {

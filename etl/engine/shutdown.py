@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,11 +27,20 @@ def abortable() -> Iterator[None]:
         )
         raise _requested[-1]
 
+    print_traceback = sys.unraisablehook
+
+    def ignore_abort(unraisable: sys.UnraisableHookArgs) -> None:
+        # The signal arrived in a destructor or a callback, where Python ignores errors: `raise_if_requested` follows.
+        if unraisable.exc_value not in _requested:
+            print_traceback(unraisable)
+
     before = {number: signal.signal(number, abort) for number in (signal.SIGINT, signal.SIGTERM)}
+    sys.unraisablehook = ignore_abort
     try:
         yield
     finally:
         _requested.clear()
+        sys.unraisablehook = print_traceback
         for number, handler in before.items():
             signal.signal(number, handler)
 

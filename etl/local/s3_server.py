@@ -70,7 +70,7 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
     if not files:
         raise EmbeddedError(
             f"{data} contains neither SFTP/*.csv nor parquet/*.parquet",
-            hint="set --data to a folder that contains SFTP/ and parquet/, or run the demo without --data",
+            hint="run the demo again: python main.py --demo, or with --data and a folder with SFTP/ and parquet/",
         )
     _create_bucket(client, bucket)
     for file in files:

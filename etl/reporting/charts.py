@@ -88,7 +88,9 @@ def lead_quality_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.4, "Line: new high-quality leads per day, without the first day, with their mean.")
 def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw how many leads per day become high quality for the first time, and the mean over days without anomalies.
+    """Draw how many leads per day become high quality for the first time, and the mean of unaffected days.
+
+    The mean leaves out affected days, and the day after each of them (see `daily.per_day`).
 
     Each value is a rate: the count of a snapshot, divided by the days since the previous snapshot. The first snapshot,
     in which all leads are new, is left out.
@@ -222,7 +224,10 @@ def _groups(figure: ChartFigure, rows: pd.DataFrame, labels: list[str], column: 
 
 @chart(2.9, "Bars: share of leads with an appointment, by the week in which they were first seen. Few leads: grey.")
 def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the share of leads with an appointment, by the week in which they were first seen: last eight weeks."""
+    """Draw the share of leads with an appointment, by the week in which they were first seen: the last eight rows.
+
+    With fewer than eight weeks, one of these rows contains the leads of the first snapshot.
+    """
     figure.title("With an appointment" + ("" if figure.is_narrow else ", by week of the first snapshot with the lead"))
     shown = rows.tail(8)
     labels = [

@@ -258,16 +258,18 @@ select appointment_id, appointment_date, status from gold.appointments where lea
 
 
 def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
-    """Return the rejected rows that contain LEAD, as a history.
+    """Return the first MOST_REJECTED rejected rows with a cell equal to LEAD, as a history.
+
+    In malformed lines, only texts of at least SHORTEST_ID_IN_LINE characters are searched.
 
     Raises:
-        LeadNotFoundError: no rejected row contains LEAD.
+        LeadNotFoundError: there is no such row.
     """
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:
         raise LeadNotFoundError(
             f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
-            "contains it",
+            "was found with it",
             hint="use a lead UUID, lead number or hash from gold.leads or gold.lead_quality_matching; "
             "python main.py --dry-run lists files that are not loaded yet",
         )

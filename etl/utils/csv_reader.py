@@ -24,7 +24,7 @@ class RejectedLine:
 
     @property
     def is_footer(self) -> bool:
-        """Whether the record is not a damaged row, but a single value such as a total or the footer of a report."""
+        """Whether the record has too few fields and at most one value, as a total, a report footer or a blank row."""
         return self.reason.startswith(_TOO_FEW) and "," not in self.text.strip(", ")
 
 

@@ -60,7 +60,7 @@ def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
     for name in sorted(OPTIONAL_COLUMNS - set(standard.columns)):
         standard = standard.assign(**{name: pd.Series(pd.NA, index=standard.index, dtype=TEXT)})
         changes.append(f"{name} added as NULL")
-    log.debug("columns renamed: %s", ", ".join(changes) or "none")
+    log.debug("columns renamed or added: %s", ", ".join(changes) or "none")
     return standard
 
 
@@ -291,19 +291,20 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
     """
     from pyarrow import parquet
 
-    hint = "request the file again, with the text columns lead_UUID, phone_hash, email_hash"
+    hint = "request the file again as parquet, with the text columns lead_UUID, phone_hash, email_hash, each once"
     try:
-        table = parquet.read_table(pa.BufferReader(raw), use_threads=False)
+        file = parquet.ParquetFile(pa.BufferReader(raw))
+        names = file.schema_arrow.names
+        columns = [_LEADS_NAMES.get(name.lower(), name) for name in names]
+        if duplicates := [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]:
+            raise DataRefusedError(f"{source}: duplicate columns, in any case: {listed(duplicates)}", hint=hint)
+        if missing := [name for name in LEADS_COLUMNS if name not in columns]:
+            raise DataRefusedError(
+                f"{source}: missing columns: {', '.join(missing)}. Columns: {listed(names)}", hint=hint
+            )
+        table = file.read(use_threads=False).rename_columns(columns)
     except (pa.ArrowException, OSError) as error:
-        raise DataRefusedError(f"{source} cannot be read as parquet: {shorten(error)}", hint=hint) from error
-    lower = [name.lower() for name in table.column_names]
-    table = table.rename_columns([_LEADS_NAMES.get(name.lower(), name) for name in table.column_names])
-    if duplicates := [name for name in LEADS_COLUMNS if lower.count(name.lower()) > 1]:
-        raise DataRefusedError(f"{source}: duplicate columns: {', '.join(duplicates)}", hint=hint)
-    missing = [name for name in LEADS_COLUMNS if name not in table.column_names]
-    if missing:
-        names = ", ".join(table.column_names)
-        raise DataRefusedError(f"{source}: missing columns: {', '.join(missing)}. Columns: {names}", hint=hint)
+        raise DataRefusedError(f"{source} cannot be read as parquet: {shorten(error, 300)}", hint=hint) from error
     if not table.num_rows:
         raise DataRefusedError(f"{source} has no rows", hint=hint)
     empty = [name for name in LEADS_COLUMNS if table.column(name).null_count == table.num_rows]

@@ -89,7 +89,9 @@ _PQERRORS_SQLSTATE = 3
 
 
 def _sqlstate_of_refusal(arguments: dict[str, Any]) -> str | None:
-    """Connect again, and return the SQLSTATE of the server's answer; None if it is unknown.
+    """Connect again, and return the SQLSTATE of the server's answer; `_CONNECTED` if this attempt succeeds.
+
+    Return None if the SQLSTATE is unknown, or if there is no answer within `_REFUSAL_TIMEOUT_SECONDS`.
 
     libpq reports a failed connection only as a message. It can be configured to report the SQLSTATE instead, but only
     while a connection is being opened, so this needs a second, asynchronous attempt.

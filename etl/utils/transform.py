@@ -130,7 +130,10 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
 
 
 def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array]) -> dict[str, Nulled]:
-    """Return column of silver → counts of its values and of those that became NULL, both without `PLACEHOLDERS`."""
+    """Count the values of the columns in `PLACEHOLDERS`, and those of them that became NULL.
+
+    NULLs and the placeholders themselves are not counted. Returns column of silver → counts and samples.
+    """
     found = {}
     for name, placeholder in PLACEHOLDERS.items():
         column, result = columns[name], clean[SILVER_NAMES[name]]
@@ -346,10 +349,11 @@ class CleanLeads(NamedTuple):
 def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     """Clean rows of bronze.leads_parquet by the rules of the specification, §5.
 
-    Drops rows that lack an id, and duplicates; hashes are trimmed and converted to lower case.
+    Drops rows that lack one of the three ids, and duplicates; rejects rows with an id that is too long for its column.
+    Hashes are trimmed and converted to lower case; lead_uuid is unchanged.
 
     Args:
-        raw: `lead_UUID phone_hash email_hash _extraction_date`, as any kind of text.
+        raw: `lead_UUID phone_hash email_hash _extraction_date`, of any string dtype.
     """
     ids = {"lead_uuid": "lead_UUID", "phone_hash": "phone_hash", "email_hash": "email_hash"}
     clean, lacks = {}, []

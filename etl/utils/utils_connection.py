@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from types_boto3_s3 import S3Client
 
-
 PROJECT = Path(__file__).parents[2]
 
 
@@ -175,7 +174,8 @@ def _load_dotenv() -> None:
     except UnicodeDecodeError:
         text = "\0"
     except OSError as error:
-        hint = f"make it readable for user {getuser()}, then rerun"
+        is_denied = isinstance(error, PermissionError)
+        hint = f"make it readable for user {getuser()}" if is_denied else "replace it with a copy of .env.example"
         raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     if "\0" in text:  # as in UTF-16
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")

@@ -127,9 +127,10 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
     """Compare each metric of each day with its baseline. Returns the anomalies, ordered by day and metric.
 
-    The baseline is the last `BASELINE_DAYS` days before on which the metric has no anomaly; the expected value is its
-    median. A day with an anomaly does not enter the baseline, so a break is reported on every day until the source is
-    corrected or the change is accepted.
+    The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
+    expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
+    it is computed from fewer than `FEWEST_ROWS` rows. A day with an anomaly does not enter the baseline, so a break is
+    reported on every day until the source is corrected or the change is accepted.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.

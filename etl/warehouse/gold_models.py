@@ -103,7 +103,11 @@ def select_affected_versions(settings: Settings, run_id: str) -> bool:
 
 @retry_transient()
 def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
-    """Build models one after the other in staging tables, in one transaction. Returns their total number of rows."""
+    """Build models one after the other in staging tables, in one transaction. Returns their total number of rows.
+
+    Raises:
+        LockHeldError: see `load_ledger.fence_run`.
+    """
     with bulk_transaction(settings, run_id, filling=_staging(tables[0])) as db:
         return sum(create_from_model(db, table) for table in tables)
 

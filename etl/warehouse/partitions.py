@@ -82,7 +82,8 @@ def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadlin
         if now > deadline:
             raise PostgresError(
                 f"no lock on {named} after {SECONDS_TO_WAIT_FOR_LOCKS:.0f} s: {_blocking_sessions(db, tables)}",
-                hint="rerun when these sessions have ended; to terminate one: select pg_terminate_backend(<process>)",
+                hint="rerun when these sessions have ended; to terminate one, as its user or a superuser: "
+                "select pg_terminate_backend(<process>)",
             )
         if warn_at and now > warn_at:
             log.warning("waiting for a lock on %s: %s", named, _blocking_sessions(db, tables))
@@ -96,8 +97,10 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
     db.execute(
         """
         select format(
-            'process %%s of user %%s (%%s, %%s) holds a lock; its transaction began at %%s',
-            pid, usename, coalesce(nullif(application_name, ''), 'no name'), state, date_trunc('second', xact_start)
+            'process %%s of user %%s%%s holds a lock%%s', pid, usename,
+            -- NULL for sessions of other users, unless this role is in pg_read_all_stats
+            ' (' || nullif(concat_ws(', ', nullif(application_name, ''), state), '') || ')',
+            '; its transaction began at ' || date_trunc('second', xact_start)
         )
         from pg_locks
         inner join pg_stat_activity using (pid)

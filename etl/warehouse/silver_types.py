@@ -130,7 +130,8 @@ def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
     columns, dependents = db.fetchone() or (None, None)
     if dependents:
         raise PostgresError(
-            f"{change.table} cannot be altered ({change.columns}): {columns} is used by {', '.join(dependents)}",
-            hint="nothing was changed: save the definitions (of a view: select pg_get_viewdef('…')), "
-            "drop what uses the columns, rerun, and create it again",
+            f"{change.table} cannot be altered ({change.columns}): "
+            f"these objects use {columns}: {', '.join(dependents)}",
+            hint="nothing was changed: save the definitions of these objects (of a view: select pg_get_viewdef('…')), "
+            "drop them, rerun, and create them again",
         )

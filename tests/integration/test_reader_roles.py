@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -18,6 +19,7 @@ from etl.pipeline import STEPS
 from etl.reporting.reading import reading
 from etl.reporting.report import write_report
 from etl.utils.utils_connection import Settings
+from etl.warehouse import partitions
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 from etl.warehouse.transactions import close_connections
 
@@ -201,9 +203,9 @@ def test_role_without_password_cannot_log_in(settings: Settings) -> None:
     assert warehouse.rows(can_log_in.replace("bool_or", "bool_and")) == [(True, 2)]
 
 
-def test_loader_without_createrole_continues_without_readers(
-    settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def limited(settings: Settings) -> Iterator[Settings]:
+    """Yield settings of a role that may create schemas, but no roles, after dropping the warehouse and the readers."""
     owner = Warehouse(settings)
     drop_schemas(settings)
     owner.rows("drop role bi_reader, analyst")
@@ -212,18 +214,7 @@ def test_loader_without_createrole_continues_without_readers(
     owner.rows(f"grant create on database {settings.postgres_db} to only_loads")
     limited = settings.model_copy(update={"postgres_user": "only_loads", "postgres_password": SecretStr("only-loads")})
     try:
-        with caplog.at_level(logging.WARNING):
-            assert run_steps(limited, STEPS).error is None
-        assert "Run as a superuser: create role bi_reader; alter role" in caplog.text
-        assert "Run as a superuser: create role analyst; alter role" in caplog.text
-        assert PASSWORD not in caplog.text
-        assert owner.value("select count(*) from pg_roles where rolname in ('bi_reader', 'analyst')") == 0
-
-        owner.rows("create role bi_reader; create role analyst")
-        assert run_steps(limited, STEPS).error is None, "the role cannot set the password"
-        assert Warehouse(limited).value("select has_table_privilege('analyst', 'silver.row_contents', 'select')")
-        assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
-        assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
+        yield limited
     finally:
         close_connections()
         with psycopg2.connect(**connection_arguments(limited)) as connection, connection.cursor() as db:
@@ -231,3 +222,38 @@ def test_loader_without_createrole_continues_without_readers(
         connection.close()
         owner.rows(f"revoke create on database {settings.postgres_db} from only_loads; drop role only_loads")
         assert run_steps(settings, STEPS).error is None
+
+
+def test_loader_without_createrole_continues_without_readers(
+    settings: Settings, limited: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = Warehouse(settings)
+    with caplog.at_level(logging.WARNING):
+        assert run_steps(limited, STEPS).error is None
+    for role in ("bi_reader", "analyst"):
+        assert f'as a superuser: create role "{role}" nologin; alter role' in caplog.text
+        assert rf"alter role {role} login; \password {role} (enter the value of {role.upper()}_PASSWORD)" in caplog.text
+    assert PASSWORD not in caplog.text
+    assert owner.value("select count(*) from pg_roles where rolname in ('bi_reader', 'analyst')") == 0
+
+    owner.rows("create role bi_reader; create role analyst")
+    caplog.clear()
+    assert run_steps(limited, STEPS).error is None, "the role cannot set the password"
+    assert 'as a superuser: alter role "bi_reader" set' in caplog.text
+    assert Warehouse(limited).value("select has_table_privilege('analyst', 'silver.row_contents', 'select')")
+    assert Warehouse(limited).value("select has_table_privilege('bi_reader', 'gold.match_scenarios', 'select')")
+    assert owner.value("select rolcanlogin from pg_roles where rolname = 'bi_reader'") is False
+
+
+def test_blocking_session_of_another_user_is_named_as_far_as_the_role_may_see_it(
+    settings: Settings, limited: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
+    Warehouse(settings).rows("create role bi_reader login password 'reads'")
+    assert run_steps(limited, STEPS).error is None
+    reads = settings.model_copy(update={"postgres_user": "bi_reader", "postgres_password": SecretStr("reads")})
+    with closing(psycopg2.connect(**connection_arguments(reads), application_name="psql")) as reader:
+        reader.cursor().execute("select * from gold.leads")
+        report = run_steps(limited, STEPS, full_refresh=True)
+        process = f"process {reader.info.backend_pid} of user bi_reader (psql) holds a lock\n"
+    assert process in str(report.error)

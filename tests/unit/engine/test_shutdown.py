@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 
 import pytest
 
@@ -24,3 +25,24 @@ def test_swallowed_signal_is_raised_again(number: signal.Signals) -> None:
 def test_program_without_signal_is_not_aborted() -> None:
     with abortable():
         raise_if_requested()
+
+
+def test_signal_in_a_destructor_prints_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.getpid()  # the handler runs between two instructions
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError
+
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: printed.append(unraisable.exc_type))
+    with abortable():
+        Killed()
+        Broken()
+        with pytest.raises(AbortedError, match="SIGTERM"):
+            raise_if_requested()
+    assert printed == [ValueError]
+    assert sys.unraisablehook.__name__ == "<lambda>"

@@ -295,6 +295,15 @@ def test_missing_parquet_columns_are_named(s3: S3Client) -> None:
         extracted_leads(s3, body)
 
 
+@pytest.mark.parametrize("second", ["lead_UUID", "LEAD_uuid"])
+def test_duplicate_parquet_columns_are_named(s3: S3Client, second: str) -> None:
+    sink = pa.BufferOutputStream()
+    names = ["lead_UUID", "phone_hash", "email_hash", second]
+    pq.write_table(pa.table([pa.array(["x"])] * 4, names=names), sink)
+    with pytest.raises(DataRefusedError, match=rf"duplicate columns, in any case: lead_UUID, {second}"):
+        extracted_leads(s3, sink.getvalue().to_pybytes())
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"lead_UUID,phone_hash\n", parquet_bytes(**LEADS)[:-20]], ids=["empty", "csv", "cut"]
 )

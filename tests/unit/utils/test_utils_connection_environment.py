@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from settings_environment import PASSWORD, REQUIRED, load
 
+from etl.utils import utils_connection
 from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import load_settings
 
@@ -71,6 +72,14 @@ def test_env_file_of_another_user_is_named(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith(f"SettingsError {tmp_path / '.env'} cannot be read: Permission denied")
     assert "make it readable for user nobody" in done.stdout
+
+
+def test_folder_in_place_of_the_env_file_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").mkdir()
+    monkeypatch.setattr(utils_connection, "PROJECT", tmp_path)
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory") as raised:
+        load_settings()
+    assert raised.value.hint == "replace it with a copy of .env.example"
 
 
 @pytest.mark.parametrize("value", ["x${y}z", "${POSTGRES_USER}", "$HOME", "a${b:-c}d"])
