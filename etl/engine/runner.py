@@ -48,10 +48,9 @@ def run_steps(
             whose threads are used.
     """
     started = time.perf_counter()
-    report = RunReport(run_id=str(uuid.uuid4()))
-    log.info(
-        "run %s started", report.run_id, extra={"event": "run_started", "run_id": report.run_id, "in_summary": True}
-    )
+    run_id = str(uuid.uuid4())
+    report = RunReport(run_id)
+    log.info("run %s started", run_id, extra={"event": "run_started", "run_id": run_id, "in_summary": True})
     try:
         with _during("opening the run"), run_lock(settings):
             arguments = {
