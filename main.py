@@ -53,7 +53,7 @@ Exit codes:
 @click.option(
     "--allow-partial",
     is_flag=True,
-    help="If files are refused, publish the other days; the exit code is still 2.",
+    help="If files or days are refused, publish the other days; the exit code is still 2.",
 )
 @click.option(
     "--workers",
@@ -178,7 +178,7 @@ def _explain(settings: Settings, lead: str) -> int:
         record = {"lead": asdict(history)}
         write_record(history.title, summary(history), "lead_explained", record, tables(history), history.notes)
     if explanation.left_out:
-        echo(f"\n{explanation.left_out:,} more leads match {lead!r} and are not shown", "leads_left_out")
+        echo(f"\nnumber of other leads that match {lead!r}, not shown: {explanation.left_out:,}", "leads_left_out")
     return 0
 
 

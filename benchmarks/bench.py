@@ -66,7 +66,10 @@ def make_dataset(folder: Path, scale: int, source: Path) -> Dataset:
 
 
 def make_one_file(dataset: Dataset) -> Path:
-    """Create a folder with the leads file and one CSV file of five million rows: days 1 to 5, repeated."""
+    """Return a folder with the leads file and one CSV file of five million rows: days 1 to 5, repeated.
+
+    Creates it if it does not exist.
+    """
     target, base = dataset.folder / "one-file", dataset.folder / "base"
     if target.exists():
         return target
@@ -167,7 +170,7 @@ def measure(
     counts: bool,
     source: Path,
 ) -> dict[str, Any]:
-    """Create data sets and servers, measure all scales on each server, and write results.json after each scale."""
+    """Create data sets and servers, measure all scales on each server, and update results.json after each."""
     folder.mkdir(parents=True, exist_ok=True)
     one_file = "one-file" in contestants
     needed = dict.fromkeys((*scales, *([int(ONE_FILE_SCALE)] if one_file else [])))
@@ -211,7 +214,7 @@ def chosen_servers(choice: str) -> list[str]:
     missing = [kind for kind in KINDS if not is_available(kind)]
     for kind in missing:
         click.echo(
-            f"Skipping the {kind} server: the distribution's PostgreSQL (postgresql-15) is not installed.", err=True
+            f"Skipping the {kind} server: the distribution's PostgreSQL, 15 or later, is not installed.", err=True
         )
     return [kind for kind in KINDS if kind not in missing]
 

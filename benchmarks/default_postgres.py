@@ -56,7 +56,7 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
         superuser: name of the only superuser, which gets `password`.
 
     Raises:
-        PipelineError: the server did not start. The message contains the end of its log.
+        PipelineError: initdb failed, or the server did not start. The message contains the end of the output or log.
     """
     account = unprivileged_account()
     with _data_folder(root, account) as folder:

@@ -124,7 +124,7 @@ def watch(bench: Bench, settings: Settings) -> Watched:
     is_over.set()
     watcher.join()
     if process.wait():
-        raise click.ClickException(f"the full refresh ended with {process.returncode}")
+        raise click.ClickException(f"the full refresh failed with exit status {process.returncode}")
     return watched
 
 

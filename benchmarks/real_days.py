@@ -68,7 +68,7 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read the file of one day.
 
     Raises:
-        PipelineError: the file has another header, a repeated lead number, or more than one separator row.
+        PipelineError: the file has an unexpected header, a repeated lead number, or more than one separator row.
     """
     number = int(path.stem.rpartition("_")[2])
     with path.open(encoding="utf-8", newline="") as file:
@@ -79,7 +79,7 @@ def read_snapshot(path: Path) -> Snapshot:
     separators = sum(row["LEADNUMBER"] == SEPARATOR for row in records)
     if tuple(header[:4]) != KEY_COLUMNS or len(rows) + separators != len(records) or separators > 1:
         raise PipelineError(
-            f"{path} has another header, a repeated lead number, or more than one separator row",
+            f"{path} has an unexpected header, a repeated lead number, or more than one separator row",
             hint="use files as described in specification §3",
         )
     return Snapshot(number, header, bool(separators), rows)

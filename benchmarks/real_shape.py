@@ -203,7 +203,9 @@ def _write(folder: Path, source: Path, copies: int) -> Dataset:
     days, change = snapshots(source)
     first_new_lead = 1 + max(int(lead) for day in days for lead in day.rows)
     if first_new_lead + change.new > COPY_OFFSET:
-        raise PipelineError(f"lead numbers in {source} reach {COPY_OFFSET:,}", hint="increase COPY_OFFSET")
+        raise PipelineError(
+            f"lead numbers in {source} reach {COPY_OFFSET:,}", hint="increase COPY_OFFSET in this module"
+        )
     new_day = vary(days[-1], change, number=days[-1].number + 1, first_new_lead=first_new_lead)
     corrected = vary(
         days[CORRECTED_DAY - days[0].number],
@@ -259,7 +261,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--copies", type=click.IntRange(1, MAX_COPIES), default=1, show_default=True, help="Number of copies.")
-@click.option("--target", type=_folder, required=True, help="Folder of the data set; another one in it is replaced.")
+@click.option("--target", type=_folder, required=True, help="Folder of the data set; its content is replaced.")
 @click.option("--source", type=_folder, default=REAL_FILES, help="Folder of the real files.  [default: ../shared/real]")
 def main(**options: Any) -> None:
     """Create benchmark data with the shape of the real files."""

@@ -159,7 +159,7 @@ def _default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
     programs = installed_programs()
     if programs is None:
         raise PipelineError(
-            "the distribution's PostgreSQL is not installed", hint="apt-get install postgresql-15, or --server embedded"
+            "the distribution's PostgreSQL is not installed", hint="apt-get install postgresql, or --server embedded"
         )
     password = secrets.token_urlsafe(32)
     root.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Step 1: create the schemas, the tables of bronze and silver, and the roles of readers with their privileges.
 
-CRM columns that existing tables lack are added. A rerun changes nothing unless an object is missing or its definition
-has changed.
+CRM columns that existing tables lack are added. A rerun changes nothing unless an object or a privilege is missing, or
+a definition or a password has changed.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def add_crm_columns(db: Cursor) -> None:
 
 
 def admit_readers(db: Cursor, settings: Settings) -> None:
-    """Create the roles of readers if they are missing, and grant them read access."""
+    """Create the roles of readers if they are missing (see `create_reader`), and grant existing ones read access."""
     for role, setting in READERS.items():
         create_reader(db, settings, role, getattr(settings, setting))
     run_sql(db, "schemas/admit_readers.sql")
@@ -89,9 +89,10 @@ def admit_readers(db: Cursor, settings: Settings) -> None:
 def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr | None) -> None:
     """Create a role if it is missing, and set its time limits if it lacks one of them.
 
-    With a password, also set the password and allow the role to log in. Roles are shared by all databases of the
-    server. If the role of the pipeline may not create or alter roles, nothing is changed, and the statements that a
-    superuser has to run are logged.
+    If a password is given and the role cannot log in with it, also set the password and allow the role to log in. If
+    the role of the pipeline may not create or alter the role, nothing is changed, and the statements that a superuser
+    has to run are logged. Roles are shared by all databases of the server: nothing is changed, either, if a run on
+    another database is creating or altering the role.
     """
     name = sql.Identifier(role)
     limits = sql.SQL("; ").join(
@@ -128,7 +129,7 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
 
 
 def _can_log_in(settings: Settings, role: str, password: SecretStr) -> bool:
-    """Return whether the role can log in with this password: setting it anyway would write a new verifier every run."""
+    """Return whether the role can log in with this password. If it can, a run need not write a new verifier."""
     reader = settings.model_copy(update={"postgres_user": role, "postgres_password": password})
     try:
         connect_postgres(reader).close()

@@ -1,9 +1,9 @@
 """Step 2: load files from S3 into bronze.
 
-A file is loaded if bronze does not contain it with the same ETag and size, or its table was modified outside the
-pipeline; in a full refresh, every file is. The leads file replaces bronze.leads_parquet in one transaction. CSV files
-are copied to staging tables in parallel, then validated, each against the latest snapshot before it; the accepted files
-replace their days in one transaction.
+A file is loaded if bronze does not contain it with the same ETag and size, or if its table or its rejected rows were
+modified outside the pipeline; in a full refresh, every file is loaded. The leads file replaces bronze.leads_parquet in
+one transaction. CSV files are copied to staging tables in parallel, then validated, each against the latest snapshot
+before it; the accepted files replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per accepted record of a CSV file. Grain of bronze.leads_parquet: one row per
 accepted row of the parquet file, duplicates included.
 
@@ -177,7 +177,11 @@ def read_bronze_state(settings: Settings) -> BronzeState:
 def load_changed_leads(
     context: RunContext, leads: SourceObject, bronze: BronzeState
 ) -> tuple[int, list[DataRefusedError]]:
-    """Load the leads file unless bronze is up to date. Returns the number of loaded rows, and the refusal, if any."""
+    """Load the leads file unless bronze is up to date. Returns the number of loaded rows, and the refusal, if any.
+
+    Raises:
+        PipelineError: see `load_leads`, except refusals.
+    """
     if not bronze.why_load_leads(leads, full_refresh=context.full_refresh):
         return 0, []
     load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
@@ -192,8 +196,8 @@ def load_changed_leads(
 def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file: SnapshotFile) -> StagedFile:
     """Copy the rows and rejected lines of one CSV file to staging tables, in one transaction.
 
-    Returns the row counts. If the file violates its data contract, nothing is staged, and the result has the reason in
-    `refused`.
+    Returns the row counts. If `read_snapshot_chunks` refuses the file, nothing is staged, and the result has the reason
+    in `refused`.
 
     Raises:
         SourceError: the file cannot be downloaded.
@@ -238,7 +242,7 @@ def _first_fault(chunk: Snapshot) -> str:
 
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
-    """Refuse files with too many rejected rows, or too different from the latest snapshot before (specification §7).
+    """Refuse files with too many invalid records, or that differ too much from the snapshot before (specification §7).
 
     Returns all files in the order of their days. A refused file has the reason in `refused`.
 
@@ -275,9 +279,9 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
     if rejects <= settings.max_reject_ratio * file.records:
         return None
     return DataRefusedError(
-        f"{file.file}: {rejects:,} of its {file.records:,} records cannot be loaded, more than "
-        f"{settings.max_reject_ratio:.0%}. The first: {file.first_fault}",
-        hint="request the file again, or raise MAX_REJECT_RATIO for this run to load its other records",
+        f"{file.file}: {rejects:,} of its {file.records:,} records ({rejects / file.records:.2%}) cannot be loaded, "
+        f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}. For example, {file.first_fault}",
+        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above that for this run",
     )
 
 
@@ -285,22 +289,22 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
     if file.rows < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
-            f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: a decrease "
-            f"of more than {settings.max_row_drop:.0%}",
-            hint="request the whole file; if it is correct, raise MAX_ROW_DROP for this run",
+            f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: a decrease of "
+            f"{1 - file.rows / before.rows:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
+            hint="request the whole file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
     if file.lead_numbers.repeated_share > settings.max_repeated_leads >= before.lead_numbers.repeated_share:
         return DataRefusedError(
             f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers occur "
-            f"more than once, unlike on {day}: the file contains its rows several times, or several snapshots",
-            hint="request the file again, with one row per lead; if it is right, raise MAX_REPEATED_LEADS for this run",
+            f"more than once, unlike on {day}: the file probably contains its rows several times, or several snapshots",
+            hint="request the file again, with one row per lead; if it is correct: MAX_REPEATED_LEADS=1 for this run",
         )
     if file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
         return DataRefusedError(
-            f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: an increase "
-            f"of more than {settings.max_row_growth:.0%}",
+            f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: more than "
+            f"MAX_ROW_GROWTH={settings.max_row_growth:g} allows",
             hint="if the file contains earlier snapshots, too, request the file again; if it is correct, raise "
-            "MAX_ROW_GROWTH for this run",
+            "MAX_ROW_GROWTH for this run (1: twice as many rows)",
         )
     return None
 
@@ -317,7 +321,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
 
     Raises:
         PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
-        CheckFailedError: the rows of a file do not add up to its records.
+        CheckFailedError: rows and rejected lines of a file do not add up to its records.
         LockHeldError: see `record_load`.
     """
     with transaction(settings) as db:
@@ -360,6 +364,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     Raises:
         SourceError: the file cannot be downloaded.
         DataRefusedError: see `read_leads`.
+        CheckFailedError: rows and rejected rows of the file do not add up to its records.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.extract import read_leads

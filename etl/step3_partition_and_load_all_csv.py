@@ -1,10 +1,11 @@
 """Step 3: clean the days and the leads of bronze.
 
 A day is cleaned if its cleaned rows are missing, were built from another load of bronze or by another version of the
-cleaning code, or were modified outside the pipeline; in a full refresh, every day is. The cleaned rows are copied to a
-staging table, which step 4 swaps into silver. The staging table gets silver's types before it is filled (see
-sql_scripts/silver/apply_silver_types.sql), because altering the types afterwards would write all rows twice. Leads are
-cleaned under the same conditions, and replace the rows of silver.stg_leads_parquet directly.
+cleaning code, or if they or its rejected rows were modified outside the pipeline; in a full refresh, every day is
+cleaned. The cleaned rows are copied to a staging table, which step 4 swaps into silver. The staging table gets silver's
+types before it is filled (see sql_scripts/silver/apply_silver_types.sql), because altering the types afterwards would
+write all rows twice. Leads are cleaned under the same conditions, and replace the rows of silver.stg_leads_parquet
+directly.
 
 Modules that import pandas are imported only if there is something to clean, which makes an unchanged run faster.
 """
@@ -66,7 +67,10 @@ class DayClean:
         )
 
     def metrics(self) -> dict[str, Any]:
-        """Return the metrics that the load ledger records: column → counts, if cleaning turned values into NULL."""
+        """Return the metrics that the load ledger records: `nulled`, if cleaning turned any values into NULL.
+
+        `nulled` maps each column with such values to its counts and samples.
+        """
         nulled = {name: counted._asdict() for name, counted in self.nulled.items() if counted.nulled}
         return {"nulled": nulled} if nulled else {}
 
@@ -117,12 +121,12 @@ def _log_outdated(tables: Sequence[TableLoad], done: Mapping[str, TableLoad]) ->
     cleaned = (pending.latest_cleaned(load, done) for load in tables)
     outdated = sum(load is not None and load.code_version != pending.cleaning_code_version() for load in cleaned)
     if outdated:
-        log.info("cleaning code has changed: %d tables of silver are rebuilt from bronze", outdated)
+        log.info("cleaning code has changed: number of tables of silver to rebuild from bronze: %d", outdated)
 
 
 @retry_transient()
 def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
-    """Write the cleaned rows of one day of bronze to a staging table, in one transaction. Returns their counts.
+    """Write the cleaned rows of one day of bronze to a staging table, in one transaction. Returns its counts.
 
     Rows that step 3 has rejected for this day before are deleted from silver.rejected_rows, and the new ones inserted.
 
@@ -163,7 +167,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             metrics=done.metrics(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
-    log.info("%s cleaned: %d rows, %d rejected, %d separators", bronze.day, done.rows, done.rejected, done.separators)
+    log.info("%s cleaned: rows %d, rejected %d, separators %d", bronze.day, done.rows, done.rejected, done.separators)
     return done
 
 
@@ -174,7 +178,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     Returns the counts of the cleaned leads.
 
     Raises:
-        DataRefusedError: the file has no row with all three ids; silver is unchanged.
+        DataRefusedError: no row has all three ids, or each such row has an id that is too long; silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
         LockHeldError: see `fence_run`.
     """
@@ -186,7 +190,8 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         clean = clean_parquet(copy_to_frame(db, BRONZE_LEADS))
         if clean.rows.empty:
             raise DataRefusedError(
-                f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has all three ids",
+                f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has all three ids, "
+                "each of at most 255 characters",
                 hint="request the file again; silver and gold keep their leads",
             )
         empty_table(db, SILVER_LEADS)

@@ -72,7 +72,7 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
                 metrics=cleaned.metrics,
             )
         run_checks(db, [DAYS_ARE_RECONCILED])
-    log.info("silver: %d days published", len(waiting))
+    log.info("days published in silver: %d", len(waiting))
     return waiting
 
 

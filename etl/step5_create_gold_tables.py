@@ -60,9 +60,10 @@ def run(context: RunContext) -> StepResult:
 
 
 def add_columns(db: Cursor) -> None:
-    """Add missing columns to existing tables of gold: CRM columns with the types of silver and, for matches, their id.
+    """Add missing columns to existing tables of gold. Existing rows get NULL.
 
-    Existing rows get NULL.
+    The columns are the CRM columns that silver has, with silver's types, and `lead_match_id` of
+    gold.lead_quality_matching.
 
     Raises:
         PostgresError: see `add_missing_columns`.

@@ -122,7 +122,8 @@ def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[lis
         leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
         if leads is None:
             raise CheckFailedError(
-                f"{SILVER_LEADS} has not been loaded", hint="run from step 2: python main.py --from-step 2"
+                f"{SILVER_LEADS} has not been loaded",
+                hint="load the leads file: python main.py --from-step 2. If a step refuses it, request it again",
             )
         row_versions.prepare(db, run_id, leads, restart=full_refresh)
         silver = list(current_loads(db, SILVER_SNAPSHOTS, include_modified=True).values())

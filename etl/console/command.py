@@ -1,4 +1,4 @@
-"""Run the pipeline from a command line: print the summary or the error, and return the exit code."""
+"""Run the pipeline from a command line: print summary and error, and return the exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) -> int:
-    """Run steps with the options of `run_steps`, print the summary or the error, and return the exit code."""
+    """Run steps with the options of `run_steps`, print the summary and the error, if any, and return the exit code."""
     report = run_steps(settings, steps, progress=progress, **options)
     if handler := json_handler():
         _log_end_of_run(handler, report)
@@ -73,10 +73,13 @@ def run_cli(work: Callable[[], int]) -> int:
 def _machine_error(error: OSError | MemoryError) -> PipelineError:
     """Translate an error of the machine, such as a file that cannot be read, into a pipeline error with a hint."""
     if isinstance(error, MemoryError):
-        return PipelineError("out of memory", hint="process fewer days in parallel: --workers 1")
-    where = f": {error.filename}" if error.filename else ""
+        hint = "free memory on this machine, then rerun. A run on this machine needs the least memory with --workers 1"
+        return PipelineError("out of memory", hint=hint)
+    problem = error.strerror or str(error) or type(error).__name__
+    if not error.filename:
+        return PipelineError(problem, hint="check the free disk space and the limits of this machine, then rerun")
     return PipelineError(
-        f"{error.strerror or type(error).__name__}{where}",
+        f"{problem}: {error.filename}",
         hint="check that the file or folder exists, its permissions, and the free disk space, then rerun",
     )
 

@@ -50,12 +50,13 @@ def _write_files(plan: Plan) -> None:
 def _count_files(plan: Plan) -> dict[str, int]:
     reasons = [file.why for file in plan.source.files]
     counts = {"new": reasons.count("new file"), "changed": reasons.count("changed file")}
-    others = {"unchanged": reasons.count(None), "refused": len(plan.source.refused)}
+    refused = [refusal for refusal in plan.source.refused if refusal.message not in plan.source.incomplete]
+    others = {"unchanged": reasons.count(None), "refused": len(refused)}
     return counts | {"loaded again": len(reasons) - sum(counts.values()) - others["unchanged"]} | others
 
 
 def _by_reason(work: Work) -> Iterator[tuple[str, str]]:
-    """Yield each reason with the days, as ranges, and `leads`, if it applies to them."""
+    """Yield each reason with what it applies to, as text: days as ranges, and `leads`."""
     for why in dict.fromkeys(work.values()):
         days = sorted(day.date for day, reason in work.items() if day and reason == why)
         leads = ["leads"] if work.get(None) == why else []

@@ -44,8 +44,9 @@ def configure_logging(level: str, log_format: str = "text") -> None:
 def protect_streams() -> None:
     """Replace `sys.stdout` and `sys.stderr` by streams whose output errors do not end the program.
 
-    Characters that the encoding lacks are escaped, and output that cannot be written is discarded. A stream that is not
-    the original one of the process is kept.
+    Characters that the encoding lacks are escaped, and output that cannot be written is discarded. A stream that
+    was closed before the program started discards all output. A stream that is not the original one of the process is
+    kept.
     """
     sys.stdout = _protected(sys.stdout, sys.__stdout__)
     sys.stderr = _protected(sys.stderr, sys.__stderr__)

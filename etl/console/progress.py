@@ -71,7 +71,7 @@ def _lines(total: int) -> Iterator[Callable[[int], None]]:
             left = (now - began) / done * (total - done)
             counts = {"done": done, "total": total, "rows": rows_done}
             log.info(
-                "%d of %d done, %s, about %.0f s left",
+                "%d of %d tasks done, %s, about %.0f s left",
                 done,
                 total,
                 _rows_and_rate(rows_done, began),

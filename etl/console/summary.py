@@ -9,7 +9,7 @@ from etl.engine.report import RunReport
 
 
 def summary_lines(report: RunReport) -> Iterator[Line]:
-    """Yield the lines of a summary: steps with row counts, row counts of tables, warnings and the outcome.
+    """Yield the lines of a summary: steps with row counts, further counts, tables, warnings and outcome.
 
     Tables fit a terminal of 80 columns.
     """

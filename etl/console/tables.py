@@ -62,7 +62,7 @@ def write_record(
 
 
 def _as_text(cell: object) -> str:
-    """Return the text of a cell as one line. Line ends and control characters of a source file are escaped."""
+    """Return the text of a cell as one line: None as empty, integers with commas, unprintable characters escaped."""
     if cell is None:
         return ""
     if isinstance(cell, int) and not isinstance(cell, bool):

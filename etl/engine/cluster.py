@@ -2,7 +2,7 @@
 
 Steps use the executor of a cluster as they use a thread pool. A task names a function, the run, and a day or file, and
 contains no rows: the worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over
-TLS, those of the driver. The driver holds the run lock, and publishes the tables that the workers have built.
+TLS, those of the driver. The driver holds the run lock, and publishes the staging tables that the workers have built.
 
 This module is imported only if a scheduler address is set (`--scheduler` or DASK_SCHEDULER_ADDRESS).
 """
@@ -59,10 +59,10 @@ def dask_cluster(
 
     Raises:
         SettingsError: a worker has invalid settings, or uses another warehouse.
-        PostgresError: a worker cannot reach its warehouse.
+        PostgresError: a worker or the driver cannot reach its warehouse.
         LockHeldError: another run uses the same workers.
-        ClusterError: the scheduler or the workers do not answer, a version differs from the driver's, or PostgreSQL has
-            too few connections.
+        ClusterError: the scheduler or a worker is missing, does not answer, cannot load the pipeline or has another
+            version than the driver; or PostgreSQL has too few connections.
     """
     with _connected(settings) as client:
         check_versions(client)
@@ -100,7 +100,10 @@ def _connected(settings: Settings) -> Iterator[Client]:
         try:
             client.wait_for_workers(1, timeout=SECONDS_TO_WAIT_FOR_WORKERS)
         except TimeoutError:
-            raise ClusterError(f"no worker has joined {address}", hint=start_workers_hint(address)) from None
+            raise ClusterError(
+                f"no worker has joined {address} within {SECONDS_TO_WAIT_FOR_WORKERS:.0f} s",
+                hint=start_workers_hint(address),
+            ) from None
         yield client
     finally:
         with suppress(Exception):

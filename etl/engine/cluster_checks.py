@@ -113,7 +113,7 @@ def check_code(client: Client) -> None:
     Raises:
         ClusterError: names a node that has another version, or cannot load the pipeline.
     """
-    digests: dict[str, Any] = {"the scheduler": ask_cluster(client.run_on_scheduler, code_digest)}
+    digests: dict[str, Any] = {"the scheduler": ask_cluster(_digest_of_scheduler, client)}
     workers = ask_cluster(client.run, code_digest, on_error="return")
     digests |= {f"worker {address}": digest for address, digest in workers.items()}
     for who, digest in digests.items():
@@ -124,6 +124,13 @@ def check_code(client: Client) -> None:
             ) from digest
         if digest != code_digest():
             raise ClusterError(f"{who} has another version of the pipeline", hint=UPDATE_HINT)
+
+
+def _digest_of_scheduler(client: Client) -> Any:
+    try:
+        return client.run_on_scheduler(code_digest)
+    except (ImportError, AttributeError) as error:  # it has no pipeline, or another version
+        return error
 
 
 def check_no_other_driver(client: Client, settings: Settings) -> None:
@@ -183,7 +190,7 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the Python and SQL files of the pipeline, by which driver and worker compare versions."""
+    """Return a digest of the Python and SQL files of the pipeline, by which the nodes of a cluster compare versions."""
     files = sorted([*(PROJECT / "etl").rglob("*.py"), *(PROJECT / "sql_scripts").rglob("*.sql")])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
@@ -227,7 +234,9 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
     """Raise unless PostgreSQL has enough free connections for the threads of all workers and the driver.
 
     Raises:
-        ClusterError: PostgreSQL has too few free connections; the hint contains the maximum number of threads.
+        ClusterError: PostgreSQL has too few free connections; the hint contains the maximum number of threads, unless
+            not even one thread is possible.
+        PostgresError: PostgreSQL cannot be reached.
     """
     with transaction(settings) as db:
         # Connections of the pipeline count as free: the driver uses them, or they are idle connections of workers.
@@ -237,10 +246,10 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
     needed = CONNECTIONS_OF_A_THREAD * threads + CONNECTIONS_OF_THE_DRIVER
     if needed > free:
         allowed = max(0, (free - CONNECTIONS_OF_THE_DRIVER) // CONNECTIONS_OF_A_THREAD)
+        fewer = f"start fewer workers, or with fewer threads (--nthreads): at most {allowed} threads in all; or "
         raise ClusterError(
             f"the workers' {threads} threads need {needed} connections, "
             f"{CONNECTIONS_OF_A_THREAD} each and {CONNECTIONS_OF_THE_DRIVER} for the driver; "
             f"{settings.postgres_address} has {max(0, free)} available",
-            hint=f"start fewer workers, or with fewer threads (--nthreads): at most {allowed} threads in all; "
-            "or raise max_connections, or the connection limit of the role or database",
+            hint=f"{fewer if allowed else ''}raise max_connections, or the connection limit of the role or database",
         )

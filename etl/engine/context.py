@@ -99,4 +99,4 @@ class StepResult:
     refused: Sequence[DataRefusedError] = ()
     """Refusals of source files and, with MISSING_DAYS=refuse, of missing and late days; each with its reason."""
     warnings: Sequence[str] = ()
-    """Findings that do not end the run, for the summary and meta.pipeline_runs."""
+    """Findings for the summary and meta.pipeline_runs. Only those that are also in `refused` end the run."""

@@ -156,7 +156,11 @@ class WorkerMonitor:
 
 @contextmanager
 def translate_dask_errors(watch: WorkerMonitor) -> Iterator[None]:
-    """Raise errors of Dask as a `ClusterError` with a hint."""
+    """Translate errors of Dask in a `with` block.
+
+    Raises:
+        ClusterError: a task was cancelled, a connection of Dask was lost, or workers died while running a task.
+    """
     try:
         yield
     except (CancelledError, CommClosedError, ClosedClientError):
@@ -164,7 +168,8 @@ def translate_dask_errors(watch: WorkerMonitor) -> Iterator[None]:
     except KilledWorker as error:
         what = str(error.task).partition("-")[0]
         raise ClusterError(
-            f"{what}: {error.allowed_failures + 1} workers in a row died while running this task, "
+            f"{error.allowed_failures + 1} workers in a row died while running the same task of {what}, "
             f"most recently {error.last_worker.address}",
-            hint="see that worker's log: most likely it had too little memory (--memory-limit, fewer --nthreads)",
+            hint="see that worker's log. If it had too little memory, as is most likely, restart the workers with a "
+            "higher --memory-limit or lower --nthreads, then rerun",
         ) from None

@@ -47,7 +47,7 @@ class PlannedFile(NamedTuple):
     day: Day | None
     """The day of a snapshot; None for the leads."""
     why: str | None
-    """Why the run would load the file; None if bronze already contains it."""
+    """Why the run would load the file; None if it would not."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def plan_run(
 
     Raises:
         DataRefusedError: PARTITION_START_DATE has changed.
-        CheckFailedError: a table is missing that none of the steps creates or fills, or the warehouse was filled by
-            an earlier version of the code, so that its load ledger cannot be read.
+        CheckFailedError: a table is missing that none of the steps creates or fills; the load ledger is of an earlier
+            version, which cannot be read; or the warehouse was upgraded by a newer version.
         SourceError: S3 cannot be read.
         PostgresError: the warehouse cannot be read.
     """
@@ -118,7 +118,7 @@ def plan_run(
         state = _read_state(db)
     source = _list_source(settings, state.ingested, full_refresh=full_refresh) if 2 in numbers else SourceFiles()
     notes = [*state.migrations, *source.removed]
-    if source.refused and not allow_partial:
+    if source.refused and not allow_partial and max(numbers) > 2:
         notes.append(
             "a run would end after step 2, because files or days are refused: --allow-partial publishes the other days"
         )
@@ -157,7 +157,7 @@ def _read_state(db: Cursor) -> WarehouseState:
         raise CheckFailedError(
             "an earlier version of the pipeline has filled this warehouse, and its load ledger lacks the migrations "
             f"{listed(migrations)}",
-            hint="run the pipeline once: it upgrades the ledger, and rebuilds silver and gold from bronze",
+            hint="rerun without --dry-run: the run upgrades the ledger, and rebuilds silver and gold from bronze",
         )
     require_tables(db, REJECTED_ROWS, created_by_step=1)
     silver = current_loads(db, SILVER_SNAPSHOTS, include_modified=True)

@@ -45,7 +45,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """Exit code: 0 complete, 1 failed, 2 data refused, 3 another run holds the lock (specification, §7)."""
+        """Exit code: 0 complete, 1 failed or aborted, 2 data refused, 3 another run is active (specification, §7)."""
         return self.error.exit_code if self.error else 0
 
     @property

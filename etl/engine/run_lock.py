@@ -11,7 +11,7 @@ import psycopg2
 
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.errors import LockHeldError, PostgresError
-from etl.utils.postgres_errors import POOLER_HINT, READ_ONLY_HINT
+from etl.utils.postgres_errors import POOLER_HINT
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings, connect_postgres
 from etl.warehouse.transactions import transaction
@@ -34,7 +34,8 @@ def run_lock(settings: Settings) -> Iterator[None]:
     `record_load` of load_ledger.py raise, so that this run commits nothing more.
 
     Raises:
-        PostgresError: the server cannot be reached, or see `require_usable_server` and `_require_own_session`.
+        PostgresError: the server cannot be reached; see `require_usable_server` and `_require_own_session`; or the lock
+            was lost although the connection was not.
         LockHeldError: another run holds the lock.
     """
     connection = _locked_connection(settings)
@@ -117,10 +118,14 @@ def require_usable_server(connection: Connection, settings: Settings) -> None:
         problems[f"the server is PostgreSQL {major}"] = f"upgrade the server to PostgreSQL {OLDEST_VERSION} or later"
     if encoding != "UTF8":
         problems[f"database {settings.postgres_db} has encoding {encoding}"] = (
-            "create the database with encoding UTF8: create database … encoding 'UTF8' template template0"
+            "set POSTGRES_DB to another database: create database … encoding 'UTF8' template template0"
         )
-    if is_standby or is_read_only:
-        problems["the server is a standby" if is_standby else "transactions are read-only"] = READ_ONLY_HINT
+    if is_standby:
+        problems["the server is a standby"] = "connect to the primary"
+    elif is_read_only:
+        problems["transactions are read-only"] = (
+            "reset default_transaction_read_only, which is on for the role, the database or the server"
+        )
     if problems:
         raise PostgresError(
             f"PostgreSQL at {settings.postgres_address} cannot be used as the warehouse: {'; '.join(problems)}",
@@ -148,7 +153,11 @@ def _require_own_session(connection: Connection, settings: Settings) -> None:
 
 
 def _require_lock(connection: Connection, settings: Settings) -> None:
-    """Raise unless this backend still holds the lock after the transaction that acquired it."""
+    """Raise unless this backend still holds the lock after the transaction that acquired it.
+
+    Raises:
+        PostgresError: the lock is gone.
+    """
     if not _value(
         connection,
         "select exists (select from pg_locks where locktype = 'advisory' and granted and pid = pg_backend_pid() "

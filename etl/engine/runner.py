@@ -160,7 +160,10 @@ def _log_end_of_step(done: StepReport) -> None:
 
 
 def _checked(settings: Settings, report: RunReport) -> RunReport:
-    """Run the checks at the end of a run. Returns the report with their warnings or, unless it has one, their error."""
+    """Run the checks at the end of a run. Returns the report with their warnings, or with their error.
+
+    If the report already has an error, a refusal, it keeps that error.
+    """
     try:
         with _during("checks at the end"):
             return replace(report, warnings=[*report.warnings, *_run_checks_at_end(settings)])
@@ -175,12 +178,12 @@ def _run_checks_at_end(settings: Settings) -> list[CheckFailure]:
 
 
 def _refusal(refused: Sequence[DataRefusedError]) -> DataRefusedError:
-    first = refused[0]
     if len(refused) == 1:
-        return first
+        return refused[0]
     listed = "".join(f"\n  {number}. {error.message}" for number, error in enumerate(refused, start=1))
     hints = dict.fromkeys(error.hint for error in refused if error.hint)
-    return DataRefusedError(f"{len(refused)} refusals:{listed}", step=first.step, hint="; ".join(hints))
+    steps = dict.fromkeys(error.step for error in refused if error.step)
+    return DataRefusedError(f"{len(refused)} refusals:{listed}", step="; ".join(steps), hint="; ".join(hints))
 
 
 @retry_transient()

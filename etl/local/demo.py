@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,12 +41,15 @@ FILLED_FROM = "filled-from"
 
 def how_to_connect(server: EmbeddedPostgres) -> str:
     """Return the text that the demo prints at its end: how to connect to PostgreSQL, and how to stop it."""
+    stop = "make demo-stop"
+    if Path.cwd() != PROJECT:  # where the Makefile is
+        stop = f"PYTHONPATH={shlex.quote(str(PROJECT))} {shlex.quote(sys.executable)} -m etl.local.embedded {LOCAL}"
     return (
         f"\nPostgreSQL keeps running on {server.host}:{server.port}. To read gold, with psql or BI tools:"
         f"\n  {server.psql_command(READER)}"
         f"\n  BI tools: database {server.database}, user {READER}, password in {LOCAL}/pgpass"
         f"\n  as the owner: {server.psql_command()}"
-        "\n  stop it: make demo-stop"
+        f"\n  stop it: {stop}"
     )
 
 
@@ -58,6 +63,7 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
     Raises:
         EmbeddedError: `data` is incomplete or cannot be read, or PostgreSQL cannot start. The warehouse is unchanged.
         PipelineError: see `sample_folder`.
+        PostgresError: the warehouse cannot be emptied.
     """
     ignore_environment()
     if data is not None:
@@ -112,6 +118,7 @@ def check_data_folder(data: Path) -> None:
             problem = problem or _problem_of(file)
     except OSError as error:
         problem = f"{error.filename} cannot be read: {error.strerror}"
+        hint = "make it readable for this user" if isinstance(error, PermissionError) else hint
     if problem:
         raise EmbeddedError(f"{problem}. The warehouse is unchanged", hint=hint)
 
@@ -133,7 +140,7 @@ def _problem_of(file: Path) -> str | None:
 
 
 def settings_or_demo() -> Settings:
-    """Return the settings of the environment or `.env`. If they are incomplete, return those of the demo.
+    """Return the settings of the environment or `.env`. If POSTGRES_HOST is not set there, return those of the demo.
 
     For callers that only read the warehouse, such as notebooks and the report: the settings of the demo have no S3
     server (see `demo_source`). Starts the demo's PostgreSQL if it is stopped.
@@ -147,7 +154,7 @@ def settings_or_demo() -> Settings:
     except SettingsError:
         if os.environ.get("POSTGRES_HOST") or not (_demo_folder() / FILLED_FROM).exists():
             raise
-        log.info("no settings: reading the warehouse of the demo")
+        log.info("POSTGRES_HOST is not set: reading the warehouse of the demo")
         return running_demo()
 
 
@@ -175,7 +182,8 @@ def demo_source(settings: Settings) -> Iterator[Settings]:
     warehouse was filled.
 
     Raises:
-        EmbeddedError: the demo has not run yet, or its folder no longer contains files.
+        EmbeddedError: the demo has not run yet, or the folder no longer contains files.
+        OSError: a file in the folder cannot be read.
     """
     if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
         yield settings

@@ -2,8 +2,8 @@
 
     python -m etl.local.embedded FOLDER    stop the server of this folder
 
-All files are in one folder (`.local/`). The rest of the pipeline connects to the server as to any other: with a host, a
-port and a password.
+All files are in one folder, `.local/`; if root starts the server, its data may be elsewhere (see `postgres_cluster`).
+The rest of the pipeline connects to the server as to any other: with a host, a port and a password.
 
     .local/postgres/       data directory, mode 0700
     .local/postgres.log    log of the server
@@ -48,8 +48,8 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
             the last start, else a new one.
 
     Raises:
-        EmbeddedError: PostgreSQL is not installed, the folder cannot be used, or the server did not start. In the last
-            case, the message contains the end of its log.
+        EmbeddedError: PostgreSQL is not installed, the folder cannot be used, no port is free, or the server did not
+            start. In the last case, the message contains the error in its log.
     """
     with prepared_cluster(root) as cluster:
         server = running_server(cluster)
@@ -67,7 +67,7 @@ def stop_postgres(root: Path) -> bool:
     """Stop the server of the folder `root` and close its connections. Returns whether it was running.
 
     Raises:
-        EmbeddedError: the folder cannot be used, or the server did not stop.
+        EmbeddedError: PostgreSQL is not installed, the folder cannot be used, or the server did not stop.
     """
     with found_cluster(root) as cluster:
         if cluster is None or running_port(cluster) is None:
@@ -78,7 +78,11 @@ def stop_postgres(root: Path) -> bool:
 
 @contextmanager
 def temporary_postgres() -> Iterator[EmbeddedPostgres]:
-    """Run a server in a temporary folder until the end of the block, then delete the folder. Yields the server."""
+    """Run a server in a temporary folder until the end of the block, then delete the folder. Yields the server.
+
+    Raises:
+        EmbeddedError: see `start_postgres` and `stop_postgres`.
+    """
     with tempfile.TemporaryDirectory(prefix="homebuddy-postgres-") as name:
         root = Path(name)
         root.chmod(0o711)  # the account that runs root's server must be able to enter
@@ -90,7 +94,11 @@ def temporary_postgres() -> Iterator[EmbeddedPostgres]:
 
 
 def running_postgres(root: Path) -> EmbeddedPostgres | None:
-    """Return the server of the folder `root`; None if it does not accept connections or its password is unknown."""
+    """Return the server of the folder `root`; None if it does not accept connections or its password is unknown.
+
+    Raises:
+        EmbeddedError: PostgreSQL is not installed, or the folder cannot be used.
+    """
     with found_cluster(root) as cluster:
         return running_server(cluster) if cluster else None
 

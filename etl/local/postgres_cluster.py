@@ -57,7 +57,7 @@ class EmbeddedPostgres:
     user: str = ROLE
     database: str = DATABASE
     reader_password: str | None = field(default=None, repr=False)
-    """Password of `READER`; None if an earlier version created the folder."""
+    """Password of `READER`; None if the file `pgpass` does not contain it."""
 
     def psql_command(self, user: str = ROLE) -> str:
         """Return a shell command that connects to the server. psql reads the password from the file `pgpass`."""
@@ -216,7 +216,7 @@ def server_account() -> pwd.struct_passwd | None:
 
 def _create_account() -> None:
     options = ["--system", "--user-group", "--no-create-home", "--home-dir=/nonexistent", "--shell=/usr/sbin/nologin"]
-    result = run_program(["useradd", *options, SYSTEM_ACCOUNT], None)
+    result = run_program(["env", "useradd", *options, SYSTEM_ACCOUNT], None)  # env: a missing useradd is no OSError
     if result.returncode:
         raise EmbeddedError(
             f"PostgreSQL does not run as root, and creating the account {SYSTEM_ACCOUNT} failed: "
@@ -290,8 +290,13 @@ def run_program(
 
 
 def last_lines(text: str) -> str:
-    """Return the last four lines of a program's output, joined for a message."""
-    return " | ".join(text.strip().splitlines()[-4:]) or "no output"
+    """Return the last four lines of a program's output, joined for a message; `no output` if it is empty.
+
+    Lines that PostgreSQL logs after an error, during its shutdown, are left out.
+    """
+    lines = text.strip().splitlines()
+    end = max((number for number, line in enumerate(lines, 1) if " LOG:  " not in line), default=len(lines))
+    return " | ".join(lines[max(end - 4, 0) : end]) or "no output"
 
 
 def shortest(path: Path) -> str:

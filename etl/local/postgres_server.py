@@ -34,6 +34,7 @@ FIRST_PORT, PORTS_TO_TRY = 5432, 100
 START_TIMEOUT_SECONDS = 300  # after a crash, up to max_wal_size of log is replayed first
 STOP_TIMEOUT_SECONDS = 120
 OLD_BACKENDS_TIMEOUT_SECONDS = 10
+CREATION_HINT = "fix the cause (often a full disk) and rerun"
 
 
 def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
@@ -46,7 +47,7 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
         port: the only port to try. By default the port of the last start, else the first free one from 5432.
 
     Raises:
-        EmbeddedError: the server did not start or stop, or all ports are in use.
+        EmbeddedError: the database cannot be created, the server did not start or stop, or no port is free.
     """
     known = read_pgpass(cluster)
     password = known.password if known else secrets.token_urlsafe(32)
@@ -58,7 +59,7 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
         _initialise(cluster, password)
     elif not known:
         run_single_user(cluster, f"alter role {ROLE} password '{password}'")
-        log.warning("%s was missing: the role %s has a new password", cluster.pgpass_file, ROLE)
+        log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
     _write_settings(cluster)
     reader_password = known.reader_password if known else None
     return describe(cluster, _start_on_free_port(cluster, port, preferred), password, reader_password)
@@ -75,7 +76,8 @@ def _initialise(cluster: Cluster, password: str) -> None:
         _initdb(new)
         # createrole: the pipeline creates the roles of readers.
         create_role = f"create role {ROLE} login createrole password '{password}'"
-        run_single_user(new, create_role, f"create database {DATABASE} owner {ROLE}")
+        create_database = f"create database {DATABASE} owner {ROLE}"
+        run_single_user(new, create_role, create_database, hint=CREATION_HINT)
         new.data.rename(cluster.data)
     descriptor = os.open(folder, os.O_RDONLY)
     os.fsync(descriptor)  # the new name survives a power cut
@@ -90,13 +92,13 @@ def _initdb(cluster: Cluster) -> None:
         # Sorts by code point on every machine; any other order depends on installed locales.
         *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     )
-    _run(cluster, "initdb", *options, hint="fix the cause (often a full disk) and rerun")
+    _run(cluster, "initdb", *options, hint=CREATION_HINT)
     with (cluster.data / "postgresql.conf").open("a") as main_settings:
         main_settings.write(f"\ninclude '{SETTINGS_FILE}'\n")
     _write_settings(cluster)
 
 
-def run_single_user(cluster: Cluster, *statements: str) -> None:
+def run_single_user(cluster: Cluster, *statements: str, hint: str | None = None) -> None:
     """Execute statements as superuser. The server must be stopped, and a statement must not contain line breaks.
 
     Raises:
@@ -104,7 +106,7 @@ def run_single_user(cluster: Cluster, *statements: str) -> None:
     """
     # An error must not repeat the statement, which may contain the password.
     options = ("--exit_on_error=on", "--log_min_error_statement=panic", "postgres")
-    hint = f"move {cluster.data} elsewhere to start with an empty database"
+    hint = hint or f"move {cluster.data} elsewhere to start with an empty database"
     stdin = "".join(f"{statement}\n" for statement in statements)
     _run(cluster, "postgres", "--single", "-D", str(cluster.data), *options, stdin=stdin, hint=hint)
 
@@ -138,7 +140,7 @@ def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> i
 
 
 def _pg_ctl_start(cluster: Cluster, port: int) -> str:
-    """Start the server on this port. Returns what it logged if it did not start, else an empty string."""
+    """Start the server on this port. Returns what it or pg_ctl reported if it did not start, else an empty string."""
     cluster.log_file.touch(mode=0o600)
     cluster.chown(cluster.log_file)
     earlier_log = cluster.log_file.stat().st_size

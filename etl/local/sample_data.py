@@ -104,8 +104,8 @@ def _refuse_foreign_content(target: Path) -> None:
     present = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
     if foreign := sorted(present - own):
         raise PipelineError(
-            f"{target} contains files that are not sample data: {', '.join(foreign[:5])}",
-            hint="choose another folder for the sample, or empty this one",
+            f"{target} contains files that are not sample data, such as {foreign[0]}",
+            hint="move these files elsewhere, then rerun",
         )
 
 

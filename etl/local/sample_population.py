@@ -190,7 +190,7 @@ def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
 
 
 def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
-    """Return entry days: for arrivals of day 1, spread over the window; for others, shortly before their arrival."""
+    """Return entry days: of arrivals of day 1, spread over the window; of others, up to 20 days before arrival."""
     elapsed = (np.arange(len(arrival_day)) * WINDOW_DAYS + draw.below("entry", 3 * stock)) // stock
     lateness = SHORTEST_LATENESS + draw.below("lateness", LONGEST_LATENESS - SHORTEST_LATENESS + 1)
     return np.where(
@@ -201,7 +201,10 @@ def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
 
 
 def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale: float) -> IntArray:
-    """Return departure days, roughly in order of arrival, so that each snapshot has `LEADS_PER_DAY` lead numbers."""
+    """Return departure days, roughly in order of arrival.
+
+    They leave `LEADS_PER_DAY`, then `SETTLED_LEADS_PER_DAY` lead numbers (times `scale`) in the snapshots.
+    """
     settled = _repeated(SETTLED_LEADS_PER_DAY, len(arrived))
     present = np.array([*LEADS_PER_DAY, *settled][: len(arrived)])
     departed = np.maximum.accumulate(arrived - _scaled(present, scale))

@@ -81,9 +81,9 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
     answer = Answer(
         "How did snapshot rows match backend leads?",
         rows,
-        f"Of {counted(total, 'row')}, {share(counts['both'], total)} match a lead on e-mail and phone; "
-        f"{counts['email_only']:,} match on the e-mail alone, {counts['phone_only']:,} on the phone alone, "
-        f"and {counts['none']:,} match none."
+        f"Of {counted(total, 'row')}, {share(counts['both'], total)} match a lead on e-mail and phone, "
+        f"{counts['email_only']:,} on the e-mail alone, {counts['phone_only']:,} on the phone alone, "
+        f"and {counts['none']:,} on neither."
         if total
         else "There are no rows yet.",
     )

@@ -284,7 +284,7 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
             ]
         axes.bar_label(bars, labels, padding=4)
         for bar, name, label in zip(bars, rows["figure"], labels, strict=True):
-            figure.show_on_hover(bar, f"{name}, {week}: {label} a day")
+            figure.show_on_hover(bar, f"{name}, {week}: {label}" + ("" if label == "not compared" else " a day"))
     axes.set_yticks(range(len(rows)), names)
     axes.tick_params(axis="y", labelcolor=LIGHT.text)
     axes.legend(loc="upper left", ncols=2)

@@ -29,7 +29,7 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Ans
     if later.empty:
         sentence += "; it is the only one so far."
     elif new.empty:
-        sentence += "; every day after the first has anomalies."
+        sentence += "; because of anomalies, the average of new leads is not known."
     else:
         sentence += f"; after the first day{_without(later, new)}, {_rate(new)} are new a day on average, {_most(new)}."
     return anomalies.mark(Answer(question, rows, sentence), NEW_LEADS)
@@ -96,16 +96,20 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     anomalies = anomalies or Anomalies()
     sound_days = sound(table, anomalies.days(FLAGS))
     if sound_days.empty:
-        sentence = "No snapshot has sound flags: the quality of its leads is not known."
+        sentence = "No snapshot has sound flags: the quality of the leads is not known."
     else:
         first, last = row_of(sound_days, 0), row_of(sound_days, -1)
         is_latest = last["_partition_date"] == table["_partition_date"].iloc[-1]
         sentence = (
             f"High-quality leads were {share(first['High Quality'], first['total_leads'])} of the snapshot of "
-            f"{day(first['_partition_date'])} and {'are ' if is_latest else ''}"
-            f"{share(last['High Quality'], last['total_leads'])} of that of {day(last['_partition_date'])}"
-            + ("." if is_latest else ", the last day with sound flags.")
+            f"{day(first['_partition_date'])}"
         )
+        if len(sound_days) > 1:
+            sentence += (
+                f" and {'are ' if is_latest else ''}{share(last['High Quality'], last['total_leads'])} "
+                f"of that of {day(last['_partition_date'])}"
+            )
+        sentence += "." if is_latest else ", the last day with sound flags."
     return anomalies.mark(Answer(question, table, sentence), QUALITY)
 
 
@@ -121,7 +125,7 @@ def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | No
     if later.empty:
         sentence = "A trend requires two snapshots: on the first day all leads are new."
     elif new.empty:
-        sentence = "No day after the first has sound flags: how many leads became high quality is not known."
+        sentence = "Because of anomalies, it is not known how many leads became high quality after the first day."
     elif not total:
         sentence = f"After the first day{_without(later, new)}, no lead became high quality."
     else:
@@ -134,7 +138,7 @@ def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | No
 
 def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
     left_out = len(rows) - len(counted_days)
-    return f" (without {counted(left_out, 'affected day')})" if left_out else ""
+    return f" (without {counted(left_out, 'day')}, because of anomalies)" if left_out else ""
 
 
 def per_day(rows: pd.DataFrame, column: str, affected_days: Days) -> pd.DataFrame:

@@ -59,7 +59,7 @@ Draw = Callable[[ChartFigure, "pd.DataFrame"], None]
 class Chart(Protocol):
     """A function that draws the rows of one answer in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
 
-    Every chart lists the affected days below the drawing; a chart with a time axis also shades them.
+    Every chart with rows lists the affected days below the drawing; a chart with a time axis also marks them.
     """
 
     alt: str

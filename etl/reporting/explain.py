@@ -118,7 +118,7 @@ class Subject(NamedTuple):
 
 @retry_transient()
 def explain(settings: Settings, lead: str) -> Explanation:
-    """Return the histories of the leads with this UUID, lead number, or hash of e-mail or phone.
+    """Return the histories of the first MOST_LEADS leads with this UUID, lead number, or hash of e-mail or phone.
 
     If there is no such lead, the only history consists of the rejected rows that contain the text. Transient errors are
     retried.
@@ -217,17 +217,17 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
     uuid = subject.lead_uuid
     matches = {match.row_hash: match for match in subject.matches}
     rows = _versions_of(subject, facts.versions)
-    notes = [f"{len(rows) - MOST_VERSIONS:,} more row versions are left out"] if len(rows) > MOST_VERSIONS else []
+    notes = [f"only the first {MOST_VERSIONS} of {len(rows):,} row versions are shown"] * (len(rows) > MOST_VERSIONS)
     rows = rows[:MOST_VERSIONS]
     if facts.bronze is None:
         notes.append(
             "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and "
-            "meta.table_loads"
+            "meta.table_loads, and USAGE on their schemas"
         )
     elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
         notes.append(
-            f"{lost:,} row versions cannot be traced to bronze: a run is active or incomplete, or a table was "
-            "modified outside the pipeline. The next complete run repairs the tables"
+            f"{lost:,} of {len(rows):,} row versions cannot be traced to bronze: a run is active or incomplete, or a "
+            "table was modified outside the pipeline. The next complete run repairs the tables"
         )
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})
@@ -271,7 +271,7 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
             f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
             "was found with it",
             hint="use a lead UUID, lead number or hash from gold.leads or gold.lead_quality_matching; "
-            "python main.py --dry-run lists files that are not loaded yet",
+            "python main.py --dry-run (in the demo: --demo --dry-run) lists files that are not loaded yet",
         )
     return LeadHistory(f"{lead}: only in rejected rows", rejected_rows=rejected, notes=notes)
 
@@ -320,8 +320,8 @@ def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]]
     )
     rows = fetch_dicts(db)
     total = [row.pop("total") for row in rows]
-    left_out = max(total, default=0) - len(rows)
-    return rows, [f"{left_out:,} more rejected rows are left out"] * bool(left_out)
+    found = max(total, default=0)
+    return rows, [f"only the first {len(rows)} of {found:,} rejected rows are shown"] * (found > len(rows))
 
 
 def _anomalies(db: Cursor, versions: Iterable[Mapping[str, Any]]) -> list[Anomaly]:

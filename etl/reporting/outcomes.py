@@ -147,7 +147,7 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answe
     ]
     sentences.append(
         "Leads of later weeks had less time. "
-        f"Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) are older."
+        f"Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) may be older."
     )
     if uncertain := int(rows["uncertain_count"].sum()):
         sentences.append(
@@ -171,7 +171,7 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies |
         return Answer(question, rows, "No lead was first seen after the first snapshot yet.")
     table = rows.assign(comparison=(rows["reached_count"] < FEW_LEADS).map({True: FEW, False: ""}))
     stages = [
-        f"{stage['reached_count']:,} have {_ARTICLES[stage['stage']]} {stage['stage']}"
+        f"{stage['reached_count']:,} had {_ARTICLES[stage['stage']]} {stage['stage']}"
         + (
             f" (median {counted(stage['median_days'], 'day')}, {stage['same_day_count']:,} when first seen"
             f"{', few leads' if stage['comparison'] else ''})"

@@ -150,32 +150,37 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
             _days_note(days),
         ),
         *(
-            Kpi(share(stages.iloc[stage], stages.iloc[0]), label, f"{stages.iloc[stage]:,} leads", _days_note(funnel))
+            Kpi(
+                share(stages.iloc[stage], stages.iloc[0]),
+                label,
+                counted(stages.iloc[stage], "lead"),
+                _days_note(funnel),
+            )
             for stage, label in ((1, "had an appointment"), (3, "were sold"))
         ),
         Kpi(
             share(rows.iloc[0], rows.sum()),
             "of rows match on both hashes",
-            f"{rows.iloc[3]:,} match no lead",
+            f"{counted(rows.iloc[3], 'row')} without a lead",
             _days_note(matches),
         ),
         _quality(gold, anomalies),
         Kpi(
             f"{new['count'].sum() / new['covered_days'].sum():.1f}" if len(new) else "unknown",
             "became high quality a day, on average",
-            f"{new['count'].sum():,} leads after the first day{left_out}"
+            f"{counted(new['count'].sum(), 'lead')} after the first day{left_out}"
             if len(new)
-            else "no sound day after the first yet",
+            else "no day for an average yet",
             _days_note(trend),
         ),
     ]
 
 
 def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
-    """Return the share of high-quality leads: now or, if the latest flags have anomalies, on the last day without."""
+    """Return the share of high-quality leads: now or, if `last_sound_quality` returns a day, on that day."""
     answer = gold["lead_quality_distribution"]
     graded = answer.rows["current_lead_count"]
-    now, leads = share(graded.iloc[0], graded.sum()), f"{graded.iloc[0]:,} leads, as they are now"
+    now, leads = share(graded.iloc[0], graded.sum()), f"{counted(graded.iloc[0], 'lead')}, as they are now"
     before = last_sound_quality(gold["lead_quality_per_day"].rows, anomalies)
     if before is None:
         return Kpi(now, "are of high quality", leads, _days_note(answer))

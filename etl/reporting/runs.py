@@ -63,7 +63,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
 
 
 def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer what the checks of the latest run that ended found.
+    """Answer what the checks of the latest run that ended found. If it is not complete, answer with its message.
 
     Rows: `finding`, one per finding.
 
@@ -74,10 +74,11 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     if ended.empty:
         return Answer(question, rows, "No run has ended yet.")
     last = row_of(ended, 0)
+    run = f"The run that ended {moment(last['ended_at'])}"
+    if last["status"] != "complete":  # its checks may not have run, and a check that stopped it is only in the message
+        return Answer(question, rows, f"{run} has the status {last['status']}: {last['message']}")
     found = f"found {counted(len(rows), 'issue')}" if len(rows) else "found nothing"
-    return Answer(
-        question, rows, f"The run that ended {moment(last['ended_at'])} is {last['status']}; its checks {found}."
-    )
+    return Answer(question, rows, f"{run} is complete; its checks {found}.")
 
 
 def refused_files(runs: pd.DataFrame) -> Answer:

@@ -68,7 +68,8 @@ def null_shares(filled: pd.DataFrame) -> Answer:
     is_filled = table < 1
     on_some_days = is_filled.any(axis=1) & ~is_filled.all(axis=1)
     appears = [
-        f"{name} from {day(pd.Timestamp(first))} on" for name, first in is_filled[on_some_days].idxmax(axis=1).items()
+        f"{name} (first on {day(pd.Timestamp(first))})"
+        for name, first in is_filled[on_some_days].idxmax(axis=1).items()
     ]
     overall = 1 - counts.drop(columns="row_count").sum() / counts["row_count"].sum()
     emptiest = overall.sort_values(ascending=False)
@@ -116,7 +117,7 @@ def duplicate_keys(rows: pd.DataFrame) -> Answer:
     return Answer(
         "Which ids and hashes occur in more than one row?",
         rows,
-        f"More than one row shares a value of: {named}." if named else "No id or hash occurs in more than one row.",
+        f"Values that occur in more than one row: {named}." if named else "No id or hash occurs in more than one row.",
     )
 
 
@@ -158,10 +159,9 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
     return Answer(
         "When did the files' header change?",
         table,
-        f"Of {counted(len(days), 'file')}, {len(table)} have a header that differs from that of the previous file: "
-        f"{changed}."
+        f"The header differs from that of the previous file in {len(table)} of {counted(len(days), 'file')}: {changed}."
         if found
-        else f"All of {counted(len(days), 'file')} have the same header.",
+        else f"No change in the headers of {counted(len(days), 'file')}.",
     )
 
 

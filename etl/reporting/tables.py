@@ -41,7 +41,7 @@ def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: boo
 
 
 def _is_number(cells: pd.Series) -> bool:
-    """Return whether all cells that are not empty are formatted numbers, such as `3,599` or `< 0.1 %`."""
+    """Return whether all filled cells are numbers, such as `3,599` or `< 0.1 %`; False if no cell is filled."""
     filled = cells[cells != ""].astype(str)
     return bool(len(filled) and filled.str.fullmatch(r"[<>]? ?-?\d[\d,.]*( %)?").all())
 

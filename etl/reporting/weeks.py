@@ -40,7 +40,11 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
         or not rows["covered_days"].iloc[1]
         or (rows["last_day"].iloc[0] - rows["last_day"].iloc[1]).days > 7
     ):
-        return Answer(question, rows.head(0), "A comparison requires snapshots in both of the last two weeks.")
+        return Answer(
+            question,
+            rows.head(0),
+            "A comparison requires snapshots in both of the last two weeks, besides the first snapshot.",
+        )
     latest, before = row_of(rows, 0), row_of(rows, 1)
     table = pd.DataFrame([_compared(figure, latest, before, anomalies) for figure in FIGURES])
     sentence = f"The 7 days to {day(latest['last_day'])}, compared with the 7 days before: {_changes(table)}."

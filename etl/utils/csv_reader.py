@@ -16,7 +16,8 @@ import pyarrow.csv
 
 @dataclass(frozen=True)
 class RejectedLine:
-    """A record that cannot be read as a row. After a quote that is never closed, every line counts as a record."""
+    """A record that cannot be read as a row. After a quote that is never closed, every non-empty line counts as a
+    record."""
 
     line: int
     reason: str
@@ -29,7 +30,10 @@ class RejectedLine:
 
 
 class CsvText(NamedTuple):
-    """A CSV file or a chunk of it, as text: every record after the header is a row of `table` or in `rejected`."""
+    """A CSV file or a chunk of it, as text: every record after the header is a row of `table` or in `rejected`.
+
+    A header with a fault (see `read_csv_text`) is in `rejected`, too.
+    """
 
     table: pa.Table
     """One text column per header field, in the header's order; an empty cell is NULL."""
@@ -39,8 +43,8 @@ class CsvText(NamedTuple):
     encoding: str
     """Encoding of the file: utf-8, utf-16, utf-32 or cp1252."""
     records: int
-    """Number of records after the header: rows of `table` and items of `rejected`. If all quotes are where RFC 4180
-    allows them, records are counted independently of parsing."""
+    """Number of records: rows of `table` and items of `rejected`, which may include the header. If all quotes are where
+    RFC 4180 allows them, records are counted independently of parsing."""
     cp1252_lines: Sequence[int]
     """Lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole file, even for
     a chunk."""
@@ -301,7 +305,7 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
         text = content[position:end].rstrip("\r\n")
         if fault == _UNCLOSED:
             end = len(content)
-            unreadable = _rejected_lines(content[position:], line, f"{fault} (opened on line {line})")
+            unreadable = _rejected_lines(content[position:], line, f"{fault} (record of line {line})")
             records += len(unreadable)
             rejected.extend(unreadable)
         elif "\0" in text or fault:

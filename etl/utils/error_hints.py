@@ -39,8 +39,11 @@ def translate_postgres_errors(settings: Settings) -> Iterator[None]:
 def _message(error: psycopg2.Error) -> str:
     # Without the context, which may contain whole rows, and whose label is in the server's language.
     parts = [error.diag.message_primary, *(error.diag.message_detail or "").splitlines()[:1]]
-    lines = [part for part in parts if part] or str(error).strip().splitlines()[:2]
-    return " ".join(" ".join(lines).split())
+    if lines := [part for part in parts if part]:
+        return " ".join(" ".join(lines).split())
+    # libpq indents advice, and writes a line for each address of a host: the last one is that of the server's answer.
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("\t")]
+    return "; ".join(" ".join(line.split()) for line in lines[-2:])
 
 
 @contextmanager
@@ -76,8 +79,9 @@ def translate_s3_errors(what: str) -> Iterator[None]:
     except ClientError as error:
         answer = error.response.get("Error", {})
         code, message = str(answer.get("Code", "?")), " ".join(str(answer.get("Message", "")).split())
+        service = "STS" if error.operation_name in ("AssumeRole", "GetCallerIdentity") else "S3"
         raise SourceError(
-            f"{what}: S3 returned {code}{': ' * bool(message)}{message[:_LONGEST_MESSAGE]}",
+            f"{what}: {service} returned {code}{': ' * bool(message)}{message[:_LONGEST_MESSAGE]}",
             hint=_s3_hint(code, message),
             transient=code in _S3_BUSY,
         ) from error
@@ -142,6 +146,7 @@ _S3_HINTS = {
     "ProfileNotFound": "correct or unset AWS_PROFILE, or set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
     "ParamValidationError": "check the names of the buckets (S3_BUCKET_NAME, S3_SFTP_BUCKET, S3_PARQUET_BUCKET) and "
     "S3_IAM_ROLE_ARN",
+    "ValidationError": "correct S3_IAM_ROLE_ARN",  # from STS
     "InvalidBucketName": "correct the name of the bucket in S3_BUCKET_NAME, S3_SFTP_BUCKET or S3_PARQUET_BUCKET",
     "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the CA certificate that signed the server's "
     "certificate",

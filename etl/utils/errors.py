@@ -75,7 +75,8 @@ class LeadNotFoundError(PipelineError):
 class DataRefusedError(PipelineError):
     """A source file violates its data contract, or a day is missing or late (MISSING_DAYS=refuse).
 
-    A refused file is not loaded: the tables keep the rows that were loaded before.
+    A refused file is not loaded: the tables keep the rows that were loaded before. Leads that step 3 refuses are in
+    bronze, but not in silver and gold.
     """
 
     exit_code = 2

@@ -68,8 +68,8 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     """Read one CSV file into rows for bronze.csv_snapshots.
 
     Raises:
-        DataRefusedError: the file is not a CSV file, its header lacks a required column or contains a column twice, or
-            a line repeats the header. An empty file is not refused: it has no rows.
+        DataRefusedError: the file is not CSV, or a damaged gzip file; its header lacks a required column or contains a
+            column twice; or a line repeats the header. An empty file is not refused: it has no rows.
     """
     (whole,) = read_snapshot_chunks(raw, file, extraction_date, None)
     return whole
@@ -93,7 +93,7 @@ def read_snapshot_chunks(
         _check_repeated_header(text, rows, file)
         unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
         if unknown and number == 0:
-            log.warning("%s: unknown columns are loaded into column _extra of bronze: %s", file, listed(unknown))
+            log.warning("%s: unknown columns are loaded into bronze.csv_snapshots._extra: %s", file, listed(unknown))
         count = len(rows)
         columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
             "_extraction_date": repeated(extraction_date.isoformat(), count),
@@ -204,7 +204,7 @@ _HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
-    """Raise unless a header contains all required columns, in any order and under any known name, and none twice.
+    """Raise if a header lacks a required column under all its known names, or contains a column twice.
 
     Raises:
         DataRefusedError: names all missing and all duplicate columns, or the separator if it is not a comma.
@@ -246,7 +246,7 @@ def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date 
 
     Raises:
         SourceError: S3 cannot be read, or contains no snapshot.
-        DataRefusedError: a file violates its data contract.
+        DataRefusedError: see `Listing.refused` and `read_snapshot`.
     """
     extraction_date = extraction_date or datetime.now(UTC).date()
     frames = []
@@ -286,18 +286,18 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
     """Read the leads parquet into rows for bronze.leads_parquet.
 
     Raises:
-        DataRefusedError: the file is not parquet or has no rows, or one of LEADS_COLUMNS is missing, duplicate, without
-            any value, or not text.
+        DataRefusedError: the file is not parquet, has no rows or contains a column twice, or one of LEADS_COLUMNS is
+            missing, without any value, not text, or not UTF-8.
     """
     from pyarrow import parquet
 
-    hint = "request the file again as parquet, with the text columns lead_UUID, phone_hash, email_hash, each once"
+    hint = "request the file again as parquet, with text columns lead_UUID, phone_hash, email_hash, and no column twice"
     try:
         file = parquet.ParquetFile(pa.BufferReader(raw))
         names = file.schema_arrow.names
         columns = [_LEADS_NAMES.get(name.lower(), name) for name in names]
         if duplicates := [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]:
-            raise DataRefusedError(f"{source}: duplicate columns, in any case: {listed(duplicates)}", hint=hint)
+            raise DataRefusedError(f"{source}: duplicate columns, ignoring case: {listed(duplicates)}", hint=hint)
         if missing := [name for name in LEADS_COLUMNS if name not in columns]:
             raise DataRefusedError(
                 f"{source}: missing columns: {', '.join(missing)}. Columns: {listed(names)}", hint=hint

@@ -168,9 +168,9 @@ def _hint_of_foreign_key(error: psycopg2.Error) -> str:
     found = error.diag
     table = f"{found.schema_name}.{found.table_name}"
     return (
-        f"foreign key {found.constraint_name} of {table} references a row that the pipeline deletes: declare it "
-        f"`on delete cascade` or `on delete set null`, or drop it: alter table {table} drop constraint "
-        f"{found.constraint_name}"
+        f"foreign key {found.constraint_name} of {table} prevents a change that the pipeline makes: drop it or, if it "
+        "references a table of the pipeline, declare it `on delete cascade` or `on delete set null`. To drop it: "
+        f"alter table {table} drop constraint {found.constraint_name}"
     )
 
 
@@ -209,7 +209,7 @@ _HINTS = {
     _OF_POOLER: POOLER_HINT,
     "28P01": "check POSTGRES_USER and POSTGRES_PASSWORD",
     "28000": "check that role POSTGRES_USER exists and may log in, and that the server's pg_hba.conf allows this user, "
-    "host and database, with or without TLS",
+    "host and database, and whether it requires TLS (POSTGRES_SSLMODE)",
     "3D000": "check POSTGRES_DB",
     "53300": "too many connections: raise the limit (max_connections of the server; alter role … connection limit; "
     "alter database … connection limit), or lower --workers: a run opens up to two per worker, and up to three more",
@@ -220,8 +220,8 @@ _HINTS = {
     "42P01": "check POSTGRES_DB; step 1 creates missing tables: python main.py --from-step 1",
     "3F000": "check POSTGRES_DB; step 1 creates missing schemas: python main.py --from-step 1",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17", "55000"), _OTHER_SHAPE),
-    "2BP01": "drop the dependent view, and create it on a table of schema bronze, silver or gold: tables of schema "
-    "partitions are replaced when their day is loaded",
+    "2BP01": "drop the dependent objects, rerun, and create them again: on tables of schema bronze, silver or gold, "
+    "not of schema partitions, whose tables are replaced when their day is loaded",
     "55P03": "another session holds a lock: find it with pg_stat_activity and pg_blocking_pids(), end it or wait, "
     "then rerun",
     "57014": "the statement was cancelled: by an administrator, or by a statement_timeout that a connection pooler "

@@ -137,7 +137,7 @@ def _by_day(
             continue
         try:
             day = Day.of_file(number, partition_start_date)
-            problem = f"its snapshot day {day} is in the future" if day.date > today else ""
+            problem = f"its snapshot day {day} is in the future (UTC)" if day.date > today else ""
         except OverflowError:
             problem = f"{partition_start_date} + {shorten(number - 1)} days is not a valid date"
         if problem:
@@ -159,7 +159,7 @@ def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[s
     Args:
         days: the days of the files that are not refused, in order.
         listed_numbers: the numbers of all files, including refused ones, whose days are not gaps.
-        ignored: keys that are not files. Each gap lists the keys that resemble a file for its days.
+        ignored: the keys that `discover_snapshots` ignores. Each gap lists those that resemble a file for its days.
         prefix: the part of a key before the number.
     """
     look_alikes: dict[int, list[str]] = {}

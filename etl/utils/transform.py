@@ -343,13 +343,14 @@ class CleanLeads(NamedTuple):
     """One row per distinct `lead_uuid phone_hash email_hash`, all text, with `_extraction_date`."""
     report: LeadsReport
     rejected: pd.DataFrame
-    """One row per row with a too long id: `_source_row` (its number, from 1), `reason` and `raw_row` (JSON text)."""
+    """One row per rejected row: `_source_row` (its position in `raw`, from 1), `reason` and `raw_row` (JSON text)."""
 
 
 def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     """Clean rows of bronze.leads_parquet by the rules of the specification, §5.
 
-    Drops rows that lack one of the three ids, and duplicates; rejects rows with an id that is too long for its column.
+    Drops rows that lack one of the three ids, and duplicates; rejects other rows with an id that is too long for its
+    column.
     Hashes are trimmed and converted to lower case; lead_uuid is unchanged.
 
     Args:
@@ -387,7 +388,7 @@ def _clean_id(cells: pa.Array, *, is_hash: bool) -> tuple[pa.Array, pa.Array]:
 
 
 def _is_duplicate(leads: pa.Table, is_whole: np.ndarray, ids: list[str]) -> np.ndarray:
-    """Return a mask of whole leads with the same ids as an earlier one. Compares leads that share the first id."""
+    """Return a mask of leads in `is_whole` with the ids of an earlier one. Compares leads that share the first id."""
     shares_an_id = text_frame(leads.select(ids[:1]))[ids[0]].duplicated(keep=False).to_numpy() & is_whole
     is_repeated = np.zeros(len(is_whole), dtype=bool)
     if shares_an_id.any():

@@ -72,7 +72,8 @@ def run_checks(db: Cursor, checks: Iterable[Check]) -> list[CheckFailure]:
         if failure not in failed:
             log.warning("%s → %s", failure, failure.check.hint)
     if failed:
-        raise CheckFailedError(" · ".join(map(str, failed)), hint=failed[0].check.hint)
+        hints = dict.fromkeys(failure.check.hint for failure in failed)
+        raise CheckFailedError(" · ".join(map(str, failed)), hint="; ".join(hints))
     return failures
 
 
@@ -94,6 +95,7 @@ FILES_ARE_ACCOUNTED_FOR = Check(
     where record_count <> bronze_rows + rejected_lines
     """,
     hint="this is a bug in the pipeline: report it and attach the file",
+    things="files",
 )
 
 LEADS_ARE_ACCOUNTED_FOR = replace(
@@ -124,6 +126,7 @@ DAYS_ARE_RECONCILED = Check(
         <> made.row_count + made.rejected_count + made.separator_count + without_id + doubled
     """,
     hint="rerun with --full-refresh; if the check fails again, report a bug in the pipeline",
+    things="tables",
 )
 
 REJECTED_ROWS_ARE_KEPT = Check(
@@ -152,7 +155,8 @@ REJECTED_ROWS_ARE_KEPT = Check(
             where parent_table = 'staging.stg_csv_data'
         )
     """,
-    hint="rejected rows were added or deleted outside the pipeline: rerun, which loads their day or the leads again",
+    hint="rejected rows were added or deleted outside the pipeline: to load their files again: python main.py",
+    things="tables",
 )
 
 GOLD_HAS_EVERY_ROW = Check(
@@ -169,6 +173,7 @@ GOLD_HAS_EVERY_ROW = Check(
         and gold.row_count < silver.row_count
     """,
     hint="rerun with --full-refresh",
+    things="tables",
 )
 
 LEADS_ARE_THE_BACKENDS = Check(
@@ -198,6 +203,7 @@ LEADS_ARE_THE_BACKENDS = Check(
         )
     """,
     hint="rerun with --full-refresh",
+    things="tables",
 )
 
 GOLD_IS_UP_TO_DATE = Check(
@@ -215,6 +221,7 @@ GOLD_IS_UP_TO_DATE = Check(
     order by bronze.file_number
     """,
     hint="run the pending steps: python main.py",
+    things="tables",
 )
 
 ROWS_MATCH_LEADS = Check(
@@ -227,11 +234,12 @@ ROWS_MATCH_LEADS = Check(
     order by partition_date
     """,
     hint="check that CRM and backend still hash e-mail addresses and phone numbers in the same way",
+    things="days",
 )
 
 VALUES_SURVIVE_CLEANING = Check(
     Severity.WARN,
-    "cleaning should turn at most 5 % of a column's values into NULL",
+    "cleaning should turn at most 5 % of a column's values on a day into NULL",
     """
     select format(
         '%s of %s: %s of %s values are not valid, such as %s%s', column_name, partition_date, counts ->> 'nulled',
@@ -252,7 +260,7 @@ VALUES_SURVIVE_CLEANING = Check(
     order by partition_date, column_name
     """,
     hint="bronze keeps the values as they are: request the file again, or add a rule to etl/utils/cell_rules.py",
-    things="columns",
+    things="cases",
 )
 
 DAYS_ARE_AS_EXPECTED = Check(
@@ -287,7 +295,7 @@ END_OF_RUN_CHECKS = (
 def _ids_are_distinct(ids: str) -> Check:
     return Check(
         Severity.WARN,
-        f"every {ids} should belong to one backend lead",
+        f"every {'pair ' * (',' in ids)}{ids} should belong to one backend lead",
         f"""
         select format('%s: %s leads', concat_ws(' ', {ids}), count(*)) as sample
         from silver.stg_leads_parquet
@@ -296,6 +304,7 @@ def _ids_are_distinct(ids: str) -> Check:
         order by count(*) desc, min(lead_uuid)
         """,  # noqa: S608 - names of columns
         hint="see these leads in silver.stg_leads_parquet; a row of the CRM matches all leads that share its hash",
+        things="values",
     )
 
 

@@ -6,7 +6,6 @@ import os
 import re
 from datetime import date
 from functools import lru_cache
-from getpass import getuser
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -94,7 +93,7 @@ class Settings(BaseSettings):
     @classmethod
     def _require_protocol(cls, address: str | None) -> str | None:
         if address and not re.fullmatch(r"(tcp|tls)://[^/\s]+:[0-9]+", address):
-            raise ValueError("must be tcp://host:port or tls://host:port")
+            raise ValueError("must be tcp://host:port or tls://host:port (also if given as --scheduler)")
         return address
 
     @field_validator("aws_endpoint_url_s3")
@@ -158,7 +157,7 @@ def load_settings(**given: Any) -> Settings:
     except ValidationError as error:
         raise SettingsError(
             _describe_validation_error(error),
-            hint="set them in .env (a copy of .env.example) or in the environment. "
+            hint="set or correct them in .env (a copy of .env.example) or in the environment. "
             "Without a database and a bucket of your own, try: python main.py --demo",
         ) from None
 
@@ -175,7 +174,7 @@ def _load_dotenv() -> None:
         text = "\0"
     except OSError as error:
         is_denied = isinstance(error, PermissionError)
-        hint = f"make it readable for user {getuser()}" if is_denied else "replace it with a copy of .env.example"
+        hint = f"make it readable for user id {os.getuid()}" if is_denied else "replace it with a copy of .env.example"
         raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     if "\0" in text:  # as in UTF-16
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
@@ -317,7 +316,7 @@ def s3_client(settings: Settings) -> S3Client:
 
     Raises:
         SettingsError: the credentials do not belong to S3_IAM_USER_ARN.
-        SourceError: there are no credentials, or STS refused them.
+        SourceError: the AWS profile does not exist, or STS, if asked, cannot be reached or refuses the credentials.
     """
     from botocore.config import Config
 
@@ -343,7 +342,7 @@ def caller_identity(settings: Settings) -> str:
 
     Raises:
         SettingsError: the identity differs from S3_IAM_USER_ARN.
-        SourceError: there are no credentials, or STS refused them.
+        SourceError: there are no credentials, or STS cannot be reached or refuses them.
     """
     if settings.aws_endpoint_url_s3:
         return f"an S3-compatible server without AWS identities, {settings.aws_endpoint_url_s3}"

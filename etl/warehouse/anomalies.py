@@ -45,9 +45,10 @@ DEVIATIONS = 5.0
 """Tolerated deviation, as a number of standard deviations of the baseline, or of the sampling error of a share."""
 SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
 """Lower and upper limit of the default tolerance of a share, which is half of its expected value, or half of 1 minus
-that value if this is less. A `tolerance` in the definition of a metric replaces the default."""
+that value if this is less. A `tolerance` in the definition of a metric replaces the default, but deviations up to the
+lower limit are never anomalies."""
 SMALLEST_RECORDED_SHARE = 0.002
-"""Dispositions with a smaller share of a day's rows are not recorded and count as 0, a tolerated deviation."""
+"""Dispositions with a smaller share of a day's rows are not recorded. Counting them as 0 never causes an anomaly."""
 MAD_OF_NORMAL = 1.4826
 """Standard deviation of a normal distribution divided by its median absolute deviation."""
 
@@ -97,10 +98,10 @@ def label_of(metric: str) -> str:
 
 
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
-    """Count the rows of a day that meet the condition of each metric.
+    """Count the rows of a day that meet a metric's condition, are NULL in a content column, or have a disposition.
 
     Returns the counts that the load ledger records: `snapshot_rows`, the number of rows, and `metrics`, which maps each
-    metric to the number of rows that meet its condition.
+    metric to its number of rows. Dispositions below `SMALLEST_RECORDED_SHARE` are left out.
 
     Args:
         snapshot: the rows of a day of silver (see `row_versions.snapshot_rows`).
@@ -130,7 +131,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
     expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
     it is computed from fewer than `FEWEST_ROWS` rows. A day with an anomaly does not enter the baseline, so a break is
-    reported on every day until the source is corrected or the change is accepted.
+    reported on every day until the source is corrected or the change is accepted. A day without a value for a
+    disposition or a `_nulled_share` counts as 0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -226,7 +228,10 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
 
 
 def describe_findings(anomalies: Iterable[Anomaly]) -> list[str]:
-    """Return one sentence per metric that has anomalies, with their days; the largest relative deviation is first."""
+    """Return one sentence per metric that has anomalies; the largest relative deviation is first.
+
+    A sentence has the values of the first day with an anomaly, and all such days.
+    """
     by_metric: dict[str, list[Anomaly]] = defaultdict(list)
     for anomaly in anomalies:
         by_metric[anomaly.metric].append(anomaly)

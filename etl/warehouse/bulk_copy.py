@@ -54,7 +54,11 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
 
 
 def copy_to_frame(db: Cursor, table: str) -> pd.DataFrame:
-    """Copy a table into a frame of text. NULL becomes `pd.NA`."""
+    """Copy a table, which must not be partitioned, into a frame of text. NULL becomes `pd.NA`.
+
+    Raises:
+        AbortedError: the run is being aborted.
+    """
     return pd.concat(copy_to_frames(db, table), ignore_index=True)
 
 
@@ -62,6 +66,9 @@ def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
     """Yield the rows of a table, in physical order, as frames of text with the rows of `PAGES_PER_CHUNK` pages each.
 
     Yields at least one frame: for an empty table, one without rows. The table must not be partitioned.
+
+    Raises:
+        AbortedError: the run is being aborted.
     """
     db.execute("select pg_relation_size(%s) / current_setting('block_size')::int", (table,))
     (pages,) = db.fetchone() or (0,)

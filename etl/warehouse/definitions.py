@@ -1,4 +1,4 @@
-"""Apply DDL scripts only if the script, or a table, view or function that it defines, has changed."""
+"""Apply DDL scripts only if the script, or a table or view that it defines, has changed, or an object is missing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     """Execute a script that defines tables, views, functions or comments, unless script and objects are unchanged.
 
-    Otherwise every run would take exclusive locks on the script's views, and on tables that it alters. After execution,
-    its tables, except `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next run
-    repairs them, and digests of the script and its objects are recorded in meta.definitions.
+    Tables and views are compared as `_state_of` describes; functions only have to exist. Executing the script in every
+    run would take exclusive locks on its views, and on tables that it alters. After execution, its tables, except
+    `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next run repairs them, and
+    digests of the script and its objects are recorded in meta.definitions.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.

@@ -124,8 +124,8 @@ def create_from_model(db: Cursor, table: str) -> int:
 def merge_models(db: Cursor, run_id: str) -> None:
     """Merge the staging tables of all models into gold, in the transaction that publishes gold.
 
-    Rows of affected leads that are not in staging are deleted; the last-seen dates of all other leads are updated. Then
-    the staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
+    Rows of affected leads that are not in staging are deleted. For the other leads see `_touch_last_seen`. Then the
+    staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
 
     Raises:
         LockHeldError: see `load_ledger.record_load`.
@@ -152,7 +152,10 @@ def merge_models(db: Cursor, run_id: str) -> None:
 
 
 def _touch_last_seen(db: Cursor) -> str | None:
-    """Update the last-seen dates of unaffected leads. Returns the day of the latest snapshot; None if there is none."""
+    """Update the last-seen dates of the unaffected leads that the last published snapshot contains.
+
+    Returns the day of the latest snapshot; None if there is none.
+    """
     db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
     latest_day, extraction_date = db.fetchone() or (None, None)
     db.execute("select facts ->> 'latest_day' from meta.table_loads where table_name = %s", (GOLD_LEADS,))

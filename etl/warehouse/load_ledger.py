@@ -116,7 +116,8 @@ def current_loads(
 ) -> dict[str, TableLoad]:
     """Return name → current load of `parent` and its partitions, for tables that still contain what was loaded.
 
-    A table that was dropped or modified outside the pipeline is left out, so that its step loads it again.
+    A table that was dropped or modified outside the pipeline is left out, so that its step loads it again. The order is
+    that of the days.
 
     Args:
         rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if some of
@@ -173,7 +174,7 @@ def record_load(
         code_version: digest of the code that built the table.
 
     Raises:
-        LockHeldError: the run has lost its lock, and another run has started since, so this run must not write.
+        LockHeldError: the run has ended, or has lost its lock and another run has started since. It must not write.
     """
     db.execute(
         _RECORD_LOAD,
@@ -196,14 +197,14 @@ def record_load(
 
 
 def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
-    """Stop a stale run: raise if another run has started; otherwise, no run can start until the transaction ends.
+    """Stop a stale run: raise if the run has ended, or another has started. Until the transaction ends, none can start.
 
     Args:
         filling: the table that the transaction fills. If the same work is attempted twice, because a worker seemed to
             be lost, the second attempt waits for the first one to end.
 
     Raises:
-        LockHeldError: the run has lost its lock, and another run has started since.
+        LockHeldError: the run has ended, or has lost its lock and another run has started since.
     """
     db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
     if db.rowcount == 0:

@@ -1,8 +1,8 @@
 """Apply the numbered migrations of schema `meta`: `sql_scripts/meta/migrations/0001_….sql`, `0002_….sql` and so on.
 
 Each migration is applied once, in order, and recorded in meta.migrations. A released migration is never edited; the
-next change gets the next number. Other schemas need no migrations: their tables are rebuilt from bronze, and their
-definitions are applied again whenever the text changes (see `definitions.apply_ddl`).
+next change gets the next number. Other schemas need no migrations: their definitions are applied again whenever the
+text changes (see `definitions.apply_ddl`), bronze only gets new columns, and silver and gold are rebuilt from bronze.
 """
 
 from __future__ import annotations

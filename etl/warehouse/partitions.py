@@ -97,7 +97,7 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
     db.execute(
         """
         select format(
-            'process %%s of user %%s%%s holds a lock%%s', pid, usename,
+            'process %%s%%s%%s holds a lock%%s', pid, coalesce(' of user ' || usename, ' of autovacuum'),
             -- NULL for sessions of other users, unless this role is in pg_read_all_stats
             ' (' || nullif(concat_ws(', ', nullif(application_name, ''), state), '') || ')',
             '; its transaction began at ' || date_trunc('second', xact_start)
@@ -122,7 +122,7 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
 
 
 def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
-    """Replace a partition of `parent`, if it exists, by a staging table, and add the change trigger to it.
+    """Publish a staging table as a partition of `parent`, in place of an existing one, and add the change trigger.
 
     If other objects depend on the partition, such as views, replace its rows instead, and drop the staging table.
 

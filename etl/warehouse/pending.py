@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ class BronzeState:
         return cls(ingested_files(db), days | leads)
 
     def why_load(self, source: SourceObject, table: str, *, full_refresh: bool) -> str | None:
-        """Return why a source file has to be loaded into its table of bronze; None if the table contains it."""
+        """Return why a source file has to be loaded into its table of bronze; None if it need not be loaded."""
         known = self.files.get(source.key)
         if known is None:
             return NEW
@@ -77,7 +78,7 @@ class BronzeState:
         """Return one sentence for each file that bronze contains and that S3 no longer lists."""
         removed = (self.files[key].source for key in sorted(self.files.keys() - listed_keys))
         how = "until another file replaces them; to remove a snapshot day: sql_scripts/admin/remove_day.psql"
-        return [f"{source} no longer exists in S3: its rows are kept {how}" for source in removed]
+        return [f"{source} is no longer listed in S3: its rows are kept {how}" for source in removed]
 
     def describe_empty(self, files: Iterable[SnapshotFile]) -> tuple[dict[SnapshotFile, str], list[str]]:
         """Describe empty files: return file → sentence if bronze lacks the day, and sentences for all others."""
@@ -97,12 +98,12 @@ class BronzeState:
         """
         for file in snapshots:
             known = self.files.get(file.key)
-            if known and known.partition_date != file.day.date:
+            before = known.partition_date if known else None
+            if before and before != file.day.date:
                 raise DataRefusedError(
-                    f"{file} was loaded as day {known.partition_date}, but PARTITION_START_DATE now makes it "
-                    f"{file.day}",
-                    hint="restore the earlier PARTITION_START_DATE; if the new one is intended, empty the warehouse "
-                    "with sql_scripts/schemas/drop_schemas.sql, then rerun",
+                    f"{file} was loaded as day {before}, but PARTITION_START_DATE now makes it {file.day}",
+                    hint=f"set PARTITION_START_DATE to {before - timedelta(file.day.number - 1)}, as before; if the "
+                    "new one is intended, empty the warehouse with sql_scripts/schemas/drop_schemas.sql, then rerun",
                 )
 
 
@@ -113,7 +114,7 @@ def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
 
 
 def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:
-    """Return why a table of bronze has to be cleaned; None if the cleaned rows are up to date.
+    """Return why a table of bronze has to be cleaned; None if it need not be cleaned.
 
     Args:
         cleaned: table → load of cleaned rows (see `cleaned_loads`).
@@ -144,7 +145,7 @@ def cleaning_code_version() -> str:
 
 
 def why_build(silver: TableLoad, gold: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:
-    """Return why a day of gold.lead_quality_matching has to be built; None if it is up to date.
+    """Return why a day of gold.lead_quality_matching has to be built; None if it need not be built.
 
     Args:
         gold: name → current partition of gold.lead_quality_matching.

@@ -56,7 +56,7 @@ COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
     """Prepare the tables for `apply_days`.
 
-    If one of them was dropped, modified externally or built by other code, empty them all, mark all days of
+    If they are damaged (see `are_damaged`), empty them all, mark all days of
     gold.lead_quality_matching as outdated, and add all leads to meta.affected_leads. Otherwise, if the leads have
     changed, match the contents of changed leads again (see `compare_leads`).
 
@@ -126,7 +126,7 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
 
 
 def snapshot_rows(silver: TableLoad) -> sql.Composable:
-    """Return SQL for a day of silver: its table, or a query that computes `_row_hash` anew if it was modified."""
+    """Return SQL for a day of silver: its table; if that was modified externally, a query that computes `_row_hash`."""
     if not silver.modified_externally:
         return quote_identifier(silver.table)
     return sql.SQL(
@@ -184,7 +184,8 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
     if collision := db.fetchone():
         raise CheckFailedError(
             f"snapshot of {day}: two lead numbers have the same _row_hash, {collision[0]}",
-            hint="set another hash_key in etl/utils/transform.py and raise ROW_HASH_VERSION in etl/utils/columns.py",
+            hint="pass another hash_key (16 characters) to hash_pandas_object in etl/utils/transform.py, raise "
+            "ROW_HASH_VERSION in etl/utils/columns.py, and rerun",
         )
     run_sql(db, "silver/row_versions/match_contents.sql")
     db.execute("drop table staging.day_changes")
@@ -210,12 +211,12 @@ def add_all_leads(db: Cursor) -> None:
 
 
 def are_damaged(db: Cursor) -> bool:
-    """Return whether one of `TABLES` was dropped, modified externally, or built by other code."""
+    """Return whether one of `TABLES` was dropped, modified externally, or not built by this version of the code."""
     return len(_current_loads(db)) < len(TABLES)
 
 
 def are_matched(db: Cursor, leads: TableLoad) -> bool:
-    """Return whether the contents were matched to this load of silver.stg_leads_parquet."""
+    """Return whether the contents were matched to this load of silver.stg_leads_parquet; not for damaged tables."""
     return _current_loads(db)["silver.matched_leads"].built_from == (leads.load_id,)
 
 

@@ -35,7 +35,8 @@ def clear_staging(db: Cursor) -> None:
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
     """Apply migrations, clear schema staging, delete the commit markers of earlier runs, and record the start of a run.
 
-    The caller holds the run lock, so another run that is still recorded as running was killed: it is marked as aborted.
+    The caller holds the run lock, so a run that is still recorded as running was killed, or has lost the lock: it is
+    marked as aborted.
 
     Raises:
         CheckFailedError: the warehouse was upgraded by a newer version (see `migrations.migrate`).

@@ -72,6 +72,8 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Co
                 _alter_or_empty(db, change)
             else:
                 db.execute(change.statement)
+        except psycopg2.errors.InsufficientPrivilege:
+            raise  # has a hint of its own
         except (psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.ProgrammingError) as error:
             raise PostgresError(
                 f"{change.table} cannot be altered ({change.columns}): {error.diag.message_primary}",
@@ -79,8 +81,9 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Co
             ) from error
         if pending := pending_type_changes(db, [change.table]):
             raise PostgresError(
-                f"{change.table} was altered, but still differs from the declaration: {pending[0].columns}",
-                hint=f"spell the type in sql_scripts/{DECLARATION} as PostgreSQL shows it in psql's \\d",
+                f"{change.table} still differs from the declaration after it was altered: {pending[0].columns}",
+                hint=f"nothing was changed: spell the type in sql_scripts/{DECLARATION} as PostgreSQL shows it in "
+                "psql's \\d, then rerun",
             )
         log.debug("%s: types applied: %s", change.table, change.columns)
 
@@ -92,7 +95,7 @@ def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
     except psycopg2.DataError as error:
         db.execute("rollback to savepoint before_alter")
         log.info(
-            "%s was emptied, because its rows do not fit the new types; step 6 rebuilds it: %s",
+            "%s was emptied, because its rows do not fit the new types (%s); step 6 rebuilds it",
             change.table,
             error.diag.message_primary,
         )

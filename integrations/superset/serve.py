@@ -40,9 +40,11 @@ def secret(file: Path) -> str:
 
 
 def connect_to_demo(pgpass: Path) -> None:
-    """Set libpq's environment variables to the demo's warehouse."""
+    """Set libpq's environment variables to the demo's warehouse; exit if no demo has run."""
     if not pgpass.exists():
-        raise SystemExit("No demo has run here. Run `make demo`, or set PGHOST, PGPORT, PGDATABASE and PGPASSWORD")
+        raise SystemExit(
+            "No demo has run here. Run `make demo`, or set PGHOST, PGPORT, PGDATABASE and PGPASSWORD (of bi_reader)"
+        )
     host, port, database, _ = pgpass.read_text(encoding="utf-8").split(":", 3)
     os.environ |= {"PGHOST": host, "PGPORT": port, "PGDATABASE": database, "PGPASSFILE": str(pgpass.absolute())}
 

@@ -1,4 +1,4 @@
--- Grain: one row per column of the tables in silver, by table and position.
+-- Grain: one row per column of silver.stg_csv_snapshots and silver.stg_leads_parquet, by table and position.
 select
     pg_class.relname as table_name,
     pg_attribute.attname as column_name,

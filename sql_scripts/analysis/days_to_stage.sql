@@ -1,6 +1,6 @@
--- Grain: one row per stage. Days from a lead's first snapshot to the first snapshot that shows it at the stage, without leads
--- that the earliest snapshot contains, because they may be older. inexact_count: leads that reached the stage, with days without
--- a snapshot right before one of the two snapshots.
+-- Grain: one row per stage. Days from a lead's first snapshot to the first snapshot that shows it at the stage. Leads that the
+-- earliest snapshot contains are left out, because they may be older. inexact_count: leads that reached the stage, and that have
+-- missing days right before one of these two snapshots.
 select
     stages.stage,
     count(*) as lead_count,

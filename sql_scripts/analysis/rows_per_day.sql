@@ -1,4 +1,4 @@
--- Grain: one row per snapshot day: number of rows and lead numbers in silver, and of rejected rows.
+-- Grain: one row per snapshot day: number of rows and distinct lead numbers in silver, and of rejected rows.
 with clean as (
     select
         _partition_date,

@@ -1,4 +1,4 @@
--- Grain: one row per finding of the data checks of the latest run that ended.
+-- Grain: one row per warning of the latest run that ended (meta.pipeline_runs.checks).
 select findings.finding
 from (
     select runs.checks

@@ -1,5 +1,5 @@
--- Grain: one row per snapshot day of bronze: number of rows, of values per column (without blanks and separators), of rows with
--- an appointment, and of rows with a demo.
+-- Grain: one row per snapshot day of bronze: number of rows, of values per column (without blanks and separators), of rows whose
+-- Set is 1, and of rows whose Demo is 1.
 select
     _partition_date,
     count(*) as row_count,

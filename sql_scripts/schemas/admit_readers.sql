@@ -1,5 +1,6 @@
--- Grants bi_reader and analyst read access to existing and future tables and views of their schemas. Safe to rerun: only missing
--- privileges are granted, because a grant writes to the catalog. Roles that do not exist are skipped.
+-- Grants bi_reader and analyst read access to existing and future tables and views of their schemas, but not to
+-- gold.users.password_hash. Safe to rerun: only missing privileges are granted, because a grant writes to the catalog. Roles
+-- that do not exist, and objects of other owners, are skipped.
 
 do $$
 declare

@@ -1,4 +1,4 @@
--- Creates the schemas of the layers, and two for internal use. Safe to rerun.
+-- Creates the schemas of the layers, and two for internal use; describes schema meta. Safe to rerun.
 
 create schema if not exists bronze;
 comment on schema bronze is 'Raw: the rows of the source files as text, each traceable to its file and line.';
@@ -11,6 +11,9 @@ comment on schema gold is 'Ready for analysts and BI tools: matched and graded l
 
 create schema if not exists partitions;
 comment on schema partitions is 'Partitions of bronze.csv_snapshots and gold.lead_quality_matching: query these instead.';
+
+-- The first migration has created this schema.
+comment on schema meta is 'Internal: load ledger and run history.';
 
 create schema if not exists staging;
 comment on schema staging is

@@ -70,6 +70,11 @@ REFUSED = {
         "without any value: phone_hash",
     ),
     "no row with all ids": (parquet_of(HALF_IDS), "step 3, ", "none of its 2 rows has all three ids"),
+    "ids that are all too long": (
+        parquet_of(VALID_COLUMNS | {"phone_hash": ["p" * 256] * LEADS}),
+        "step 3, ",
+        "has all three ids, each of at most 255 characters",
+    ),
 }
 
 

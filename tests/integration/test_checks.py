@@ -26,6 +26,7 @@ def _loaded(bucket: Bucket, run_pipeline: Run) -> None:
 
 VIOLATIONS = {
     "bronze and rejected lines are not all of a file's records": (
+        "file",
         "update meta.ingested_files set record_count = 9 where file_number = 2",
         (
             "SFTP/data_2.csv: 9 records, 5 rows, 0 rejected",
@@ -33,6 +34,7 @@ VIOLATIONS = {
         ),
     ),
     "silver, rejected rows and separators are not all of bronze": (
+        "table",
         "update meta.table_loads set separator_count = 0 where table_name = 'silver.stg_csv_data_01'",
         (
             "partitions.csv_snapshots_01 was loaded with 5 rows: 3 clean, 1 rejected, 0 separators",
@@ -40,6 +42,7 @@ VIOLATIONS = {
         ),
     ),
     "leads are lost": (
+        "table",
         "update meta.table_loads set row_count = 1 where table_name = 'silver.stg_leads_parquet'",
         (
             "bronze.leads_parquet was loaded with 2 rows: 1 clean",
@@ -47,6 +50,7 @@ VIOLATIONS = {
         ),
     ),
     "gold lacks rows": (
+        "table",
         "update meta.table_loads set row_count = 2 where table_name = 'partitions.lead_quality_matching_02'",
         (
             "partitions.lead_quality_matching_02 has 2 rows, silver.stg_csv_data_02 has 3",
@@ -54,6 +58,7 @@ VIOLATIONS = {
         ),
     ),
     "gold has leads that the backend has not": (
+        "table",
         "update meta.table_loads set row_count = 3 where table_name = 'gold.leads'",
         (
             "gold.leads has 3 rows, silver.stg_leads_parquet has 2",
@@ -61,6 +66,7 @@ VIOLATIONS = {
         ),
     ),
     "more leads are seen than there are": (
+        "table",
         "update meta.table_loads set row_count = 4 where table_name = 'gold.lead_quality_current'",
         (
             "gold.lead_quality_current has 4 rows, gold.leads has 2",
@@ -70,16 +76,16 @@ VIOLATIONS = {
 }
 
 
-@pytest.mark.parametrize(("statement", "expected"), VIOLATIONS.values(), ids=VIOLATIONS)
+@pytest.mark.parametrize(("thing", "statement", "expected"), VIOLATIONS.values(), ids=VIOLATIONS)
 def test_failed_check_fails_every_run(
-    run_pipeline: Run, warehouse: Warehouse, statement: str, expected: tuple[str, ...]
+    run_pipeline: Run, warehouse: Warehouse, thing: str, statement: str, expected: tuple[str, ...]
 ) -> None:
     warehouse.rows(statement)
     for _ in range(2):
         report = run_pipeline()
         assert report.exit_code == 1
         message = str(report.error)
-        for part in ("checks at the end: ", "check failed for 1 row: ", "\n  → ", *expected):
+        for part in ("checks at the end: ", f"check failed for 1 {thing}: ", "\n  → ", *expected):
             assert part in message, message
     last = "select status, exit_code from meta.pipeline_runs order by started_at desc limit 1"
     assert warehouse.rows(last) == [("failed", 1)]
@@ -113,6 +119,7 @@ def test_days_that_match_few_leads_are_a_warning(run_pipeline: Run, bucket: Buck
     assert report.error is None
     (failure,) = report.warnings
     assert failure.samples == ["2024-10-02: 4 of 4 rows match no lead"]
+    assert str(failure).startswith("check failed for 1 day: ")
 
 
 def test_shared_ids_of_leads_are_reported_with_samples(
@@ -128,6 +135,6 @@ def test_shared_ids_of_leads_are_reported_with_samples(
         "every lead_uuid should belong to one backend lead. b: 2 leads",
         "every email_hash should belong to one backend lead. e1: 2 leads",
         "every phone_hash should belong to one backend lead. p1: 2 leads",
-        "every email_hash, phone_hash should belong to one backend lead. e1 p1: 2 leads",
+        "check failed for 1 value: every pair email_hash, phone_hash should belong to one backend lead. e1 p1: 2 leads",
     ):
         assert any(expected in line for line in messages), (expected, messages)

@@ -122,6 +122,8 @@ def test_problem_of_folder_is_named(data: Path, damage: object, message: str) ->
         if (data / "SFTP").exists():
             (data / "SFTP").chmod(0o755)
     assert caught.value.message == f"{message.format(data=data)}. The warehouse is unchanged"
+    hint = "make it readable for this user" if "Permission denied" in message else "--data expects a folder with SFTP"
+    assert str(caught.value.hint).startswith(hint)
 
 
 def test_gold_is_kept_if_new_folder_has_a_problem(demo: Demo, data: Path, tmp_path: Path) -> None:

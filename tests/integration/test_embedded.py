@@ -315,6 +315,39 @@ def test_failed_start_shows_the_error_of_the_server(shared_root: Path) -> None:
     start_postgres(shared_root)
 
 
+def test_failed_start_shows_the_cause_that_lines_of_the_shutdown_follow(new_root: Path) -> None:
+    data = start_postgres(new_root).data_directory
+    stop_postgres(new_root)
+    for file in (data / "pg_wal").iterdir():
+        if file.is_file():
+            file.unlink()
+    with pytest.raises(EmbeddedError, match=r"PANIC: .* could not locate a valid checkpoint record"):
+        start_postgres(new_root)
+
+
+def test_hint_of_a_failed_creation_names_no_deleted_folder(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_server, "DATABASE", "no-identifier")
+    with pytest.raises(EmbeddedError, match="syntax error") as caught:
+        start_postgres(new_root)
+    assert caught.value.hint == "fix the cause (often a full disk) and rerun"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account for its server")
+def test_missing_useradd_is_named(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_cluster, "SHARED_STATE", new_root.parent / "shared")
+    monkeypatch.setattr(postgres_cluster, "SYSTEM_ACCOUNT", "pgserver-of-tests")
+    run_program = postgres_cluster.run_program
+    monkeypatch.setattr(
+        postgres_cluster,
+        "run_program",
+        lambda command, *more: run_program(
+            ["no-such-useradd" if word == "useradd" else word for word in command], *more
+        ),
+    )
+    with pytest.raises(EmbeddedError, match=r"creating the account pgserver-of-tests failed: .*no-such-useradd"):
+        start_postgres(new_root)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account for its server")
 def test_private_folder_of_root_stays_private(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_cluster, "SHARED_STATE", new_root.parent / "shared")

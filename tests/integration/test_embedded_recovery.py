@@ -70,12 +70,13 @@ def test_server_whose_start_was_interrupted_is_restarted(root: Path) -> None:
     assert accepts_connections(server)
 
 
-def test_damaged_password_file_is_replaced(root: Path) -> None:
+def test_damaged_password_file_is_replaced(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     server = start_postgres(root)
     server.pgpass_file.write_text("127.0.0.1:54")
     again = start_postgres(root)
     assert again.port == server.port
     assert again.password != server.password
+    assert f"{server.pgpass_file} was missing or damaged: the role homebuddy has a new password" in caplog.text
     assert accepts_connections(again)
 
 

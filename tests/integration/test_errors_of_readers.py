@@ -200,7 +200,7 @@ def test_foreign_key_that_prevents_a_delete_is_named(
     bucket.put_leads([("u3", "p3", "e3")])
     error = run_pipeline(**options).error
     assert error is not None
-    assert "foreign key about of analyst.notes references a row that the pipeline deletes" in str(error.hint)
+    assert "foreign key about of analyst.notes prevents a change that the pipeline makes: drop it" in str(error.hint)
     db.execute("alter table analyst.notes drop constraint about")
     analyst.commit()
     assert run_pipeline(**options).error is None, "as the hint says"

@@ -10,6 +10,7 @@ import pytest
 
 from etl.local.demo import demo_settings
 from etl.local.embedded import running_postgres
+from etl.reporting import report
 from etl.reporting.analysis import analyse_gold
 from etl.reporting.answers import Answer
 from etl.reporting.reading import reading
@@ -97,9 +98,8 @@ def test_trend_sentence_leaves_out_the_broken_days(gold: dict[str, Answer], one:
         """
     )
     sentence = gold["new_high_quality_leads_per_day"].sentence
-    assert (
-        f"(without 2 affected days), {total} leads became high quality: {total / days:.1f} a day on average" in sentence
-    )
+    assert "(without 2 days, because of anomalies), " in sentence
+    assert f", {total} leads became high quality: {total / days:.1f} a day on average" in sentence
 
 
 def test_funnel_sentence_counts_appointments_by_date(gold: dict[str, Answer], one: One) -> None:
@@ -156,3 +156,12 @@ def test_report_headline_shows_sound_quality_beside_now(settings: Settings, tmp_
     page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
     assert "were of high quality on the last day with sound flags (2024-10-13)" in page
     assert "now: 2.2\u00a0%" in page
+
+
+def test_report_states_how_many_rows_of_a_table_are_left_out(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "MOST_ROWS", 3)
+    page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<summary>the first 3 of 8 rows</summary>" in page
+    assert "<summary>3 rows</summary>" in page

@@ -92,7 +92,7 @@ def test_each_cell_of_the_gold_notebook_shows_a_sentence_and_rows(on_sample: dic
 def test_silver_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Shown]) -> None:
     silver = on_sample["silver_EDA"]
     assert len(rows_of(silver["rows_per_day"])) == 22
-    assert "location from 13 October 2024 on" in silver["null_shares"]
+    assert "location (first on 13 October 2024)" in silver["null_shares"]
     types = {name: kind for name, kind, *_ in rows_of(silver["distinct_values"])}
     assert types["appt_date"] == "timestamp without time zone"
     assert "No id or hash occurs in more than one row." in silver["duplicate_keys"]

@@ -70,7 +70,11 @@ def test_database_in_another_encoding_is_refused(server: Server, python: Python,
     settings = new_database(server, f"leads_in_{encoding.lower()}", encoding)
     done = python("main.py", environment=environment_of(settings))
     assert_refused_before_anything_is_written(
-        done, settings, f"database {settings.postgres_db} has encoding {encoding}", "encoding UTF8", "template0"
+        done,
+        settings,
+        f"database {settings.postgres_db} has encoding {encoding}",
+        "→ set POSTGRES_DB",
+        "encoding 'UTF8' template template0",
     )
 
 
@@ -107,7 +111,7 @@ def test_read_only_default_is_refused(settings: Settings, python: Python, of: st
             done,
             settings,
             "cannot be used as the warehouse: transactions are read-only",
-            "is this a standby? Connect to the primary",
+            "→ reset default_transaction_read_only, which is on for the role, the database or the server",
         )
     finally:
         execute(settings, "set default_transaction_read_only = off", f"alter {of} reset default_transaction_read_only")
@@ -155,8 +159,7 @@ def test_standby_is_refused_for_a_run_and_serves_the_report(
         standby = settings.model_copy(update={"postgres_port": port})
         done = python("main.py", environment=environment_of(standby))
         assert done.returncode == 1
-        assert "the server is a standby" in done.stderr
-        assert "Connect to the primary" in done.stderr
+        assert "the server is a standby\n  → connect to the primary" in done.stderr
         assert write_report(standby, tmp_path / "report.html").exists()
         close_connections()
 

@@ -121,7 +121,9 @@ def test_day_that_kills_every_worker_is_named(scenario: Scenario, settings: Sett
                 find_worker(cluster, wait_for_blocked_client(settings, process)).kill()
         _, output = process.communicate(timeout=90)
     assert process.returncode == 1, output
-    assert_one_clear_error(output, "step 3", "clean_day: 2 workers in a row died while running this task", "memory")
+    assert_one_clear_error(
+        output, "step 3", "2 workers in a row died while running the same task of clean_day", "--memory-limit"
+    )
     assert_gold_is_complete(scenario, settings)
     assert_rerun_repairs_everything(scenario, settings)
 

@@ -11,14 +11,17 @@ from subprocess import CompletedProcess
 import psycopg2
 import pytest
 from crm_files import put_files
-from dask_cluster import DaskCluster
+from dask_cluster import DaskCluster, dask_cluster
 from distributed import Client
 from killed_run import wait_until_sessions_end
 from servers import free_port
 from support import PROJECT, Bucket, Warehouse, connection_arguments, environment_of, run_python
 
+from etl.engine import cluster_checks
 from etl.engine.cluster_checks import CLIENT_NAME, CONNECTIONS_OF_A_THREAD, CONNECTIONS_OF_THE_DRIVER
+from etl.utils.errors import ClusterError
 from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import close_connections
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -90,6 +93,15 @@ def test_worker_without_the_pipeline_is_refused(error_with: Callable[..., str]) 
     assert "in the project's folder" in error
 
 
+def test_scheduler_without_the_pipeline_is_refused(settings: Settings, tmp_path: Path, run: Run) -> None:
+    with dask_cluster(tmp_path, settings, workers=0, PYTHONPATH="") as cluster:
+        cluster.start_worker(PYTHONPATH=str(PROJECT))
+        cluster.wait_for_workers()
+        error = error_of(run("--scheduler", cluster.address))
+    assert "the scheduler cannot load the pipeline: No module named 'etl'" in error
+    assert "in the project's folder" in error
+
+
 def test_worker_without_settings_is_refused(error_with: Callable[..., str]) -> None:
     error = error_with(POSTGRES_HOST="", S3_BUCKET_NAME="")
     assert "worker tcp://127.0.0.1:" in error
@@ -124,6 +136,14 @@ def test_more_threads_than_connections_are_refused(error_with: Callable[..., str
     needed = CONNECTIONS_OF_A_THREAD * 502 + CONNECTIONS_OF_THE_DRIVER
     assert f"the workers' 502 threads need {needed} connections" in error
     assert "threads in all; or raise max_connections" in error
+
+
+def test_hint_omits_threads_if_not_even_one_is_possible(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_checks, "CONNECTIONS_OF_THE_DRIVER", 10_000)
+    with pytest.raises(ClusterError) as refused:
+        cluster_checks.check_connection_budget(settings, threads=1)
+    close_connections()
+    assert str(refused.value.hint).startswith("raise max_connections")
 
 
 def test_connections_in_use_by_other_sessions_are_subtracted(

@@ -175,13 +175,13 @@ def test_footer_in_any_shape_is_quarantined(
 def test_file_of_rows_without_ids_is_refused(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     bucket.put_snapshot(1, leads(5, LEADNUMBER="", email_hash="", phone_hash=""))
-    assert_refused(run(settings), "5 of its 5 records cannot be loaded", "have no value")
+    assert_refused(run(settings), "5 of its 5 records (100.00%) cannot be loaded", "have no value")
 
 
 def test_file_of_blank_rows_is_refused(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(2)) + b",,,,,,,,,,,\n" * 3)
-    assert_refused(run(settings), "3 of its 5 records cannot be loaded")
+    assert_refused(run(settings), "3 of its 5 records (60.00%) cannot be loaded, more than MAX_REJECT_RATIO=0.05.")
 
 
 # --- files that are another file, too ---------------------------------------------------------------------------------
@@ -237,7 +237,9 @@ def test_growth_beyond_the_limit_is_refused(
     bucket.put_snapshot(2, leads(after))
     report = run(settings)
     if refused:
-        assert_refused(report, f"SFTP/data_2.csv: {after} rows, up from {before} on 2024-10-01", "MAX_ROW_GROWTH")
+        assert_refused(
+            report, f"SFTP/data_2.csv: {after} rows, up from {before} on 2024-10-01", "more than MAX_ROW_GROWTH=1"
+        )
         report = run(settings.model_copy(update={"max_row_growth": 2.0}))
     assert report.error is None
 

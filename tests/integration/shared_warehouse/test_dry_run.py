@@ -134,7 +134,7 @@ def test_new_changed_and_removed_files_are_planned_as_the_run_loads_them(
         "parquet/leads.parquet": None,
     }
     assert planned.source.incomplete == ["no file for 2024-10-04 (file number 4)"]
-    assert any("data_1.csv no longer exists in S3: its rows are kept" in note for note in planned.notes)
+    assert any("data_1.csv is no longer listed in S3: its rows are kept" in note for note in planned.notes)
     assert work_of(planned) == {
         2: {"2024-10-02": "changed file", "2024-10-05": "new file"},
         3: dict.fromkeys(("2024-10-02", "2024-10-05"), "loaded in step 2"),
@@ -228,6 +228,7 @@ def test_file_refused_by_name_ends_the_dry_run_with_2(
     assert "is in the future" in planned.source.refused[1].message
     assert [step.number for step in planned.work] == [1, 2]
     assert any("--allow-partial" in note for note in planned.notes)
+    assert not any("--allow-partial" in note for note in plan(only_step=2).notes)
     assert [step.number for step in plan(allow_partial=True).work] == [1, 2, 3, 4, 5, 6]
 
     done = run_python(tmp_path, "main.py", "--dry-run", environment=environment_of(settings))
@@ -251,8 +252,9 @@ def test_missing_and_late_days_are_listed_and_refused_by_setting(plan: Planner, 
     assert "was expected by now (MAX_DAYS_LATE)" in planned.source.incomplete[1]
     assert planned.exit_code == 0
     assert plan(missing_days="refuse").exit_code == 2
-    with pytest.raises(DataRefusedError, match="PARTITION_START_DATE now makes it 2024-10-02"):
+    with pytest.raises(DataRefusedError, match="PARTITION_START_DATE now makes it 2024-10-02") as refused:
         plan(partition_start_date=date(2024, 10, 2))
+    assert "set PARTITION_START_DATE to 2024-10-01, as before" in str(refused.value.hint)
 
 
 @pytest.mark.usefixtures("loaded")

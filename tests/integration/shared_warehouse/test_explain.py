@@ -139,7 +139,7 @@ def test_shared_hash_explains_the_first_leads_and_counts_the_others(
     assert explanation.left_out == 2
     assert {len(history.versions) for history in explanation.histories} == {2}
     monkeypatch.setattr(explain_module, "MOST_VERSIONS", 1)
-    assert explain(filled, "shared 01").histories[0].notes == ["1 more row versions are left out"]
+    assert explain(filled, "shared 01").histories[0].notes == ["only the first 1 of 2 row versions are shown"]
 
 
 def test_lead_that_is_only_rejected_is_found(filled: Settings) -> None:
@@ -207,7 +207,8 @@ def analyst(filled: Settings) -> Iterator[Settings]:
 def test_role_that_cannot_read_bronze_sees_the_rest(filled: Settings, analyst: Settings) -> None:
     history, complete = only(explain(analyst, "u3")), only(explain(filled, "u3"))
     assert history.notes == [
-        "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and meta.table_loads"
+        "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and "
+        "meta.table_loads, and USAGE on their schemas"
     ]
     assert [version.first_row for version in history.versions] == [None] * len(complete.versions)
     assert [version.content for version in history.versions] == [version.content for version in complete.versions]

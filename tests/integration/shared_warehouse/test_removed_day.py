@@ -22,15 +22,15 @@ pytestmark = pytest.mark.usefixtures("emptied")
 WRONG_DAY = "2024-10-30"
 
 
-def remove_day(warehouse: Warehouse, day: str) -> str:
-    """Execute the script. Returns the error, or an empty string."""
+def remove_day(warehouse: Warehouse, day: str | None) -> str:
+    """Execute the script, with DAY unless `day` is None. Returns the error, or an empty string."""
     arguments = connection_arguments(warehouse.settings) | {"database": warehouse.settings.postgres_db}
     connection = {f"PG{name.upper()}": str(value) for name, value in arguments.items() if name != "dbname"}
     with (PROJECT / "sql_scripts" / "admin" / "remove_day.psql").open() as script:
         done = subprocess.run(
             [server_programs(server_account()) / "psql", "--no-psqlrc"],
             stdin=script,
-            env=os.environ | connection | {"DAY": day},
+            env=os.environ | connection | ({"DAY": day} if day else {}),
             capture_output=True,
             text=True,
         )
@@ -56,6 +56,7 @@ def test_removed_day_leaves_no_trace(
     assert (report.error, report.warnings) == (None, [])
     assert (warehouse.contents(), warehouse.gold()) == (contents, gold)
     assert "no file has been loaded for this day" in remove_day(warehouse, WRONG_DAY)
+    assert "DAY is not set" in remove_day(warehouse, None)
 
 
 @pytest.mark.usefixtures("loaded")

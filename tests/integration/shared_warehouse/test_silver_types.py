@@ -234,3 +234,25 @@ def test_session_that_reads_silver_is_named(
         assert f"process {reader.info.backend_pid} of" in str(run(4).error)
         reader.rollback()
     assert run(4).error is None
+
+
+def test_table_of_another_owner_is_reported_with_a_hint_about_privileges(
+    warehouse: Warehouse, run: Run, declare: Declare
+) -> None:
+    table = "silver.version_matches"
+    warehouse.rows(
+        "create role owner_of_matches; grant owner_of_matches to current_user; "
+        "grant create on schema silver to owner_of_matches; "
+        f"alter table {table} owner to owner_of_matches; grant all on {table} to current_user; "
+        "revoke owner_of_matches from current_user"
+    )
+    try:
+        declare("lead_uuid", "varchar(300)")
+        error = str(run(4).error)
+        assert "must be owner of table version_matches" in error
+        assert "or run as the role that owns the tables" in error
+    finally:
+        warehouse.rows(
+            f"grant owner_of_matches to current_user; alter table {table} owner to current_user; "
+            "drop owned by owner_of_matches; drop role owner_of_matches"
+        )

@@ -53,7 +53,7 @@ def test_progress_in_a_log_is_lines_without_control_characters(
         for rows in (1000, 500, 500):
             advance(rows)
     lines = [record.getMessage() for record in caplog.records]
-    assert [line.split(" rows")[0] for line in lines] == ["1 of 3 done, 1,000", "2 of 3 done, 1,500"]
+    assert [line.split(" rows")[0] for line in lines] == ["1 of 3 tasks done, 1,000", "2 of 3 tasks done, 1,500"]
     assert all(line.isprintable() and line.endswith("s left") for line in lines)
 
 

@@ -156,7 +156,7 @@ def test_foreign_files_are_never_deleted(small: SampleData, tmp_path: Path) -> N
 
     (tmp_path / "real/SFTP").mkdir(parents=True)
     (tmp_path / "real/SFTP/data_1.csv").write_text("precious")
-    with pytest.raises(PipelineError, match="contains files that are not sample data"):
+    with pytest.raises(PipelineError, match=r"files that are not sample data, such as SFTP/data_1\.csv"):
         write_sample(tmp_path / "real", scale=0.02)
 
 

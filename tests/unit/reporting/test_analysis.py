@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from etl.reporting import analysis, daily, outcomes, silver_analysis, states, words
+from etl.reporting import analysis, daily, outcomes, runs, silver_analysis, states, words
 from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
@@ -23,8 +23,8 @@ def scenarios(*row_counts: int) -> pd.DataFrame:
 def test_match_scenarios_have_shares_and_counts() -> None:
     answer = analysis.match_scenarios(scenarios(1990, 6, 3, 1))
     assert answer.sentence == (
-        "Of 2,000 rows, 99.5 % match a lead on e-mail and phone; "
-        "6 match on the e-mail alone, 3 on the phone alone, and 1 match none."
+        "Of 2,000 rows, 99.5 % match a lead on e-mail and phone, "
+        "6 on the e-mail alone, 3 on the phone alone, and 1 on neither."
     )
     assert analysis.match_scenarios(scenarios(0, 0, 0, 0)).sentence == "There are no rows yet."
 
@@ -161,8 +161,10 @@ def test_null_shares_name_the_first_day_of_a_filled_column() -> None:
     assert answer.rows.loc["location"].tolist() == [1.0, 1.0, 0.25]
     assert answer.sentence == (
         "location is empty most often (62.5 % of all rows); 1 of 3 columns always have a value. "
-        "Filled on some days only: location from 4 October 2024 on."
+        "Filled on some days only: location (first on 4 October 2024)."
     )
+    emptied = silver_analysis.null_shares(filled.assign(location=[2, 2, 0]))
+    assert emptied.sentence.endswith("Filled on some days only: location (first on 1 October 2024).")
     assert silver_analysis.null_shares(filled.head(0)).sentence == "There is no snapshot yet."
 
 
@@ -180,9 +182,10 @@ def test_header_drift_lists_added_missing_and_moved_columns() -> None:
         (date(2024, 10, 4), "CityName", "CITY", ""),
     ]
     assert answer.sentence == (
-        "Of 4 files, 2 have a header that differs from that of the previous file: 3 October 2024, 4 October 2024."
+        "The header differs from that of the previous file in 2 of 4 files: 3 October 2024, 4 October 2024."
     )
-    assert silver_analysis.header_drift({date(2024, 10, 1): ["CITY"]}).sentence == "All of 1 file have the same header."
+    assert silver_analysis.header_drift({date(2024, 10, 1): ["CITY"]}).sentence == "No change in the headers of 1 file."
+    assert silver_analysis.header_drift({}).sentence == "No change in the headers of 0 files."
 
 
 def test_source_drift_lists_constant_empty_and_unknown_columns() -> None:
@@ -240,8 +243,8 @@ def test_averages_leave_out_affected_days() -> None:
     rows = pd.DataFrame({"_partition_date": DAYS, "new_high_quality_leads": [535, 10, 0]})
     answer = daily.new_high_quality_leads_per_day(rows, broken_flag("2024-10-04"))
     assert answer.sentence == (
-        "After the first day (without 1 affected day), 10 leads became high quality: 10.0 a day on average, and "
-        "most in the snapshot of 2 October 2024: 10."
+        "After the first day (without 1 day, because of anomalies), 10 leads became high quality: 10.0 a day "
+        "on average, and most in the snapshot of 2 October 2024: 10."
     )
     assert answer.note
 
@@ -253,6 +256,32 @@ def test_averages_leave_out_the_day_after_an_affected_day(affected_count: int, n
     rows = pd.DataFrame({"_partition_date": days, "new_high_quality_leads": [535, 10, affected_count, next_count, 8]})
     answer = daily.new_high_quality_leads_per_day(rows, broken_flag("2024-10-03"))
     assert answer.sentence == (
-        "After the first day (without 2 affected days), 18 leads became high quality: 9.0 a day on average, and "
-        "most in the snapshot of 2 October 2024: 10."
+        "After the first day (without 2 days, because of anomalies), 18 leads became high quality: 9.0 a day "
+        "on average, and most in the snapshot of 2 October 2024: 10."
+    )
+
+
+def test_no_day_is_called_affected_because_it_follows_one() -> None:
+    rows = pd.DataFrame({"_partition_date": DAYS[:2], "new_high_quality_leads": [535, 10]})
+    answer = daily.new_high_quality_leads_per_day(rows, broken_flag("2024-10-01"))
+    assert answer.sentence == (
+        "Because of anomalies, it is not known how many leads became high quality after the first day."
+    )
+
+
+def test_quality_of_a_single_snapshot_is_stated_once() -> None:
+    flags = ["High Quality", "Low Quality"]
+    rows = pd.DataFrame({"_partition_date": DAYS[[0, 0]], "lead_quality_flag": flags, "lead_count": [1, 3]})
+    days = pd.DataFrame({"_partition_date": DAYS[:1], "total_leads": [4]})
+    sentence = daily.lead_quality_per_day(rows, days).sentence
+    assert sentence == "High-quality leads were 25.0 % of the snapshot of 1 October 2024."
+
+
+@pytest.mark.parametrize("status", ["failed", "refused", "aborted"])
+def test_checks_of_an_incomplete_run_are_not_said_to_have_found_nothing(status: str) -> None:
+    ended = pd.to_datetime(["2024-10-23 06:15"])
+    last_runs = pd.DataFrame({"ended_at": ended, "status": [status], "message": ["step 2: data_3.csv is empty"]})
+    answer = runs.run_checks(pd.DataFrame(columns=["finding"]), last_runs)
+    assert answer.sentence == (
+        f"The run that ended 2024-10-23 06:15 UTC has the status {status}: step 2: data_3.csv is empty"
     )

@@ -10,6 +10,7 @@ import pytest
 
 from etl.reporting import charts, drawing
 from etl.reporting.theme import DARK, LIGHT, Theme
+from etl.reporting.weeks import NOT_COMPARED
 
 
 def trend(days: int) -> pd.DataFrame:
@@ -41,6 +42,23 @@ def test_chart_shows_the_values_of_each_day_on_hover() -> None:
     assert re.findall(r"<title>(.+?)</title>", svg) == [
         "2 October 2024: became high quality 1",
         "3 October 2024: became high quality 2",
+    ]
+
+
+def test_figure_that_is_not_compared_has_no_rate_on_hover() -> None:
+    rows = pd.DataFrame(
+        {
+            "figure": ["new leads", "sales"],
+            "per_day": [29.7, 0.0],
+            "per_day_before": [30.3, 4.9],
+            "comparison": ["no clear difference", NOT_COMPARED],
+        }
+    )
+    assert re.findall(r"<title>(.+?)</title>", drawing.as_svg(charts.week_on_week(rows))) == [
+        "new leads, last week: 29.7 a day",
+        "sales, last week: not compared",
+        "new leads, week before: 30.3 a day",
+        "sales, week before: 4.9 a day",
     ]
 
 

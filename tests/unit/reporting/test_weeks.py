@@ -59,7 +59,7 @@ def test_affected_figures_are_not_compared() -> None:
 
 
 def test_weeks_that_do_not_follow_each_other_are_not_compared() -> None:
-    sentence = "A comparison requires snapshots in both of the last two weeks."
+    sentence = "A comparison requires snapshots in both of the last two weeks, besides the first snapshot."
     rows = weeks(140, 70)
     assert week_on_week(rows.head(1)).sentence == sentence
     assert week_on_week(rows.assign(covered_days=[7, 0])).sentence == sentence

@@ -146,7 +146,7 @@ def test_fast_and_careful_reader_give_equal_results(content: str) -> None:
         ("a,b\n1,2\n3\n", "too few fields: 1 instead of 2"),
         ("a,b\n1,2\n3,4,\n", "too many fields: 3 instead of 2"),
         ("a,b\n1,2\n3,\0\n", "NUL byte"),
-        ('a,b\n1,2\n3,"x\n', "quote is never closed (opened on line 3)"),
+        ('a,b\n1,2\n3,"x\n', "quote is never closed (record of line 3)"),
     ],
 )
 def test_rejected_record_has_line_reason_and_text(content: str, reason: str) -> None:

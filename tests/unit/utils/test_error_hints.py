@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from etl.utils.error_hints import translate_postgres_errors, translate_s3_errors
 from etl.utils.errors import PostgresError, SourceError, redact, register_secrets
+from etl.utils.postgres_errors import ConnectError
 from etl.utils.utils_connection import Settings
 
 PLANTED = "planted/secret+with=signs"
@@ -58,6 +59,13 @@ def test_message_of_s3_is_shown_with_a_hint_that_fits_it(code: str, message: str
     assert hint in str(error.hint)
 
 
+def test_answer_of_sts_names_sts_and_the_setting_of_the_role() -> None:
+    response = {"Error": {"Code": "ValidationError", "Message": "x is invalid"}}
+    error = translated(ClientError(response, "AssumeRole"))  # type: ignore[arg-type]
+    assert error.message == "s3://bucket/key: STS returned ValidationError: x is invalid"
+    assert error.hint == "correct S3_IAM_ROLE_ARN"
+
+
 def test_answer_without_message_shows_its_code() -> None:
     assert translated(answer("403")).message == "s3://bucket/key: S3 returned 403"
 
@@ -88,6 +96,23 @@ def test_secret_that_was_never_registered_is_not_in_an_http_error() -> None:
 
 def test_answer_of_s3_shows_no_secret() -> None:
     assert PLANTED not in str(translated(answer("SignatureDoesNotMatch", f"StringToSign: {PLANTED}")))
+
+
+def test_failed_connection_shows_the_answer_of_the_last_address() -> None:
+    refused = "connection to server at {}, port 5432 failed: Connection refused"
+    advice = "\n\tIs the server running on that host and accepting TCP/IP connections?\n"
+    answer = 'connection to server at "127.0.0.1", port 5432 failed: FATAL:  password authentication failed'
+    settings = Settings.model_construct(
+        postgres_user="etl", postgres_host="localhost", postgres_port=5432, postgres_db="warehouse"
+    )
+    text = "".join(refused.format(address) + advice for address in ('"::2"', '"::1"')) + answer
+    with pytest.raises(PostgresError) as caught, translate_postgres_errors(settings):
+        raise ConnectError(text, sqlstate="28P01", transient=False)
+    assert caught.value.message == (
+        "PostgreSQL at etl@localhost:5432/warehouse: "
+        'connection to server at "::1", port 5432 failed: Connection refused; '
+        'connection to server at "127.0.0.1", port 5432 failed: FATAL: password authentication failed'
+    )
 
 
 @pytest.mark.parametrize("kind", [psycopg2.Error, psycopg2.OperationalError, *vars(psycopg2.errors).values()])

@@ -300,7 +300,7 @@ def test_duplicate_parquet_columns_are_named(s3: S3Client, second: str) -> None:
     sink = pa.BufferOutputStream()
     names = ["lead_UUID", "phone_hash", "email_hash", second]
     pq.write_table(pa.table([pa.array(["x"])] * 4, names=names), sink)
-    with pytest.raises(DataRefusedError, match=rf"duplicate columns, in any case: lead_UUID, {second}"):
+    with pytest.raises(DataRefusedError, match=rf"duplicate columns, ignoring case: lead_UUID, {second}"):
         extracted_leads(s3, sink.getvalue().to_pybytes())
 
 

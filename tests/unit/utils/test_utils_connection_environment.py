@@ -52,26 +52,27 @@ def test_env_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can take the rights of another user")
-def test_env_file_of_another_user_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", [65534, 12345], ids=["nobody", "a user without an account"])
+def test_env_file_of_another_user_is_named(tmp_path: Path, user: int) -> None:
     (tmp_path / ".env").write_text(ENV)
     (tmp_path / ".env").chmod(0o600)
     for folder in (tmp_path, *tmp_path.parents):
         if folder != Path("/") and not folder.stat().st_mode & 0o001:
             folder.chmod(folder.stat().st_mode | 0o011)
     program = (
-        "import os; os.setuid(65534)\n"
+        f"import os; os.setuid({user})\n"
         "from etl.utils.utils_connection import load_settings\n"
         "try:\n    load_settings()\nexcept Exception as error:\n    print(type(error).__name__, error)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", "import etl.utils.utils_connection, dotenv, getpass, pwd\n" + program],
+        [sys.executable, "-c", "import etl.utils.utils_connection, dotenv\n" + program],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[3])},
         check=True,
     )
     assert done.stdout.startswith(f"SettingsError {tmp_path / '.env'} cannot be read: Permission denied")
-    assert "make it readable for user nobody" in done.stdout
+    assert f"make it readable for user id {user}" in done.stdout
 
 
 def test_folder_in_place_of_the_env_file_has_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
