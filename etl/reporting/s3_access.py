@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TypeVar
@@ -134,7 +136,7 @@ HEAD = 64 * 1024
 def headers(settings: Settings) -> dict[date, list[str]]:
     """Return day → column names of its CSV file, in the file's order. Only the beginning of each file is read.
 
-    Empty files are left out.
+    Empty files and damaged gzip files are left out.
 
     Raises:
         SourceError: S3 cannot be read.
@@ -144,5 +146,8 @@ def headers(settings: Settings) -> dict[date, list[str]]:
         if file.size:
             with translate_s3_errors(str(file)):
                 body = client.get_object(Bucket=file.bucket, Key=file.key, Range=f"bytes=0-{HEAD - 1}")["Body"].read()
-            found[file.day.date] = list(read_csv_text(body.partition(b"\n")[0]).table.column_names)
+            with suppress(zlib.error):
+                if file.key.endswith(".gz"):
+                    body = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(body)
+                found[file.day.date] = list(read_csv_text(body.partition(b"\n")[0]).table.column_names)
     return found

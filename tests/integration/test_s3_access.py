@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 from datetime import date
 
 import pytest
 from support import HEADER, Bucket
 
-from etl.reporting.s3_access import check_access, headers, what_is_there
+from etl.reporting.s3_access import HEAD, check_access, headers, what_is_there
 from etl.utils.utils_connection import Settings, caller_identity
 
 
@@ -41,9 +43,14 @@ def test_listing_shows_files_sizes_dates_and_gaps(filled: Settings) -> None:
 
 
 def test_headers_are_read_per_file(filled: Settings) -> None:
+    bucket = Bucket(filled)
+    bucket.put("SFTP/data_4.csv.gz", gzip.compress(b"A,B\n" + random.Random(4).randbytes(2 * HEAD)))
+    bucket.put("SFTP/data_5.csv.gz", b"\x1f\x8bdamaged")
     found = headers(filled)
     assert found[date(2024, 10, 1)] == list(HEADER)
     assert found[date(2024, 10, 3)][-1] == "location"
+    assert found[date(2024, 10, 4)] == ["A", "B"]
+    assert date(2024, 10, 5) not in found
 
 
 FAILURES = [
