@@ -190,8 +190,8 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the Python and SQL files of the pipeline, by which the nodes of a cluster compare versions."""
-    files = sorted([*(PROJECT / "etl").rglob("*.py"), *(PROJECT / "sql_scripts").rglob("*.sql")])
+    """Return a digest of the code and scripts of the pipeline, by which the nodes of a cluster compare versions."""
+    files = sorted([*(PROJECT / "etl").rglob("*.py"), *(PROJECT / "sql_scripts").rglob("*.*")])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -200,7 +200,8 @@ with others as (
     select datname, usename
     from pg_stat_activity
     where
-        backend_type = 'client backend'
+        -- backend_type is NULL for sessions of other users, unless this role is in pg_read_all_stats
+        (backend_type = 'client backend' or backend_type is null and usename is not null and datname is not null)
         and not (
             usename = current_user
             and datname = current_database()

@@ -158,10 +158,12 @@ def test_connections_in_use_by_other_sessions_are_subtracted(
         "- sum(setting::int) filter (where name <> 'max_connections') from pg_settings "
         "where name in ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
     )
+    limits.rows("create role another_user login password 'another'")
+    another = connection_arguments(settings) | {"user": "another_user", "password": "another"}
     with ExitStack() as stack:
+        stack.callback(limits.rows, "drop role another_user")
         for _ in range(allowed - needed + 1):
-            other = psycopg2.connect(**connection_arguments(settings), application_name="another session")
-            stack.callback(other.close)
+            stack.callback(psycopg2.connect(**another, application_name="another session").close)
         assert f"has {needed - 1} available" in error_of(run("--scheduler", cluster.address))
     assert run("--scheduler", cluster.address).returncode == 0
 
