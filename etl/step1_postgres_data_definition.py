@@ -43,27 +43,17 @@ query before publishing gives up waiting for it."""
 def run(context: RunContext) -> StepResult:
     with transaction(context.settings) as db:
         run_sql(db, "schemas/create_schemas.sql")
-        add_crm_columns(db)
         apply_ddl(db, "bronze/create_bronze_tables.sql")
         apply_ddl(db, "silver/create_silver_tables.sql")
-        add_crm_columns(db)  # to tables that the scripts above have just created
-        apply_ddl(
-            db,
-            "silver/create_row_versions.sql",
-            columns=quote_identifiers(CONTENT_COLUMNS),
-            not_content=sql.SQL(", ").join(
-                sql.SQL("drop column {}").format(sql.Identifier(column.silver))
-                for column in CRM_COLUMNS
-                if not column.is_content
-            ),
-        )
+        add_crm_columns(db)
+        apply_ddl(db, "silver/create_row_versions.sql", columns=quote_identifiers(CONTENT_COLUMNS))
         apply_descriptions(db, "bronze", "silver", "meta")
         admit_readers(db, context.settings)
     return StepResult()
 
 
 def add_crm_columns(db: Cursor) -> None:
-    """Add missing columns to the snapshot tables of bronze and silver, if the tables exist. Existing rows get NULL.
+    """Add missing columns to the snapshot tables of bronze and silver. Existing rows get NULL.
 
     Raises:
         PostgresError: see `add_missing_columns`.

@@ -102,19 +102,18 @@ class StagedFile:
     refused: DataRefusedError | None = None
 
     def with_chunk(self, chunk: Snapshot) -> StagedFile:
-        from etl.utils.transform import count_invalid
+        from etl.utils.transform import FOOTER, invalid_rows
 
-        invalid = count_invalid(chunk.rows)
-        footers = sum(line.is_footer for line in chunk.rejected)
-        is_faulty = bool(chunk.rejected or any(invalid))
+        invalid = invalid_rows(chunk.rows)
+        footers = sum(line.is_footer for line in chunk.rejected) + int((invalid["reason"] == FOOTER).sum())
         return replace(
             self,
             records=self.records + chunk.records,
             rows=self.rows + len(chunk.rows),
             rejected_lines=self.rejected_lines + len(chunk.rejected),
-            invalid_rows=self.invalid_rows + invalid.leads + invalid.footers,
-            footers=self.footers + invalid.footers + footers,
-            first_fault=self.first_fault or (_first_fault(chunk) if is_faulty else ""),
+            invalid_rows=self.invalid_rows + len(invalid),
+            footers=self.footers + footers,
+            first_fault=self.first_fault or _first_fault(chunk.rejected, invalid),
         )
 
 
@@ -125,7 +124,7 @@ def run(context: RunContext) -> StepResult:
     leads = find_leads(s3_client(settings), settings)
     bronze = read_bronze_state(settings)
     bronze.check_calendar(snapshots)
-    pending = [file for file in snapshots if bronze.why_load_day(file, full_refresh=context.full_refresh)]
+    pending = [file for file in snapshots if bronze.why_load(file, full_refresh=context.full_refresh)]
 
     # --- load the leads first, so that the days can reuse their memory ----------------------------
     leads_rows, refused_leads = load_changed_leads(context, leads, bronze)
@@ -182,7 +181,7 @@ def load_changed_leads(
     Raises:
         PipelineError: see `load_leads`, except refusals.
     """
-    if not bronze.why_load_leads(leads, full_refresh=context.full_refresh):
+    if not bronze.why_load(leads, full_refresh=context.full_refresh):
         return 0, []
     load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
     try:
@@ -231,13 +230,12 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     return staged
 
 
-def _first_fault(chunk: Snapshot) -> str:
-    from etl.utils.transform import clean_csv
-
-    if chunk.rejected:
-        line = chunk.rejected[0]
-        return f"line {line.line}: {line.reason}: {shorten(line.text)}"
-    row = clean_csv(chunk.rows).rejected.iloc[0]
+def _first_fault(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
+    if lines:
+        return f"line {lines[0].line}: {lines[0].reason}: {shorten(lines[0].text)}"
+    if invalid.empty:
+        return ""
+    row = invalid.iloc[0]
     return f"line {row['_source_row']}: {row['reason']}: {shorten(row['raw_row'], 300)}"
 
 
@@ -249,7 +247,8 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
     Args:
         loads: the current loads of bronze.
     """
-    days = {load.of_day: DayBefore.of(load) for load in loads if load.of_day}
+    # Without counts of lead numbers, which an old version of the pipeline did not record, these are 0.
+    days = {load.of_day: DayBefore(load.row_count, LeadNumbers(**load.metrics)) for load in loads if load.of_day}
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
         refused = file.refused or _too_many_rejects(file, settings)
@@ -267,11 +266,6 @@ class DayBefore(NamedTuple):
 
     rows: int
     lead_numbers: LeadNumbers
-
-    @classmethod
-    def of(cls, load: TableLoad) -> DayBefore:
-        """Return the counts of a load. Those of lead numbers are 0 if an old version of the pipeline recorded none."""
-        return cls(load.row_count, LeadNumbers(load.metrics.get("distinct", 0), load.metrics.get("repeated", 0)))
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
@@ -299,7 +293,7 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
             f"more than once, unlike on {day}: the file probably contains its rows several times, or several snapshots",
             hint="request the file again, with one row per lead; if it is correct: MAX_REPEATED_LEADS=1 for this run",
         )
-    if file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
+    if before.rows and file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
         return DataRefusedError(
             f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: more than "
             f"MAX_ROW_GROWTH={settings.max_row_growth:g} allows",
@@ -341,16 +335,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
                 day=file.day,
                 metrics=staged.lead_numbers._asdict(),
             )
-            record_file(
-                db,
-                run_id,
-                table,
-                file,
-                records=staged.records,
-                bronze_rows=staged.rows,
-                rejected_lines=staged.rejected_lines,
-                day=file.day,
-            )
+            record_file(db, table, file, records=staged.records)
         run_checks(db, [FILES_ARE_ACCOUNTED_FOR])
         clear_staging(db)
 
@@ -378,16 +363,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         rows = copy_from_frame(db, BRONZE_LEADS, leads.rows, frozen=True)
         replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
         record_load(db, run_id, BRONZE_LEADS, rows, rejected_count=len(rejected))
-        record_file(
-            db,
-            run_id,
-            BRONZE_LEADS,
-            source,
-            records=leads.records,
-            bronze_rows=rows,
-            rejected_lines=len(rejected),
-            day=None,
-        )
+        record_file(db, BRONZE_LEADS, source, records=leads.records)
         run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     return rows

@@ -195,7 +195,6 @@ def publish_gold(
                 code_version=gold_models.code_version(GOLD_MATCHING),
                 metrics=match.metrics,
             )
-        run_sql(db, "gold/create_references.sql")
         run_sql(db, "gold/create_matching_key.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 

@@ -10,14 +10,11 @@ This module is imported only if a scheduler address is set (`--scheduler` or DAS
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
-from typing import Any
+from contextlib import contextmanager, suppress
 
 from distributed import Client, Worker, WorkerPlugin
-from pydantic import SecretStr
 
 from etl.engine.cluster_checks import (
     CLIENT_NAME,
@@ -32,30 +29,22 @@ from etl.engine.cluster_checks import (
 from etl.engine.dask_executor import (
     SECONDS_TO_WAIT_FOR_WORKERS,
     TaskExecutor,
-    WorkerMonitor,
+    monitored_workers,
     start_workers_hint,
-    translate_dask_errors,
 )
 from etl.utils.errors import ClusterError
-from etl.utils.utils_connection import (
-    Settings,
-    clear_local_settings,
-    set_local_settings,
-)
+from etl.utils.utils_connection import Settings, clear_local_settings, set_local_settings
 from etl.warehouse.transactions import allow_transactions, close_connections, end_transactions
 
 SECONDS_TO_CONNECT = 5
 
 
 @contextmanager
-def dask_cluster(
-    settings: Settings, run_id: str
-) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
+def dask_cluster(settings: Settings, run_id: str) -> Iterator[Executor]:
     """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
 
-    Yields an executor that runs work on the workers, and a function that returns a context manager, which raises errors
-    of Dask as a `ClusterError` with a hint. When the block ends, running work is rolled back, and the workers close
-    their connections to PostgreSQL.
+    Yields an executor that runs work on the workers, and raises errors of Dask as a `ClusterError` with a hint. When
+    the block ends, running work is rolled back, and the workers close their connections to PostgreSQL.
 
     Raises:
         SettingsError: a worker has invalid settings, or uses another warehouse.
@@ -69,13 +58,13 @@ def dask_cluster(
         check_code(client)
         check_no_other_driver(client, settings)
         try:
-            ask_cluster(client.register_plugin, _RunPlugin.of(settings), name=CLIENT_NAME)
+            ask_cluster(client.register_plugin, _RunPlugin(settings), name=CLIENT_NAME)
             ask_cluster(client.forward_logging, "etl")
             check_warehouse(client, settings, run_id)
             check_connection_budget(settings, sum(ask_cluster(client.nthreads).values()))
-            tasks = TaskExecutor(client, settings.postgres_address, run_id)
-            with WorkerMonitor(client, tasks, settings.dask_scheduler_address) as watch:
-                yield tasks, partial(translate_dask_errors, watch)
+            tasks = TaskExecutor(client, settings, run_id)
+            with monitored_workers(client, tasks, settings.dask_scheduler_address):
+                yield tasks
         finally:
             with suppress(ClusterError):  # if Dask does not answer, `fence_run` stops work that still runs
                 for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, CLIENT_NAME)):
@@ -113,19 +102,11 @@ def _connected(settings: Settings) -> Iterator[Client]:
 class _RunPlugin(WorkerPlugin):
     """A plugin that prepares each worker for a run, even one that joins later, and cleans up when the run ends."""
 
-    def __init__(self, warehouse: str, log_level: int, entrusted: Mapping[str, Any] | None) -> None:
-        self.warehouse = warehouse
-        self.log_level = log_level
-        self.entrusted = entrusted
-
-    @classmethod
-    def of(cls, settings: Settings) -> _RunPlugin:
+    def __init__(self, settings: Settings) -> None:
+        self.warehouse = settings.postgres_address
+        self.log_level = logging.getLogger("etl").getEffectiveLevel()
         is_safe = str(settings.dask_scheduler_address).startswith("tls://")
-        return cls(
-            settings.postgres_address,
-            logging.getLogger("etl").getEffectiveLevel(),
-            {name: _revealed(value) for name, value in settings} if is_safe else None,
-        )
+        self.entrusted = dict(settings) if is_safe else None
 
     def setup(self, worker: Worker) -> None:  # noqa: ARG002 - Dask's signature
         logging.getLogger("etl").setLevel(self.log_level)
@@ -137,7 +118,3 @@ class _RunPlugin(WorkerPlugin):
         end_transactions()
         close_connections()
         clear_local_settings(self.warehouse)
-
-
-def _revealed(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TypeVar
@@ -12,7 +12,7 @@ from typing import TypeVar
 from etl.engine.shutdown import raise_if_requested
 from etl.utils.errors import AbortedError, DataRefusedError
 from etl.utils.utils_connection import Settings
-from etl.warehouse.transactions import cancelled_transactions
+from etl.warehouse.transactions import allow_transactions, end_transactions
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,8 +39,6 @@ class RunContext:
     full_refresh: bool = False
     progress: Progress = no_progress
     """Displays the progress of `map`."""
-    translate_errors: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Returns a context manager that translates errors of the executor into pipeline errors."""
 
     def map(
         self,
@@ -65,7 +63,7 @@ class RunContext:
         if total is None:
             items = list(items)
             total = len(items)
-        with self.progress(total) as advance, self.translate_errors():
+        with self.progress(total) as advance:
 
             def echo(future: Future[Result]) -> None:
                 if not future.cancelled() and not future.exception():
@@ -79,8 +77,9 @@ class RunContext:
                 return [future.result() for future in futures]
             except AbortedError:
                 in_hand = [future for future in futures if not future.cancel()]
-                with cancelled_transactions():
-                    wait(in_hand)
+                end_transactions()
+                wait(in_hand)
+                allow_transactions()
                 raise
             finally:
                 for future in futures:

@@ -21,6 +21,7 @@ from distributed.scheduler import KilledWorker
 
 from etl.engine.cluster_checks import UPDATE_HINT, Result, ask_cluster, check_run_is_known, code_digest, naming_worker
 from etl.utils.errors import ClusterError
+from etl.utils.utils_connection import Settings
 
 SECONDS_TO_FETCH_A_RESULT = 150.0
 """Longest wait for the result of a finished task. If its worker is lost, Dask tries to reach the worker for half a
@@ -43,59 +44,68 @@ class TaskExecutor(Executor):
     of completion.
     """
 
-    def __init__(self, client: Client, warehouse: str, run_id: str) -> None:
+    def __init__(self, client: Client, settings: Settings, run_id: str) -> None:
         self._client = client
-        self._run = (code_digest(), warehouse, run_id)
+        self._fault = ClusterError(
+            f"the scheduler {settings.dask_scheduler_address} was lost",
+            hint="start it and its workers again, then rerun: unfinished work was rolled back",
+        )
+        self._run = (code_digest(), settings.postgres_address, run_id)
         self._outcomes: WeakSet[Future[Any]] = WeakSet()
 
     def submit(self, work: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
         sealed = partial(work, *args, **kwargs)
         # Pickled here, so that the scheduler, which has no settings, does not unpickle it.
-        task = self._client.submit(
-            _run_task,
-            pickle.dumps(sealed),
-            *self._run,
-            key=f"{sealed.func.__name__}-{uuid.uuid4()}",
-            pure=False,
-        )
+        key = f"{sealed.func.__name__}-{uuid.uuid4()}"
+        try:
+            task = self._client.submit(_run_task, pickle.dumps(sealed), *self._run, key=key, pure=False)
+        except (CommClosedError, ClosedClientError):
+            raise self._fault from None
         outcome: Future[Result] = Future()
         self._outcomes.add(outcome)
         outcome.add_done_callback(partial(_cancel_with, task))
-        task.add_done_callback(partial(_pass_on, outcome))
+        task.add_done_callback(partial(self._pass_on, outcome))
         return outcome
 
     def fail(self, fault: ClusterError) -> None:
         """Make all unfinished tasks fail with this error."""
+        self._fault = fault
         for outcome in list(self._outcomes):
             with suppress(InvalidStateError):  # the task has finished
                 outcome.set_exception(fault)
+
+    def _pass_on(self, outcome: Future[Any], task: DaskFuture[Any]) -> None:
+        with suppress(InvalidStateError):  # the task was cancelled in the meantime
+            try:
+                outcome.set_result(task.result(timeout=SECONDS_TO_FETCH_A_RESULT))
+            except Exception as error:  # noqa: BLE001 - raised in the thread that waits for the result
+                outcome.set_exception(self._translated(error, str(task.key)))
+        task.release()
+
+    def _translated(self, error: Exception, key: str) -> Exception:
+        """Return the `ClusterError` for an error of Dask; any other error unchanged."""
+        lost = isinstance(error, CancelledError | CommClosedError | ClosedClientError)
+        if lost or self._client.status in ("closing", "closed"):
+            return self._fault
+        if isinstance(error, TimeoutError):
+            return ClusterError(
+                f"task {key} finished, but Dask did not return its result within {SECONDS_TO_FETCH_A_RESULT:.0f} s",
+                hint="see the logs of the scheduler and its workers, then rerun",
+            )
+        if isinstance(error, KilledWorker):
+            return ClusterError(
+                f"{error.allowed_failures + 1} workers in a row died while running the same task of "
+                f"{key.partition('-')[0]}, most recently {error.last_worker.address}",
+                hint="see that worker's log. If it had too little memory, as is most likely, restart the workers with "
+                "a higher --memory-limit or lower --nthreads, then rerun",
+            )
+        return error
 
 
 def _cancel_with(task: DaskFuture[Any], outcome: Future[Any]) -> None:
     if outcome.cancelled():
         with suppress(Exception):  # a closed client has already cancelled the task
             task.cancel()
-
-
-def _pass_on(outcome: Future[Any], task: DaskFuture[Any]) -> None:
-    client = task.client
-    with suppress(InvalidStateError):  # the task was cancelled in the meantime
-        try:
-            outcome.set_result(task.result(timeout=SECONDS_TO_FETCH_A_RESULT))
-        except Exception as error:  # noqa: BLE001 - raised in the thread that waits for the result
-            if isinstance(error, CancelledError) or client.status in ("closing", "closed"):
-                outcome.cancel()
-            elif isinstance(error, TimeoutError):
-                outcome.set_exception(
-                    ClusterError(
-                        f"task {task.key} finished, but Dask did not return its result within "
-                        f"{SECONDS_TO_FETCH_A_RESULT:.0f} s",
-                        hint="see the logs of the scheduler and its workers, then rerun",
-                    )
-                )
-            else:
-                outcome.set_exception(error)
-    task.release()
 
 
 def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
@@ -113,63 +123,29 @@ def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
     return pickle.loads(sealed)()  # noqa: S301 - sent by the driver, over a scheduler that could run any code
 
 
-class WorkerMonitor:
-    """A monitor that makes all tasks fail if there is no worker, or no answer, for `SECONDS_TO_WAIT_FOR_WORKERS`.
+@contextmanager
+def monitored_workers(client: Client, tasks: TaskExecutor, address: str | None) -> Iterator[None]:
+    """Make all tasks fail if there is no worker, or no answer, for `SECONDS_TO_WAIT_FOR_WORKERS` while the block runs.
 
     Dask itself would wait forever.
     """
+    ended = threading.Event()
 
-    def __init__(self, client: Client, tasks: TaskExecutor, address: str | None) -> None:
-        self._client = client
-        self._tasks = tasks
-        self._address = address
-        self._ended = threading.Event()
-        self.fault = ClusterError(
-            f"the scheduler {address} was lost",
-            hint="start it and its workers again, then rerun: unfinished work was rolled back",
-        )
-        """The error that `translate_dask_errors` raises if a task was cancelled or the connection was lost."""
-
-    def __enter__(self) -> WorkerMonitor:
-        threading.Thread(target=self._look, name="watch", daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-
-    def _look(self) -> None:
+    def look() -> None:
         seen = time.monotonic()
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS) and self._client.status != "closed":
-            fault = ClusterError(
-                f"all workers of the scheduler {self._address} were lost", hint=start_workers_hint(self._address)
-            )
+        while not ended.wait(SECONDS_BETWEEN_LOOKS) and client.status != "closed":
+            fault = ClusterError(f"all workers of the scheduler {address} were lost", hint=start_workers_hint(address))
             try:
-                if ask_cluster(self._client.nthreads):
+                if ask_cluster(client.nthreads):
                     seen = time.monotonic()
             except ClusterError as error:
                 fault = error
             if time.monotonic() - seen > SECONDS_TO_WAIT_FOR_WORKERS:
-                self.fault = fault
-                self._tasks.fail(fault)
+                tasks.fail(fault)
                 return
 
-
-@contextmanager
-def translate_dask_errors(watch: WorkerMonitor) -> Iterator[None]:
-    """Translate errors of Dask in a `with` block.
-
-    Raises:
-        ClusterError: a task was cancelled, a connection of Dask was lost, or workers died while running a task.
-    """
+    threading.Thread(target=look, name="watch", daemon=True).start()
     try:
         yield
-    except (CancelledError, CommClosedError, ClosedClientError):
-        raise watch.fault from None
-    except KilledWorker as error:
-        what = str(error.task).partition("-")[0]
-        raise ClusterError(
-            f"{error.allowed_failures + 1} workers in a row died while running the same task of {what}, "
-            f"most recently {error.last_worker.address}",
-            hint="see that worker's log. If it had too little memory, as is most likely, restart the workers with a "
-            "higher --memory-limit or lower --nthreads, then rerun",
-        ) from None
+    finally:
+        ended.set()

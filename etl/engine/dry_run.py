@@ -190,8 +190,8 @@ def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refres
     leads = find_leads(client, settings)
     bronze.check_calendar(snapshots)
     incomplete = check_completeness([file.day for file in snapshots], gaps, settings)
-    files = [PlannedFile(file, file.day, bronze.why_load_day(file, full_refresh=full_refresh)) for file in snapshots]
-    files.append(PlannedFile(leads, None, bronze.why_load_leads(leads, full_refresh=full_refresh)))
+    files = [PlannedFile(file, file.day, bronze.why_load(file, full_refresh=full_refresh)) for file in snapshots]
+    files.append(PlannedFile(leads, None, bronze.why_load(leads, full_refresh=full_refresh)))
     return SourceFiles(
         files, [*refused, *refused_days(incomplete, settings)], incomplete, bronze.describe_removed(keys | {leads.key})
     )

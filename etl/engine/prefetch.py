@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
@@ -13,14 +13,10 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
     """Yield the same items, each computed in a background thread while the caller processes the previous one."""
     source = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as executor:
-        upcoming = executor.submit(lambda: list(_next(source)))
-        while item := upcoming.result():
-            upcoming = executor.submit(lambda: list(_next(source)))
-            yield item[0]
+        upcoming = executor.submit(next, source, _END)
+        while (item := upcoming.result()) is not _END:
+            upcoming = executor.submit(next, source, _END)
+            yield item
 
 
-def _next(source: Iterator[Item]) -> Iterator[Item]:
-    """Yield the next item, or nothing at the end."""
-    for item in source:
-        yield item
-        return
+_END: Any = object()

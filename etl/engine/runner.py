@@ -6,9 +6,9 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -60,11 +60,9 @@ def run_steps(
             }
             _begin(settings, report.run_id, arguments)
             try:
-                with _executor(settings, report.run_id, workers) as (executor, translate_errors):
+                with _executor(settings, report.run_id, workers) as executor:
                     today = datetime.now(UTC).date()
-                    context = RunContext(
-                        settings, executor, report.run_id, today, full_refresh, progress, translate_errors
-                    )
+                    context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
                     report = _run_in_order(steps, context, report, allow_partial=allow_partial)
             except PipelineError as error:
                 report = _closed(settings, replace(report, error=report.error or error), started)
@@ -81,10 +79,8 @@ def run_steps(
 
 
 @contextmanager
-def _executor(
-    settings: Settings, run_id: str, workers: int | None
-) -> Iterator[tuple[Executor, Callable[[], AbstractContextManager[None]]]]:
-    """Yield the executor that the steps use, and a function that returns a context manager to translate its errors.
+def _executor(settings: Settings, run_id: str, workers: int | None) -> Iterator[Executor]:
+    """Yield the executor that the steps use.
 
     Raises:
         SettingsError: DASK_SCHEDULER_ADDRESS is set, and Dask cannot be imported.
@@ -92,7 +88,7 @@ def _executor(
     """
     if not settings.dask_scheduler_address:
         with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
-            yield executor, nullcontext
+            yield executor
         return
     try:
         from etl.engine.cluster import dask_cluster
@@ -102,8 +98,8 @@ def _executor(
             hint="pip install -r requirements-dask.txt, or process days on this machine: omit --scheduler and unset "
             "DASK_SCHEDULER_ADDRESS",
         ) from None
-    with dask_cluster(settings, run_id) as executor_and_context:
-        yield executor_and_context
+    with dask_cluster(settings, run_id) as executor:
+        yield executor
 
 
 @contextmanager
@@ -162,13 +158,13 @@ def _log_end_of_step(done: StepReport) -> None:
 def _checked(settings: Settings, report: RunReport) -> RunReport:
     """Run the checks at the end of a run. Returns the report with their warnings, or with their error.
 
-    If the report already has an error, a refusal, it keeps that error.
+    The error replaces that of refused files, which has been logged.
     """
     try:
         with _during("checks at the end"):
             return replace(report, warnings=[*report.warnings, *_run_checks_at_end(settings)])
     except PipelineError as error:
-        return replace(report, error=report.error or error)
+        return replace(report, error=error)
 
 
 @retry_transient()
@@ -203,8 +199,8 @@ def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
             status=report.status,
             exit_code=report.exit_code,
             steps=[_as_json(step) for step in report.steps],
-            rows_per_table=report.rows_per_table,
-            warnings=[str(warning) for warning in report.warnings],
+            rows_per_table=dict(report.rows_per_table),
+            checks=[str(warning) for warning in report.warnings],
             message=str(report.error) if report.error else None,
         )
     return report

@@ -73,9 +73,6 @@ SOURCE_ROW = "_source_row"
 ROW_HASH = "_row_hash"
 """Column with the content hash of a silver row: rows with the same lead number and hash have the same content."""
 
-ROW_HASH_VERSION = 1
-"""Version of the algorithm of `_row_hash`. Increase it with each change, so that all days are cleaned again."""
-
 CONTENT_COLUMNS = tuple(
     name
     for column in CRM_COLUMNS

@@ -175,36 +175,30 @@ def _quotes(content: bytes) -> np.ndarray:
     return np.flatnonzero(np.frombuffer(content, np.uint8) == _QUOTE)
 
 
-_STRICT_FIELD = rb'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
-_STRICT_RECORD = re.compile(_STRICT_FIELD + rb"(?:," + _STRICT_FIELD + rb")*+(?:\r\n|\r|\n|\Z)")
-
-
 def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     """Yield chunks of content that has no NUL bytes, empty lines or misplaced quotes.
 
     Fast, because records can only be invalid by their number of fields.
     """
     content = text.content
-    header_record = _STRICT_RECORD.match(content)
-    assert header_record is not None  # noqa: S101 - it matches the empty string
-    header_text = header_record[0].decode()
+    quotes = _quotes(content)
+    start = next(_cuts(content, quotes, 0, 1), 0)
+    header_text = content[:start].decode()
     header = _next_record(header_text, 0)[0] if header_text else []
     line = 1 + len(_LINE_END.findall(header_text))
-    start = header_record.end()
     if start == len(content):
         yield CsvText(text_table(header, []), [], pa.array([], pa.int64()), text.encoding, 0, text.cp1252_lines)
-    for end in _cuts(content, start, chunk_size):
+    for end in _cuts(content, quotes, start, chunk_size):
         chunk, lines = _read_strict_chunk(content[start:end], header, line)
         yield chunk._replace(encoding=text.encoding, cp1252_lines=text.cp1252_lines)
         start, line = end, line + lines
 
 
-def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
+def _cuts(content: bytes, quotes: np.ndarray, start: int, chunk_size: int | None) -> Iterator[int]:
     """Yield the end positions of chunks: each after a line end outside of quotes, so that records stay whole.
 
     The last one is the end of the content.
     """
-    quotes = _quotes(content) if chunk_size else np.array([])
     while start < len(content):
         end = start + chunk_size if chunk_size else len(content)
         while end < len(content):

@@ -25,20 +25,10 @@ class PipelineError(Exception):
         self.transient = transient
         """Whether a retry may succeed (see `retry.retry_transient`)."""
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # The default would lose the keyword arguments when an error crosses a process boundary.
-        return _rebuild, (type(self), self.message, self.step, self.hint, self.transient)
-
     def __str__(self) -> str:
         where = f"{self.step}: " if self.step else ""
         next_action = f"\n  → {self.hint}" if self.hint else ""
         return f"{where}{self.message}{next_action}"
-
-
-def _rebuild(
-    kind: type[PipelineError], message: str, step: str | None, hint: str | None, transient: bool
-) -> PipelineError:
-    return kind(message, step=step, hint=hint, transient=transient)
 
 
 class SettingsError(PipelineError):

@@ -164,16 +164,8 @@ def row_hash(rows: pd.DataFrame) -> pd.Series:
     return pd.util.hash_pandas_object(rows[list(CONTENT_COLUMNS)], index=False).astype("int64")
 
 
-class InvalidRows(NamedTuple):
-    """Counts of rows that `clean_csv` rejects."""
-
-    leads: int
-    footers: int
-    """Blank rows, totals and footers."""
-
-
-def count_invalid(raw: pd.DataFrame) -> InvalidRows:
-    """Count the rows that `clean_csv` would reject. Step 2 uses the counts to refuse files before it publishes them.
+def invalid_rows(raw: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that `clean_csv` would reject. Step 2 counts them to refuse files before it publishes them.
 
     A cheap filter selects suspicious rows, and only these are cleaned: a twentieth of the work for a good file.
     """
@@ -192,10 +184,8 @@ def count_invalid(raw: pd.DataFrame) -> InvalidRows:
     )
     odd = pc.and_not(odd, pc.fill_null(pc.equal(cell["LEADNUMBER"], SEPARATOR), False))
     if not pc.any(odd).as_py():
-        return InvalidRows(0, 0)
-    reasons = clean_csv(raw.iloc[np.flatnonzero(fill_false(odd))]).rejected["reason"]
-    footers = int((reasons == FOOTER).sum())
-    return InvalidRows(len(reasons) - footers, footers)
+        return text_frame(_NOTHING_REJECTED)
+    return clean_csv(raw.iloc[np.flatnonzero(fill_false(odd))]).rejected
 
 
 class _Column(NamedTuple):
@@ -213,14 +203,10 @@ class _Column(NamedTuple):
 
     @classmethod
     def of(cls, column: pd.Series, *, mostly_distinct: bool) -> _Column:
-        cells = text_array(column)
-        if mostly_distinct:
-            return cls._of(cells, None)
-        coded = cells.dictionary_encode()
-        return cls._of(coded.dictionary, coded.indices)
-
-    @classmethod
-    def _of(cls, values: pa.Array, indices: pa.Array | None) -> _Column:
+        values, indices = text_array(column), None
+        if not mostly_distinct:
+            coded = values.dictionary_encode()
+            values, indices = coded.dictionary, coded.indices
         trimmed = pc.utf8_trim_whitespace(values)
         return cls(values, indices, trimmed, pc.is_in(trimmed, _NA_VALUES))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -43,11 +43,15 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
     command = sql.SQL("copy {} ({}) from stdin (format csv, freeze {})").format(
         quote_identifier(table), columns, sql.Literal(frozen)
     )
-    stream = _CsvStream(pa.Table.from_pandas(frame, preserve_index=False))
-    db.copy_expert(command, stream, size=1 << 20)
-    if db.rowcount != len(frame):
+    copied = 0
+    for batch in pa.Table.from_pandas(frame, preserve_index=False).to_batches(max_chunksize=ROWS_PER_CHUNK):
+        csv = pa.BufferOutputStream()
+        pa.csv.write_csv(batch, csv, pa.csv.WriteOptions(include_header=False))
+        db.copy_expert(command, pa.BufferReader(csv.getvalue()), size=1 << 20)
+        copied += db.rowcount
+    if copied != len(frame):
         raise CheckFailedError(
-            f"COPY into {table} loaded {db.rowcount} of {len(frame)} rows",
+            f"COPY into {table} loaded {copied} of {len(frame)} rows",
             hint=f"if a trigger on {table} discards rows, drop it; then rerun",
         )
     return len(frame)
@@ -99,29 +103,3 @@ def _read_copy(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> p
             ),
         )
     )
-
-
-class _CsvStream(io.RawIOBase):
-    """A readable stream that renders an Arrow table as CSV, chunk by chunk."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._batches = iter(table.to_batches(max_chunksize=ROWS_PER_CHUNK))
-        self._rendered = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        while not self._rendered:
-            batch = next(self._batches, None)
-            if batch is None:
-                return b""
-            self._rendered = memoryview(_as_csv(batch))
-        chunk, self._rendered = self._rendered[:size], self._rendered[size:]
-        return bytes(chunk)
-
-
-def _as_csv(batch: pa.RecordBatch) -> Any:
-    sink = pa.BufferOutputStream()
-    pa.csv.write_csv(batch, sink, pa.csv.WriteOptions(include_header=False))
-    return sink.getvalue()

@@ -1,4 +1,4 @@
-"""Apply DDL scripts only if the script, or a table or view that it defines, has changed, or an object is missing."""
+"""Apply DDL scripts only if the script, or a table, view or function that it defines, has changed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     """Execute a script that defines tables, views, functions or comments, unless script and objects are unchanged.
 
-    Tables and views are compared as `_state_of` describes; functions only have to exist. Executing the script in every
-    run would take exclusive locks on its views, and on tables that it alters. After execution, its tables, except
-    `NOT_REPAIRED`, get a trigger that flags changes made outside the pipeline, so that the next run repairs them, and
-    digests of the script and its objects are recorded in meta.definitions.
+    Objects are compared as `_state_of` describes. Executing the script in every run would take exclusive locks on its
+    views, and on tables that it alters. After execution, its tables, except `NOT_REPAIRED`, get a trigger that flags
+    changes made outside the pipeline, so that the next run repairs them, and digests of the script and its objects are
+    recorded in meta.definitions.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -30,11 +30,7 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     digest = hashlib.sha256(text.encode()).hexdigest()
     objects = [name.replace('"', "") for name in _CREATED.findall(text)]
     key = " ".join([script, *objects[:1]])
-    db.execute(
-        "select digest, state from meta.definitions where script = %s "
-        "and not exists (select from unnest(%s::text[]) as name where to_regproc(name) is null)",
-        (key, _FUNCTIONS.findall(text)),
-    )
+    db.execute("select digest, state from meta.definitions where script = %s", (key,))
     if db.fetchone() == (digest, _state_of(db, objects)):
         return
     db.execute(
@@ -58,19 +54,18 @@ NOT_REPAIRED = {"silver.rejected_rows", "gold.users"}
 """Tables without a change trigger. The pipeline does not fill gold.users; a run finds missing rows of
 silver.rejected_rows by their number (see `load_ledger.current_loads`)."""
 _TABLES = re.compile(r"^create table (?:if not exists )?(\S+)", re.MULTILINE)
-_CREATED = re.compile(r"^create (?:or replace )?(?:table|view) (?:if not exists )?(\S+)", re.MULTILINE)
-_FUNCTIONS = re.compile(r"^create or replace function ([^\s(]+)", re.MULTILINE)
+_CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function) (?:if not exists )?([^\s(]+)", re.MULTILINE)
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """Return a digest of tables and views: OIDs, view definitions, triggers, constraints other than foreign keys."""
+    """Return a digest of objects: OIDs, definitions of views, triggers, constraints other than foreign keys."""
     db.execute(
         """
         select md5(string_agg(
             concat_ws(
                 ' ',
                 name,
-                oid,
+                coalesce(oid, to_regproc(name)),
                 case when relkind = 'v' then pg_get_viewdef(oid) end,
                 (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
                 where tgrelid = pg_class.oid and not tgisinternal),

@@ -253,18 +253,8 @@ def source_key(db: Cursor, table: str) -> str:
     return str(key)
 
 
-def record_file(
-    db: Cursor,
-    run_id: str,
-    table: str,
-    source: SourceObject,
-    *,
-    records: int,
-    bronze_rows: int,
-    rejected_lines: int,
-    day: Day | None,
-) -> None:
-    """Record in meta.ingested_files that this transaction loaded a file into a table of bronze.
+def record_file(db: Cursor, table: str, source: SourceObject, *, records: int) -> None:
+    """Record in meta.ingested_files that this transaction loaded a file into a table of bronze, after `record_load`.
 
     Earlier entries of the table and of the file's S3 key are deleted.
     """
@@ -275,19 +265,9 @@ def record_file(
             s3_key, bucket, etag, size_bytes, file_number, partition_date, table_name,
             record_count, bronze_rows, rejected_lines, run_id
         )
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        select %s, %s, %s, %s, file_number, partition_date, table_name, %s, row_count, rejected_count, run_id
+        from meta.table_loads
+        where table_name = %s
         """,
-        (
-            source.key,
-            source.bucket,
-            source.etag,
-            source.size,
-            day.number if day else None,
-            day.date if day else None,
-            table,
-            records,
-            bronze_rows,
-            rejected_lines,
-            run_id,
-        ),
+        (source.key, source.bucket, source.etag, source.size, records, table),
     )

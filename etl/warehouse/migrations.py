@@ -38,7 +38,9 @@ def migrate(db: Cursor) -> None:
     if pending:
         if not _has_migrations_table(db):
             run_sql(db, "meta/create_migrations_table.sql")
-        _lock_meta_tables(db)
+        # Lock all tables of `meta` first, so that readers do not queue behind a migration that waits for a lock.
+        db.execute("select format('%s.%s', schemaname, tablename) from pg_tables where schemaname = 'meta'")
+        acquire_exclusive_lock(db, *[name for (name,) in db.fetchall()])
     for migration in pending:
         run_sql(db, f"meta/migrations/{migration}.sql")
         number, name = migration.split("_", 1)
@@ -52,7 +54,10 @@ def pending_migrations(db: Cursor) -> list[str]:
     Raises:
         CheckFailedError: the warehouse has migrations that this version of the code does not contain.
     """
-    applied = _applied_migrations(db)
+    applied: set[str] = set()
+    if _has_migrations_table(db):
+        db.execute("select number, name from meta.migrations")
+        applied = {f"{number:04}_{name}" for number, name in db.fetchall()}
     known = known_migrations()
     if unknown := sorted(applied - set(known)):
         raise CheckFailedError(
@@ -63,19 +68,6 @@ def pending_migrations(db: Cursor) -> list[str]:
     return [migration for migration in known if migration not in applied]
 
 
-def _applied_migrations(db: Cursor) -> set[str]:
-    if not _has_migrations_table(db):
-        return set()
-    db.execute("select number, name from meta.migrations")
-    return {f"{number:04}_{name}" for number, name in db.fetchall()}
-
-
 def _has_migrations_table(db: Cursor) -> bool:
     db.execute("select to_regclass('meta.migrations') is not null")
     return db.fetchone() == (True,)
-
-
-def _lock_meta_tables(db: Cursor) -> None:
-    """Lock all tables of `meta` first, so that readers do not queue behind a migration that waits for a lock."""
-    db.execute("select format('%s.%s', schemaname, tablename) from pg_tables where schemaname = 'meta'")
-    acquire_exclusive_lock(db, *[name for (name,) in db.fetchall()])

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from etl.utils.errors import DataRefusedError
+from etl.utils.s3_source import SnapshotFile
 from etl.utils.utils_connection import PROJECT
 from etl.warehouse import gold_models
 from etl.warehouse.load_ledger import IngestedFile, TableLoad, current_loads, ingested_files
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
     from etl.utils.day import Day
-    from etl.utils.s3_source import SnapshotFile, SourceObject
+    from etl.utils.s3_source import SourceObject
 
 FULL_REFRESH = "full refresh"
 NEW, CHANGED = "new file", "changed file"
@@ -57,8 +58,9 @@ class BronzeState:
         days, leads = (current_loads(db, table, rejects_of_step=2) for table in (BRONZE_SNAPSHOTS, BRONZE_LEADS))
         return cls(ingested_files(db), days | leads)
 
-    def why_load(self, source: SourceObject, table: str, *, full_refresh: bool) -> str | None:
+    def why_load(self, source: SourceObject, *, full_refresh: bool) -> str | None:
         """Return why a source file has to be loaded into its table of bronze; None if it need not be loaded."""
+        table = bronze_partition(source.day) if isinstance(source, SnapshotFile) else BRONZE_LEADS
         known = self.files.get(source.key)
         if known is None:
             return NEW
@@ -67,12 +69,6 @@ class BronzeState:
         if known.table != table or table not in self.tables:
             return MODIFIED
         return FULL_REFRESH if full_refresh else None
-
-    def why_load_day(self, file: SnapshotFile, *, full_refresh: bool) -> str | None:
-        return self.why_load(file, bronze_partition(file.day), full_refresh=full_refresh)
-
-    def why_load_leads(self, leads: SourceObject, *, full_refresh: bool) -> str | None:
-        return self.why_load(leads, BRONZE_LEADS, full_refresh=full_refresh)
 
     def describe_removed(self, listed_keys: Set[str]) -> list[str]:
         """Return one sentence for each file that bronze contains and that S3 no longer lists."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
+from psycopg2.extras import Json
 
 from etl.warehouse.migrations import migrate
 from etl.warehouse.tables import LAYERS
@@ -55,40 +56,18 @@ def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any
     )
 
 
-def end_run(
-    db: Cursor,
-    run_id: str,
-    *,
-    status: str,
-    exit_code: int,
-    steps: Iterable[Mapping[str, Any]],
-    rows_per_table: Mapping[str, int],
-    warnings: Iterable[str],
-    message: str | None,
-) -> None:
-    """Record the end of a run: status, exit code, results of steps, row counts, warnings and error message."""
+def end_run(db: Cursor, run_id: str, **outcome: Any) -> None:
+    """Record the end of a run: `status exit_code steps rows_per_table checks message`. Lists and dicts become JSON."""
+    assignments = [
+        sql.SQL("{} = {}").format(
+            sql.Identifier(column), sql.Literal(Json(value) if isinstance(value, list | dict) else value)
+        )
+        for column, value in outcome.items()
+    ]
     db.execute(
-        """
-        update meta.pipeline_runs
-        set
-            ended_at = clock_timestamp(),
-            status = %s,
-            exit_code = %s,
-            steps = %s,
-            rows_per_table = %s,
-            checks = %s,
-            message = %s
-        where run_id = %s
-        """,
-        (
-            status,
-            exit_code,
-            json.dumps(list(steps)),
-            json.dumps(rows_per_table),
-            json.dumps(list(warnings)),
-            message,
-            run_id,
-        ),
+        sql.SQL("update meta.pipeline_runs set ended_at = clock_timestamp(), {} where run_id = {}").format(
+            sql.SQL(", ").join(assignments), sql.Literal(run_id)
+        )
     )
 
 

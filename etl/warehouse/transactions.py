@@ -36,7 +36,7 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
         PostgresError: the server or the connection reports an error.
         AbortedError: the run is being aborted; nothing is committed.
     """
-    idle = _idle(settings)
+    idle = _idle_connections.setdefault(settings, [])
     with translate_postgres_errors(settings):
         connection = _connection(idle, settings)
         session = connection.info.backend_pid
@@ -70,18 +70,7 @@ def read_only_transaction(settings: Settings) -> Iterator[Cursor]:
         yield db
 
 
-_idle_connections: dict[tuple[object, ...], list[Connection]] = {}
-
-
-def _idle(settings: Settings) -> list[Connection]:
-    """Return the idle connections with the same address, password and TLS settings, as a list that callers change."""
-    key = (
-        settings.postgres_address,
-        settings.postgres_password,
-        settings.postgres_sslmode,
-        settings.postgres_sslrootcert,
-    )
-    return _idle_connections.setdefault(key, [])
+_idle_connections: dict[Settings, list[Connection]] = {}
 
 
 def _connection(idle: list[Connection], settings: Settings) -> Connection:
@@ -206,23 +195,6 @@ def raise_if_aborting() -> None:
         raise AbortedError("the run is being aborted")
 
 
-@contextmanager
-def cancelled_transactions() -> Iterator[None]:
-    """Cancel the running statements of this process, and allow no new transactions while the block runs."""
-    _closing.set()
-    try:
-        _cancel_all()
-        yield
-    finally:
-        _closing.clear()
-
-
-def _cancel_all() -> None:
-    for db in list(_active_cursors):
-        with suppress(psycopg2.Error):
-            db.connection.cancel()
-
-
 SECONDS_TO_ROLL_BACK = 5.0
 
 
@@ -234,7 +206,9 @@ def end_transactions() -> None:
     _closing.set()
     deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
     while _active_cursors and time.monotonic() < deadline:
-        _cancel_all()
+        for db in list(_active_cursors):
+            with suppress(psycopg2.Error):
+                db.connection.cancel()
         time.sleep(0.05)
 
 

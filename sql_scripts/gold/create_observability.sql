@@ -42,7 +42,6 @@ first_days as (
         first_seen as partition_date,
         count(*) as leads
     from gold.leads
-    where first_seen is not null
     group by first_seen
 ),
 
@@ -51,7 +50,6 @@ last_days as (
         last_seen as partition_date,
         count(*) as leads
     from gold.leads
-    where last_seen is not null
     group by last_seen
 ),
 
@@ -65,7 +63,7 @@ status_periods as (
 status_changes as (
     select
         partition_date,
-        count(*) as changes
+        count(*) as leads
     from status_periods
     where previous_period is not null
     group by partition_date
@@ -110,33 +108,24 @@ shares as (
         rejected as occurrences,
         row_count + rejected as row_count
     from days
-    -- The following metrics are divided by the days since the previous snapshot: after a gap, more leads change.
     union all
+    -- Divided by the days since the previous snapshot: after a gap, more leads change.
     select
         days.partition_date,
-        'new_lead_share' as metric,
-        coalesce(first_days.leads, 0)::float / days.days_since_previous as occurrences,
+        change.metric,
+        coalesce(change.leads, 0)::float / days.days_since_previous as occurrences,
         days.row_count
     from days
     left join first_days using (partition_date)
-    where days.days_since_previous is not null
-    union all
-    select
-        days.partition_date,
-        'lost_lead_share' as metric,
-        coalesce(last_days.leads, 0)::float / days.days_since_previous as occurrences,
-        days.row_count
-    from days
     left join last_days on days.partition_date - days.days_since_previous = last_days.partition_date
-    where days.days_since_previous is not null
-    union all
-    select
-        days.partition_date,
-        'status_change_share' as metric,
-        coalesce(status_changes.changes, 0)::float / days.days_since_previous as occurrences,
-        days.row_count
-    from days
-    left join status_changes using (partition_date)
+    left join status_changes on days.partition_date = status_changes.partition_date
+    cross join
+        lateral (
+            values
+            ('new_lead_share', first_days.leads),
+            ('lost_lead_share', last_days.leads),
+            ('status_change_share', status_changes.leads)
+        ) as change (metric, leads)
     where days.days_since_previous is not null
 )
 
@@ -194,24 +183,18 @@ affected_days as (
     inner join broken_days on snapshots.previous_snapshot = broken_days._partition_date
 ),
 
-statuses as (
+periods as (
     select
         lead_uuid,
         lead_number,
         valid_from,
         dispo,
-        row(dispo, job_status, demo, appt_date) as status_without_set
-    from gold.lead_status_history
-),
-
-periods as (
-    select
-        *,
         lag(valid_from) over lead_numbers as valid_from_before,
         lag(dispo) over lead_numbers as dispo_before,
-        lag(status_without_set) over lead_numbers as status_before,
+        row(dispo, job_status, demo, appt_date) as status_without_set,
+        lag(row(dispo, job_status, demo, appt_date)) over lead_numbers as status_before,
         min(valid_from) over lead_numbers as first_seen
-    from statuses
+    from gold.lead_status_history
     window lead_numbers as (partition by lead_uuid, lead_number order by valid_from)
 ),
 

@@ -1,7 +1,5 @@
 -- Drops and creates the tables of row versions: the snapshots as a type 2 slowly changing dimension, and how their contents match
 -- backend leads. Executed only after a change of this script or its tables; step 6 then fills the tables again, from silver.
---
--- Columns of a content, listed here so that a change of the list is a change of this script: {columns}
 
 drop table if exists silver.row_contents, silver.versioned_days, silver.version_matches, silver.matched_leads;
 
@@ -12,16 +10,15 @@ where parent_table = 'silver.row_versions';
 
 -- Grain: one row per content. Key: _row_hash. unnest(valid_during) returns its row versions. Column types are those of
 -- silver.stg_csv_snapshots.
-create table silver.row_contents (
-    like silver.stg_csv_snapshots,
-    valid_during datemultirange not null check (not isempty(valid_during))
-);
+create table silver.row_contents as
+select
+    {columns}, -- noqa: RF02
+    _row_hash
+from silver.stg_csv_snapshots
+with no data;
 
 alter table silver.row_contents
-{not_content},
-drop column _extraction_date,
-drop column _partition_date,
-drop column _source_row,
+add column valid_during datemultirange not null check (not isempty(valid_during)),
 add primary key (_row_hash);
 
 create index on silver.row_contents (lead_number); -- for --explain

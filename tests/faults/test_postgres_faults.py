@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,15 +101,23 @@ def test_server_restart_during_copy_is_retried(
     scenario: Scenario, settings: Settings, fault_server_root: Path, monkeypatch: pytest.MonkeyPatch, copy: int
 ) -> None:
     """The server stops as in a crash, after COPY has started and before it has received rows."""
-    as_csv, calls = bulk_copy._as_csv, []
+    buffer_reader, calls = bulk_copy.pa.BufferReader, []
 
-    def restart_first(batch: Any) -> Any:
-        calls.append(batch)
-        if len(calls) == copy:
-            restart(fault_server_root, settings.postgres_port)
-        return as_csv(batch)
+    def reader(content: Any) -> Any:
+        source = buffer_reader(content)
+        if not isinstance(content, bulk_copy.pa.Buffer):  # not of copy_from_frame
+            return source
+        calls.append(content)
+        first = [len(calls) == copy]
 
-    monkeypatch.setattr(bulk_copy, "_as_csv", restart_first)
+        def read(size: int) -> bytes:
+            if first and first.pop():
+                restart(fault_server_root, settings.postgres_port)
+            return bytes(source.read(size))
+
+        return SimpleNamespace(read=read)
+
+    monkeypatch.setattr(bulk_copy.pa, "BufferReader", reader)
     report = run(settings)
     assert len(calls) > copy
     assert report.error is None, report.error

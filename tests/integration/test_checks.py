@@ -92,6 +92,18 @@ def test_failed_check_fails_every_run(
     assert run_pipeline(full_refresh=True).error is None
 
 
+def test_failed_check_is_the_error_of_a_run_that_also_refused_a_file(
+    run_pipeline: Run, warehouse: Warehouse, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.put("SFTP/data_2.csv", b"no header\n1\n")
+    warehouse.rows("update meta.table_loads set separator_count = 0 where table_name = 'silver.stg_csv_data_01'")
+    report = run_pipeline(allow_partial=True)
+    assert report.exit_code == 1
+    assert "rows of bronze must equal rows of silver" in str(report.error)
+    assert "refused: " in caplog.text
+    assert "SFTP/data_2.csv: missing required columns" in caplog.text
+
+
 def test_deleted_rejected_rows_fail_the_check_or_are_loaded_again(run_pipeline: Run, warehouse: Warehouse) -> None:
     warehouse.rows("delete from silver.rejected_rows where _partition_date = '2024-10-01'")
     report = run_pipeline(only_step=5)

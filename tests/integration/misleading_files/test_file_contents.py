@@ -244,6 +244,16 @@ def test_growth_beyond_the_limit_is_refused(
     assert report.error is None
 
 
+def test_growth_after_a_day_whose_rows_were_all_rejected_is_accepted(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(5))
+    assert run(settings).error is None
+    line = ",".join(["x"] * (len(HEADER) + 1))
+    bucket.put("SFTP/data_1.csv", f"{','.join(HEADER)}\n{line}\n".encode())
+    bucket.put_snapshot(2, leads(60))
+    assert run(settings.model_copy(update={"max_reject_ratio": 1.0, "max_row_drop": 1.0})).error is None
+
+
 def test_lead_number_that_is_too_long_for_an_index_rejects_its_row_alone(settings: Settings, bucket: Bucket) -> None:
     """As when a quote that is missing makes one cell of many lines; random digits, as repeated ones are compressed."""
     put_leads(bucket)

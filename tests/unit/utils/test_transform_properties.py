@@ -19,7 +19,7 @@ from pandas.testing import assert_frame_equal
 
 from etl.utils.columns import CONTENT_COLUMNS
 from etl.utils.frames import TEXT
-from etl.utils.transform import clean_csv, clean_parquet, count_invalid
+from etl.utils.transform import clean_csv, clean_parquet, invalid_rows
 
 DETERMINISTIC = settings(deadline=None, derandomize=True, database=None)
 MANY, SOME = settings(DETERMINISTIC, max_examples=100), settings(DETERMINISTIC, max_examples=20)
@@ -73,7 +73,7 @@ def test_generated_rows_are_cleaned_by_the_rules_in_order(rows: list[Row]) -> No
         }
         for row in as_rows(clean.rejected)
     ] == rejected
-    assert sum(count_invalid(bronze(rows))) == len(rejected), "counted without cleaning all rows"
+    assert len(invalid_rows(bronze(rows))) == len(rejected), "counted without cleaning all rows"
     kept = [(row, result) for row, (outcome, result) in zip(rows, results, strict=True) if outcome == "row"]
     nulled: Counter[str] = Counter()
     for row, result in kept:
