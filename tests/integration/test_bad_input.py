@@ -256,7 +256,7 @@ def test_all_refused_files_are_named_in_one_error(
         "missing required columns: Dispo",
         "leads.parquet",
         "add its new name to CRM_COLUMNS",
-        "with the text columns lead_UUID, phone_hash, email_hash",
+        "with text columns lead_UUID, phone_hash, email_hash",
         exit_code=2,
     )
     assert result.output.count("CRM_COLUMNS") == 1, "equal hints are shown once"
