@@ -190,8 +190,8 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         clean = clean_parquet(copy_to_frame(db, BRONZE_LEADS))
         if clean.rows.empty:
             raise DataRefusedError(
-                f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has all three ids, "
-                "each of at most 255 characters",
+                f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has lead_UUID, "
+                "phone_hash and email_hash, each of at most 255 characters",
                 hint="request the file again; silver and gold keep their leads",
             )
         empty_table(db, SILVER_LEADS)
@@ -211,7 +211,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
-        log.warning("leads: dropped %d rows that lack one of the three ids, and %d duplicates", *clean.report)
+        log.warning("leads dropped: %d that lack one of the three ids, duplicates %d", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(rows, len(rejected))
 

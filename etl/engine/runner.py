@@ -134,7 +134,7 @@ def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport,
         _log_end_of_step(report.steps[-1])
         for refusal in result.refused:
             refusal.step = str(step)
-            log.error("refused: %s", refusal.message, extra={"event": "file_refused"})
+            log.error("refused: %s → %s", refusal.message, refusal.hint, extra={"event": "file_refused"})
         refused += result.refused
         if refused:
             report = replace(report, error=_refusal(refused))
@@ -147,12 +147,8 @@ def _log_end_of_step(done: StepReport) -> None:
     """Log the result of a step as an event. Text output omits the event, because the summary has the same numbers."""
     fields = _as_json(done)
     counts = {name: value for name, value in fields.items() if name not in ("step", "title", "seconds")}
-    log.info(
-        "%s: %s rows",
-        done.step,
-        done.result.rows_out,
-        extra={"event": "step_ended", "counts": counts, "seconds": fields["seconds"], "in_summary": True},
-    )
+    event = {"event": "step_ended", "counts": counts, "seconds": fields["seconds"], "in_summary": True}
+    log.info("%s, has ended", done.step, extra=event)
 
 
 def _checked(settings: Settings, report: RunReport) -> RunReport:

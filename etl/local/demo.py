@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from pydantic import SecretStr
 
 from etl.local.embedded import start_postgres
@@ -286,7 +285,7 @@ def upload_sample(settings: Settings) -> int:
     if filled_from:
         raise SettingsError(
             f"the sample was not uploaded: database {settings.postgres_db} contains the files of bucket {filled_from}",
-            hint="set POSTGRES_DB to an empty database",
+            hint="set POSTGRES_DB to an empty database, as sql_scripts/admin/create_warehouse.psql creates it",
         )
     with translate_s3_errors(f"writing to s3://{bucket}"):
         return upload_folder(client, bucket, data)
@@ -315,9 +314,7 @@ def _other_loaded_bucket(settings: Settings) -> str | None:
 
 def main() -> int:
     """Upload the sample with the settings of the environment. Returns the exit code."""
-    settings = load_settings()
-    count = upload_sample(settings)
-    click.echo(f"{count} files of the sample uploaded to s3://{settings.s3_bucket_name}")
+    upload_sample(load_settings())
     return 0
 
 

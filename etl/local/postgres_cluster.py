@@ -47,7 +47,7 @@ class EmbeddedError(PipelineError):
 
 @dataclass(frozen=True)
 class EmbeddedPostgres:
-    """A running server and how to connect to it."""
+    """How to connect to an embedded server, which may be stopped."""
 
     port: int
     password: str = field(repr=False)
@@ -194,7 +194,7 @@ def _make_place_for_data(data: Path) -> None:
             home = Path(tempfile.mkdtemp(prefix="postgres-", dir=folder))
         home.chmod(0o711)
         log.warning(
-            "PostgreSQL runs as user %s, who cannot enter %s: its data is in %s instead; nothing to do",
+            "PostgreSQL runs as user %s, who cannot enter %s: the database is in %s instead. No action is needed",
             *(account.pw_name, data.parent, home),
         )
         data.symlink_to(home / "postgres")

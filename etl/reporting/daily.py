@@ -43,8 +43,8 @@ def lead_quality_distribution(
     Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
 
     Args:
-        per_day: the rows of the answer to `lead_quality_per_day`. If given, and if the latest snapshot has broken
-            flags, the sentence adds the share on the last day with sound flags.
+        per_day: the rows of the answer to `lead_quality_per_day`. If given, and if `Set` or `Demo` has an anomaly in
+            the latest snapshot, the sentence adds the share of high-quality leads on the last day without one.
     """
     high, medium, _low = (int(count) for count in rows["current_lead_count"])
     total = int(rows["current_lead_count"].sum())

@@ -235,6 +235,7 @@ class IngestedFile:
     source: SourceObject
     table: str
     partition_date: date | None
+    """Snapshot day of the file; None for the leads parquet."""
 
 
 def ingested_files(db: Cursor) -> dict[str, IngestedFile]:

@@ -64,6 +64,7 @@ def read_only_transaction(settings: Settings) -> Iterator[Cursor]:
 
     Raises:
         PostgresError: the server or the connection reports an error.
+        AbortedError: the run is being aborted.
     """
     with transaction(settings) as db:
         db.execute("set transaction isolation level repeatable read, read only")

@@ -69,11 +69,11 @@ REFUSED = {
         "step 2, ",
         "without any value: phone_hash",
     ),
-    "no row with all ids": (parquet_of(HALF_IDS), "step 3, ", "none of its 2 rows has all three ids"),
+    "no row with all ids": (parquet_of(HALF_IDS), "step 3, ", "none of its 2 rows has lead_UUID, phone_hash and"),
     "ids that are all too long": (
         parquet_of(VALID_COLUMNS | {"phone_hash": ["p" * 256] * LEADS}),
         "step 3, ",
-        "has all three ids, each of at most 255 characters",
+        "has lead_UUID, phone_hash and email_hash, each of at most 255 characters",
     ),
 }
 
@@ -133,7 +133,7 @@ def test_duplicate_leads_are_loaded_once_and_reported(
     assert warehouse.value("select count(*) from bronze.leads_parquet") == 2 * LEADS
     for table in ("silver.stg_leads_parquet", GOLD):
         assert warehouse.fingerprint(table) == scenario.b[table]
-    assert is_logged(caplog, f"leads: dropped 0 rows that lack one of the three ids, and {LEADS} duplicates")
+    assert is_logged(caplog, f"leads dropped: 0 that lack one of the three ids, duplicates {LEADS}")
     metrics = warehouse.value("select facts from meta.table_loads where table_name = 'silver.stg_leads_parquet'")
     assert metrics == {"missing_id": 0, "duplicates": LEADS}
 
