@@ -83,11 +83,11 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     appointment = np.where(fates.move_day[rows] <= day, fates.appointment[rows], fates.first_appointment[rows])
 
     sold = decided & final_sale[outcome]
-    steps = np.array([len(ladder.steps) for ladder in JOB_LADDERS])
+    steps = np.array([len(statuses) for statuses in JOB_LADDERS])
     ladder = fates.ladder[rows]
     step = np.minimum((day - fates.outcome_day[rows]) // DAYS_PER_JOB_STEP, steps[ladder] - 1)
     job_status = (np.cumsum(steps) - steps)[ladder] + step
-    job_steps = [step for each in JOB_LADDERS for step in each.steps]
+    job_steps = [status for statuses in JOB_LADDERS for status in statuses]
     return {
         "Set": pa.array(["0", "1"]).take((is_set & layout.set_given).astype(np.int8)),
         "Demo": pa.array(layout.demo_words).take(demo.astype(np.int8)),
@@ -111,8 +111,14 @@ def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
         pc.replace_substring_regex(columns[name], r"(^|/)0", r"\1") for name in ("ENTRYDATE", "Appt Date")
     )
     for time in APPOINTMENT_TIMES:
-        appointment = pc.replace_substring_regex(appointment, rf" +{time.text}$", f" {time.on_24_hours}")
+        appointment = pc.replace_substring_regex(appointment, rf" +{time}$", f" {_on_24_hours(time)}")
     return {"ENTRYDATE": entry_date, "Appt Date": appointment, "Demo": pc.utf8_upper(columns["Demo"])}
+
+
+def _on_24_hours(time: str) -> str:
+    """Return a time such as `1:00PM` as spreadsheets write it, as in `13:00`."""
+    hour, minute = time[:-2].split(":")
+    return f"{int(hour) % 12 + 12 * time.endswith('PM')}:{minute}"
 
 
 SAVED_BY = {4: _with_numbers_as_floats, 14: _as_spreadsheets_write}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -68,9 +68,10 @@ class Draw:
         numbers: IntArray = (self.uniform[name] * limit).astype(np.int64)
         return numbers
 
-    def weighted(self, name: str, weights: Sequence[int]) -> IntArray:
+    def weighted(self, name: str, weights: Iterable[int]) -> IntArray:
         """Return an index of `weights` for each lead, with a probability proportional to the weight."""
-        positions: IntArray = np.searchsorted(np.cumsum(weights), self.below(name, sum(weights)), side="right")
+        ends = np.cumsum([*weights])
+        positions: IntArray = np.searchsorted(ends, self.below(name, ends[-1]), side="right")
         return positions
 
     def happens(self, name: str, share: float) -> BoolArray:
@@ -141,7 +142,7 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
     email_hash, phone_hash, leads = _identities(draw, arrival_day, horizon, scale, seed)
     days = range(EARLIEST_DAY, horizon + LONGEST_DELAY + 1)
     dates = [f"{FIRST_SNAPSHOT + timedelta(days=day - 1):%m/%d/%Y}" for day in days]
-    written = [(form.pattern.format(city.name), city.state) for form in CITY_FORMS for city in cities()]
+    written = [(form.format(city.name), city.state) for form in CITY_FORMS for city in cities()]
     places = written + [(odd.city, odd.state) for odd in ODD_PLACES]
     zips = [f"{city.first_zip + turn:05d}" for city in cities() for turn in range(city.zips)]
     fixed = {
@@ -163,7 +164,7 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
         fixed=pa.table(fixed),
         fates=_fates(draw, entry_day),
         # The CRM right-aligns the time in seven characters: two blanks precede a one-digit hour.
-        appointments=pa.array([f"{day} {time.text:>7}" for day in dates for time in APPOINTMENT_TIMES]),
+        appointments=pa.array([f"{day} {time:>7}" for day in dates for time in APPOINTMENT_TIMES]),
         leads=leads,
     )
 
@@ -228,8 +229,8 @@ def _gaps(draw: Draw, arrival_day: IntArray) -> tuple[IntArray, IntArray]:
 
 def _places(draw: Draw) -> tuple[IntArray, IntArray]:
     """Return the codes of each lead number's place and ZIP. The codes of cities come before those of ODD_PLACES."""
-    city = draw.weighted("city", [city.weight for city in cities()])
-    form = draw.weighted("form", [form.weight for form in CITY_FORMS])
+    city = draw.weighted("city", (city.weight for city in cities()))
+    form = draw.weighted("form", CITY_FORMS.values())
     zips = np.array([city.zips for city in cities()])
     first_zip = np.cumsum(zips) - zips
 
@@ -247,16 +248,16 @@ def _fates(draw: Draw, entry_day: IntArray) -> Fates:
     booking_day, outcome_day = entry_day + delay * 2 // 5, entry_day + delay
     appointment_day = np.maximum(booking_day, outcome_day - 1)
     first_appointment_day = np.maximum(booking_day, appointment_day - 1 - draw.below("move", 6))
-    hour = draw.weighted("hour", [time.weight for time in APPOINTMENT_TIMES])
+    hour = draw.weighted("hour", APPOINTMENT_TIMES.values())
     first_hour = (hour + 1) % len(APPOINTMENT_TIMES)
     return Fates(
-        outcome=draw.weighted("outcome", [weight for group in OUTCOME_GROUPS for weight in group.dispos.values()]),
+        outcome=draw.weighted("outcome", (weight for group in OUTCOME_GROUPS for weight in group.dispos.values())),
         booking_day=booking_day,
         move_day=np.where(draw.happens("moved", MOVED_SHARE), (booking_day + outcome_day + 1) // 2, booking_day),
         outcome_day=outcome_day,
         first_appointment=_appointment_code(first_appointment_day, first_hour),
         appointment=_appointment_code(appointment_day, hour),
-        ladder=draw.weighted("ladder", [ladder.weight for ladder in JOB_LADDERS]),
+        ladder=draw.weighted("ladder", JOB_LADDERS.values()),
     )
 
 

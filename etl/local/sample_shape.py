@@ -119,14 +119,8 @@ def cities() -> tuple[City, ...]:
     return tuple(City(state, name, int(first), int(zips), int(weight)) for state, name, first, zips, weight in rows)
 
 
-class CityForm(NamedTuple):
-    """A format of a city's name, and its frequency per thousand."""
-
-    pattern: str
-    weight: int
-
-
-CITY_FORMS = (CityForm("{}", 926), CityForm("{:<28}", 62), CityForm("{} ", 12))
+CITY_FORMS = {"{}": 926, "{:<28}": 62, "{} ": 12}
+"""Format of a city's name → its frequency per thousand."""
 
 
 class OddPlace(NamedTuple):
@@ -236,51 +230,29 @@ LONGEST_DELAY = 40
 CONFIRMED_DAYS = 4
 """Number of days before their outcome on which appointments are confirmed."""
 DAYS_PER_JOB_STEP = 4
-
-
-class JobLadder(NamedTuple):
-    """A sequence of job statuses of a sale, and its weight."""
-
-    weight: int
-    steps: tuple[str, ...]
-
-
-JOB_LADDERS = (
-    JobLadder(50, ("Opened", "Survey Booked", "Parts Due", "Crew Booked", "Installing", "Done")),
-    JobLadder(12, ("Opened", "Survey Booked", "Parts Due", "Installed & Owing", "Done")),
-    JobLadder(14, ("Opened", "Withdrawn in Time")),
-    JobLadder(11, ("Opened", "Loan Declined")),
-    JobLadder(5, ("Opened", "Survey Booked", "Withdrawn Late")),
-    JobLadder(4, ("Opened", "Paused by Customer", "Crew Booked", "Done")),
-    JobLadder(5, ("Opened", "Parts Due", "Repair Pending")),
-    JobLadder(3, ("Opened", "Partner Done")),
-)
-
-
-class AppointmentTime(NamedTuple):
-    """A time of day in the CRM's format, and its frequency per hundred."""
-
-    text: str
-    weight: int
-
-    @property
-    def on_24_hours(self) -> str:
-        """The time as spreadsheets write it, as in `13:00` or `9:00`."""
-        hour, minute = self.text[:-2].split(":")
-        return f"{int(hour) % 12 + 12 * self.text.endswith('PM')}:{minute}"
-
-
-APPOINTMENT_TIMES = (
-    AppointmentTime("1:00PM", 36),
-    AppointmentTime("9:00AM", 16),
-    AppointmentTime("5:30PM", 11),
-    AppointmentTime("10:00AM", 10),
-    AppointmentTime("2:00PM", 8),
-    AppointmentTime("5:00PM", 6),
-    AppointmentTime("12:00PM", 5),
-    AppointmentTime("6:00PM", 3),
-    AppointmentTime("11:30AM", 2),
-    AppointmentTime("1:30PM", 1),
-    AppointmentTime("8:00AM", 1),
-    AppointmentTime("12:30PM", 1),
-)
+JOB_LADDERS = {
+    ("Opened", "Survey Booked", "Parts Due", "Crew Booked", "Installing", "Done"): 50,
+    ("Opened", "Survey Booked", "Parts Due", "Installed & Owing", "Done"): 12,
+    ("Opened", "Withdrawn in Time"): 14,
+    ("Opened", "Loan Declined"): 11,
+    ("Opened", "Survey Booked", "Withdrawn Late"): 5,
+    ("Opened", "Paused by Customer", "Crew Booked", "Done"): 4,
+    ("Opened", "Parts Due", "Repair Pending"): 5,
+    ("Opened", "Partner Done"): 3,
+}
+"""Sequence of job statuses of a sale → its weight."""
+APPOINTMENT_TIMES = {
+    "1:00PM": 36,
+    "9:00AM": 16,
+    "5:30PM": 11,
+    "10:00AM": 10,
+    "2:00PM": 8,
+    "5:00PM": 6,
+    "12:00PM": 5,
+    "6:00PM": 3,
+    "11:30AM": 2,
+    "1:30PM": 1,
+    "8:00AM": 1,
+    "12:30PM": 1,
+}
+"""Time of day in the CRM's format → its frequency per hundred."""
