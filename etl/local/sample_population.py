@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -114,27 +114,25 @@ class Population:
     leads: pa.Table
 
 
-def _draw(seed: int, group: int, count: int) -> Draw:
-    """Draw random numbers for one group of leads from its own stream, so that a longer sample only adds groups."""
-    generator = np.random.PCG64(np.random.SeedSequence((seed, group)))
-    words = generator.random_raw(count * (len(DRAWS) + ID_WORDS)).reshape(count, len(DRAWS) + ID_WORDS)
+def _draw(seed: int, counts: Mapping[int, int]) -> Draw:
+    """Draw random numbers for groups of leads, each from its own stream, so that a longer sample only adds groups.
+
+    Args:
+        counts: number of a group → its number of leads.
+    """
+    width = len(DRAWS) + ID_WORDS
+    streams = ((np.random.PCG64(np.random.SeedSequence((seed, group))), count) for group, count in counts.items())
+    words = np.concatenate([stream.random_raw(count * width) for stream, count in streams]).reshape(-1, width)
     fractions = (words[:, : len(DRAWS)] >> np.uint64(11)) * 2.0**-53
     ids = np.ascontiguousarray(words[:, len(DRAWS) :], dtype="<u8").view(np.uint8)
     return Draw(dict(zip(DRAWS, fractions.T, strict=True)), ids)
 
 
-def _draw_arrivals(seed: int, arrivals: IntArray) -> Draw:
-    """Draw random numbers for the lead numbers that arrive on each day."""
-    draws = [_draw(seed, day, int(count)) for day, count in enumerate(arrivals, 1)]
-    uniform = {name: np.concatenate([draw.uniform[name] for draw in draws]) for name in DRAWS}
-    return Draw(uniform, np.concatenate([draw.ids for draw in draws]))
-
-
 def draw_population(scale: float, horizon: int, seed: int) -> Population:
     """Draw all lead numbers of the snapshots of days 1 to `horizon` + 1, and the backend's leads on day `horizon`."""
-    arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *_repeated(ARRIVALS_PER_DAY, horizon)]), scale)
+    arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *np.resize(ARRIVALS_PER_DAY, horizon)]), scale)
     arrivals = np.diff(arrived, prepend=0)
-    draw = _draw_arrivals(seed, arrivals)
+    draw = _draw(seed, dict(enumerate(arrivals.tolist(), 1)))
     arrival_day = np.repeat(np.arange(1, horizon + 2), arrivals)
     entry_day = _entry_days(draw, arrival_day, int(arrivals[0]))
     gap_day, return_day = _gaps(draw, arrival_day)
@@ -175,10 +173,6 @@ def _scaled(totals: IntArray, scale: float) -> IntArray:
     return rounded
 
 
-def _repeated(values: Sequence[int], length: int) -> list[int]:
-    return [values[turn % len(values)] for turn in range(length)]
-
-
 def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
     """Return marks: of each LEAD_NUMBERS positions, `counts[0]` have 1, `counts[1]` have 2 and so on, all others 0.
 
@@ -206,7 +200,7 @@ def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale:
 
     They leave `LEADS_PER_DAY`, then `SETTLED_LEADS_PER_DAY` lead numbers (times `scale`) in the snapshots.
     """
-    settled = _repeated(SETTLED_LEADS_PER_DAY, len(arrived))
+    settled = np.resize(SETTLED_LEADS_PER_DAY, len(arrived))
     present = np.array([*LEADS_PER_DAY, *settled][: len(arrived)])
     departed = np.maximum.accumulate(arrived - _scaled(present, scale))
 
@@ -214,9 +208,7 @@ def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale:
     late, early = 300 * draw.uniform["leaving"], 200 + 3100 * draw.uniform["leaving"]
     turn = np.where(draw.happens("leaving early", LEAVING_EARLY_SHARE), -early, late) * scale
     queue = np.argsort(np.arange(len(arrival_day)) + turn, kind="stable")
-    rank = np.empty_like(queue)
-    rank[queue] = np.arange(len(queue))
-    departure_day = 1 + np.searchsorted(departed, rank, side="right")
+    departure_day = 1 + np.searchsorted(departed, np.argsort(queue), side="right")  # by each lead's rank in the queue
     return np.maximum(departure_day, arrival_day + 1)
 
 
@@ -286,7 +278,7 @@ def _identities(
     phone_hash = _hashes(draw.ids[:, PHONE_BYTES], stock[len(stock) * 2 // 3]).take(phone_owner)
 
     parquet_day = _parquet_days(draw, arrival_day)[in_backend]
-    unseen = _draw(seed, 0, max(0, round(BACKEND_LEADS * scale) - int(np.sum(parquet_day <= DEFAULT_DAYS)))).ids
+    unseen = _draw(seed, {0: max(0, round(BACKEND_LEADS * scale) - int(np.sum(parquet_day <= DEFAULT_DAYS)))}).ids
     in_parquet = in_backend[parquet_day <= horizon]
     leads = {
         "lead_UUID": [_uuids(draw.ids[in_parquet, UUID_BYTES]), _uuids(unseen[:, UUID_BYTES])],
@@ -312,8 +304,7 @@ def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
 
 
 def _hex(data: ByteArray) -> ByteArray:
-    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
-    return digits[np.stack([data >> 4, data & 15], axis=-1)].reshape(len(data), 2 * data.shape[1])
+    return np.frombuffer(data.tobytes().hex().encode(), dtype=np.uint8).reshape(len(data), 2 * data.shape[1])
 
 
 def _uuids(data: ByteArray) -> pa.StringArray:
