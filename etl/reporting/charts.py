@@ -18,7 +18,6 @@ from etl.reporting.drawing import (
     by_day,
     chart,
     named_bars,
-    rate_bars,
     stacked_bars_by_day,
     with_gaps,
 )
@@ -51,7 +50,10 @@ _SCENARIOS = {"email_only": "e-mail alone", "phone_only": "phone alone", "none":
 
 @chart(4.4, "Lines: leads in each snapshot and leads ever seen. Bars: new leads per day, without the first day.")
 def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the leads in each snapshot and the leads ever seen; below, new leads per day, without the first day."""
+    """Draw the leads in each snapshot and the leads ever seen; below, new leads per day, without the first day.
+
+    Each bar below spans the days since the previous snapshot.
+    """
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     days = rows["_partition_date"]
     for column, label, colour in (
@@ -65,7 +67,10 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     above.set_ylim(0, float(rows["cumulative_leads"].max()) * 1.1)
     by_day(above, days, {"in the snapshot": rows["total_leads"], "ever seen": rows["cumulative_leads"]})
     below.set_title("New leads per day, without the first day")
-    rate_bars(below, days, rows["new_leads"], LIGHT.good, "new")
+    new = per_day(rows, "new_leads", ())
+    centre = new["_partition_date"] - pd.to_timedelta((new["covered_days"] - 1) / 2, unit="D")
+    below.bar(centre, new["rate"], width=new["covered_days"] - 0.25, color=LIGHT.good)
+    by_day(below, days, {"new": rows["new_leads"]})
 
 
 @chart(2.1, "Bars: leads by quality.")
@@ -96,15 +101,13 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
     in which all leads are new, is left out.
     """
     axes = figure.subplots()
-    later = rows.iloc[1:]
+    later = per_day(rows, "new_high_quality_leads", ())
     figure.title("New high-quality leads per day" + ("" if figure.is_narrow else ", without the first day"))
     if later.empty:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "a trend requires two snapshots", ha="center", va="center", transform=axes.transAxes)
         return
-    days, counts = later["_partition_date"], later["new_high_quality_leads"]
-    covered = rows["_partition_date"].diff().dt.days.iloc[1:]
-    rates = counts / covered
+    days, rates = later["_partition_date"], later["rate"]
     line = with_gaps(days, rates)
     axes.fill_between(line.index, line, color=LIGHT.good, alpha=0.12)
     axes.plot(line.index, line, marker="o", color=LIGHT.good, linewidth=2)
@@ -130,7 +133,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
                 bbox={"facecolor": LIGHT.background, "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
             )
     axes.set_ylim(0, max(1.0, float(rates.max()) * 1.2))
-    by_day(axes, days, {"became high quality": counts})
+    by_day(axes, days, {"became high quality": later["count"]})
 
 
 MOST_LABELS = 31

@@ -177,20 +177,6 @@ def stacked_bars_by_day(
     by_day(axes, days, {label: counts for label, (counts, _) in parts.items()})
 
 
-def rate_bars(axes: Axes, days: pd.Series, counts: pd.Series, colour: str, what: str) -> None:
-    """Draw a daily rate per snapshot except the first: its count, divided by the days since the previous snapshot.
-
-    Each bar spans these days.
-
-    Args:
-        what: label of the counts on hover.
-    """
-    covered = days.diff().dt.days.iloc[1:]
-    rates = counts.iloc[1:] / covered
-    axes.bar(days.iloc[1:] - pd.to_timedelta((covered - 1) / 2, unit="D"), rates, width=covered - 0.25, color=colour)
-    by_day(axes, days, {what: counts})
-
-
 def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None:
     """Draw the common parts of charts with a time axis: shaded affected days, ticks, and the day's values on hover."""
     axes.grid(visible=True)
