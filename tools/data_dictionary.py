@@ -17,8 +17,7 @@ from etl.local.demo import demo_settings
 from etl.local.embedded import temporary_postgres
 from etl.pipeline import STEPS
 from etl.utils.utils_connection import connect_postgres
-from tools import dbt_sources, er_diagram, superset_assets
-from tools.type_names import short_type
+from tools import catalog, dbt_sources, er_diagram, superset_assets
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -57,16 +56,6 @@ def _schema(db: Cursor, schema: str) -> list[str]:
     (says,) = db.fetchone() or ("",)
     db.execute(
         """
-        select oid, relname, relkind = 'v', obj_description(oid, 'pg_class')
-        from pg_class
-        where relnamespace = %s::regnamespace and relkind in ('r', 'p', 'v') and not relispartition
-        order by relkind = 'v', relname
-        """,
-        (schema,),
-    )
-    relations = db.fetchall()
-    db.execute(
-        """
         select format('### %%s.%%s(%%s)', %s, proname, pg_get_function_arguments(oid)), obj_description(oid, 'pg_proc')
         from pg_proc
         where pronamespace = %s::regnamespace and proretset
@@ -75,40 +64,20 @@ def _schema(db: Cursor, schema: str) -> list[str]:
         (schema, schema),
     )
     functions = [f"{title}\n\n{says}\n" for title, says in db.fetchall()]
-    return [f"## {schema}\n\n{says}\n", *(_relation(db, schema, *relation) for relation in relations), *functions]
+    relations = sorted(catalog.relations(db, schema), key=lambda relation: (relation.is_view, relation.name))
+    return [f"## {schema}\n\n{says}\n", *(_relation(db, schema, relation) for relation in relations), *functions]
 
 
-def _relation(db: Cursor, schema: str, oid: int, name: str, is_view: bool, says: str) -> str:
-    db.execute(
-        """
-        select
-            attname,
-            format_type(atttypid, atttypmod),
-            attnotnull,
-            col_description(attrelid, attnum)
-        from pg_attribute
-        where attrelid = %s and attnum > 0 and not attisdropped
-        order by attnum
-        """,
-        (oid,),
-    )
+def _relation(db: Cursor, schema: str, relation: catalog.Relation) -> str:
     lines = [
-        f"| `{column}` | {short_type(kind)}{' not null' if not_null else ''} | {_cell(meaning)} |"
-        for column, kind, not_null, meaning in db.fetchall()
+        f"| `{column.name}` | {column.kind}{' not null' if column.not_null else ''} | {_cell(column.meaning)} |"
+        for column in catalog.columns(db, relation.oid)
     ]
-    title = f"### {schema}.{name}{' (view)' if is_view else ''}"
-    head = [f"{title}\n\n{says}\n", *_keys(db, oid), "| column | type | meaning |", "|---|---|---|"]
+    title = f"### {schema}.{relation.name}{' (view)' if relation.is_view else ''}"
+    keys = sorted(catalog.keys(db, relation.oid), key=lambda key: key.kind, reverse=True)
+    definitions = [*(f"- {key.definition}" for key in keys), *[""] * bool(keys)]
+    head = [f"{title}\n\n{relation.meaning}\n", *definitions, "| column | type | meaning |", "|---|---|---|"]
     return "\n".join([*head, *lines, ""])
-
-
-def _keys(db: Cursor, oid: int) -> list[str]:
-    db.execute(
-        "select pg_get_constraintdef(oid) from pg_constraint "
-        "where conrelid = %s and contype in ('p', 'u', 'f') order by contype desc, conname",
-        (oid,),
-    )
-    keys = [f"- {definition}" for (definition,) in db.fetchall()]
-    return [*keys, ""] if keys else []
 
 
 def _cell(text: str) -> str:

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.type_names import short_type
+from tools import catalog
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -101,30 +101,8 @@ def render(db: Cursor) -> str:
 
 
 def _placed_tables(db: Cursor) -> dict[str, Table]:
-    db.execute(
-        """
-        select
-            relname,
-            array(
-                select array[attname::text, format_type(atttypid, atttypmod)] from pg_attribute
-                where attrelid = pg_class.oid and attnum > 0 and not attisdropped order by attnum
-            ),
-            array(
-                select attname::text from pg_constraint
-                inner join pg_attribute on attrelid = conrelid and attnum = any(conkey)
-                where conrelid = pg_class.oid and contype = 'p' order by attnum
-            ),
-            array(
-                select array[attname::text, confrelid::regclass::text] from pg_constraint
-                inner join pg_attribute on attrelid = conrelid and attnum = any(conkey)
-                where conrelid = pg_class.oid and contype = 'f' order by attnum
-            )
-        from pg_class
-        where relnamespace = 'gold'::regnamespace and relkind in ('r', 'p') and relname <> 'data_anomalies'
-        order by relname
-        """
-    )
-    found = {name: rest for name, *rest in db.fetchall()}
+    relations = catalog.relations(db, "gold")
+    found = {each.name: each.oid for each in relations if not each.is_view and each.name != "data_anomalies"}
     placed = {name for names in PLACES for name in names}
     if found.keys() != placed:
         raise ValueError(f"gold has {sorted(found)}, but PLACES in tools/er_diagram.py has {sorted(placed)}")
@@ -132,12 +110,12 @@ def _placed_tables(db: Cursor) -> dict[str, Table]:
     for column, names in enumerate(PLACES):
         y = MARGIN
         for name in names:
-            columns, primary_key, foreign_keys = found[name]
+            keys = catalog.keys(db, found[name])
             tables[name] = Table(
                 name,
-                [(label, short_type(kind)) for label, kind in columns],
-                tuple(primary_key),
-                {label: target.removeprefix("gold.") for label, target in foreign_keys},
+                [(column.name, column.kind) for column in catalog.columns(db, found[name])],
+                tuple(column for key in keys if key.kind == "p" for column in key.columns),
+                {key.columns[0]: key.parent for key in keys if key.parent},
                 x=MARGIN + column * (BOX_WIDTH + GUTTER),
                 y=y,
             )

@@ -10,6 +10,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import yaml
 
+from tools import catalog
+
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
@@ -71,14 +73,8 @@ def _dataset(db: Cursor, name: str, dataset: dict[str, Any], dbt: dict[str, Any]
         sql = re.sub(r"\{\{ source\('(\w+)', '(\w+)'\) \}\}", r"\1.\2", (MODELS / f"{name}.sql").read_text("utf-8"))
         says, meanings = model["description"], {column["name"]: column["description"] for column in model["columns"]}
     if sql is None:
-        db.execute("select obj_description(to_regclass(%s), 'pg_class')", (f"gold.{name}",))
-        (says,) = db.fetchone() or ("",)
-        db.execute(
-            "select attname, col_description(attrelid, attnum) from pg_attribute "
-            "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
-            (f"gold.{name}",),
-        )
-        meanings = dict(db.fetchall())
+        relation = next(relation for relation in catalog.relations(db, "gold") if relation.name == name)
+        says, meanings = relation.meaning, {column.name: column.meaning for column in catalog.columns(db, relation.oid)}
     db.execute(f"select * from ({sql or f'table gold.{name}'}) as dataset limit 0")  # noqa: S608 - from files of this project
     types = [(column.name, column.type_code) for column in db.description or ()]
     columns = [_column(db, column, oid, meanings[column]) for column, oid in types]
