@@ -1,37 +1,39 @@
 """The distribution's PostgreSQL with default settings, as on a server that was not tuned.
 
-Version 15, the oldest that the pipeline supports, is preferred. The server listens only on 127.0.0.1, requires a
-password, and is stopped by a signal. Its data directory is created each time.
+Version 15, the oldest that the pipeline supports, is preferred. The server listens only on 127.0.0.1 and requires a
+password. Its data directory is created each time.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
-import psycopg2
-from psycopg2 import sql
 
-from etl.local.postgres_cluster import EmbeddedPostgres
-from etl.utils.errors import PipelineError
+from etl.local.postgres_cluster import HOST, ROLE, Cluster, EmbeddedPostgres
+from etl.local.postgres_server import (
+    CREATION_HINT,
+    FIRST_PORT,
+    describe,
+    run,
+    run_single_user,
+    start_on_free_port,
+    stop_server,
+)
 
-HOST = "127.0.0.1"
-ROLE = "homebuddy"
 OLDEST_VERSION = 15
 INSTALLED = Path("/usr/lib/postgresql")
 FOLDER_PREFIX = "postgres-default-"
-START_TIMEOUT_SECONDS = 60
-STOP_TIMEOUT_SECONDS = 120
 
 # Parent of the data directory if the account that runs the server for root cannot access the benchmark's folder. Not
 # /tmp, which may be in memory.
@@ -60,87 +62,33 @@ def default_postgres(root: Path, programs: Path, superuser: str, password: str) 
     """
     account = unprivileged_account()
     with _data_folder(root, account) as folder:
-        data, log = folder / "data", folder / "log"
-        _initdb(programs, data, account, superuser, password)
-        port = _free_port()
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - no shell, and no argument comes from outside
-                [programs / "postgres", "-D", data, *_options(port)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                user=account,
-                extra_groups=None if account is None else [],
-                cwd="/",
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C interrupts the benchmark, which then stops the server
-            )
+        cluster = Cluster(folder, folder / "data", programs, pwd.getpwnam(account) if account else None)
+        owner_password = secrets.token_urlsafe(32)
+        _initdb(cluster, superuser, password, owner_password)
+        port = start_on_free_port(cluster, None, FIRST_PORT)
         try:
-            server = EmbeddedPostgres(
-                host=HOST,
-                port=port,
-                user=ROLE,
-                password=secrets.token_urlsafe(32),
-                database="postgres",
-                pgpass_file=folder / "no-pgpass",
-                data_directory=data,
-            )
-            with closing(_connect_when_ready(server, superuser, password, process, log)) as connection:
-                connection.autocommit = True
-                with connection.cursor() as db:
-                    # createrole, because the pipeline creates the roles of readers.
-                    create_role = sql.SQL("create role {} login createrole password {}")
-                    db.execute(create_role.format(sql.Identifier(ROLE), sql.Literal(server.password)))
-            yield server
+            yield replace(describe(cluster, port, owner_password, None), database="postgres")
         finally:
-            stop(process)
+            stop_server(cluster)
 
 
-def _options(port: int) -> Sequence[str]:
-    """Return the options for the address. All other options keep their defaults."""
-    return ("-c", f"listen_addresses={HOST}", "-c", f"port={port}", "-c", "unix_socket_directories=")
-
-
-def _initdb(programs: Path, data: Path, account: str | None, superuser: str, password: str) -> None:
-    password_file = data.with_name("password")
-    password_file.touch(mode=0o600)
-    password_file.write_text(password, encoding="utf-8")
-    if account:
-        shutil.chown(password_file, account)
-    try:
-        result = subprocess.run(  # noqa: S603
-            [
-                programs / "initdb",
-                f"--pgdata={data}",
-                f"--username={superuser}",
-                f"--pwfile={password_file}",
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-            ],
-            user=account,
-            extra_groups=None if account is None else [],
-            cwd="/",
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    finally:
-        password_file.unlink()
-    if result.returncode:
-        raise PipelineError(f"initdb failed: {result.stderr[-1000:]}", hint=f"check {programs} and the free disk space")
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment without PG… variables, which would change what the programs connect to."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+def _initdb(cluster: Cluster, superuser: str, password: str, owner_password: str) -> None:
+    """Create a cluster with both roles. All options but those for the address keep their defaults."""
+    options = (f"--pgdata={cluster.data}", f"--username={superuser}", "--auth=reject")
+    run(cluster, "initdb", *options, "--encoding=UTF8", "--locale=C.UTF-8", hint=CREATION_HINT)
+    with (cluster.data / "postgresql.conf").open("a") as settings:
+        settings.write(f"listen_addresses = '{HOST}'\nunix_socket_directories = ''\n")
+    (cluster.data / "pg_hba.conf").write_text("host all all all scram-sha-256\n", encoding="utf-8")
+    run_single_user(
+        cluster,
+        f"alter role {superuser} password '{password}'",
+        # createrole, because the pipeline creates the roles of readers.
+        f"create role {ROLE} login createrole password '{owner_password}'",
+    )
 
 
 def unprivileged_account() -> str | None:
     """Return the account that runs the server if this user is root, because PostgreSQL refuses root; else None."""
-    import pwd
-
     if os.geteuid() != 0:
         return None
     accounts = {entry.pw_name for entry in pwd.getpwall()}
@@ -175,37 +123,3 @@ def _has_running_server(data: Path) -> bool:
     with suppress(OSError, ValueError):
         return psutil.pid_exists(int((data / "postmaster.pid").read_text().splitlines()[0]))
     return False
-
-
-def _connect_when_ready(
-    server: EmbeddedPostgres, user: str, password: str, process: subprocess.Popen[bytes], log: Path
-) -> psycopg2.extensions.connection:
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while True:
-        try:
-            return psycopg2.connect(
-                host=server.host, port=server.port, user=user, password=password, dbname="postgres", connect_timeout=5
-            )
-        except psycopg2.OperationalError as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(encoding="utf-8", errors="replace")[-1000:]
-                raise PipelineError(
-                    f"PostgreSQL did not start: {said or error}", hint="fix the cause and rerun"
-                ) from None
-        time.sleep(0.05)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGINT)  # fast shutdown: disconnects all sessions
-    try:
-        process.wait(timeout=STOP_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGQUIT)  # immediate shutdown: the data is deleted anyway
-        process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

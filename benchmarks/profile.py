@@ -131,9 +131,7 @@ def watch(bench: Bench, settings: Settings) -> Watched:
 def statements(bench: Bench, settings: Settings) -> tuple[float, Counter[str], Counter[str]]:
     """Run a full refresh that logs every statement. Return the total seconds, and seconds and number of each."""
     servers = bench.servers
-    log = next(
-        path for name in ("postgres.log", "log") if (path := servers.postgres.data_directory.parent / name).exists()
-    )
+    log = servers.postgres.data_directory.parent / "postgres.log"
     begin = log.stat().st_size
     for setting, value in (("log_min_duration_statement", "0"), ("log_line_prefix", "'~'")):
         servers.rows("postgres", f"alter system set {setting} = {value}")

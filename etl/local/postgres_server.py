@@ -62,7 +62,7 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
         log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
     _write_settings(cluster)
     reader_password = known.reader_password if known else None
-    return describe(cluster, _start_on_free_port(cluster, port, preferred), password, reader_password)
+    return describe(cluster, start_on_free_port(cluster, port, preferred), password, reader_password)
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
@@ -92,7 +92,7 @@ def _initdb(cluster: Cluster) -> None:
         # Sorts by code point on every machine; any other order depends on installed locales.
         *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
     )
-    _run(cluster, "initdb", *options, hint=CREATION_HINT)
+    run(cluster, "initdb", *options, hint=CREATION_HINT)
     with (cluster.data / "postgresql.conf").open("a") as main_settings:
         main_settings.write(f"\ninclude '{SETTINGS_FILE}'\n")
     _write_settings(cluster)
@@ -108,7 +108,7 @@ def run_single_user(cluster: Cluster, *statements: str, hint: str | None = None)
     options = ("--exit_on_error=on", "--log_min_error_statement=panic", "postgres")
     hint = hint or f"move {cluster.data} elsewhere to start with an empty database"
     stdin = "".join(f"{statement}\n" for statement in statements)
-    _run(cluster, "postgres", "--single", "-D", str(cluster.data), *options, stdin=stdin, hint=hint)
+    run(cluster, "postgres", "--single", "-D", str(cluster.data), *options, stdin=stdin, hint=hint)
 
 
 def _write_settings(cluster: Cluster) -> None:
@@ -117,8 +117,12 @@ def _write_settings(cluster: Cluster) -> None:
         write_private(cluster.data / name, text, cluster.account)
 
 
-def _start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> int:
-    """Start the server on `port`; if it is None, on the preferred port or else the first free one. Returns the port."""
+def start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> int:
+    """Start the server on `port`; if it is None, on the preferred port or else the first free one. Returns the port.
+
+    Raises:
+        EmbeddedError: the server did not start, or no port is free.
+    """
     ports = range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)
     deadline = time.monotonic() + OLD_BACKENDS_TIMEOUT_SECONDS
     for candidate in [port] if port else [preferred, *ports]:
@@ -160,11 +164,16 @@ def stop_server(cluster: Cluster) -> None:
         EmbeddedError: the server did not stop.
     """
     options = (f"--pgdata={cluster.data}", "--mode=fast", f"--timeout={STOP_TIMEOUT_SECONDS}")
-    _run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, then try again")
+    run(cluster, "pg_ctl", "stop", "--wait", *options, hint=f"see {cluster.log_file}, then try again")
     log.info("PostgreSQL in %s is stopped", cluster.root)
 
 
-def _run(cluster: Cluster, program: str, *arguments: str, hint: str, stdin: str = "") -> None:
+def run(cluster: Cluster, program: str, *arguments: str, hint: str, stdin: str = "") -> None:
+    """Run a program of PostgreSQL as the server's account.
+
+    Raises:
+        EmbeddedError: the program failed. The message contains the end of its output.
+    """
     result = cluster.run(program, *arguments, stdin=stdin)
     if result.returncode:
         reason = last_lines(result.stderr or result.stdout)
