@@ -28,6 +28,7 @@ import psutil
 
 from benchmarks import report
 from benchmarks.cases import CASES, DEFAULT_CASES, LOADED, WAREHOUSES, Bucket, Case
+from benchmarks.documents import write_between
 from benchmarks.real_shape import REAL_FILES, Dataset, ensure_dataset
 from benchmarks.rounds import (
     PEER_ARGUMENTS,
@@ -111,7 +112,7 @@ def make_peer_environment(folder: Path) -> str:
 
 def measure_scale(bench: Bench, dataset: Dataset, rounds: int, *, counts: bool) -> dict[str, Any]:
     scale = str(dataset.copies)
-    settings = bench.settings(WAREHOUSE, f"data-{scale}")
+    settings = bench.servers.settings(WAREHOUSE, f"data-{scale}")
     bucket = Bucket(settings, dataset)
     try:
         for warehouse in {case.warehouse for case in bench.cases} - {LOADED}:
@@ -131,7 +132,7 @@ def measure_scale(bench: Bench, dataset: Dataset, rounds: int, *, counts: bool) 
 
 
 def measure_one_file(bench: Bench, data: Path, rounds: int) -> dict[str, Any]:
-    settings = bench.settings(WAREHOUSE, "one-file")
+    settings = bench.servers.settings(WAREHOUSE, "one-file")
     upload_folder(s3_client(settings), settings.s3_bucket_name, data)
     measured = []
     for number in range(1, rounds + 1):
@@ -285,8 +286,11 @@ def main(**options: Any) -> None:
 
 def write_document(path: Path, tables: str) -> None:
     """Write the introduction and the tables to a document, and keep the text after them."""
-    document = path.read_text(encoding="utf-8") if path.exists() else report.EMPTY_DOCUMENT
-    path.write_text(report.replace_head(document, INTRODUCTION.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    if not path.exists():
+        path.write_text(f"{report.BEGIN}\n{report.END}\n", encoding="utf-8")
+    write_between(path, report.BEGIN, report.END, tables)
+    _, begin, rest = path.read_text(encoding="utf-8").partition(report.BEGIN)
+    path.write_text(f"{INTRODUCTION.read_text(encoding='utf-8')}{begin}{rest}", encoding="utf-8")
 
 
 if __name__ == "__main__":

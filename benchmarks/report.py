@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
 """Markers in docs/performance.md. `make bench` replaces the text between them and the text before them."""
-EMPTY_DOCUMENT = f"{BEGIN}\n{END}\n"
 
 Round = Mapping[str, Mapping[str, Any]]
 """Name of a run → its measurement in one round."""
@@ -166,19 +165,6 @@ def render(results: Mapping[str, Any]) -> str:
         if counts := _per_run(measured, _count_cells):
             parts += ["Counts, which hardly depend on the machine:", markdown_table(COUNT_COLUMNS, counts)]
     return "\n\n".join(parts)
-
-
-def replace_head(document: str, introduction: str, text: str) -> str:
-    """Return the document with another introduction, and with `text` between the markers.
-
-    Raises:
-        ValueError: the document does not contain both markers, in order.
-    """
-    _, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document must have the markers {BEGIN} and {END}, in this order")
-    return f"{introduction}{BEGIN}\n\n{text}\n\n{END}{after}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
