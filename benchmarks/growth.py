@@ -129,7 +129,7 @@ class Growth:
 
 def measure(bench: Bench, history: History, source: Path, rounds: int) -> Growth:
     servers, folder = bench.servers, history.files(bench.folder, source)
-    settings = bench.settings(WAREHOUSE, history.name.replace("_", "-"))
+    settings = bench.servers.settings(WAREHOUSE, history.name.replace("_", "-"))
     client, bucket = s3_client(settings), settings.s3_bucket_name
     upload_folder(client, bucket, folder / BASE)
     runs: dict[str, list[Mapping[str, Any]]] = {}

@@ -160,7 +160,7 @@ def shortened(statement: str) -> str:
 
 
 def profile(bench: Bench, scale: int, source: Path) -> list[str]:
-    settings = bench.settings(WAREHOUSE, f"data-{scale}")
+    settings = bench.servers.settings(WAREHOUSE, f"data-{scale}")
     bucket = Bucket(settings, make_dataset(bench.folder, scale, source))
     load_warehouse(bench, settings, bucket, LOADED)
     bench.servers.copy_database(template_name(LOADED), WAREHOUSE)

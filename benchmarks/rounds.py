@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psycopg2
 
 from benchmarks import floor
 from benchmarks.cases import BASE_OBJECTS, DAYS, FULL_REFRESH, LOADED, WAREHOUSES, Bucket, Case, Objects
@@ -23,7 +22,7 @@ from benchmarks.measure import counting_proxy, run_measured
 from benchmarks.real_shape import Dataset
 from benchmarks.servers import Servers
 from etl.utils.errors import PipelineError
-from etl.utils.utils_connection import Settings
+from etl.utils.utils_connection import Settings, connect_postgres
 
 PEER_ARGUMENTS: Mapping[str, Sequence[str]] = {
     "duckdb": (),
@@ -64,9 +63,6 @@ class Bench:
     servers: Servers
     contestants: Sequence[str]
     cases: Sequence[Case]
-
-    def settings(self, database: str, bucket: str) -> Settings:
-        return self.servers.settings(database, bucket)
 
     def run(self, program: Sequence[str | Path], settings: Settings, *, counted: bool) -> dict[str, Any]:
         """Measure a program. If its traffic is counted, its times are not valid, because of the proxy."""
@@ -115,7 +111,7 @@ class Round:
     """0 for the untimed round that counts statements and bytes."""
 
     def __post_init__(self) -> None:
-        self.settings = self.bench.settings(WAREHOUSE, self.bucket.name)
+        self.settings = self.bench.servers.settings(WAREHOUSE, self.bucket.name)
         self.runs: dict[str, dict[str, Any]] = {}
         self.expected: dict[str, int] = {}
 
@@ -166,7 +162,7 @@ class Round:
             check_same_rows(case.name, counts, self.expected)
 
     def _run_peer(self, name: str) -> None:
-        settings = self.bench.settings(database_name(name), self.bucket.name)
+        settings = self.bench.servers.settings(database_name(name), self.bucket.name)
         self.bucket.hold(BASE_OBJECTS)
         python = self.bench.folder / "peer-venv" / "bin" / "python"
         self.run(name, [python, *PEER, *PEER_ARGUMENTS[name]], settings)
@@ -175,9 +171,12 @@ class Round:
 
     def _run_floor(self) -> None:
         servers = self.bench.servers
-        settings, rows = self.bench.settings(database_name("floor"), self.bucket.name), self.dataset.folder / "floor"
+        settings, rows = (
+            self.bench.servers.settings(database_name("floor"), self.bucket.name),
+            self.dataset.folder / "floor",
+        )
         if not rows.exists():
-            _prepare_floor(self.bench.settings(template_name(LOADED), self.bucket.name), rows)
+            _prepare_floor(self.bench.servers.settings(template_name(LOADED), self.bucket.name), rows)
         servers.recreate_database(settings.postgres_db)
         self.run("floor", [sys.executable, "-m", "benchmarks.floor", rows], settings)
         days = servers.value(settings.postgres_db, "select count(*) from pg_tables where schemaname = 'gold'")
@@ -219,14 +218,7 @@ def load_warehouse(
 def _prepare_floor(settings: Settings, folder: Path) -> None:
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    connection = psycopg2.connect(
-        host=settings.postgres_host,
-        port=settings.postgres_port,
-        user=settings.postgres_user,
-        password=settings.postgres_password.get_secret_value(),
-        dbname=settings.postgres_db,
-    )
-    with closing(connection):
+    with closing(connect_postgres(settings)) as connection:
         floor.prepare(connection, unfinished)
     unfinished.rename(folder)
 
