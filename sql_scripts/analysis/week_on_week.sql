@@ -4,14 +4,13 @@
 with weeks as (
     select
         snapshots.*,
-        (max(_partition_date) over () - _partition_date) / 7 as week
+        _partition_date + (max(_partition_date) over () - _partition_date) % 7 as last_day
     from gold.snapshots as snapshots
 ),
 
--- Without events of the first snapshot: their days are unknown.
 counted as (
     select
-        weeks.week,
+        events.day,
         count(*) filter (where events.what = 'new') as new_count,
         count(*) filter (where events.what = 'left') as left_count,
         count(*) filter (where events.what = 'appointment') as appointment_count,
@@ -28,34 +27,24 @@ counted as (
             ('demo', leads.demo_day),
             ('sale', leads.sale_day)
         ) as events (what, day)
-    inner join weeks on events.day = weeks._partition_date
-    where weeks.previous_snapshot is not null
-    group by weeks.week
-),
-
-snapshots as (
-    select
-        weeks.week,
-        max(weeks._partition_date) as last_snapshot,
-        count(*) as snapshot_count,
-        coalesce(sum(weeks.days_since_previous), 0)::int as covered_days,
-        sum(days.new_high_quality_leads) filter (where weeks.previous_snapshot is not null) as high_quality_count
-    from weeks
-    left join gold.new_high_quality_leads_per_day as days using (_partition_date)
-    group by weeks.week
+    group by events.day
 )
 
 select
-    snapshots.snapshot_count,
-    snapshots.covered_days,
-    max(snapshots.last_snapshot) over () - 7 * snapshots.week::int - 6 as first_day,
-    max(snapshots.last_snapshot) over () - 7 * snapshots.week::int as last_day,
-    coalesce(counted.new_count, 0) as new_count,
-    coalesce(counted.left_count, 0) as left_count,
-    coalesce(counted.appointment_count, 0) as appointment_count,
-    coalesce(counted.demo_count, 0) as demo_count,
-    coalesce(counted.sale_count, 0) as sale_count,
-    coalesce(snapshots.high_quality_count, 0)::bigint as high_quality_count
-from snapshots
-left join counted using (week)
-order by snapshots.week;
+    weeks.last_day,
+    weeks.last_day - 6 as first_day,
+    count(*) as snapshot_count,
+    coalesce(sum(weeks.days_since_previous), 0)::int as covered_days,
+    coalesce(sum(counted.new_count), 0)::bigint as new_count,
+    coalesce(sum(counted.left_count), 0)::bigint as left_count,
+    coalesce(sum(counted.appointment_count), 0)::bigint as appointment_count,
+    coalesce(sum(counted.demo_count), 0)::bigint as demo_count,
+    coalesce(sum(counted.sale_count), 0)::bigint as sale_count,
+    coalesce(sum(high_quality.new_high_quality_leads), 0)::bigint as high_quality_count
+from weeks
+-- Without events of the first snapshot: their days are unknown.
+left join counted on weeks._partition_date = counted.day and weeks.previous_snapshot is not null
+left join gold.new_high_quality_leads_per_day as high_quality
+    on weeks._partition_date = high_quality._partition_date and weeks.previous_snapshot is not null
+group by weeks.last_day
+order by weeks.last_day desc;
