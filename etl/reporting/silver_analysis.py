@@ -88,19 +88,18 @@ def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.Data
     Rows: `column_name type_name null_share distinct_count`, one per column of silver.stg_csv_snapshots whose distinct
     values are counted.
     """
-    table = types[types["table_name"] == "stg_csv_snapshots"].drop(columns="table_name").reset_index(drop=True)
-    total = max(int(filled["row_count"].sum()), 1)
-    table["null_share"] = table["column_name"].map(
-        1 - filled.drop(columns=["_partition_date", "row_count"]).sum() / total
+    cells = filled.drop(columns="_partition_date").sum()
+    table = types.assign(
+        null_share=types["column_name"].map(1 - cells / max(cells["row_count"], 1)),
+        distinct_count=types["column_name"].map(distinct.iloc[0]),
     )
-    table["distinct_count"] = table["column_name"].map(distinct.iloc[0])
     table = table.dropna(subset="distinct_count").astype({"distinct_count": int}).reset_index(drop=True)
     most = most_of(table, "distinct_count")
     return Answer(
         "Which types and values do the columns have?",
         table,
         f"{most['column_name']} has the most distinct values: {most['distinct_count']:,} in "
-        f"{counted(filled['row_count'].sum(), 'row')}.",
+        f"{counted(cells['row_count'], 'row')}.",
     )
 
 
