@@ -9,7 +9,7 @@ from dataclasses import fields
 from datetime import timedelta
 from html import escape
 from textwrap import fill
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -144,12 +144,12 @@ def named_bars(
     labels: Sequence[str] | None = None,
 ) -> None:
     """Draw horizontal bars, the first bar on top, each with a label at its end: by default, its value."""
-    positions = range(len(names))
+    figure, positions = cast(ChartFigure, axes.figure), range(len(names))
     labels = labels or [f"{value:,}" for value in values]
     bars = axes.barh(positions, values, color=colours, height=0.7)
     axes.bar_label(bars, labels, padding=4)
     for bar, name, label in zip(bars, names, labels, strict=True):
-        figure_of(axes).show_on_hover(bar, f"{' '.join(name.split())}: {label}")
+        figure.show_on_hover(bar, f"{' '.join(name.split())}: {label}")
     axes.set_yticks(positions, names)
     axes.tick_params(axis="y", labelcolor=mpl.rcParams["text.color"])
     axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # the first bar on top; one or two bars are as thick as three
@@ -180,7 +180,7 @@ def stacked_bars_by_day(
 def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None:
     """Draw the common parts of charts with a time axis: shaded affected days, ticks, and the day's values on hover."""
     axes.grid(visible=True)
-    figure = figure_of(axes)
+    figure = cast(ChartFigure, axes.figure)
     first, last = days.iloc[0], days.iloc[-1]
     for moment in figure.affected_days:
         if first <= moment <= last:
@@ -198,10 +198,3 @@ def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None
         axes.add_artist(band)
         shown = ", ".join(f"{label} {counts.iloc[position]:,}" for label, counts in values.items())
         figure.show_on_hover(band, f"{day(moment)}: {shown}")
-
-
-def figure_of(axes: Axes) -> ChartFigure:
-    figure = axes.get_figure(root=True)
-    if not isinstance(figure, ChartFigure):
-        raise TypeError(f"expected a ChartFigure, got {figure!r}")
-    return figure
