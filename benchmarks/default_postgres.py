@@ -30,7 +30,10 @@ from etl.local.postgres_server import (
     start_on_free_port,
     stop_server,
 )
+from etl.utils.errors import PipelineError
 
+ADMIN = "bench"
+"""Superuser of the cluster, for copies of databases, `checkpoint` and `alter system`."""
 OLDEST_VERSION = 15
 INSTALLED = Path("/usr/lib/postgresql")
 FOLDER_PREFIX = "postgres-default-"
@@ -50,38 +53,43 @@ def installed_programs() -> Path | None:
 
 
 @contextmanager
-def default_postgres(root: Path, programs: Path, superuser: str, password: str) -> Iterator[EmbeddedPostgres]:
-    """Start a new server. Stop it and delete its data when the block ends.
+def default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
+    """Start a new server. Stop it and delete its data when the block ends. Yields the server and the password of ADMIN.
 
     Args:
         root: parent of the data directory, if the server's account can access it.
-        superuser: name of the only superuser, which gets `password`.
 
     Raises:
-        PipelineError: initdb failed, or the server did not start. The message contains the end of the output or log.
+        PipelineError: PostgreSQL is not installed, initdb failed, or the server did not start.
     """
+    programs = installed_programs()
+    if programs is None:
+        raise PipelineError(
+            "the distribution's PostgreSQL is not installed", hint="apt-get install postgresql, or --server embedded"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    password, owner_password = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     account = unprivileged_account()
     with _data_folder(root, account) as folder:
         cluster = Cluster(folder, folder / "data", programs, pwd.getpwnam(account) if account else None)
-        owner_password = secrets.token_urlsafe(32)
-        _initdb(cluster, superuser, password, owner_password)
+        _initdb(cluster, password, owner_password)
         port = start_on_free_port(cluster, None, FIRST_PORT)
         try:
-            yield replace(describe(cluster, port, owner_password, None), database="postgres")
+            yield replace(describe(cluster, port, owner_password, None), database="postgres"), password
         finally:
             stop_server(cluster)
 
 
-def _initdb(cluster: Cluster, superuser: str, password: str, owner_password: str) -> None:
+def _initdb(cluster: Cluster, password: str, owner_password: str) -> None:
     """Create a cluster with both roles. All options but those for the address keep their defaults."""
-    options = (f"--pgdata={cluster.data}", f"--username={superuser}", "--auth=reject")
+    options = (f"--pgdata={cluster.data}", f"--username={ADMIN}", "--auth=reject")
     run(cluster, "initdb", *options, "--encoding=UTF8", "--locale=C.UTF-8", hint=CREATION_HINT)
     with (cluster.data / "postgresql.conf").open("a") as settings:
         settings.write(f"listen_addresses = '{HOST}'\nunix_socket_directories = ''\n")
     (cluster.data / "pg_hba.conf").write_text("host all all all scram-sha-256\n", encoding="utf-8")
     run_single_user(
         cluster,
-        f"alter role {superuser} password '{password}'",
+        f"alter role {ADMIN} password '{password}'",
         # createrole, because the pipeline creates the roles of readers.
         f"create role {ROLE} login createrole password '{owner_password}'",
     )

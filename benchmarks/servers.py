@@ -16,15 +16,11 @@ import psutil
 import psycopg2
 from psycopg2 import sql
 
-from benchmarks.default_postgres import default_postgres, installed_programs
+from benchmarks.default_postgres import ADMIN, default_postgres, installed_programs
 from etl.local import embedded, postgres_cluster, postgres_server
 from etl.local.demo import demo_settings
 from etl.local.postgres_cluster import EmbeddedPostgres
-from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import Settings
-
-ADMIN = "bench"
-"""Superuser of the cluster, for copies of databases, `checkpoint` and `alter system`."""
 
 EMBEDDED, DEFAULT = KINDS = ("embedded", "default")
 """The server of the demo with its settings, and the distribution's server with default settings."""
@@ -135,7 +131,7 @@ def running_servers(root: Path, kind: str = EMBEDDED) -> Iterator[Servers]:
     Raises:
         PipelineError: the distribution's PostgreSQL is not installed, or a server did not start.
     """
-    start = _embedded_postgres if kind == EMBEDDED else _default_postgres
+    start = _embedded_postgres if kind == EMBEDDED else default_postgres
     with start(root) as (postgres, password), _s3_process() as endpoint:
         yield Servers(postgres, endpoint, password)
 
@@ -152,19 +148,6 @@ def _embedded_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
         yield postgres, password
     finally:
         embedded.stop_postgres(root)
-
-
-@contextmanager
-def _default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
-    programs = installed_programs()
-    if programs is None:
-        raise PipelineError(
-            "the distribution's PostgreSQL is not installed", hint="apt-get install postgresql, or --server embedded"
-        )
-    password = secrets.token_urlsafe(32)
-    root.mkdir(parents=True, exist_ok=True)
-    with default_postgres(root, programs, ADMIN, password) as postgres:
-        yield postgres, password
 
 
 def _prepare_admin(root: Path) -> str:
