@@ -124,7 +124,7 @@ CITY_FORMS = {"{}": 926, "{:<28}": 62, "{} ": 12}
 
 
 class OddPlace(NamedTuple):
-    """An incomplete or remote place, and its number of lead numbers at scale 1."""
+    """A place with an unusual value or in a remote state, and how many lead numbers are there at scale 1."""
 
     numbers: int
     city: str
