@@ -211,7 +211,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         )
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
-        log.warning("leads dropped: %d that lack one of the three ids, duplicates %d", *clean.report)
+        log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(rows, len(rejected))
 

@@ -133,7 +133,7 @@ def test_duplicate_leads_are_loaded_once_and_reported(
     assert warehouse.value("select count(*) from bronze.leads_parquet") == 2 * LEADS
     for table in ("silver.stg_leads_parquet", GOLD):
         assert warehouse.fingerprint(table) == scenario.b[table]
-    assert is_logged(caplog, f"leads dropped: 0 that lack one of the three ids, duplicates {LEADS}")
+    assert is_logged(caplog, f"leads: 0 dropped because an id is missing, {LEADS} as duplicates")
     metrics = warehouse.value("select facts from meta.table_loads where table_name = 'silver.stg_leads_parquet'")
     assert metrics == {"missing_id": 0, "duplicates": LEADS}
 

@@ -143,7 +143,7 @@ def test_shared_ids_of_leads_are_reported_with_samples(
         assert run_pipeline().error is None
     messages = [record.getMessage() for record in caplog.records]
     for expected in (
-        "leads dropped: 1 that lack one of the three ids, duplicates 1",
+        "leads: 1 dropped because an id is missing, 1 as duplicates",
         "every lead_uuid should belong to one backend lead. b: 2 leads",
         "every email_hash should belong to one backend lead. e1: 2 leads",
         "every phone_hash should belong to one backend lead. p1: 2 leads",
