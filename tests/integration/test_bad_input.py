@@ -16,7 +16,7 @@ from servers import free_port
 from support import HEADER, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
 from etl.console.command import run_and_report
-from etl.engine.report import Step
+from etl.engine.report import RunReport, Step
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import Settings, load_settings
@@ -261,6 +261,19 @@ def test_all_refused_files_are_named_in_one_error(
     )
     assert result.output.count("CRM_COLUMNS") == 1, "equal hints are shown once"
     assert warehouse.contents() == before
+
+
+def test_refusals_of_two_steps_name_both_steps(run_pipeline: Callable[..., RunReport], bucket: Bucket) -> None:
+    bucket.put_snapshot(1, [{}])
+    bucket.put_snapshot(2, [{}], header=[name for name in HEADER if name != "ZIP"])
+    bucket.put_leads([("u" * 256, "p1", "e1")])
+    report = run_pipeline(allow_partial=True)
+    lines = str(report.error).splitlines()
+    assert lines[0] == "step 2, S3 → bronze; step 3, bronze → cleaned rows: 2 refusals:"
+    assert "SFTP/data_2.csv: missing required columns: ZIP" in lines[1]
+    assert "leads.parquet: none of its 1 rows has lead_UUID, phone_hash and email_hash" in lines[2]
+    assert lines[3].startswith("  → ")
+    assert len(lines) == 4
 
 
 @pytest.mark.parametrize("second_city", ["CITY", "CityName"])
