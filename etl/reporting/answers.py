@@ -64,7 +64,7 @@ class Anomalies:
         for metric, found in self._rows_of(metrics).sort_values("_partition_date").groupby("metric"):
             observed, expected = (_range(str(metric), found[column]) for column in ("observed", "expected"))
             by_days.setdefault(ranges(found["_partition_date"]), []).append(
-                f"{observed} {label_of(str(metric))} (expected {expected})"
+                f"{label_of(str(metric))} were {observed} (expected {expected})"
             )
         return "; ".join(f"on {days}: {', '.join(found)}" for days, found in by_days.items())
 
