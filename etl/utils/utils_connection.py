@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
     from sqlalchemy import Engine
     from types_boto3_s3 import S3Client
+    from types_boto3_sts import STSClient
 
 PROJECT = Path(__file__).parents[2]
 
@@ -312,11 +313,13 @@ def s3_client(settings: Settings) -> S3Client:
     """Return the S3 client for these settings. All threads of the process share it.
 
     Credentials are S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, even if AWS_PROFILE is set, else those that boto3 finds.
-    If S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed.
+    If S3_IAM_USER_ARN is set, they must belong to that user; if S3_IAM_ROLE_ARN is set, that role is assumed, again
+    before its credentials expire.
 
     Raises:
         SettingsError: the credentials do not belong to S3_IAM_USER_ARN.
-        SourceError: the AWS profile does not exist, or STS, if asked, cannot be reached or refuses the credentials.
+        SourceError: the AWS profile does not exist; or, if S3_IAM_USER_ARN or S3_IAM_ROLE_ARN is set, there are no
+            credentials, or STS cannot be reached or refuses them.
     """
     from botocore.config import Config
 
@@ -351,30 +354,23 @@ def caller_identity(settings: Settings) -> str:
 
 
 def _session(settings: Settings) -> boto3.session.Session:
-    session = _new_session(
-        settings, _revealed(settings.s3_access_key_id), _revealed(settings.s3_secret_access_key), token=None
-    )
-    if settings.s3_iam_user_arn:
-        _check_identity(session, settings.s3_iam_user_arn)
-    return _assume_role(settings, session, settings.s3_iam_role_arn) if settings.s3_iam_role_arn else session
-
-
-def _new_session(
-    settings: Settings, access_key_id: str | None, secret_access_key: str | None, token: str | None
-) -> boto3.session.Session:
     import boto3
     import botocore.session
+    from botocore.credentials import RefreshableCredentials
 
-    register_secrets(access_key_id, secret_access_key, token)
+    key_id, secret_key = _revealed(settings.s3_access_key_id), _revealed(settings.s3_secret_access_key)
+    register_secrets(key_id, secret_key)
     # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
-    no_profile = {"profile": (None, None, None, None)}
-    return boto3.session.Session(
-        aws_access_key_id=access_key_id,
-        aws_secret_access_key=secret_access_key,
-        aws_session_token=token,
-        region_name=settings.s3_region,
-        botocore_session=botocore.session.Session(session_vars=no_profile if settings.s3_access_key_id else None),
-    )
+    core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if key_id else None)
+    session = boto3.session.Session(key_id, secret_key, region_name=settings.s3_region, botocore_session=core)
+    if settings.s3_iam_user_arn:
+        _check_identity(session, settings.s3_iam_user_arn)
+    if settings.s3_iam_role_arn:
+        refresh = partial(_assume_role, session.client("sts"), settings.s3_iam_role_arn)
+        # boto3 renews a role's credentials only if a profile names the role, and has no public setter for others.
+        renewed = RefreshableCredentials.create_from_metadata(refresh(), refresh, "sts-assume-role")
+        core._credentials = renewed  # type: ignore[attr-defined]
+    return session
 
 
 def _is_loopback(url: str | None) -> bool:
@@ -394,6 +390,8 @@ def _check_identity(session: boto3.session.Session, expected_arn: str) -> None:
         )
 
 
-def _assume_role(settings: Settings, session: boto3.session.Session, role_arn: str) -> boto3.session.Session:
-    assumed = session.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="homebuddy-leads-etl")["Credentials"]
-    return _new_session(settings, assumed["AccessKeyId"], assumed["SecretAccessKey"], assumed["SessionToken"])
+def _assume_role(sts: STSClient, role_arn: str) -> dict[str, str]:
+    role = sts.assume_role(RoleArn=role_arn, RoleSessionName="homebuddy-leads-etl")["Credentials"]
+    keys = {"access_key": role["AccessKeyId"], "secret_key": role["SecretAccessKey"], "token": role["SessionToken"]}
+    register_secrets(*keys.values())
+    return keys | {"expiry_time": role["Expiration"].isoformat()}

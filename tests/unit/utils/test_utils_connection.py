@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import traceback
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -307,6 +308,18 @@ def test_role_of_the_settings_is_assumed() -> None:
     assert "ASIA" in url, "prefix of temporary keys"
     assert "security-token=" in url.lower()
     assert "eu-north-1" in url
+
+
+@pytest.mark.usefixtures("aws")
+def test_role_is_assumed_again_before_its_credentials_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_five_minutes = property(lambda _: datetime.now(UTC) + timedelta(minutes=5), lambda *_: None)
+    monkeypatch.setattr("moto.sts.models.AssumedRole.expiration", in_five_minutes, raising=False)
+    settings = load(**KEYS, S3_IAM_ROLE_ARN=ROLE)
+    s3_client(settings)
+    first, second = (re.findall("ASIA[A-Z0-9]+", presigned_url(settings)) for _ in range(2))
+    assert first
+    assert second
+    assert first != second
 
 
 @pytest.mark.usefixtures("aws")
