@@ -60,13 +60,12 @@ class Anomalies:
 
     def note(self, metrics: Sequence[str]) -> str:
         """Return the days, observed and expected values of the metrics' anomalies as text; empty if there are none."""
-        by_days: dict[str, list[str]] = {}
+        notes = []
         for metric, found in self._rows_of(metrics).sort_values("_partition_date").groupby("metric"):
             observed, expected = (_range(str(metric), found[column]) for column in ("observed", "expected"))
-            by_days.setdefault(ranges(found["_partition_date"]), []).append(
-                f"{label_of(str(metric))} were {observed} (expected {expected})"
-            )
-        return "; ".join(f"on {days}: {', '.join(found)}" for days, found in by_days.items())
+            days = ranges(found["_partition_date"])
+            notes.append(f"{label_of(str(metric))}: {observed} on {days} (expected {expected})")
+        return "; ".join(notes)
 
     def shown(self) -> pd.DataFrame:
         """Return the rows with observed and expected values as text: `21.1 %` for a share, `3,600` for a row count."""

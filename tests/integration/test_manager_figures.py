@@ -166,7 +166,7 @@ def test_week_on_week_does_not_compare_affected_figures(figures: Figures) -> Non
     row = answer.rows.set_index("figure").loc["high quality for the first time"]
     assert row["comparison"] == "not compared because of affected days"
     assert pd.isna(row["change_rate"])
-    assert "rows with Set = 1 were 0.0 %" in answer.note
+    assert "rows with Set = 1: 0.0 % on " in answer.note
     compared = answer.rows["comparison"].isin(["more", "fewer", "no clear difference"])
     assert compared.sum() == 5
 

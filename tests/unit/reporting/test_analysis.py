@@ -235,7 +235,7 @@ def broken_flag(*days: str) -> Anomalies:
 def test_note_lists_ranges_of_days_with_observed_and_expected_values() -> None:
     anomalies = broken_flag("2024-10-01", "2024-10-02", "2024-10-04")
     days = "2024-10-01 to 2024-10-02, 2024-10-04"
-    assert anomalies.note(QUALITY) == f"on {days}: rows with Set = 1 were 0.0 % (expected 21.6 %)"
+    assert anomalies.note(QUALITY) == f"rows with Set = 1: 0.0 % on {days} (expected 21.6 %)"
     assert anomalies.note(["rows"]) == ""
 
 
