@@ -78,7 +78,7 @@ Exit codes:
 @click.option(
     "--report",
     is_flag=True,
-    help="Run no step; write reports/lead_quality.html, a one-page analysis of gold.",
+    help="Run no step; write reports/lead_quality.html, a self-contained page on lead quality and data quality.",
 )
 @click.option(
     "--log-level",
@@ -178,7 +178,7 @@ def _explain(settings: Settings, lead: str) -> int:
         record = {"lead": asdict(history)}
         write_record(history.title, summary(history), "lead_explained", record, tables(history), history.notes)
     if explanation.left_out:
-        echo(f"\nnumber of other leads that match {lead!r}, not shown: {explanation.left_out:,}", "leads_left_out")
+        echo(f"\nother leads that match {lead!r}, not shown: {explanation.left_out:,}", "leads_left_out")
     return 0
 
 

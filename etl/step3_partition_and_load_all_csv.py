@@ -121,7 +121,7 @@ def _log_outdated(tables: Sequence[TableLoad], done: Mapping[str, TableLoad]) ->
     cleaned = (pending.latest_cleaned(load, done) for load in tables)
     outdated = sum(load is not None and load.code_version != pending.cleaning_code_version() for load in cleaned)
     if outdated:
-        log.info("cleaning code has changed: number of tables of silver to rebuild from bronze: %d", outdated)
+        log.info("cleaning code has changed; tables of silver to rebuild from bronze: %d", outdated)
 
 
 @retry_transient()

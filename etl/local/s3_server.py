@@ -70,13 +70,13 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
     if not files:
         raise EmbeddedError(
             f"{data} contains neither SFTP/*.csv nor parquet/*.parquet",
-            hint="run the demo again: python main.py --demo, or with --data and a folder with SFTP/ and parquet/",
+            hint="fill the warehouse of the demo again: python main.py --demo, or python main.py --demo --data DIR",
         )
     _create_bucket(client, bucket)
     for file in files:
         with file.open("rb") as body:
             client.put_object(Bucket=bucket, Key=file.relative_to(data).as_posix(), Body=body)
-    log.info("%d files of %s uploaded to s3://%s", len(files), data, bucket)
+    log.info("%d files from %s uploaded to s3://%s", len(files), data, bucket)
     return len(files)
 
 

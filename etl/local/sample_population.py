@@ -85,12 +85,14 @@ class Fates:
     """The outcome of each lead number, and the days on which its status changes."""
 
     outcome: IntArray
+    """Index of a disposition among those of all `OUTCOME_GROUPS`, in order."""
     booking_day: IntArray
     move_day: IntArray
     outcome_day: IntArray
     first_appointment: IntArray
     appointment: IntArray
     ladder: IntArray
+    """Index in `JOB_LADDERS`."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,10 @@ def _gaps(draw: Draw, arrival_day: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _places(draw: Draw) -> tuple[IntArray, IntArray]:
-    """Return the codes of each lead number's place and ZIP. The codes of cities come before those of ODD_PLACES."""
+    """Return the index of each lead number's place, and that of its ZIP, in the lists that `draw_population` builds.
+
+    In both lists, the entries of ODD_PLACES come last.
+    """
     city = draw.weighted("city", (city.weight for city in cities()))
     form = draw.weighted("form", CITY_FORMS.values())
     zips = np.array([city.zips for city in cities()])

@@ -115,7 +115,7 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
 def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer how many of the leads that each KPI counts match by suspect hashes alone in their latest row.
 
-    Rows: `figure lead_count suspect_count suspect_share`, one per KPI, all leads first.
+    Rows: `figure lead_count suspect_count suspect_share`, one per KPI, all leads first. The share is from 0 to 1.
     """
     question = "How much relies on suspect matches?"
     if rows.empty:

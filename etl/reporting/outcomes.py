@@ -75,7 +75,8 @@ def status_changes(
 def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer why leads are lost, by disposition group.
 
-    Rows: `disposition_group lead_count lead_share`, one per group, the largest first.
+    Rows: `disposition_group lead_count lead_share`, one per group, the largest first. `lead_share` is the share of all
+    leads, from 0 to 1.
     """
     table = rows[["disposition_group", "lead_count"]].assign(lead_share=rows["lead_count"] / rows["lead_count"].sum())
     counts = dict(zip(table["disposition_group"], table["lead_count"], strict=True))
@@ -100,6 +101,7 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
     """Answer what became of the leads that are not in the latest snapshot, by disposition group.
 
     Rows: `disposition_group left_count lead_count left_share`, one per group, the greatest `left_count` first.
+    `left_share` is `left_count / lead_count`, from 0 to 1.
 
     Args:
         rows: the same query result as for `disposition_groups`.
@@ -125,9 +127,10 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answe
     """Answer what becomes of leads, by the week in which they were first seen.
 
     Rows: `first_week lead_count appointment_count sale_count appointment_rate conversion_rate left_count
-    uncertain_count comparison`, one per week. The first row contains the leads of the first snapshot, because their
-    week is not known. `uncertain_count` leads may belong to an earlier week. `comparison` is "few leads" for fewer than
-    50 leads, else empty.
+    uncertain_count comparison`, one per week. `first_week` is the Monday as text; the first row, "first snapshot",
+    contains the leads of the first snapshot, whose week is not known. `appointment_rate` and `conversion_rate` are
+    shares of `lead_count`, from 0 to 1. `left_count` leads are missing from the latest snapshot, and `uncertain_count`
+    leads may belong to an earlier week. `comparison` is "few leads" for fewer than 50 leads, else empty.
     """
     question = "How do the leads of each week do?"
     if rows.empty:

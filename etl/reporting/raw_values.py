@@ -151,7 +151,7 @@ def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
 
 
 def _is_number(text: str | None, value: Any) -> bool:
-    """Return whether the text is an integer: only the cast of PostgreSQL can have changed it, as from `007` to 7."""
+    """Return whether the text is an integer: only the cast of PostgreSQL can have changed it, like `007` to 7."""
     return isinstance(value, int) and text is not None and text.isascii() and text.lstrip("+-").isdigit()
 
 

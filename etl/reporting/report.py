@@ -1,4 +1,4 @@
-"""The report: the analysis of gold as one self-contained HTML page (`python main.py --report`)."""
+"""The report: lead quality and data quality on one self-contained HTML page (`python main.py --report`)."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ class Block:
 
 
 def write_report(settings: Settings, target: Path = REPORT) -> Path:
-    """Render the report from gold, and replace the file atomically. Returns the path of the file.
+    """Render the report, and replace the file atomically. Returns the path of the file.
 
-    Creates the folder if it does not exist.
+    Reads all layers and schema meta, for which bi_reader has no privileges; analyst has. Creates the folder if it does
+    not exist.
 
     Raises:
         CheckFailedError: tables or views of gold do not exist yet.

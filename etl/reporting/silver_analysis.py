@@ -86,7 +86,7 @@ def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.Data
     """Answer which types and how many distinct values the columns have.
 
     Rows: `column_name type_name null_share distinct_count`, one per column of silver.stg_csv_snapshots whose distinct
-    values are counted.
+    values are counted. `null_share` is from 0 to 1.
     """
     cells = filled.drop(columns="_partition_date").sum()
     table = types.assign(

@@ -21,6 +21,7 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None 
 
     Rows: `state lead_count appointment_count demo_count sale_count appointment_rate demo_rate conversion_rate
     lowest_rate highest_rate comparison`, one per state, the state with the most leads first.
+    Rates are shares of `lead_count`, from 0 to 1. `comparison` is one of FEW, HIGHEST, UNCLEAR and LOWER.
     `lowest_rate` and `highest_rate` are the limits of the 95 % confidence interval of the conversion rate (Wilson).
     """
     table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)

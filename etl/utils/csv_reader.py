@@ -25,7 +25,7 @@ class RejectedLine:
 
     @property
     def is_footer(self) -> bool:
-        """Whether the record has too few fields and at most one value, as a total, a report footer or a blank row."""
+        """Whether the record has too few fields and at most one value, like a total, a report footer or a blank row."""
         return self.reason.startswith(_TOO_FEW) and "," not in self.text.strip(", ")
 
 

@@ -291,7 +291,10 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
     """
     from pyarrow import parquet
 
-    hint = "request the file again as parquet, with text columns lead_UUID, phone_hash, email_hash, and no column twice"
+    hint = (
+        "request the file again as parquet, with text columns lead_UUID, phone_hash, email_hash, "
+        "and no duplicate columns"
+    )
     try:
         file = parquet.ParquetFile(pa.BufferReader(raw))
         names = file.schema_arrow.names

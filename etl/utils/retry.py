@@ -27,7 +27,7 @@ def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Ca
     leave nothing behind when they fail, because they only read, or do their work in one transaction.
 
     Args:
-        seconds: how long to retry after the first failure. PostgreSQL restarts in less than a minute.
+        seconds: how long to retry after the first failure. The default outlasts a normal restart of PostgreSQL.
     """
 
     def decorate(work: Callable[P, Result]) -> Callable[P, Result]:

@@ -95,7 +95,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     """
     missing = [name for name in (*SILVER_NAMES, SOURCE_ROW) if name not in raw.columns]
     if required := [name for name in missing if name not in {*OPTIONAL_COLUMNS, SOURCE_ROW}]:
-        raise KeyError(f"clean_csv needs the bronze columns {', '.join(required)}")
+        raise KeyError(f"clean_csv: missing bronze columns: {', '.join(required)}")
     cells = raw.assign(**{name: pd.Series(pd.NA, index=raw.index, dtype=TEXT) for name in missing})
     columns = {name: _Column.of(cells[name], mostly_distinct=name in IDS) for name in SILVER_NAMES}
     source_row = text_array(cells[SOURCE_ROW])

@@ -105,7 +105,7 @@ LEADS_ARE_ACCOUNTED_FOR = replace(
 
 DAYS_ARE_RECONCILED = Check(
     Severity.FAIL,
-    "rows of bronze must equal rows of silver + rejected rows + separator rows",
+    "rows of bronze must equal rows of silver + rejected rows + dropped rows",
     """
     select format(
         '%s was loaded with %s rows: %s clean, %s rejected, %s separators, %s without an id, %s duplicates',
@@ -155,7 +155,7 @@ REJECTED_ROWS_ARE_KEPT = Check(
             where parent_table = 'staging.stg_csv_data'
         )
     """,
-    hint="rejected rows were added or deleted outside the pipeline: to load their files again: python main.py",
+    hint="rejected rows were added or deleted outside the pipeline; to restore them: python main.py",
     things="tables",
 )
 

@@ -1,4 +1,4 @@
-"""Record the start and the end of each run in meta.pipeline_runs, and clear schema staging."""
+"""Record the start and the end of each run in meta.pipeline_runs, and drop leftover staging tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def clear_staging(db: Cursor) -> None:
 
 
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:
-    """Apply migrations, clear schema staging, delete the commit markers of earlier runs, and record the start of a run.
+    """Apply migrations, drop leftover staging tables, delete the commit markers of earlier runs, and record a new run.
 
     The caller holds the run lock, so a run that is still recorded as running was killed, or has lost the lock: it is
     marked as aborted.

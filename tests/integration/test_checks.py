@@ -38,7 +38,7 @@ VIOLATIONS = {
         "update meta.table_loads set separator_count = 0 where table_name = 'silver.stg_csv_data_01'",
         (
             "partitions.csv_snapshots_01 was loaded with 5 rows: 3 clean, 1 rejected, 0 separators",
-            "rows of bronze must equal rows of silver + rejected rows + separator rows",
+            "rows of bronze must equal rows of silver + rejected rows + dropped rows",
         ),
     ),
     "leads are lost": (
@@ -46,7 +46,7 @@ VIOLATIONS = {
         "update meta.table_loads set row_count = 1 where table_name = 'silver.stg_leads_parquet'",
         (
             "bronze.leads_parquet was loaded with 2 rows: 1 clean",
-            "rows of bronze must equal rows of silver + rejected rows + separator rows",
+            "rows of bronze must equal rows of silver + rejected rows + dropped rows",
         ),
     ),
     "gold lacks rows": (
