@@ -73,7 +73,7 @@ Exit codes:
 @click.option(
     "--explain",
     metavar="LEAD",
-    help="Run no step; print the history of a lead: a lead UUID, a lead number, or a hash of e-mail or phone.",
+    help="Run no step; print the history of the leads with this UUID, lead number, or hash of e-mail or phone.",
 )
 @click.option(
     "--report",
@@ -111,8 +111,8 @@ def main(
 ) -> int:
     """Load CRM lead snapshots and backend leads from S3 into PostgreSQL, match them, grade them.
 
-    Settings come from the environment or from .env; .env.example lists them all. Only new and changed files are loaded,
-    so it is always safe to rerun.
+    Settings come from the environment or from .env; .env.example lists them all. By default, only new and changed files
+    are loaded. It is always safe to rerun.
     """
     _check_options(click.get_current_context().params)
     configure_logging(log_level, log_format)

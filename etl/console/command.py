@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) -> int:
-    """Run steps with the options of `run_steps`, print the summary and the error, if any, and return the exit code."""
+    """Run steps with the options of `run_steps`, print the summary and the error, if any, and return the exit code.
+
+    If the output is JSON, the event `run_ended` contains both. Errors other than `PipelineError` are raised.
+    """
     report = run_steps(settings, steps, progress=progress, **options)
     if handler := json_handler():
         _log_end_of_run(handler, report)
@@ -51,7 +54,10 @@ def run_steps_from_environment(steps: Sequence[Step]) -> int:
 
 
 def run_cli(work: Callable[[], int]) -> int:
-    """Call the function of a command line and return its exit code. Any error is printed as one message."""
+    """Call the function of a command line, and return its exit code.
+
+    Any error is printed as one message. The exit code is then that of the `PipelineError`, or 1 for any other error.
+    """
     protect_streams()
     try:
         with abortable():
@@ -91,8 +97,8 @@ def print_unexpected(error: Exception) -> None:
         hint="this is a bug in the pipeline: rerun with --log-level debug and report the output. "
         "All unfinished changes were rolled back",
     )
+    fault.__cause__ = error
     print_error(fault)
-    log.debug("traceback:", exc_info=error)
 
 
 def print_error(error: PipelineError) -> None:
@@ -109,7 +115,7 @@ def print_error(error: PipelineError) -> None:
 
 def _log_end_of_run(handler: JsonHandler, report: RunReport) -> None:
     handler.echo(
-        f"run {report.status}",
+        f"run ended with status {report.status}",
         "run_ended",
         logging.ERROR if report.error else logging.INFO,
         run_id=report.run_id,

@@ -16,7 +16,7 @@ from etl.utils.utils_connection import Settings
 
 
 def report_dry_run(settings: Settings, steps: Sequence[Step], **options: bool) -> int:
-    """Print what a run of these steps would do, with the options of `plan_run`. Returns the exit code of the plan.
+    """Print what a run of these steps would do, with the options of `plan_run`. Returns `Plan.exit_code`: 0 or 2.
 
     Raises:
         PipelineError: see `plan_run`.
@@ -50,8 +50,8 @@ def _write_files(plan: Plan) -> None:
 def _count_files(plan: Plan) -> dict[str, int]:
     reasons = [file.why for file in plan.source.files]
     counts = {"new": reasons.count("new file"), "changed": reasons.count("changed file")}
-    refused = [refusal for refusal in plan.source.refused if refusal.message not in plan.source.incomplete]
-    others = {"unchanged": reasons.count(None), "refused": len(refused)}
+    refused = sum(refusal.message not in plan.source.incomplete for refusal in plan.source.refused)
+    others = {"unchanged": reasons.count(None), "refused": refused}
     return counts | {"loaded again": len(reasons) - sum(counts.values()) - others["unchanged"]} | others
 
 
@@ -64,9 +64,10 @@ def _by_reason(work: Work) -> Iterator[tuple[str, str]]:
 
 
 def _closing_lines(plan: Plan, seconds: float) -> Iterator[Line]:
+    refused = {refusal.message for refusal in plan.source.refused}
     labelled = [
         *(("refused: ", "bold red", str(refusal)) for refusal in plan.source.refused),
-        *(("warning: ", "bold yellow", finding) for finding in plan.source.incomplete),
+        *(("warning: ", "bold yellow", finding) for finding in plan.source.incomplete if finding not in refused),
         *(("note: ", "bold", note) for note in plan.notes),
     ]
     for label, style, text in labelled:

@@ -32,7 +32,7 @@ LOG_FORMATS = ("text", "json")
 def configure_logging(level: str, log_format: str = "text") -> None:
     """Configure logging: text goes to standard error, JSON to standard output.
 
-    Debug and info messages of some libraries are suppressed.
+    Debug and info messages of some libraries are suppressed. `log_format` is one of LOG_FORMATS.
     """
     handler = JsonHandler() if log_format == "json" else TextHandler()
     logging.basicConfig(level=level.upper(), handlers=[handler])
@@ -81,7 +81,7 @@ class _UnbreakableFile(io.FileIO):
 
 
 class Line(NamedTuple):
-    """A line of output: a label, which may be coloured, and a text, which wraps beside the label."""
+    """A line of output: a label, shown in a `style` of rich on a terminal, and a text, which wraps beside the label."""
 
     text: str = ""
     label: str = ""
@@ -96,7 +96,8 @@ def write_lines(lines: Iterable[Line], stream: TextIO, console: Console | None =
     """Write lines to a stream. On a terminal, they are wrapped and coloured.
 
     Args:
-        console: the console of a progress bar that is currently displayed.
+        console: the console of a progress bar that is currently displayed. Lines are written to it, above the bar,
+            instead of to `stream`.
     """
     if not console and not is_terminal(stream):
         stream.writelines(f"{line.label}{line.text}\n" for line in lines)
@@ -180,7 +181,7 @@ class JsonHandler(logging.Handler):
         sys.stdout.flush()
 
     def echo(self, message: str, event: str, level: int = logging.INFO, **fields: Any) -> None:
-        """Write an event, whatever the log level is."""
+        """Write an event, whatever the log level is. `fields` become fields of the JSON object."""
         record = {"msg": message, "levelno": level, "levelname": logging.getLevelName(level), "event": event}
         self.handle(logging.makeLogRecord(record | fields))
 

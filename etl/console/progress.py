@@ -19,10 +19,19 @@ SECONDS_BETWEEN_LINES = 5.0
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Display progress while the block runs. Yields a function to call with the row count of each finished item."""
+    """Display the progress of `total` items while the block runs.
+
+    Yields a function to call with the row count of each finished item.
+    """
     is_watched = is_terminal(sys.stderr) and not json_handler()
+    lock = threading.Lock()
     with _bar(total) if is_watched and total > 1 else _lines(total) as advance:
-        yield advance
+
+        def advance_once(rows: int) -> None:
+            with lock:  # items finish in several threads
+                advance(rows)
+
+        yield advance_once
 
 
 @contextmanager
@@ -59,25 +68,23 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
 def _lines(total: int) -> Iterator[Callable[[int], None]]:
     began = last = time.monotonic()
     done = rows_done = 0
-    lock = threading.Lock()
 
     def advance(rows: int) -> None:
         nonlocal done, rows_done, last
-        with lock:
-            done, rows_done, now = done + 1, rows_done + rows, time.monotonic()
-            if now - last < SECONDS_BETWEEN_LINES or done == total:
-                return
-            last = now
-            left = (now - began) / done * (total - done)
-            counts = {"done": done, "total": total, "rows": rows_done}
-            log.info(
-                "%d of %d tasks done, %s, about %.0f s left",
-                done,
-                total,
-                _rows_and_rate(rows_done, began),
-                left,
-                extra={"event": "progress", "counts": counts, "seconds": round(now - began, 3)},
-            )
+        done, rows_done, now = done + 1, rows_done + rows, time.monotonic()
+        if now - last < SECONDS_BETWEEN_LINES or done == total:
+            return
+        last = now
+        left = (now - began) / done * (total - done)
+        counts = {"done": done, "total": total, "rows": rows_done}
+        log.info(
+            "%d of %d tasks done, %s, about %.0f s left",
+            done,
+            total,
+            _rows_and_rate(rows_done, began),
+            left,
+            extra={"event": "progress", "counts": counts, "seconds": round(now - began, 3)},
+        )
 
     yield advance
 

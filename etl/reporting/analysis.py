@@ -1,4 +1,4 @@
-"""Answer questions about gold. An answer consists of rows, a sentence computed from the rows, and a note on anomalies.
+"""Answer questions about gold and the last runs. An answer consists of rows, a sentence, and a note on anomalies.
 
 The notebooks and the report share the answers, so that their figures agree. Each query is a file in
 sql_scripts/analysis/. `charts` draws the rows.
@@ -17,7 +17,10 @@ from etl.reporting.words import counted, share
 
 
 def analyse_gold(read: Read) -> dict[str, Answer]:
-    """Answer all questions about gold. Returns name of the question → answer; CHARTS uses the same names."""
+    """Answer all questions about gold and the last runs. Returns name of the question → answer.
+
+    CHARTS contains the charts under the same names; not every question has one.
+    """
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
     per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
@@ -49,23 +52,22 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
 def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     """Answer which days should not be trusted.
 
-    Rows: `_partition_date metric observed expected`, one per anomaly. If neither flag has an anomaly, the note also
-    lists the days of `flags_at_zero`.
+    Rows: `_partition_date metric observed expected`, one per anomaly; the values are text (see `Anomalies.shown`). If
+    neither `set_share` nor `demo_share` has an anomaly, the note also lists the days of `flags_at_zero`.
 
     Args:
-        flags_at_zero: one row per flag and day on which the flag is 0 in all rows, if it is 1 on other days.
+        flags_at_zero: `_partition_date metric`, one row per flag and day on which no row has the value 1, if rows of
+            other days have it. `metric` is `set_share` or `demo_share`.
     """
     affected, notes = anomalies.days(["*"]), [anomalies.note(["*"])]
     if not anomalies.days(["set_share", "demo_share"]):
         notes += [
-            f"{str(metric).removesuffix('_share').capitalize()} is 0 in all rows of these snapshots: {ranges(days)}; "
-            "leads are graded by it, so their quality seems too low in these snapshots"
+            f"no row of these snapshots has {str(metric).removesuffix('_share').capitalize()} = 1: {ranges(days)}; "
+            "leads are graded by this flag, so their quality seems too low there"
             for metric, days in flags_at_zero.groupby("metric", sort=False)["_partition_date"]
         ]
     sentence = (
-        f"These days differ from the days before: {ranges(affected)}."
-        if affected
-        else "No day differs from the days before."
+        f"These days have unexpected values: {ranges(affected)}." if affected else "No unexpected values were found."
     )
     note = "; ".join(filter(None, notes))
     return Answer("Which days should not be trusted?", anomalies.shown(), sentence, note, affected)
@@ -74,7 +76,8 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
 def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer how snapshot rows match backend leads.
 
-    Rows: `scenario row_count lead_count`, one per scenario, `both` first.
+    Rows: `scenario row_count lead_count`, one per scenario, `both` first. A snapshot row that matches several leads
+    counts once per lead in `row_count`.
     """
     counts = {str(name): int(count) for name, count in zip(rows["scenario"], rows["row_count"], strict=True)}
     total = sum(counts.values())
@@ -91,18 +94,18 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
 
 
 def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
-    """Answer which hashes cause false matches.
+    """Answer which hashes may cause false matches.
 
-    Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, one per hash and kind, the most
-    frequent first.
+    Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, one per hash and `kind` (`email` or `phone`),
+    the most frequent first.
 
     Args:
-        matches: one row with the number of matches that rely on suspect hashes alone, and of their leads.
+        matches: one row, `row_count lead_count`: matched rows that rely on suspect hashes alone, and their leads.
     """
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
     answer = Answer(
-        "Which hashes cause false matches?",
+        "Which hashes may cause false matches?",
         rows,
         f"Suspect: {counted(hashes, 'hash', 'hashes')}. {counted(falsely_matched, 'match', 'matches')} of "
         f"{counted(falsely['lead_count'], 'lead')} rely on suspect hashes alone."
@@ -115,7 +118,8 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
 def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer how many of the leads that each KPI counts match by suspect hashes alone in their latest row.
 
-    Rows: `figure lead_count suspect_count suspect_share`, one per KPI, all leads first. The share is from 0 to 1.
+    Rows: `figure lead_count suspect_count suspect_share`, one per KPI that counts any lead, all leads first.
+    `suspect_share` is `suspect_count / lead_count`, from 0 to 1.
     """
     question = "How much relies on suspect matches?"
     if rows.empty:

@@ -38,8 +38,9 @@ class Answer(NamedTuple):
     rows: pd.DataFrame
     sentence: str
     note: str = ""
-    """Describes the anomalies of the affected days; empty if no day is affected."""
+    """Anomalies of the affected days and, in the answer `data_anomalies`, days on which a flag is never 1; or empty."""
     affected_days: Days = ()
+    """Sorted days with an anomaly of a metric on which the answer depends."""
 
     @property
     def notice(self) -> str:
@@ -86,7 +87,7 @@ class Anomalies:
 
 
 def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:
-    """Return sorted days as text. Consecutive days become a range, as in `2024-10-16 to 2024-10-22`."""
+    """Return days, which must be sorted, as text; consecutive days as a range, as in `2024-10-16 to 2024-10-22`."""
     return day_ranges([moment.date() for moment in days])
 
 

@@ -52,7 +52,7 @@ _SCENARIOS = {"email_only": "e-mail alone", "phone_only": "phone alone", "none":
 def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the leads in each snapshot and the leads ever seen; below, new leads per day, without the first day.
 
-    Each bar below spans the days since the previous snapshot.
+    Each bar spans the days since the previous snapshot; its height is the number of new leads, divided by these days.
     """
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
     days = rows["_partition_date"]
@@ -93,12 +93,11 @@ def lead_quality_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.4, "Line: new high-quality leads per day, without the first day, with their mean.")
 def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw how many leads per day become high quality for the first time, and the mean of unaffected days.
-
-    The mean leaves out affected days, and the day after each of them (see `daily.per_day`).
+    """Draw how many leads per day become high quality for the first time, and the mean.
 
     Each value is a rate: the count of a snapshot, divided by the days since the previous snapshot. The first snapshot,
-    in which all leads are new, is left out.
+    in which all leads are new, is left out; the mean also leaves out affected days, and the snapshot after each of them
+    (see `daily.per_day`).
     """
     axes = figure.subplots()
     later = per_day(rows, "new_high_quality_leads", ())
@@ -299,7 +298,7 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(2.6, "Bars: rows per suspect hash.")
 def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the number of rows of the six most frequent suspect hashes."""
+    """Draw the number of rows of the six most frequent suspect hashes. E-mail and phone count separately."""
     axes = figure.subplots()
     figure.title("Rows with a suspect hash")
     shown = rows.head(6)
@@ -317,7 +316,7 @@ def rows_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
     stacked_bars_by_day(figure, "Rows per day", rows["_partition_date"], parts)
 
 
-@chart(4.4, "Map: share of rows without a value, by column and day.")
+@chart(4.4, "Heat map: share of rows without a value, by column and day.")
 def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the share of rows without a value, by column and day, from light (filled) to dark (empty)."""
     axes = figure.subplots()

@@ -15,6 +15,7 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Ans
     """Answer how many leads each snapshot has, and how many of them are new.
 
     Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day.
+    `cumulative_leads` is the number of leads seen so far; in the first snapshot, all leads are new.
     """
     question = "How many leads are there each day, and how many of them are new?"
     if rows.empty:
@@ -40,7 +41,8 @@ def lead_quality_distribution(
 ) -> Answer:
     """Answer how many leads of each quality there are.
 
-    Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first.
+    Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first. `lead_count` counts
+    a lead under each flag that it ever had, `current_lead_count` under that of its latest snapshot alone.
 
     Args:
         per_day: the rows of the answer to `lead_quality_per_day`. If given, and if `Set` or `Demo` has an anomaly in
@@ -63,9 +65,10 @@ def lead_quality_distribution(
 
 
 def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str, str] | None:
-    """Return the last day without anomalies in `Set` and `Demo`, and the share of high-quality leads on it, as text.
+    """Return the last day without anomalies in `Set` and `Demo`, and its share of high-quality leads, both as text.
 
-    Return None if the latest snapshot has no such anomaly, if all snapshots have one, or if there is no snapshot.
+    The share is that of the leads in the snapshot. Return None if the latest snapshot has no such anomaly, if all
+    snapshots have one, or if there is no snapshot.
     """
     affected = anomalies.days(FLAGS)
     if per_day.empty or per_day["_partition_date"].iloc[-1] not in affected:
@@ -80,7 +83,8 @@ def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str
 def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer how many leads of each quality each snapshot has.
 
-    Rows: `_partition_date`, the number of leads with each quality flag, and `total_leads`; one per snapshot day.
+    Rows: `_partition_date`, `High Quality`, `Medium Quality`, `Low Quality` (numbers of leads) and `total_leads`, one
+    per snapshot day. A lead whose rows on a day differ in quality counts under each of their flags.
 
     Args:
         days: the rows of `leads_per_day`, for `total_leads`.
@@ -144,7 +148,7 @@ def _without(rows: pd.DataFrame, counted_days: pd.DataFrame) -> str:
 def per_day(rows: pd.DataFrame, column: str, affected_days: Days) -> pd.DataFrame:
     """Return the count and the daily rate of each snapshot day, without the first day and affected days.
 
-    The day after an affected day is left out, too: its count may contain what a broken flag or a short file hid.
+    The snapshot after an affected day is left out, too: its count may contain what a broken flag or a short file hid.
 
     Columns: `_partition_date`; `count`, the value of the column on that day; `covered_days`, the number of days since
     the previous snapshot; `rate`, `count` divided by `covered_days`.

@@ -36,6 +36,7 @@ MOST_LEADS = 10
 MOST_VERSIONS = 50
 """Maximum number of row versions to show per lead."""
 MOST_REJECTED = 20
+"""Maximum number of rejected rows to show per lead."""
 SHORTEST_ID_IN_LINE = 6
 """Minimum length of ids to search for in malformed lines. The cells of such lines have no column names, so a shorter
 number may be a ZIP code, a flag or a part of a date."""
@@ -71,15 +72,18 @@ class LeadHistory:
 
     title: str
     backend: Sequence[Mapping[str, Any]] = ()
-    """Rows of silver.stg_leads_parquet: more than one if the leads file repeats the UUID; empty without a lead."""
+    """Rows of silver.stg_leads_parquet: several if the leads file repeats the UUID; empty without a backend lead."""
     current: Mapping[str, Any] = field(default_factory=dict)
     """Row of gold.lead_quality_current, empty if there is none: `lead_quality_flag lead_number _partition_date
     email_match phone_match`."""
     versions: Sequence[RowVersion] = ()
+    """The first MOST_VERSIONS row versions, ordered by lead number and day."""
     appointments: Sequence[Mapping[str, Any]] = ()
+    """Rows of gold.appointments: `appointment_id appointment_date status`."""
     rejected_rows: Sequence[Mapping[str, Any]] = ()
+    """Rows of silver.rejected_rows: `_source_file _source_row _partition_date step reason raw_row`."""
     anomalies: Sequence[Mapping[str, Any]] = ()
-    """Rows of gold.data_anomalies for the days on which a snapshot contains the lead."""
+    """Rows of gold.data_anomalies for the days of `versions`: the fields of `Anomaly`."""
     findings: Sequence[str] = ()
     """Descriptions of `anomalies`, one sentence per metric."""
     notes: Sequence[str] = ()
@@ -120,11 +124,11 @@ class Subject(NamedTuple):
 def explain(settings: Settings, lead: str) -> Explanation:
     """Return the histories of the first MOST_LEADS leads with this UUID, lead number, or hash of e-mail or phone.
 
-    If there is no such lead, the only history consists of the rejected rows that contain the text. Transient errors are
-    retried.
+    If there is no such lead, the only history consists of the rejected rows with this UUID, lead number, or hash.
+    Transient errors are retried.
 
     Raises:
-        LeadNotFoundError: no lead and no rejected row contains the text.
+        LeadNotFoundError: there is no such lead, and no such rejected row.
         CheckFailedError: tables do not exist, because the pipeline has not created them yet.
         PostgresError: the warehouse cannot be read.
     """
@@ -231,11 +235,12 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
         )
     others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})
+    without_uuid = f"lead number {listed(map(str, numbers))}" if numbers else "lead without a number"
     hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}
     rejected, rejected_note = _rejected_rows(db, [*filter(None, (uuid, *hashes)), *map(str, numbers)])
     found = _anomalies(db, rows)
     return LeadHistory(
-        title=f"lead {uuid}" if uuid else f"lead number {listed(map(str, numbers))}, which matches no backend lead",
+        title=f"lead {uuid}" if uuid else f"{without_uuid}, which matches no backend lead",
         backend=subject.backend,
         current=(_rows(db, _CURRENT, uuid) or [{}])[0],
         versions=[_version(row, matches[row[ROW_HASH]], others, facts.bronze or {}) for row in rows],
@@ -258,9 +263,9 @@ select appointment_id, appointment_date, status from gold.appointments where lea
 
 
 def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
-    """Return the first MOST_REJECTED rejected rows with a cell equal to LEAD, as a history.
+    """Return the first MOST_REJECTED rejected rows whose UUID, lead number or hash is LEAD, as a history.
 
-    In malformed lines, only texts of at least SHORTEST_ID_IN_LINE characters are searched.
+    In malformed lines, any cell may be LEAD, but only if it has at least SHORTEST_ID_IN_LINE characters.
 
     Raises:
         LeadNotFoundError: there is no such row.
@@ -268,8 +273,8 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:
         raise LeadNotFoundError(
-            f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
-            "was found with it",
+            f"no lead {shorten(lead)}: no row of silver, including rejected rows, has this lead UUID, lead number, or "
+            "hash",
             hint="use a lead UUID, lead number or hash from gold.leads or gold.lead_quality_matching; "
             "python main.py --dry-run (in the demo: --demo --dry-run) lists files that are not loaded yet",
         )
@@ -309,7 +314,7 @@ def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the first MOST_REJECTED rejected rows with one of these ids, and a list with a note if there are more."""
-    ids = list(filter(None, ids))
+    ids = [value.strip() for value in ids if value]
     unmistakable = [value for value in ids if len(value) >= SHORTEST_ID_IN_LINE]
     run_sql(
         db,

@@ -13,7 +13,7 @@ Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
 
 
 def tables(history: LeadHistory) -> Iterator[Table]:
-    """Yield title, headings and rows of each table of a history, including tables without rows."""
+    """Yield title, headings and rows of each table of a history. Most tables are included even if they have no rows."""
     yield "backend lead", ("column", "value"), [cell for row in history.backend for cell in row.items()]
     yield from _tables_of_versions(history.versions)
     yield (
@@ -80,7 +80,7 @@ def _tables_of_versions(versions: Sequence[RowVersion]) -> Iterator[Table]:
     )
     if cleaned:
         used = dict.fromkeys(value.rule for value in cleaned)
-        yield "rules, in etl/utils/cell_rules.py", ("rule", "what it does"), [(rule, rules()[rule]) for rule in used]
+        yield "cleaning rules", ("rule", "what it does"), [(rule, rules()[rule]) for rule in used]
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -91,7 +91,10 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def summary(history: LeadHistory) -> str:
-    """Return the grade of a lead in its latest snapshot, or `in no snapshot`; empty if gold does not grade the lead."""
+    """Return the grade of a lead and the day of its latest snapshot as text; empty if gold does not grade the lead.
+
+    For a backend lead without row versions, return `in no snapshot`.
+    """
     if history.current:
         return f"{history.current['lead_quality_flag']} in its latest snapshot, {history.current['_partition_date']}"
     return "in no snapshot" if history.backend and not history.versions else ""

@@ -46,7 +46,8 @@ def status_changes(
 
     Args:
         rows: changes of disposition in gold.status_changes, counted per pair of dispositions.
-        lifecycle: one row: number of leads, of leads with a change, of changes; median days that a status lasted.
+        lifecycle: one row, `lead_count changed_lead_count change_count median_days`: number of leads, of leads with a
+            change, and of changes; median days that a status lasted before a change.
         days: the rows of `leads_per_day`.
     """
     anomalies = anomalies or Anomalies()
@@ -63,11 +64,11 @@ def status_changes(
     if not named.empty:
         most = named.iloc[0]
         sentence += (
-            f" The most frequent step is from {most['dispo_before']} to {most['dispo']}: "
+            f" The most frequent change of disposition is from {most['dispo_before']} to {most['dispo']}: "
             f"{counted(most['change_count'], 'time')}."
         )
     if anomalies.days(["set_share"]):
-        sentence += " Changes caused only by the broken flag set are not counted."
+        sentence += " Changes that only the broken flag Set causes are not counted."
     sentence += gap_sentence(days)
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
@@ -128,9 +129,9 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answe
 
     Rows: `first_week lead_count appointment_count sale_count appointment_rate conversion_rate left_count
     uncertain_count comparison`, one per week. `first_week` is the Monday as text; the first row, "first snapshot",
-    contains the leads of the first snapshot, whose week is not known. `appointment_rate` and `conversion_rate` are
-    shares of `lead_count`, from 0 to 1. `left_count` leads are missing from the latest snapshot, and `uncertain_count`
-    leads may belong to an earlier week. `comparison` is "few leads" for fewer than 50 leads, else empty.
+    contains the leads of the first snapshot, whose week is not known. `appointment_rate` and `conversion_rate` (sales)
+    are shares of `lead_count`, from 0 to 1. `left_count` leads are missing from the latest snapshot, and
+    `uncertain_count` leads may belong to an earlier week. `comparison` is "few leads" for fewer than 50, else empty.
     """
     question = "How do the leads of each week do?"
     if rows.empty:
@@ -163,8 +164,9 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies |
     """Answer how long leads take to reach each stage, for leads first seen after the first snapshot.
 
     Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`, one
-    per stage. `inexact_count` is the number of leads whose time is inexact because of days without a snapshot.
-    `comparison` is "few leads" where fewer than 50 leads reached the stage, else empty.
+    per stage. `lead_count` is the number of all these leads. The other columns describe those that reached the stage:
+    `within_7_days_count` includes `same_day_count`, `median_days` is NaN if there are none, and `inexact_count` leads
+    have an inexact time because of days without a snapshot. `comparison` is "few leads" for fewer than 50, else empty.
 
     Args:
         days: the rows of `leads_per_day`.

@@ -50,6 +50,7 @@ class BronzeRow:
     """A row of bronze.csv_snapshots, and what cleaning changed in it."""
 
     file: str
+    """S3 key of the file."""
     line: int
     day: date
     same_content: int = 0
@@ -71,7 +72,7 @@ def rules() -> dict[str, str]:
     functions = (node for node in module.body if isinstance(node, ast.FunctionDef))
     return {
         NA: f"A text that stands for a missing value becomes NULL: blanks, {', '.join(NA_VALUES[1:])}.",
-        BLANKS: "Blanks around numbers, codes, dates and locations are removed.",
+        BLANKS: "Blanks around numbers, flags, codes, dates and locations are removed.",
     } | {rule.name: " ".join((ast.get_docstring(rule) or "").partition("\n\n")[0].split()) for rule in functions}
 
 

@@ -171,7 +171,7 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
             "became high quality a day, on average",
             f"{counted(new['count'].sum(), 'lead')} after the first day{left_out}"
             if len(new)
-            else "no day for an average yet",
+            else "no unaffected day after the first",
             _days_note(trend),
         ),
     ]
@@ -220,7 +220,7 @@ def _period(days: pd.DataFrame) -> str:
 
 
 def _last_run(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return `id`, `status` and `ended` of the latest run that ended; empty if none has."""
+    """Return `id`, `status` and `ended` of the latest run that ended; empty if none of `runs` has."""
     ended = runs[runs["ended_at"].notna()]
     if ended.empty:
         return {}

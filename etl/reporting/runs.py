@@ -53,7 +53,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
         (
             "as expected",
             not affected,
-            f"Days with anomalies: {ranges(affected)}." if affected else "No day has anomalies.",
+            f"Days with anomalies: {ranges(affected)}." if affected else "No anomalies were found.",
         ),
     ]
     table = pd.DataFrame(
@@ -65,7 +65,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
 def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer what the checks of the latest run that ended found. If it is not complete, answer with its message.
 
-    Rows: `finding`, one per finding.
+    Rows: `finding`, one per warning of its steps and checks.
 
     Args:
         runs: the last ten runs, the latest first.
@@ -82,23 +82,26 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def refused_files(runs: pd.DataFrame) -> Answer:
-    """Answer whether the last run refused files.
+    """Answer whether the last run that ended refused files or days.
 
-    Rows: `started_at status message run_id`, one per run, the latest first. `message` is the first line. Columns
-    without any value are left out.
+    Rows: `started_at status message run_id`, one per run, the latest first. `started_at` is text; `message` is the
+    first line of the message. Columns without any value are left out.
     """
     question = "Were files refused?"
     table = runs.reindex(columns=["started_at", "status", "message", "run_id"])
     table["started_at"] = table["started_at"].map(moment)
     table["message"] = table["message"].str.split("\n").str[0]
     table = table.dropna(axis="columns", how="all")  # most often there are no messages
-    if runs.empty:
-        return Answer(question, table, "No run is on record.")
-    last = runs.iloc[0]
+    ended = runs[runs["ended_at"].notna()]
+    if ended.empty:
+        return Answer(question, table, "No run has ended yet.")
+    last = row_of(ended, 0)
     if last["status"] == "refused":
         return Answer(question, table, f"The last run refused data: {last['message']}")
-    refusals = int((runs["status"] == "refused").sum())
-    before = f" Of the last {len(runs)} runs, {refusals} did." if refusals else ""
+    if last["status"] != "complete":  # it may have refused data, too
+        return Answer(question, table, f"The last run has the status {last['status']}: {last['message']}")
+    refusals = int((ended["status"] == "refused").sum())
+    before = f" Of the last {counted(len(ended), 'run')}, {refusals} refused data." if refusals else ""
     return Answer(question, table, f"The last run refused no file.{before}")
 
 

@@ -16,7 +16,7 @@ from etl.reporting.words import counted, day
 from etl.utils.csv_reader import read_csv_text
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import PipelineError
-from etl.utils.extract import read_leads, read_snapshot
+from etl.utils.extract import GZIP, read_leads, read_snapshot
 from etl.utils.s3_source import SnapshotFile, discover_snapshots, download, find_leads, list_objects
 from etl.utils.utils_connection import Settings, caller_identity, s3_client
 
@@ -28,8 +28,9 @@ class S3Access:
     """The results of `check_access`, and the first rows of the files that could be read."""
 
     checks: Answer
-    """Rows: `check ok what_we_know what_to_do`, one per S3 operation, in the order in which they were tried."""
+    """Rows: `check ok what_we_know what_to_do`, one per S3 operation tried, in order. `ok` is "yes" or "no"."""
     files: Sequence[SnapshotFile]
+    """The CSV files that are not refused, in the order of their days; empty if they could not be listed."""
     first_rows: pd.DataFrame
     """The first rows of the newest CSV file, in the columns of bronze; empty if it could not be read."""
     first_leads: pd.DataFrame
@@ -39,7 +40,7 @@ class S3Access:
 def check_access(settings: Settings) -> S3Access:
     """Run each S3 operation that the pipeline needs, and return the results; failures are not raised.
 
-    An operation that depends on a failed operation is skipped.
+    An operation that depends on a failed one is skipped. Listing fails if all CSV files are refused.
     """
     tried: list[tuple[str, bool, str, str]] = []
 
@@ -56,7 +57,7 @@ def check_access(settings: Settings) -> S3Access:
     attempt("who we are", lambda: caller_identity(settings), str)
     files = attempt(
         "list the CSV files",
-        lambda: discover_snapshots(s3_client(settings), settings).files,
+        lambda: _snapshots(settings),
         lambda found: f"{counted(len(found), 'file')} under s3://{settings.csv_bucket}/{settings.s3_sftp_files_prefix}",
     )
     snapshot = (
@@ -86,6 +87,13 @@ def check_access(settings: Settings) -> S3Access:
     )
 
 
+def _snapshots(settings: Settings) -> Sequence[SnapshotFile]:
+    listing = discover_snapshots(s3_client(settings), settings)
+    if not listing.files:
+        raise listing.refused[0]
+    return listing.files
+
+
 def _summarize(tried: list[tuple[str, bool, str, str]]) -> Answer:
     table = pd.DataFrame(tried, columns=["check", "ok", "what_we_know", "what_to_do"])
     failed = table[~table["ok"]]
@@ -99,9 +107,10 @@ def _summarize(tried: list[tuple[str, bool, str, str]]) -> Answer:
 
 
 def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
-    """Answer which CSV files S3 contains.
+    """Answer which CSV files S3 contains, without refused ones.
 
-    Rows: `day key size_kb last_modified`, one per CSV file. `size_kb` is in units of 1024 bytes.
+    Rows: `day key size_kb last_modified`, one per CSV file. `size_kb` is in units of 1024 bytes; `last_modified` is
+    NULL if the file no longer exists.
 
     Args:
         files: the files that `check_access` listed.
@@ -136,10 +145,11 @@ HEAD = 64 * 1024
 def headers(settings: Settings) -> dict[date, list[str]]:
     """Return day → column names of its CSV file, in the file's order. Only the beginning of each file is read.
 
-    Empty files and damaged gzip files are left out.
+    Refused files, empty files and damaged gzip files are left out.
 
     Raises:
-        SourceError: S3 cannot be read.
+        SettingsError: see `s3_client`.
+        SourceError: S3 cannot be read, or contains no snapshot.
     """
     client, found = s3_client(settings), {}
     for file in discover_snapshots(client, settings).files:
@@ -147,7 +157,7 @@ def headers(settings: Settings) -> dict[date, list[str]]:
             with translate_s3_errors(str(file)):
                 body = client.get_object(Bucket=file.bucket, Key=file.key, Range=f"bytes=0-{HEAD - 1}")["Body"].read()
             with suppress(zlib.error):
-                if file.key.endswith(".gz"):
+                if body.startswith(GZIP):
                     body = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(body)
                 found[file.day.date] = list(read_csv_text(body.partition(b"\n")[0]).table.column_names)
     return found

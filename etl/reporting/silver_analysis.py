@@ -31,7 +31,8 @@ def analyse_silver(read: Read) -> dict[str, Answer]:
 def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
     """Answer how many rows each day has.
 
-    Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day.
+    Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day: rows and distinct lead
+    numbers in silver, and rejected rows.
     """
     question = "How many rows does each day have?"
     if rows.empty:
@@ -55,7 +56,8 @@ def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
 def null_shares(filled: pd.DataFrame) -> Answer:
     """Answer which columns have no value, and on which days.
 
-    Rows: the share of rows without a value, 0 to 1, with one row per column of silver and one column per snapshot day.
+    Rows: the share of rows without a value, 0 to 1, with one row per column of silver (the index) and one column per
+    snapshot day.
     """
     counts = filled.set_index("_partition_date")
     shares = 1 - counts.drop(columns="row_count").div(counts["row_count"], axis=0)
@@ -123,7 +125,8 @@ def duplicate_keys(rows: pd.DataFrame) -> Answer:
 def rejected_rows(rows: pd.DataFrame) -> Answer:
     """Answer which rows were rejected, and why.
 
-    Rows: `reason step row_count file_count first_day last_day`, one per reason and step, the most frequent first.
+    Rows: `reason step row_count file_count first_day last_day`, one per reason and step, the most frequent first. The
+    days are NULL for rows of the leads parquet.
     """
     total = int(rows["row_count"].sum())
     return Answer(
@@ -164,8 +167,8 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
     )
 
 
-ALWAYS_ZERO = "0 in all rows"
-_FLAGS = {"is_set": ("Set", ALWAYS_ZERO), "is_demo": ("Demo", ALWAYS_ZERO)}
+NEVER_ONE = "never 1"
+_FLAGS = {"is_set": ("Set", NEVER_ONE), "is_demo": ("Demo", NEVER_ONE)}
 """Counter of the rows in which a flag is set → column of the flag, and text for days on which this counter is 0. Leads
 are graded by these flags, so their quality would seem to fall on such days."""
 
@@ -173,8 +176,8 @@ are graded by these flags, so their quality would seem to fall on such days."""
 def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
     """Answer how the contents of the files drifted.
 
-    Rows: `column_name what days`, one per column that is empty on some days only, per flag that is 0 in all rows on
-    some days only, and per column that bronze does not have. `what` is "empty", "0 in all rows" or "unknown".
+    Rows: `column_name what days`, one per column that is empty on some days only, per flag that is 1 in no row on some
+    days only, and per column that bronze does not have. `what` is "empty", "never 1" or "unknown".
 
     Args:
         filled: one row per day: the number of cells with a value in each column; in `is_set` and `is_demo`, the number
@@ -184,16 +187,18 @@ def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
     counts = filled.set_index("_partition_date").drop(columns="row_count")
     found = []
     for name in counts.columns:
-        empty = counts.index[counts[name] == 0]
-        if 0 < len(empty) < len(counts):
-            column, what = _FLAGS.get(str(name), (str(name), "empty"))
-            found.append((column, what, ranges(list(empty))))
+        column, what = _FLAGS.get(str(name), (str(name), "empty"))
+        # A flag without any value is empty.
+        days = counts.index[(counts[name] == 0) & ((what == "empty") | (counts[column] > 0))]
+        if 0 < len(days) < len(counts):
+            found.append((column, what, ranges(list(days))))
     found += [(str(name), "unknown", ranges(days)) for name, days in unknown.groupby("column_name")["_partition_date"]]
     table = pd.DataFrame(found, columns=["column_name", "what", "days"])
+    drifted = ", ".join(f"{name} ({what})" for name, what, _ in found)
     return Answer(
         "How did the files drift?",
         table,
-        f"{counted(len(table), 'column')} drifted: {', '.join(f'{name} ({what})' for name, what, *_ in found)}."
+        f"{counted(table['column_name'].nunique(), 'column')} drifted: {drifted}."
         if found
-        else "All files have the same columns, and none is empty on only some days.",
+        else "No column drifted: none is unknown, and none is empty on only some days.",
     )

@@ -12,6 +12,7 @@ from etl.reporting.words import counted, share
 FEW_LEADS = 50
 """Minimum number of leads for a meaningful rate."""
 QUANTILE_OF_95_PERCENT = 1.959964
+"""Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "lower"
 """Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest rate."""
 
@@ -20,9 +21,10 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None 
     """Compare the conversion rates of the states.
 
     Rows: `state lead_count appointment_count demo_count sale_count appointment_rate demo_rate conversion_rate
-    lowest_rate highest_rate comparison`, one per state, the state with the most leads first.
-    Rates are shares of `lead_count`, from 0 to 1. `comparison` is one of FEW, HIGHEST, UNCLEAR and LOWER.
-    `lowest_rate` and `highest_rate` are the limits of the 95 % confidence interval of the conversion rate (Wilson).
+    lowest_rate highest_rate comparison`, one per state, the state with the most leads first; "unknown" for leads
+    without a state. Rates are shares of `lead_count`, from 0 to 1; `conversion_rate` is that of sales. `lowest_rate`
+    and `highest_rate` are the limits of its 95 % confidence interval (Wilson). `comparison` is one of FEW, HIGHEST,
+    UNCLEAR and LOWER.
     """
     table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)
     intervals = [wilson_interval(*pair) for pair in zip(table["sale_count"], table["lead_count"], strict=True)]
@@ -35,7 +37,7 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None 
         overlaps = judged["highest_rate"] >= best["lowest_rate"]
         comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
         table["comparison"] = comparison.reindex(table.index, fill_value=FEW)
-    answer = Answer("And state by state?", table, _sentence(table))
+    answer = Answer("How does conversion differ between states?", table, _sentence(table))
     return (anomalies or Anomalies()).mark(answer, FUNNEL_PER_STATE)
 
 
@@ -46,7 +48,7 @@ def _sentence(table: pd.DataFrame) -> str:
     best, worst = most_of(judged, "conversion_rate"), fewest_of(judged, "conversion_rate")
     if len(judged) == 1:
         sold = share(best["sale_count"], best["lead_count"])
-        return f"Only {best['state']} has at least {FEW_LEADS} leads: it sells {sold} of them."
+        return f"Only {best['state']} has at least {FEW_LEADS} leads: {sold} of them are sold."
     unclear = list(judged["state"][judged["comparison"] == UNCLEAR])
     sentence = (
         f"Of the states with at least {FEW_LEADS} leads, {best['state']} has the highest share of sold leads "
@@ -61,7 +63,7 @@ def _sentence(table: pd.DataFrame) -> str:
 
 
 def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share (Wilson). Without trials, it is 0 to 1."""
+    """Return the lower and upper limit of the 95 % confidence interval of a share (Wilson); 0 and 1 without trials."""
     if not trials:
         return 0.0, 1.0
     part, squared = successes / trials, QUANTILE_OF_95_PERCENT**2

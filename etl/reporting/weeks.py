@@ -29,7 +29,8 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
 
     Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure; none if one
     of the two periods has no snapshot that can be compared with a previous one. `per_day` is the count divided by the
-    days that the snapshots cover. `change_rate` is NaN if affected days prevent a comparison, or the earlier rate is 0.
+    days that the snapshots cover. `change_rate` is the change relative to `per_day_before`; NaN if affected days
+    prevent a comparison, or `per_day_before` is 0. `comparison` is one of MORE, FEWER, UNCLEAR and NOT_COMPARED.
 
     Args:
         rows: one row per seven days, counted back from the latest snapshot, the latest first.
@@ -50,7 +51,7 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
     sentence = f"The 7 days to {day(latest['last_day'])}, compared with the 7 days before: {_changes(table)}."
     if rows["snapshot_count"].iloc[:2].sum() < 14:
         sentence += (
-            f" Because of days without a snapshot, these figures cover {counted(latest['covered_days'], 'day')} and "
+            f" Not all of these days have a snapshot: the figures cover {counted(latest['covered_days'], 'day')} and "
             f"{counted(before['covered_days'], 'day')}."
         )
     metrics = [metric for _, used in FIGURES.values() for metric in used]

@@ -1,7 +1,7 @@
 """Read source files from S3 into data frames of text.
 
-A CSV file has one row per CRM lead in that day's snapshot. Its cells are loaded as text, without type inference:
-`02139` keeps its zero, and `NA` stays `NA`. An empty cell is NULL.
+A CSV file has one record per CRM lead in that day's snapshot; some files repeat leads. Cells are loaded as text,
+without type inference: `02139` keeps its zero, and `NA` stays `NA`. An empty cell is NULL.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Snapshot(NamedTuple):
 
     rows: pd.DataFrame
     """One row per accepted record: BRONZE_COLUMNS and `_extraction_date _partition_date _source_file _source_row
-    _extra`."""
+    _extra`, all text but the integer `_source_row`."""
     rejected: list[RejectedLine]
     records: int
     """Number of records, accepted or rejected."""
 
 
 def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rename a file's columns to their bronze names, and add missing optional columns as NULL.
+    """Rename a file's columns to their bronze names, and add missing optional columns as NULL. Keep all other columns.
 
     Args:
         frame: cells as text, columns named as in the file's header.
@@ -78,7 +78,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
 def read_snapshot_chunks(
     raw: bytes, file: SnapshotFile, extraction_date: date, chunk_size: int | None
 ) -> Iterator[Snapshot]:
-    """Read one CSV file as `read_snapshot` does, and yield chunks of about `chunk_size` bytes, at least one.
+    """Read one CSV file as `read_snapshot` does, and yield one or more chunks of about `chunk_size` bytes (None: one).
 
     Raises:
         DataRefusedError: see `read_snapshot`. A repeated header is found only when its chunk is read.
@@ -93,7 +93,7 @@ def read_snapshot_chunks(
         _check_repeated_header(text, rows, file)
         unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
         if unknown and number == 0:
-            log.warning("%s: unknown columns are loaded into bronze.csv_snapshots._extra: %s", file, listed(unknown))
+            log.warning("%s has unknown columns, loaded into bronze.csv_snapshots._extra: %s", file, listed(unknown))
         count = len(rows)
         columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
             "_extraction_date": repeated(extraction_date.isoformat(), count),
@@ -111,7 +111,7 @@ def _decompressed(raw: bytes, file: SourceObject) -> bytes:
     Raises:
         DataRefusedError: the gzip file is damaged, or the content has a known format other than CSV.
     """
-    if raw.startswith(_GZIP):
+    if raw.startswith(GZIP):
         try:
             raw = gzip.decompress(raw)
         except (OSError, EOFError, zlib.error) as error:
@@ -121,10 +121,10 @@ def _decompressed(raw: bytes, file: SourceObject) -> bytes:
     return raw
 
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 _AS_CSV = "have the file exported and uploaded again as CSV: separated by commas, in UTF-8"
 _OTHER_FORMATS = (
-    (_GZIP, "compressed twice with gzip"),
+    (GZIP, "compressed twice with gzip"),
     (b"PK\x03\x04", "an Excel workbook or another ZIP archive"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old format (.xls)"),
     (b"PAR1", "a parquet file"),
@@ -183,7 +183,7 @@ _AROUND_NAMES = whitespace + "\v\x85\xa0\u2007\u202f\u3000\u200b\u200c\u200d\u20
 
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
-    """Raise if a record after the header repeats the header, which means that another file was appended.
+    """Raise if a record after the header repeats the header, as if another file was appended.
 
     Raises:
         DataRefusedError: names the first such line.
@@ -195,7 +195,7 @@ def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject
     lines += [line for line, names in fields.items() if len(names & BRONZE_NAMES.keys()) >= 6]
     if lines:
         raise DataRefusedError(
-            f"{file}: line {min(lines)} repeats the header: another file was probably appended",
+            f"{file}: line {min(lines)} repeats the header, so another file was probably appended",
             hint="request the file again, with the snapshot of its own day only",
         )
 
@@ -222,7 +222,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if problems:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(
-            f"{file}: {'; '.join(problems)}. Header: {header}",
+            f"{file} has {' and '.join(problems)}. Header: {header}",
             hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS in "
             "etl/utils/columns.py"
             if missing
@@ -242,7 +242,10 @@ def _other_separator(names: Sequence[str]) -> str | None:
 def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date | None = None) -> pd.DataFrame:
     """Return the rows of all CSV snapshots as one frame, for notebooks and small jobs. Logs rejected lines.
 
-    Grain: one row per CRM lead and snapshot day. Columns: see `Snapshot.rows`.
+    Grain: one row per accepted record of a file. Columns: see `Snapshot.rows`.
+
+    Args:
+        extraction_date: value of `_extraction_date`, by default today (UTC).
 
     Raises:
         SourceError: S3 cannot be read, or contains no snapshot.
@@ -275,8 +278,11 @@ class Leads(NamedTuple):
 def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
     """Return the leads of the backend as text, for notebooks. Rows with a NUL byte are left out (see `Leads`).
 
+    Args:
+        extraction_date: value of `_extraction_date`, by default today (UTC).
+
     Raises:
-        SourceError: S3 cannot be read.
+        SourceError: see `download`.
         DataRefusedError: see `read_leads`.
     """
     return read_leads(download(client, source), source, extraction_date or datetime.now(UTC).date()).rows
@@ -287,7 +293,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
 
     Raises:
         DataRefusedError: the file is not parquet, has no rows or contains a column twice, or one of LEADS_COLUMNS is
-            missing, without any value, not text, or not UTF-8.
+            missing, without any value, neither text nor UUID, or not UTF-8.
     """
     from pyarrow import parquet
 
@@ -300,10 +306,10 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
         names = file.schema_arrow.names
         columns = [_LEADS_NAMES.get(name.lower(), name) for name in names]
         if duplicates := [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]:
-            raise DataRefusedError(f"{source}: duplicate columns, ignoring case: {listed(duplicates)}", hint=hint)
+            raise DataRefusedError(f"{source} has duplicate columns, ignoring case: {listed(duplicates)}", hint=hint)
         if missing := [name for name in LEADS_COLUMNS if name not in columns]:
             raise DataRefusedError(
-                f"{source}: missing columns: {', '.join(missing)}. Columns: {listed(names)}", hint=hint
+                f"{source} has missing columns: {', '.join(missing)}. Columns: {listed(names)}", hint=hint
             )
         table = file.read(use_threads=False).rename_columns(columns)
     except (pa.ArrowException, OSError) as error:
@@ -312,7 +318,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
         raise DataRefusedError(f"{source} has no rows", hint=hint)
     empty = [name for name in LEADS_COLUMNS if table.column(name).null_count == table.num_rows]
     if empty:
-        raise DataRefusedError(f"{source}: columns without any value: {', '.join(empty)}", hint=hint)
+        raise DataRefusedError(f"{source} has columns without any value: {', '.join(empty)}", hint=hint)
     table = pa.table(
         [_as_text(table.column(name), name, source, hint) for name in LEADS_COLUMNS], names=list(LEADS_COLUMNS)
     )
@@ -334,7 +340,7 @@ def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str
     """Convert a column of the parquet to text. Writers store text and UUIDs in several types.
 
     Raises:
-        DataRefusedError: the column is not text, or not UTF-8.
+        DataRefusedError: the column is neither text nor UUID, or not UTF-8.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -78,7 +78,7 @@ def test_gold_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Show
     assert len(rows_of(gold["leads_per_day"])) == 22
     assert "71 leads became high quality" in gold["new_high_quality_leads_per_day"]
     assert "Of 4,347 leads, 20.8 % had an appointment" in gold["conversion_funnel"]
-    assert "The most frequent step is from Data to DQ-Bad Phone" in gold["status_changes"]
+    assert "The most frequent change of disposition is from Data to DQ-Bad Phone" in gold["status_changes"]
     assert "Suspect: 1 hash" in gold["suspect_hashes"]
 
 

@@ -58,9 +58,9 @@ def test_report_has_kpis_sentences_and_tables(text: str, demo: Demo) -> None:
 def test_report_lists_refusals_rejects_drift_and_suspect_hashes(text: str) -> None:
     assert "The last run refused no file." in text
     assert "No row is rejected." in text
-    assert "3 columns drifted: STATE (empty), location (empty), Set (0 in all rows)." in text
-    assert "Set 0 in all rows 2024-10-16 to 2024-10-22" in text
-    assert "Demo is 0" not in text
+    assert "3 columns drifted: STATE (empty), location (empty), Set (never 1)." in text
+    assert "Set never 1 2024-10-16 to 2024-10-22" in text
+    assert "has Demo = 1" not in text
     assert "Suspect: 1 hash." in text
 
 
@@ -117,7 +117,7 @@ def test_report_escapes_markup_in_data(
     page = write_report(settings, tmp_path / "page.html").read_text(encoding="utf-8")
     assert markup not in page
     assert "&lt;script&gt;alert(1)" in page
-    assert "Set is 0 in all rows of these snapshots: 2024-10-02" in page
+    assert "no row of these snapshots has Set = 1: 2024-10-02" in page
 
 
 class Outline(HTMLParser):

@@ -46,11 +46,15 @@ def test_headers_are_read_per_file(filled: Settings) -> None:
     bucket = Bucket(filled)
     bucket.put("SFTP/data_4.csv.gz", gzip.compress(b"A,B\n" + random.Random(4).randbytes(2 * HEAD)))
     bucket.put("SFTP/data_5.csv.gz", b"\x1f\x8bdamaged")
+    bucket.put("SFTP/data_6.csv", gzip.compress(b"C,D\n"))
+    bucket.put("SFTP/data_7.csv.gz", b"E,F\n")
     found = headers(filled)
     assert found[date(2024, 10, 1)] == list(HEADER)
     assert found[date(2024, 10, 3)][-1] == "location"
     assert found[date(2024, 10, 4)] == ["A", "B"]
     assert date(2024, 10, 5) not in found
+    assert found[date(2024, 10, 6)] == ["C", "D"]
+    assert found[date(2024, 10, 7)] == ["E", "F"]
 
 
 FAILURES = [
@@ -81,6 +85,14 @@ def test_refused_file_is_reported(filled: Settings, bucket: Bucket) -> None:
     bucket.put("SFTP/data_4.csv", b"a,b\n1,2\n")
     rows = check_access(filled).checks.rows.set_index("check")
     assert "missing required columns" in rows.loc["read a CSV file", "what_we_know"]
+
+
+def test_refusal_of_all_files_is_a_failed_check(filled: Settings, bucket: Bucket) -> None:
+    for number in (1, 3):
+        bucket.put(f"SFTP/data_0{number}.csv", b"")
+    access = check_access(filled)
+    assert access.checks.sentence == "Some checks failed. Fix this one first: list the CSV files."
+    assert "data_01.csv" in access.checks.rows.set_index("check").loc["list the CSV files", "what_we_know"]
 
 
 def test_identity_on_an_s3_compatible_server_is_its_endpoint(filled: Settings) -> None:

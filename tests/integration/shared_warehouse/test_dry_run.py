@@ -245,13 +245,18 @@ def test_file_refused_by_name_ends_the_dry_run_with_2(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_missing_and_late_days_are_listed_and_refused_by_setting(plan: Planner, bucket: Bucket) -> None:
+def test_missing_and_late_days_are_listed_and_refused_by_setting(
+    plan: Planner, bucket: Bucket, settings: Settings, tmp_path: Path
+) -> None:
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_2.csv")
     planned = plan(max_days_late=1)
     assert planned.source.incomplete[0] == "no file for 2024-10-02 (file number 2)"
     assert "was expected by now (MAX_DAYS_LATE)" in planned.source.incomplete[1]
     assert planned.exit_code == 0
     assert plan(missing_days="refuse").exit_code == 2
+    refusing = {**environment_of(settings), "MISSING_DAYS": "refuse"}
+    printed = run_python(tmp_path, "main.py", "--dry-run", environment=refusing).stdout
+    assert printed.count("no file for 2024-10-02") == 1
     with pytest.raises(DataRefusedError, match="PARTITION_START_DATE now makes it 2024-10-02") as refused:
         plan(partition_start_date=date(2024, 10, 2))
     assert "set PARTITION_START_DATE to 2024-10-01, as before" in str(refused.value.hint)

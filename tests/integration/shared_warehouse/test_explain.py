@@ -42,13 +42,15 @@ def filled(settings: Settings) -> Settings:
     lead = {"LEADNUMBER": "501", "email_hash": "E1 ", "ZIP": "098311", "STATE": "nu", "CITY": "  ", "Set": "TRUE"}
     shared = [{**SHARED, "LEADNUMBER": str(number)} for number in (701, 702)]
     first = {"LEADNUMBER": "500", "email_hash": "e3", "phone_hash": "p3"}
-    unmatched = {"LEADNUMBER": "0600", "email_hash": "e6", "phone_hash": "p6"}
+    unmatched = {"LEADNUMBER": "0600", "email_hash": "e6 ", "phone_hash": "p6"}
+    without_number = {"LEADNUMBER": "", "email_hash": "e7", "phone_hash": "p7"}
+    of_same_person = {"LEADNUMBER": "902", "email_hash": "e6 ", "phone_hash": "p9", "Demo": "perhaps"}
     rejected = {"LEADNUMBER": "900", "email_hash": "e8", "phone_hash": "p8", "Demo": "perhaps"}
     for number, changes in ((1, {}), (2, {"LEADNUMBER": "501.0"}), (3, {"Demo": "1", "Dispo": "Sale"})):
         rows = [first, lead | changes, *shared, unmatched, rejected]
         if number == 2:
             rows = [*shared, first, {**lead, "Set": "maybe"}, lead | changes, lead | changes]
-        bucket.put_snapshot(number, rows, HEADER)
+        bucket.put_snapshot(number, [*rows, without_number, of_same_person], HEADER)
     bucket.put("SFTP/data_3.csv", bucket.get("SFTP/data_3.csv") + b"02/05/2023,950123,\x1b[31mtoo,few,77777,\n")
     bucket.put_leads(
         [("u1", "p1", "e1"), ("u2", "p1", "e2"), ("u3", "p3", "e3"), ("never seen", "p9", "e9")]
@@ -129,6 +131,7 @@ def test_lead_without_snapshot_and_rows_without_lead_have_a_history(filled: Sett
     ]
     assert "entry_date" in changed
     assert "lead_number" not in changed, "no rule changes 0600: PostgreSQL casts it to 600"
+    assert only(explain(filled, "e7")).title == "lead without a number, which matches no backend lead"
 
 
 def test_shared_hash_explains_the_first_leads_and_counts_the_others(
@@ -147,6 +150,11 @@ def test_lead_that_is_only_rejected_is_found(filled: Settings) -> None:
         history = only(explain(filled, lead))
         assert history.versions == ()
         assert reason in history.rejected_rows[0]["reason"]
+
+
+def test_rejected_row_of_another_number_is_found_by_a_hash_with_blanks(filled: Settings) -> None:
+    rejected = only(explain(filled, "600")).rejected_rows
+    assert [row["raw_row"]["LEADNUMBER"] for row in rejected] == ["902"] * 3
 
 
 @pytest.mark.parametrize("lead", ["nobody", "50", "77777", "", "99999999999", "e1%", "' or true --", "\udcff"])

@@ -32,6 +32,16 @@ def test_error_of_the_machine_shows_cause_and_hint(
     assert capsys.readouterr().err == printed
 
 
+def test_traceback_of_an_unexpected_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> int:
+        raise ValueError("of the code")
+
+    with caplog.at_level("DEBUG"):
+        assert run_cli(fail) == 1
+    assert caplog.messages == ["traceback:"]
+    assert "ValueError: of the code" in caplog.text
+
+
 def test_dry_run_counts_refused_files_but_not_refused_days() -> None:
     day = "no file for 2024-10-02 (file number 2)"
     refused = [

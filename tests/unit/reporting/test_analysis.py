@@ -126,7 +126,7 @@ def test_states_with_few_leads_are_not_compared() -> None:
         "lowest (2.0 % of 50): no clear difference, the 95 % intervals overlap."
     )
     assert states.conversion_funnel_per_state(rows.head(1)).sentence == (
-        "Only WA has at least 50 leads: it sells 10.0 % of them."
+        "Only WA has at least 50 leads: 10.0 % of them are sold."
     )
     assert states.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
 
@@ -138,7 +138,7 @@ def test_status_changes_name_the_most_frequent_change() -> None:
     life = {"lead_count": [10], "changed_lead_count": [3], "change_count": [4], "median_days": [2.5]}
     assert outcomes.status_changes(rows, pd.DataFrame(life), NO_DAYS).sentence == (
         "Of 10 leads, 3 (30.0 %) changed their status at least once; a status that ended had lasted 2.5 days (median). "
-        "The most frequent step is from (none) to Data: 2 times."
+        "The most frequent change of disposition is from (none) to Data: 2 times."
     )
     nothing = pd.DataFrame({"lead_count": [0], "changed_lead_count": [0], "change_count": [0], "median_days": [None]})
     assert outcomes.status_changes(rows.head(0), nothing, NO_DAYS).sentence == "No lead has changed its status yet."
@@ -195,12 +195,38 @@ def test_source_drift_lists_constant_empty_and_unknown_columns() -> None:
     unknown = pd.DataFrame({"column_name": ["Rep"], "row_count": [9], "_partition_date": DAYS[2:]})
     answer = silver_analysis.source_drift(filled, unknown)
     assert answer.rows["column_name"].tolist() == ["STATE", "Set", "Rep"]
-    assert answer.sentence == "3 columns drifted: STATE (empty), Set (0 in all rows), Rep (unknown)."
+    assert answer.sentence == "3 columns drifted: STATE (empty), Set (never 1), Rep (unknown)."
     assert answer.rows["days"].tolist() == ["2024-10-04", "2024-10-02", "2024-10-04"]
     assert (
         silver_analysis.source_drift(filled.head(1), unknown.head(0)).sentence
-        == "All files have the same columns, and none is empty on only some days."
+        == "No column drifted: none is unknown, and none is empty on only some days."
     )
+
+
+def test_flag_without_any_value_on_a_day_drifted_once() -> None:
+    filled = pd.DataFrame({"_partition_date": DAYS, "row_count": 9, "Set": [9, 9, 0], "is_set": [2, 1, 0]})
+    unknown = pd.DataFrame(columns=["column_name", "row_count", "_partition_date"])
+    assert silver_analysis.source_drift(filled, unknown).sentence == "1 column drifted: Set (empty)."
+
+
+@pytest.mark.parametrize(
+    ("statuses", "sentence"),
+    [
+        (["running"], "No run has ended yet."),
+        (["running", "complete"], "The last run refused no file."),
+        (["complete", "refused"], "The last run refused no file. Of the last 2 runs, 1 refused data."),
+        (["running", "refused"], "The last run refused data: because of refused"),
+        (["failed", "complete"], "The last run has the status failed: because of failed"),
+    ],
+)
+def test_refused_files_answers_about_the_last_run_that_ended(statuses: list[str], sentence: str) -> None:
+    started = pd.Timestamp("2024-10-23", tz="UTC")
+    ended = [pd.NaT if status == "running" else started for status in statuses]
+    messages = [None if status in ("running", "complete") else f"because of {status}" for status in statuses]
+    last_runs = pd.DataFrame(
+        {"run_id": "1", "started_at": started, "ended_at": ended, "status": statuses, "message": messages}
+    )
+    assert runs.refused_files(last_runs).sentence == sentence
 
 
 def test_partial_share_is_never_shown_as_0_or_100_percent() -> None:
