@@ -1,7 +1,7 @@
 """Step 1: create the schemas, the tables of bronze and silver, and the roles of readers with their privileges.
 
-CRM columns that existing tables lack are added. A rerun changes nothing unless an object or a privilege is missing, or
-a definition or a password has changed.
+CRM columns that existing tables lack are added. A rerun changes nothing unless an object, a privilege or a time limit
+of a role is missing, or a definition, a description or a password has changed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def run(context: RunContext) -> StepResult:
 
 
 def add_crm_columns(db: Cursor) -> None:
-    """Add missing columns to the snapshot tables of bronze and silver. Existing rows get NULL.
+    """Add missing CRM columns to the snapshot tables of bronze and silver; in silver also `_row_hash`, `_source_row`.
+
+    Existing rows get NULL.
 
     Raises:
         PostgresError: see `add_missing_columns`.

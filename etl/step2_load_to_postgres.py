@@ -1,9 +1,9 @@
 """Step 2: load files from S3 into bronze.
 
-A file is loaded if bronze does not contain it with the same ETag and size, or if its table or its rejected rows were
-modified outside the pipeline; in a full refresh, every file is loaded. The leads file replaces bronze.leads_parquet in
-one transaction. CSV files are copied to staging tables in parallel, then validated, each against the latest snapshot
-before it; the accepted files replace their days in one transaction.
+A file is loaded if bronze does not contain it with the same ETag and size, if its table was dropped or modified outside
+the pipeline, or if the number of its rejected rows has changed; in a full refresh, every file is loaded. The leads file
+replaces bronze.leads_parquet in one transaction. CSV files are copied to staging tables in parallel, then validated,
+each against the latest snapshot before it; the accepted files replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per accepted record of a CSV file. Grain of bronze.leads_parquet: one row per
 accepted row of the parquet file, duplicates included.
 
@@ -75,6 +75,7 @@ class LeadNumbers(NamedTuple):
 
     @property
     def repeated_share(self) -> float:
+        """Share of the distinct lead numbers that occur more than once, 0 to 1; 0 if there are no lead numbers."""
         return self.repeated / max(self.distinct, 1)
 
     @classmethod
@@ -83,6 +84,13 @@ class LeadNumbers(NamedTuple):
 
         counts = pd.concat(columns).value_counts()
         return cls(len(counts), int((counts > 1).sum()))
+
+
+class RowCounts(NamedTuple):
+    """Number of rows of a file in bronze, and number of its rejected rows."""
+
+    rows: int
+    rejected: int
 
 
 @dataclass(frozen=True)
@@ -94,11 +102,13 @@ class StagedFile:
     rows: int = 0
     rejected_lines: int = 0
     invalid_rows: int = 0
+    """Number of `rows` that step 3 would reject."""
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
     footers: int = 0
     """Number of blank rows, totals and footers. They are rejected, but count against MAX_REJECT_RATIO only if they are
     more than half of the records."""
     first_fault: str = ""
+    """A rejected line or invalid row, with its reason, as an example for messages; empty if there is none."""
     refused: DataRefusedError | None = None
 
     def with_chunk(self, chunk: Snapshot) -> StagedFile:
@@ -127,7 +137,7 @@ def run(context: RunContext) -> StepResult:
     pending = [file for file in snapshots if bronze.why_load(file, full_refresh=context.full_refresh)]
 
     # --- load the leads first, so that the days can reuse their memory ----------------------------
-    leads_rows, refused_leads = load_changed_leads(context, leads, bronze)
+    counts_of_leads, refused_leads = load_changed_leads(context, leads, bronze)
 
     # --- stage, validate and publish the days -----------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
@@ -145,10 +155,12 @@ def run(context: RunContext) -> StepResult:
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
     for finding in (*bronze.describe_removed(keys | {leads.key}), *incomplete, *suspect):
         log.warning("%s", finding)
-    loaded = [file.file.key for file in accepted] + [leads.key] * bool(leads_rows)
+    loaded = {file.file.key: RowCounts(file.rows, file.rejected_lines) for file in accepted}
+    if counts_of_leads:
+        loaded[leads.key] = counts_of_leads
     new = sum(key not in bronze.files for key in loaded)
-    rows = sum(file.rows for file in accepted) + leads_rows
-    rejected = sum(file.rejected_lines for file in accepted)
+    rows = sum(counts.rows for counts in loaded.values())
+    rejected = sum(counts.rejected for counts in loaded.values())
     return StepResult(
         rows_in=rows + rejected,
         rows_out=rows,
@@ -175,20 +187,22 @@ def read_bronze_state(settings: Settings) -> BronzeState:
 
 def load_changed_leads(
     context: RunContext, leads: SourceObject, bronze: BronzeState
-) -> tuple[int, list[DataRefusedError]]:
-    """Load the leads file unless bronze is up to date. Returns the number of loaded rows, and the refusal, if any.
+) -> tuple[RowCounts | None, list[DataRefusedError]]:
+    """Load the leads file if `BronzeState.why_load` gives a reason.
+
+    Returns its row counts, None if the file was not loaded, and the refusal, if any, as a list.
 
     Raises:
         PipelineError: see `load_leads`, except refusals.
     """
     if not bronze.why_load(leads, full_refresh=context.full_refresh):
-        return 0, []
+        return None, []
     load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
     try:
-        (rows,) = context.map(load, [leads], rows=int)
+        (counts,) = context.map(load, [leads], rows=lambda counts: counts.rows)
     except DataRefusedError as refusal:
-        return 0, [refusal]
-    return rows, []
+        return None, [refusal]
+    return counts, []
 
 
 @retry_transient()
@@ -232,11 +246,11 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
 
 def _first_fault(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
     if lines:
-        return f"line {lines[0].line}: {lines[0].reason}: {shorten(lines[0].text)}"
+        return f"line {lines[0].line}, {lines[0].reason}: {shorten(lines[0].text)}"
     if invalid.empty:
         return ""
     row = invalid.iloc[0]
-    return f"line {row['_source_row']}: {row['reason']}: {shorten(row['raw_row'], 300)}"
+    return f"line {row['_source_row']}, {row['reason']}: {shorten(row['raw_row'], 300)}"
 
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
@@ -262,7 +276,7 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
 
 
 class DayBefore(NamedTuple):
-    """Counts of the snapshot with which a file is compared: the latest one before the day of the file."""
+    """Counts of a snapshot. A file is compared with the latest snapshot before its day."""
 
     rows: int
     lead_numbers: LeadNumbers
@@ -275,7 +289,8 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
     return DataRefusedError(
         f"{file.file}: {rejects:,} of its {file.records:,} records ({rejects / file.records:.2%}) cannot be loaded, "
         f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}. For example, {file.first_fault}",
-        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above that for this run",
+        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this share for this "
+        "run",
     )
 
 
@@ -285,13 +300,14 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
         return DataRefusedError(
             f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: a decrease of "
             f"{1 - file.rows / before.rows:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
-            hint="request the whole file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
+            hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
     if file.lead_numbers.repeated_share > settings.max_repeated_leads >= before.lead_numbers.repeated_share:
         return DataRefusedError(
             f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers occur "
             f"more than once, unlike on {day}: the file probably contains its rows several times, or several snapshots",
-            hint="request the file again, with one row per lead; if it is correct: MAX_REPEATED_LEADS=1 for this run",
+            hint="request the file again, with one row per lead; if it is correct, set MAX_REPEATED_LEADS=1 for this "
+            "run",
         )
     if before.rows and file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
         return DataRefusedError(
@@ -319,6 +335,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
         LockHeldError: see `record_load`.
     """
     with transaction(settings) as db:
+        fence_run(db, run_id, filling=BRONZE_SNAPSHOTS)
         acquire_exclusive_lock(db, BRONZE_SNAPSHOTS)
         for staged in accepted:
             file = staged.file
@@ -341,10 +358,8 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
 
 
 @retry_transient()
-def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> int:
-    """Replace the leads in bronze, and their rejected rows, by those of the parquet file, in one transaction.
-
-    Returns the number of rows in bronze.
+def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> RowCounts:
+    """Replace the leads in bronze, and their rejected rows, with those of the parquet file, in one transaction.
 
     Raises:
         SourceError: the file cannot be downloaded.
@@ -366,7 +381,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         record_file(db, BRONZE_LEADS, source, records=leads.records)
         run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
-    return rows
+    return RowCounts(rows, len(rejected))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Step 3: clean the days and the leads of bronze.
 
 A day is cleaned if its cleaned rows are missing, were built from another load of bronze or by another version of the
-cleaning code, or if they or its rejected rows were modified outside the pipeline; in a full refresh, every day is
-cleaned. The cleaned rows are copied to a staging table, which step 4 swaps into silver. The staging table gets silver's
-types before it is filled (see sql_scripts/silver/apply_silver_types.sql), because altering the types afterwards would
-write all rows twice. Leads are cleaned under the same conditions, and replace the rows of silver.stg_leads_parquet
-directly.
+cleaning code, or were modified outside the pipeline, or if the number of its rejected rows has changed; in a full
+refresh, every day is cleaned. The cleaned rows are copied to a staging table, which step 4 swaps into silver. The
+staging table gets silver's types before it is filled (see sql_scripts/silver/apply_silver_types.sql), because altering
+the types afterwards would write all rows twice. Leads are cleaned under the same conditions, and replace the rows of
+silver.stg_leads_parquet directly.
 
 Modules that import pandas are imported only if there is something to clean, which makes an unchanged run faster.
 """
@@ -43,6 +43,9 @@ from etl.warehouse.tables import (
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+
     from etl.utils.transform import CleanSnapshots, Nulled
     from etl.utils.utils_connection import Settings
 
@@ -51,12 +54,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DayClean:
-    """Row counts of a cleaned day, or of the cleaned leads."""
+    """Counts of a cleaned day, or of the cleaned leads (only `rows` and `rejected`)."""
 
     rows: int = 0
     rejected: int = 0
     separators: int = 0
     nulled: Mapping[str, Nulled] = field(default_factory=dict)
+    """Column of silver → its values that became NULL (see `transform.CleanSnapshots`)."""
 
     def with_chunk(self, chunk: CleanSnapshots) -> DayClean:
         return DayClean(
@@ -132,6 +136,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
     Raises:
         CheckFailedError: the rows of bronze and silver do not add up.
+        PostgresError: see `apply_silver_types`.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.transform import clean_csv
@@ -173,13 +178,14 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
 @retry_transient()
 def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
-    """Replace the leads in silver, and their rejected rows, by those cleaned from bronze, in one transaction.
+    """Replace the leads in silver, and their rejected rows, with those cleaned from bronze, in one transaction.
 
     Returns the counts of the cleaned leads.
 
     Raises:
         DataRefusedError: no row has all three ids, or each such row has an id that is too long; silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
+        PostgresError: see `apply_silver_types`.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.transform import clean_parquet
@@ -197,7 +203,8 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         empty_table(db, SILVER_LEADS)
         apply_silver_types(db, SILVER_LEADS)
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
-        rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS))
+        row_numbers = _rows_of_file(db, clean.rejected["_source_row"])
+        rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS), _source_row=row_numbers)
         replace_rejected(db, rejected, day=None, step=3, run_id=run_id)
         record_load(
             db,
@@ -214,6 +221,14 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     return DayClean(rows, len(rejected))
+
+
+def _rows_of_file(db: Cursor, positions: pd.Series) -> pd.Series:
+    """Return the row numbers in the leads file from positions in bronze, which lacks the rows that step 2 rejected."""
+    db.execute("select _source_row from silver.rejected_rows where _partition_date is null and step = 2 order by 1")
+    for (rejected,) in db.fetchall():
+        positions = positions + (positions >= rejected)
+    return positions
 
 
 if __name__ == "__main__":

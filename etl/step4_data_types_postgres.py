@@ -1,10 +1,10 @@
 """Step 4: apply the data types of silver, and publish the days that step 3 has cleaned.
 
-The types are declared in sql_scripts/silver/apply_silver_types.sql and nowhere else. The first run applies them to
-empty tables. Later, if a declared type has changed, all existing days are altered in place: no row is loaded again, and
-the load ledger stays valid. Tables that step 6 derives from silver are altered, too, or emptied if their rows do not
-fit the new types. Cleaned days are swapped into silver.stg_csv_snapshots as partitions, all in one transaction.
-PostgreSQL does not attach a partition whose types differ from its parent's, so every day has the declared types.
+The types are declared in sql_scripts/silver/apply_silver_types.sql. The first run applies them to empty tables. Later,
+if a declared type has changed, all existing days are altered in place: no row is loaded again, and the load ledger
+stays valid. Tables that step 6 derives from silver are altered, too, or emptied if their rows do not fit the new types.
+Cleaned days are swapped into silver.stg_csv_snapshots as partitions, all in one transaction. PostgreSQL does not attach
+a partition whose types differ from its parent's, so every day has the declared types.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Step 5: create the tables, views and functions of gold that are missing or whose definition has changed.
+"""Step 5: create missing tables of gold, and views and functions that are missing or whose definition has changed.
 
-Columns that existing tables lack are added. The step also creates missing schemas and grants readers access, so that it
-restores gold after the schema was dropped.
+Columns and foreign keys that existing tables lack are added. The step also creates missing schemas and grants readers
+access, so that steps 5 and 6 restore gold after the schema was dropped.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def run(context: RunContext) -> StepResult:
 def add_columns(db: Cursor) -> None:
     """Add missing columns to existing tables of gold. Existing rows get NULL.
 
-    The columns are the CRM columns that silver has, with silver's types, and `lead_match_id` of
+    The columns are the CRM columns of `GOLD_COLUMNS` that silver has, with silver's types, and `lead_match_id` of
     gold.lead_quality_matching.
 
     Raises:

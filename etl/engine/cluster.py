@@ -1,8 +1,9 @@
 """Process days on the workers of a Dask cluster instead of threads of this machine.
 
-Steps use the executor of a cluster as they use a thread pool. A task names a function, the run, and a day or file, and
-contains no rows: the worker reads S3 and writes PostgreSQL itself, with the settings of its own environment or, over
-TLS, those of the driver. The driver holds the run lock, and publishes the staging tables that the workers have built.
+Steps use the executor of a cluster as they use a thread pool. A task names a function, the run, and what to process
+(a file, a day, the leads, tables of gold), and contains no rows: the worker reads S3 and writes PostgreSQL itself, with
+the settings of its own environment or, over TLS, those of the driver. The driver holds the run lock, and publishes the
+staging tables that the workers have built.
 
 This module is imported only if a scheduler address is set (`--scheduler` or DASK_SCHEDULER_ADDRESS).
 """
@@ -43,15 +44,16 @@ SECONDS_TO_CONNECT = 5
 def dask_cluster(settings: Settings, run_id: str) -> Iterator[Executor]:
     """Check and prepare the workers of DASK_SCHEDULER_ADDRESS for a run.
 
-    Yields an executor that runs work on the workers, and raises errors of Dask as a `ClusterError` with a hint. When
-    the block ends, running work is rolled back, and the workers close their connections to PostgreSQL.
+    Yields an executor that runs work on the workers. If workers or the scheduler are lost, its futures raise a
+    `ClusterError` with a hint. When the block ends, running transactions are rolled back, and the workers close their
+    connections to PostgreSQL.
 
     Raises:
         SettingsError: a worker has invalid settings, or uses another warehouse.
         PostgresError: a worker or the driver cannot reach its warehouse.
         LockHeldError: another run uses the same workers.
-        ClusterError: the scheduler or a worker is missing, does not answer, cannot load the pipeline or has another
-            version than the driver; or PostgreSQL has too few connections.
+        ClusterError: the scheduler or a worker is missing, does not answer, cannot load the pipeline, or has another
+            version of Python, Dask or the pipeline than the driver; or PostgreSQL has too few free connections.
     """
     with _connected(settings) as client:
         check_versions(client)
@@ -66,7 +68,7 @@ def dask_cluster(settings: Settings, run_id: str) -> Iterator[Executor]:
             with monitored_workers(client, tasks, settings.dask_scheduler_address):
                 yield tasks
         finally:
-            with suppress(ClusterError):  # if Dask does not answer, `fence_run` stops work that still runs
+            with suppress(ClusterError):  # if Dask does not answer, `fence_run` stops tasks that start later
                 for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, CLIENT_NAME)):
                     if client.status == "running":
                         ask_cluster(end, of_what)

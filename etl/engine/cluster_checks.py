@@ -1,4 +1,4 @@
-"""Check versions, settings and connections of a Dask cluster before a run."""
+"""Check versions, settings and connections of a Dask cluster at the start of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLIENT_NAME = "homebuddy-leads-etl"
 
 
 def ask_cluster(ask: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-    """Call a function that queries the cluster, with a timeout: Dask itself would wait forever. Returns its result.
+    """Call a function that communicates with the cluster, with a timeout: Dask would wait forever. Returns its result.
 
     Raises:
         ClusterError: there was no answer within `SECONDS_TO_ANSWER`, or Dask raised an error.
@@ -77,10 +77,10 @@ UPDATE_HINT = "update it to the version of the driver, and restart it"
 
 
 def check_versions(client: Client) -> None:
-    """Raise unless scheduler and workers have the driver's versions of Python and Dask.
+    """Raise unless scheduler and workers have the driver's versions of Python (major and minor) and Dask.
 
     Raises:
-        ClusterError: names each node with another version.
+        ClusterError: names each node with another version; or see `ask_cluster`.
     """
     versions: Any = ask_cluster(client.get_versions)
     ours = _versions_of(versions["client"])
@@ -111,7 +111,7 @@ def check_code(client: Client) -> None:
     """Raise unless scheduler and workers have the driver's version of the pipeline.
 
     Raises:
-        ClusterError: names a node that has another version, or cannot load the pipeline.
+        ClusterError: names a node that has another version, or cannot load the pipeline; or see `ask_cluster`.
     """
     digests: dict[str, Any] = {"the scheduler": ask_cluster(_digest_of_scheduler, client)}
     workers = ask_cluster(client.run, code_digest, on_error="return")
@@ -138,6 +138,7 @@ def check_no_other_driver(client: Client, settings: Settings) -> None:
 
     Raises:
         LockHeldError: another run is connected to the scheduler.
+        ClusterError: see `ask_cluster`.
     """
     others = [driver for driver in ask_cluster(client.run_on_scheduler, _drivers) if driver != client.id]
     if others:
@@ -155,7 +156,7 @@ def check_warehouse(client: Client, settings: Settings, run_id: str) -> None:
     """Raise unless each worker finds this run in meta.pipeline_runs of its warehouse.
 
     Raises:
-        PipelineError: names a worker and the problem.
+        PipelineError: names a worker and the problem; or see `ask_cluster`.
     """
     seen = ask_cluster(client.run, check_run_is_known, settings.postgres_address, run_id, on_error="return")
     for worker, fault in seen.items():
@@ -173,7 +174,9 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
     """Raise unless meta.pipeline_runs of this worker's warehouse contains the run. A success is cached.
 
     Raises:
-        SettingsError: the run is missing, so this worker uses another warehouse than the driver.
+        SettingsError: the run is missing, so this worker uses another warehouse than the driver; or see
+            `local_settings`.
+        PostgresError: the warehouse cannot be read.
     """
     settings = local_settings(warehouse)
     with transaction(settings) as db:

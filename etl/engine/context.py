@@ -48,10 +48,11 @@ class RunContext:
         rows: Callable[[Result], int],
         total: int | None = None,
     ) -> list[Result]:
-        """Apply a function to each day or file on the executor, and return the results in the order of the items.
+        """Apply a function to each item, such as a day, on the executor. Returns the results in the order of the items.
 
         If a call fails, its error is raised, and calls that have not started are cancelled. Running calls are completed
-        on threads, and rolled back on a cluster; if the run is aborted, they are rolled back on threads, too.
+        on threads, and rolled back on a cluster when the run ends. If the run is aborted, `AbortedError` is raised, and
+        running calls are rolled back on threads, too.
 
         Args:
             items: the arguments of `work`. With `total`, they may be lazy: work on an item starts while the next item
@@ -88,7 +89,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step: row counts, metrics, refusals and warnings."""
+    """The result of a step: row counts (each 0 if the step moves no rows), metrics, refusals and warnings."""
 
     rows_in: int = 0
     rows_out: int = 0
@@ -98,4 +99,4 @@ class StepResult:
     refused: Sequence[DataRefusedError] = ()
     """Refusals of source files and, with MISSING_DAYS=refuse, of missing and late days; each with its reason."""
     warnings: Sequence[str] = ()
-    """Findings for the summary and meta.pipeline_runs. Only those that are also in `refused` end the run."""
+    """Findings for the summary and meta.pipeline_runs. They end the run only if they are also in `refused`."""

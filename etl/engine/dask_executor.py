@@ -1,4 +1,4 @@
-"""An executor that runs work as Dask tasks, and a monitor that makes the tasks fail when all workers are lost."""
+"""An executor that runs work as Dask tasks, and a monitor that makes them fail if no worker is left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def start_workers_hint(address: str | None) -> str:
-    return f"start workers in the project's folder, with settings in their environment: python -m dask worker {address}"
+    command = f"python -m dask worker {address}"
+    return f"start workers in the project's folder, with settings in the environment or .env: {command}"
 
 
 class TaskExecutor(Executor):
@@ -68,7 +69,7 @@ class TaskExecutor(Executor):
         return outcome
 
     def fail(self, fault: ClusterError) -> None:
-        """Make all unfinished tasks fail with this error."""
+        """Make the futures of all unfinished tasks raise this error. Tasks on workers are not stopped."""
         self._fault = fault
         for outcome in list(self._outcomes):
             with suppress(InvalidStateError):  # the task has finished
@@ -113,7 +114,7 @@ def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
 
     Raises:
         ClusterError: this worker has another version of the pipeline.
-        SettingsError: see `check_run_is_known`.
+        PipelineError: see `check_run_is_known`, and the task.
     """
     me = f"worker {get_worker().address}"
     if digest != code_digest():

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from etl.utils.day import Day
 
 Work = dict["Day | None", str]
-"""What a step would process → why. The key is a snapshot day, or None for the leads of the backend."""
+"""What a step would process → why. The key is a snapshot day, or None for the leads and, in step 6, their tables."""
 
 
 class PlannedFile(NamedTuple):
@@ -65,7 +65,10 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class WarehouseState:
-    """The state of each layer according to the load ledger; the defaults describe an empty database."""
+    """The state of each layer according to the load ledger: table → current load, and flags.
+
+    `silver` includes days that were modified outside the pipeline. The defaults describe an empty database.
+    """
 
     ingested: pending.BronzeState = field(default_factory=pending.BronzeState)
     bronze: Mapping[str, TableLoad] = field(default_factory=dict)
@@ -92,6 +95,7 @@ class Plan:
     work: Mapping[Step, Work]
     """Step → what it would process, for each step that would run."""
     notes: Sequence[str]
+    """Further effects of the run, and facts about the source, one sentence each."""
 
     @property
     def exit_code(self) -> int:
@@ -107,9 +111,11 @@ def plan_run(
 
     Raises:
         DataRefusedError: PARTITION_START_DATE has changed.
-        CheckFailedError: a table is missing that none of the steps creates or fills; the load ledger is of an earlier
-            version, which cannot be read; or the warehouse was upgraded by a newer version.
-        SourceError: S3 cannot be read.
+        CheckFailedError: a table is missing that none of the steps creates or fills, or silver.rejected_rows is missing
+            although there is a load ledger; the load ledger is of an earlier version, which cannot be read; or the
+            warehouse was upgraded by a newer version.
+        SettingsError: see `s3_client`.
+        SourceError: S3 cannot be read, or contains no snapshot or no leads.
         PostgresError: the warehouse cannot be read.
     """
     numbers = {step.number for step in steps}
@@ -215,7 +221,7 @@ def _work_of_step_6(state: WarehouseState, published: Work, *, leads: str | None
         if why and load.day not in work:
             work[load.day] = why
     if leads or not state.leads_are_matched:
-        work[None] = "leads have changed; days whose matches change are rebuilt, too"
+        work[None] = "leads cleaned, but not matched yet; days whose matches change are rebuilt, too"
     elif not (work or state.models_are_current):
         work[None] = f"tables of leads were {pending.MODIFIED}, or their SQL has changed"
     return work

@@ -1,4 +1,4 @@
-"""Hold the run lock, which allows one run at a time on a warehouse, and check that the server supports it."""
+"""Check that the server is usable as the warehouse, and hold the run lock, which allows one run at a time on it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def run_lock(settings: Settings) -> Iterator[None]:
     """Check that the server is usable as the warehouse, then hold the run lock on a separate connection.
 
     If this connection is lost, so is the lock, but the run continues. If another run then starts, `fence_run` and
-    `record_load` of load_ledger.py raise, so that this run commits nothing more.
+    `record_load` of load_ledger.py raise, so that this run loads nothing more.
 
     Raises:
-        PostgresError: the server cannot be reached; see `require_usable_server` and `_require_own_session`; or the lock
-            was lost although the connection was not.
+        PostgresError: the server cannot be reached or used (see `require_usable_server`), does not keep the session
+            (see `_require_own_session`), or the lock was lost although the connection was not.
         LockHeldError: another run holds the lock.
     """
     connection = _locked_connection(settings)
@@ -95,13 +95,13 @@ def _value(connection: Connection, query: str, *parameters: object) -> object:
         return value
 
 
-# --- What the server must be ------------------------------------------------------------------------------------------
+# --- Requirements for the server --------------------------------------------------------------------------------------
 
 OLDEST_VERSION = 15
 
 
 def require_usable_server(connection: Connection, settings: Settings) -> None:
-    """Raise unless the database is encoded in UTF8 and writable, and its server is recent enough.
+    """Raise unless the database is encoded in UTF8 and writable, and its server is at least `OLDEST_VERSION`.
 
     Raises:
         PostgresError: names all problems.

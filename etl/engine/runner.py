@@ -37,13 +37,15 @@ def run_steps(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> RunReport:
-    """Run steps in order under the run lock, and record the run in meta.pipeline_runs.
+    """Run steps in order and then data checks, under the run lock, and record the run in meta.pipeline_runs.
 
     A `PipelineError` ends the run and becomes part of the report. Any other exception of a step is recorded, too, and
     raised. Refused files or days end the run after their step; with `allow_partial`, the next steps process the other
-    days. In both cases, the report contains the refusal.
+    days. In both cases, the report contains the refusal, unless a later error replaces it. A run that does not get
+    the lock is not recorded.
 
     Args:
+        full_refresh: process all files and days, changed or not.
         workers: number of threads on this machine, by default `default_workers()`. Ignored on a Dask cluster, all of
             whose threads are used.
     """
@@ -65,10 +67,11 @@ def run_steps(
                     context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
                     report = _run_in_order(steps, context, report, allow_partial=allow_partial)
             except PipelineError as error:
-                report = _closed(settings, replace(report, error=report.error or error), started)
+                report = replace(report, error=report.error or error)  # kept if the run cannot be closed, either
+                report = _closed(settings, report, started)
                 raise
             except Exception as error:
-                fault = PipelineError(f"unexpected {type(error).__name__}")
+                fault = PipelineError(f"unexpected {type(error).__name__}", hint="see the output of the run")
                 _closed(settings, replace(report, error=fault), started)
                 raise
             with _during("closing the run"):

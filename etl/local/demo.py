@@ -1,4 +1,4 @@
-"""Servers, data and settings of the demo: an embedded PostgreSQL and S3, with sample data or the files of a folder.
+"""Provide the servers, data and settings of the demo: an embedded PostgreSQL, S3, and a sample or files of a folder.
 
 python -m etl.local.demo    upload the sample to the bucket of the settings (docker-compose.yml, profile demo)
 """
@@ -95,7 +95,10 @@ def sample_folder() -> Path:
 
 
 def ignore_environment() -> None:
-    """Remove the variables of libpq and boto3 from the environment of this process: they would redirect the demo."""
+    """Remove the variables of libpq and boto3 from the environment of this process, and make boto3 ignore its files.
+
+    Otherwise they could redirect the demo to other servers.
+    """
     for name in list(os.environ):
         if name.startswith(("PG", "AWS_")):
             del os.environ[name]
@@ -103,7 +106,7 @@ def ignore_environment() -> None:
 
 
 def check_data_folder(data: Path) -> None:
-    """Check that `data` contains the files which the pipeline needs, and that all files to upload can be read.
+    """Raise unless `data` contains the files that the pipeline needs, and all files to upload can be read.
 
     Raises:
         EmbeddedError: names the first file with a problem.
@@ -139,10 +142,10 @@ def _problem_of(file: Path) -> str | None:
 
 
 def settings_or_demo() -> Settings:
-    """Return the settings of the environment or `.env`. If POSTGRES_HOST is not set there, return those of the demo.
+    """Return the settings of the environment or `.env`; without POSTGRES_HOST, those of the demo if it has run.
 
     For callers that only read the warehouse, such as notebooks and the report: the settings of the demo have no S3
-    server (see `demo_source`). Starts the demo's PostgreSQL if it is stopped.
+    server (see `demo_source`). For the demo's side effects see `running_demo`.
 
     Raises:
         SettingsError: settings are missing or invalid, and POSTGRES_HOST is set or no demo has run.
@@ -205,8 +208,8 @@ def _demo_folder() -> Path:
 def _empty_other_warehouse(data: Path, settings: Settings) -> None:
     """Empty the demo's warehouse if it was filled from another folder, so that days of two sources do not mix.
 
-    Views and tables that users created on it are dropped, too, and named in a warning. The folder is recorded in
-    `FILLED_FROM`.
+    Tables and views of users that are in the dropped schemas, or depend on them, are dropped, too, and named in a
+    warning. The folder is recorded in `FILLED_FROM`.
     """
     marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
@@ -217,7 +220,7 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
             run_sql(db, "schemas/drop_schemas.sql")
             dropped = ", ".join(sorted(own - _relations_of_users(db)))
             log.warning(
-                "the demo's warehouse contained data from %s: it was emptied, and is now loaded from %s%s",
+                "the demo's warehouse contained data from %s; it was emptied, and is now loaded from %s%s",
                 before,
                 now,
                 f"; views and tables you created on it were dropped: {dropped}" if dropped else "",
@@ -226,7 +229,7 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
 
 
 def _relations_of_users(db: Cursor) -> set[str]:
-    """Return the tables and views, as quoted names, that the pipeline did not create."""
+    """Return the tables and views that the pipeline did not create, as quoted names: `schema.table`."""
     db.execute(
         """
         select nspname, relname, format('%I.%I', nspname, relname)
@@ -270,6 +273,7 @@ def upload_sample(settings: Settings) -> int:
     Raises:
         SettingsError: the bucket contains other objects, or the warehouse was loaded from another bucket.
         SourceError: S3 cannot be read or written.
+        PostgresError: the warehouse cannot be read.
         PipelineError: see `sample_folder`.
     """
     data = sample_folder()
@@ -313,7 +317,7 @@ def _other_loaded_bucket(settings: Settings) -> str | None:
 
 
 def main() -> int:
-    """Upload the sample with the settings of the environment. Returns the exit code."""
+    """Upload the sample with the settings of the environment or `.env`. Returns the exit code."""
     upload_sample(load_settings())
     return 0
 

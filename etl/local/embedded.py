@@ -2,12 +2,12 @@
 
     python -m etl.local.embedded FOLDER    stop the server of this folder
 
-All files are in one folder, `.local/`; if root starts the server, its data may be elsewhere (see `postgres_cluster`).
+All files are in one folder, `.local/`; if root starts the server, data and log may be elsewhere: see postgres_cluster.
 The rest of the pipeline connects to the server as to any other: with a host, a port and a password.
 
     .local/postgres/       data directory, mode 0700
     .local/postgres.log    log of the server
-    .local/postgres.lock   locked while the server is started or stopped
+    .local/postgres.lock   locked while a process starts, stops or inspects the server
     .local/pgpass          port, passwords of the owner and of bi_reader, mode 0600: the only file with passwords
     .local/psql            link to the psql of this version
 
@@ -38,7 +38,8 @@ log = logging.getLogger(__name__)
 def start_postgres(root: Path, *, port: int | None = None, reader_password: str | None = None) -> EmbeddedPostgres:
     """Start the server of the folder `root` if it is not running, and return it.
 
-    The server keeps running when this process ends. Its port and passwords are written to `pgpass`.
+    A running server that does not accept connections, or whose password is unknown, is restarted. The server keeps
+    running when this process ends. Its port and passwords are written to `pgpass`.
 
     Args:
         root: created if missing, like the database in it.
@@ -48,8 +49,7 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
             the last start, else a new one.
 
     Raises:
-        EmbeddedError: PostgreSQL is not installed, the folder cannot be used, no port is free, or the server did not
-            start. In the last case, the message contains the error in its log.
+        EmbeddedError: PostgreSQL is not installed, or the folder cannot be used; or see `start_server`.
     """
     with prepared_cluster(root) as cluster:
         server = running_server(cluster)

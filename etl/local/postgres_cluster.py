@@ -3,7 +3,7 @@
 PostgreSQL refuses to run as root. If root starts it, the account `pgserver` runs it, with a copy of the programs in
 /var/lib/homebuddy-etl, because root's virtual environment may be closed to other accounts. If that account cannot enter
 `.local/` either, the data is in /var/lib/homebuddy-etl, too, and `.local/postgres` is a link to it. Permissions of
-existing folders are never changed.
+other existing folders are never changed.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def existing_cluster(root: Path) -> Cluster:
 
 
 def _make_place_for_data(data: Path) -> None:
-    """Prepare for creating `data`: rename an incomplete folder, and link to another one if the server cannot enter."""
+    """Prepare for creating `data`: rename an incomplete folder; link elsewhere if the server's account cannot enter."""
     if data.is_dir():
         aside = tempfile.mkdtemp(prefix="postgres.unfinished-", dir=data.resolve().parent)
         log.warning("%s is incomplete: renamed to %s; a new database is created", data, aside)

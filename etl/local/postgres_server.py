@@ -47,8 +47,8 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
         port: the only port to try. By default the port of the last start, else the first free one from 5432.
 
     Raises:
-        EmbeddedError: the database cannot be created, the password cannot be reset, the server did not start or stop,
-            or no port is free.
+        EmbeddedError: the database cannot be created, the password cannot be reset, no port is free, or the server did
+            not stop, or did not start. In the last case, the message contains the end of its log.
     """
     known = read_pgpass(cluster)
     password = known.password if known else secrets.token_urlsafe(32)
@@ -237,7 +237,7 @@ def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
 
 
 def write_pgpass(server: EmbeddedPostgres) -> None:
-    """Write port and passwords to a libpq password file with mode 0600; libpq ignores files with other modes."""
+    """Write port and passwords to a libpq password file with mode 0600: libpq ignores files that others can access."""
     text = ""
     for user, password in ((server.user, server.password), (READER, server.reader_password)):
         if password:

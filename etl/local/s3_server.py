@@ -65,6 +65,7 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
 
     Raises:
         EmbeddedError: there are no files to upload.
+        OSError: a file cannot be read.
     """
     files = files_to_upload(data)
     if not files:
@@ -81,7 +82,7 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
 
 
 def files_to_upload(data: Path) -> list[Path]:
-    """Return the files in `data/SFTP` whose names contain `.csv`, except hidden ones, and `data/parquet/*.parquet`."""
+    """Return the files `data/SFTP/*.csv*`, ignoring case and without hidden files, and `data/parquet/*.parquet`."""
     # Includes .CSV and .csv.bak, which the pipeline ignores with a warning.
     return sorted(data.glob("SFTP/[!.]*.[cC][sS][vV]*")) + sorted(data.glob("parquet/*.parquet"))
 

@@ -1,9 +1,10 @@
 """Generate sample data in the shape of the real sources: daily CRM snapshots as CSV, backend leads as parquet.
 
 A population of CRM lead numbers is drawn once: their places, the days on which they appear and disappear, and their
-outcomes. File n is what the CRM would export on day n; its export of `Set` breaks on day 16. Two files were saved by
-hand, with values in other formats. Grain of a CSV file: one row per lead number; of the parquet: one row per backend
-lead, and a few rows that cleaning must repair or drop (specification §5). All values are invented.
+outcomes. File n is what the CRM would export on day n; its export of `Set` breaks on day 16. Two files look as if other
+programs had saved them again, with values in other formats. Grain of a CSV file: one row per lead number and, from file
+6 on, a separator row; of the parquet: one row per backend lead, and a few rows that cleaning drops (specification §5).
+All values are invented.
 
 The parquet is that of the last day or, for shorter samples, of day 22. It has a few leads that only the snapshot of the
 next day contains, and some that are in no snapshot. It lacks a few leads of the last snapshot, which the parquet of the
@@ -11,8 +12,8 @@ next day has.
 
 Equal parameters (scale, days, seed) give equal CSV files on every machine, and equal rows in the parquet file, whose
 metadata has the version of pyarrow. All random numbers are raw output of PCG64, which numpy keeps stable, unlike its
-distributions; the arithmetic on them is exact. A longer sample begins with the files of a shorter one: one more day
-simulates tomorrow's file.
+distributions; the arithmetic on them gives the same results everywhere. A longer sample begins with the CSV files of a
+shorter one: one more day simulates tomorrow's file.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from etl.local.sample_shape import DEFAULT_DAYS
 from etl.utils.errors import PipelineError
 
 GENERATOR_VERSION = 2
-"""Version of the generator. It must be incremented if equal parameters no longer give equal bytes."""
+"""Version of the generator. It must be incremented if equal parameters no longer give equal CSV files and leads."""
 DEFAULT_SEED = 20241001
 MARKER_NAME = "sample.json"
 
@@ -59,7 +60,8 @@ class SampleData:
 def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
     """Write a sample to `target`, replacing an existing sample.
 
-    `scale` multiplies leads and rows per day; from 1, the sample contains every irregularity of the specification, §3.
+    `scale` multiplies leads and rows per day. With a scale of at least 1 and all 22 days, the sample contains every
+    irregularity of the specification, §3.
     The parquet of day 22 has 4,364 times `scale` leads after cleaning; that of a later day has more.
 
     Raises:

@@ -1,4 +1,7 @@
-"""Draw the population of a sample: lead numbers, the days on which they appear and disappear, and their outcomes."""
+"""Draw the population of a sample: lead numbers, the days on which they appear and disappear, and their outcomes.
+
+Days are numbered like the files: day 1 is FIRST_SNAPSHOT; earlier days are 0 and negative.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,10 @@ class Draw:
 
 @dataclass(frozen=True)
 class Fates:
-    """The outcome of each lead number, and the days on which its status changes."""
+    """The outcome of each lead number, the days on which its status changes, and its appointments.
+
+    Appointments are codes: see `Population.appointments`.
+    """
 
     outcome: IntArray
     """Index of a disposition among those of all `OUTCOME_GROUPS`, in order."""
@@ -294,14 +300,14 @@ def _identities(
 
 
 def _parquet_days(draw: Draw, arrival_day: IntArray) -> IntArray:
-    """Return the first day on which the parquet has each lead: the arrival day or, for some, a day before or after."""
+    """Return the first day on which the parquet has each lead: the arrival day, or for some the day before or after."""
     ahead = draw.happens("in parquet", AHEAD_SHARE)
     behind = ~draw.happens("in parquet", 1 - BEHIND_SHARE) & (arrival_day > 1)
     return arrival_day - ahead + behind
 
 
 def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
-    """Return the hash of each lead number, then the hash of no value, which also replaces that of `without_value`."""
+    """Return the hash of each lead number, then that of no value, which also replaces the one at `without_value`."""
     no_value = np.frombuffer(bytes.fromhex(NO_VALUE_HASH), dtype=np.uint8)
     digests = np.vstack([digests, no_value])
     digests[without_value] = no_value

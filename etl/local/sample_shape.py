@@ -52,7 +52,7 @@ SHORTEST_LATENESS, LONGEST_LATENESS = 3, 20
 """LATE_SHARE of the arriving lead numbers appear this many days after entry; all others on the day of entry or the day
 after."""
 UNSEEN_LEADS = 14
-"""Number of backend leads in addition to those of normal lead numbers: no snapshot up to day 22 contains them."""
+"""Number of leads that the parquet of day 22 has in addition to one per normal lead number, at scale 1."""
 AHEAD_SHARE = 0.2
 """Share of leads that the parquet contains a day before the snapshots do."""
 BEHIND_SHARE = 0.1
@@ -81,8 +81,8 @@ class LeadKind(NamedTuple):
     phone: HashSource
 
 
-# The first kind is normal: it has a backend lead of its own. Others share hashes with an earlier lead, or with the one
-# backend lead that has no e-mail address or no phone number. The last kind is not in the backend and matches nothing.
+# The first kind is normal: it has a backend lead of its own. Others share hashes with earlier leads, or with the one
+# without e-mail address or the one without phone number. The last kind is not in the backend and matches nothing.
 LEAD_KINDS = (
     LeadKind(4350, "own", "own"),
     LeadKind(33, "earlier lead", "earlier lead"),
@@ -228,7 +228,7 @@ MOVED_SHARE = 0.2
 LONGEST_DELAY = 40
 """Maximum number of days from entry to outcome; most are far shorter."""
 CONFIRMED_DAYS = 4
-"""Number of days before their outcome on which appointments are confirmed."""
+"""Appointments are confirmed this many days before their outcome."""
 DAYS_PER_JOB_STEP = 4
 JOB_LADDERS = {
     ("Opened", "Survey Booked", "Parts Due", "Crew Booked", "Installing", "Done"): 50,

@@ -1,4 +1,4 @@
-"""Cleaning rules for single columns, as functions on Arrow arrays of text."""
+"""Cleaning rules for single columns, as functions on Arrow arrays of trimmed text."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
 
 
 def usps_state(code: pa.Array) -> pa.Array:
-    """Keep USPS state codes; any other text becomes NULL."""
+    """Keep USPS state codes in upper case; any other text becomes NULL."""
     return pc.if_else(pc.is_in(code, _USPS_STATES), code, None)
 
 

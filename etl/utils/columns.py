@@ -18,8 +18,8 @@ class CrmColumn(NamedTuple):
     other_names: tuple[str, ...] = ()
     """Other names of the column in the header of files."""
     rule: str | None = None
-    """Name of the function in etl/utils/cell_rules.py that cleans trimmed values; None: values are kept as they are.
-    In every column, texts that stand for a missing value become NULL. `location` is trimmed without a rule."""
+    """Name of the function in etl/utils/cell_rules.py that cleans trimmed values. None: values are kept as they are,
+    but those of `location` are trimmed. In every column, NA_VALUES become NULL."""
     max_length: int | None = None
     """Maximum number of characters of a text column: rows with longer values are rejected."""
     is_optional: bool = False
@@ -27,7 +27,7 @@ class CrmColumn(NamedTuple):
     is_content: bool = True
     """Whether the column is part of `_row_hash` and of silver.row_contents."""
     is_in_gold: bool = True
-    """Whether gold contains the column; only for content columns."""
+    """Whether gold contains the column. Columns that are not content are never in gold."""
 
 
 CRM_COLUMNS = (
@@ -50,7 +50,7 @@ APPT_TIME = "appt_time"
 """The time of day of `APPT_DATE`: a content column of silver. In gold it is part of appointments.appointment_date."""
 
 NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
-"""Texts that other programs write for a missing value, and that are never a city, a disposition or a status."""
+"""Trimmed texts that other programs write for a missing value, and that are never a city, disposition or status."""
 
 BRONZE_NAMES = {name: column.bronze for column in CRM_COLUMNS for name in (column.bronze, *column.other_names)}
 """Column name in a file's header → column of bronze.csv_snapshots. The column `_extra` contains all other columns."""

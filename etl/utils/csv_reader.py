@@ -20,6 +20,7 @@ class RejectedLine:
     record."""
 
     line: int
+    """Line of the file on which the record starts (the header is line 1)."""
     reason: str
     text: str
 
@@ -43,11 +44,11 @@ class CsvText(NamedTuple):
     encoding: str
     """Encoding of the file: utf-8, utf-16, utf-32 or cp1252."""
     records: int
-    """Number of records: rows of `table` and items of `rejected`, which may include the header. If all quotes are where
-    RFC 4180 allows them, records are counted independently of parsing."""
+    """Number of records: rows of `table` and items of `rejected`, which may include the header. Counted independently
+    of parsing, unless the content has NUL bytes, empty lines or misplaced quotes."""
     cp1252_lines: Sequence[int]
-    """Lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole file, even for
-    a chunk."""
+    """Numbers of the lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole
+    file, even for a chunk."""
 
 
 def read_csv_text(raw: bytes) -> CsvText:
@@ -178,7 +179,7 @@ def _quotes(content: bytes) -> np.ndarray:
 def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     """Yield chunks of content that has no NUL bytes, empty lines or misplaced quotes.
 
-    Fast, because records can only be invalid by their number of fields.
+    Fast, because a record can be invalid only by its number of fields.
     """
     content = text.content
     quotes = _quotes(content)

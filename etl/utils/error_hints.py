@@ -148,11 +148,11 @@ _S3_HINTS = {
     "S3_IAM_ROLE_ARN",
     "ValidationError": "correct S3_IAM_ROLE_ARN",  # from STS
     "InvalidBucketName": "correct the name of the bucket in S3_BUCKET_NAME, S3_SFTP_BUCKET or S3_PARQUET_BUCKET",
-    "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the CA certificate that signed the server's "
-    "certificate",
+    "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the file with the CA certificate that signed the "
+    "server's certificate",
     "ProxyConnectionError": "check HTTPS_PROXY and NO_PROXY",
-    "400": "the request is invalid: the credentials may have expired, or the object may be encrypted with a "
-    "customer-provided key (SSE-C), which is not supported: upload it without SSE-C",
+    "400": "renew the credentials, which may have expired; if the object is encrypted with a customer-provided key "
+    "(SSE-C), which is not supported, upload it without SSE-C",
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID or, if it is unset, AWS_ACCESS_KEY_ID or the AWS profile",
     "SignatureDoesNotMatch": "check S3_SECRET_ACCESS_KEY or, if it is unset, AWS_SECRET_ACCESS_KEY or the AWS profile",
     "PreconditionFailed": "the object was replaced after it was listed: rerun",
@@ -162,7 +162,10 @@ _S3_HINTS = {
     "ConnectTimeoutError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
 }
 _S3_MESSAGE_HINTS = (
-    ("kms:", "the credentials lack permission: grant kms:Decrypt on the key with which the bucket is encrypted"),
+    (
+        "perform: kms:",
+        "the credentials lack permission: grant kms:Decrypt on the key with which the object is encrypted",
+    ),
     (
         "Server Side Encryption",
         "the object is encrypted with a customer-provided key (SSE-C), which is not supported: upload it without SSE-C",

@@ -32,15 +32,15 @@ class PipelineError(Exception):
 
 
 class SettingsError(PipelineError):
-    """Configuration error: a setting is missing or invalid."""
+    """Configuration error: a setting is missing or invalid, or `.env` cannot be read."""
 
 
 class PostgresError(PipelineError):
-    """PostgreSQL cannot be reached, or reports an error."""
+    """PostgreSQL cannot be reached, cannot be used as the warehouse, or reports an error."""
 
 
 class SourceError(PipelineError):
-    """S3, or an object in it, cannot be read."""
+    """S3 cannot be read, or does not contain the source files as expected."""
 
 
 class OutputError(PipelineError):
@@ -73,13 +73,13 @@ class DataRefusedError(PipelineError):
 
 
 class LockHeldError(PipelineError):
-    """Another run is active on this warehouse."""
+    """Another run is active on this warehouse, or this run has lost the run lock."""
 
     exit_code = 3
 
 
 class AbortedError(PipelineError):
-    """The run was aborted by Ctrl-C or SIGTERM."""
+    """The run was aborted by Ctrl-C or SIGTERM, or has ended while a Dask worker was still working for it."""
 
 
 _secrets: set[str] = set()

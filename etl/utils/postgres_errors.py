@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ConnectError(psycopg2.OperationalError):
     """No connection could be opened. Contains the SQLSTATE, which psycopg2 does not provide for such errors.
 
-    `sqlstate` is None if the server did not answer, or its SQLSTATE is unknown.
+    `sqlstate` is None if the server did not answer, or its SQLSTATE is unknown; `00000` if a second attempt succeeded.
     """
 
     def __init__(self, message: str, *, sqlstate: str | None, transient: bool) -> None:
@@ -186,13 +186,13 @@ _CHECK_LOG_IN = (
     "the server's pg_hba.conf and its connection limits"
 )
 READ_ONLY_HINT = (
-    "is this a standby? Connect to the primary. If not, reset default_transaction_read_only, which is on for the role, "
-    "the database or the server"
+    "if the server is a standby, connect to the primary; otherwise reset default_transaction_read_only, which is on "
+    "for the role, the database or the server"
 )
 _NO_SUCH_HOST = "could not translate host name"
 _AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the CA certificate that signed the server certificate"
 _SETTINGS_HINTS = {
-    "server does not support SSL": "switch TLS on in the server (ssl = on), or choose another POSTGRES_SSLMODE",
+    "server does not support SSL": "enable TLS on the server (ssl = on), or choose another POSTGRES_SSLMODE",
     "certificate verify failed": _AUTHORITY,
     "root certificate file": _AUTHORITY,
     "server certificate for": "set POSTGRES_HOST to a name that the server's certificate contains",
@@ -228,7 +228,7 @@ _HINTS = {
     "imposes. To lift it: alter role … set statement_timeout = 0",
     "25P04": "transaction_timeout ended the transaction: alter role … set transaction_timeout = 0",
     "53100": "free disk space on the database server, then rerun",
-    "53200": "the server is out of memory. If the message mentions shared memory: raise max_locks_per_transaction, for "
-    "example fourfold, and restart the server, because all days are published in one transaction",
+    "53200": "the server is out of memory: give it more, or lower --workers. If the message mentions shared memory, "
+    "raise max_locks_per_transaction, for example fourfold, and restart the server: one transaction publishes all days",
 }
 """SQLSTATE → hint."""

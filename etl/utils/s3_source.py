@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SourceObject:
-    """An S3 object in the version that was listed. The same key, ETag and size mean the same content."""
+    """An S3 object in the version that was listed. The same key, ETag and size (in bytes) mean the same content."""
 
     bucket: str
     key: str
@@ -101,7 +101,7 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         listed_by_number.setdefault(number, []).append(source)
     if not listed_by_number:
         raise SourceError(
-            f"s3://{bucket}/{prefix}*.csv: no CSV file under this prefix",
+            f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz",
             hint="check S3_SFTP_FILES_PREFIX and S3_BUCKET_NAME (or S3_SFTP_BUCKET), and that the files were uploaded",
         )
     files, refused = _by_day(listed_by_number, settings.partition_start_date)
@@ -180,7 +180,7 @@ def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[s
 
 
 def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Settings) -> list[str]:
-    """Find missing and late days (specification §7). Returns one sentence per finding.
+    """Describe missing days and, with MAX_DAYS_LATE, a late snapshot (specification §7). Returns one message for each.
 
     Args:
         days: the days that have a file, in order.
@@ -210,7 +210,7 @@ def find_copies(loaded: Collection[SnapshotFile], snapshots: Iterable[SnapshotFi
 
 
 def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefusedError]:
-    """Return the findings of `check_completeness` as refusals if MISSING_DAYS=refuse, else an empty list."""
+    """Return findings about missing, late and empty days as refusals if MISSING_DAYS=refuse, else an empty list."""
     hint = "deliver the files of these days, or set MISSING_DAYS=warn to continue without them"
     return [DataRefusedError(finding, hint=hint) for finding in findings if settings.missing_days == "refuse"]
 

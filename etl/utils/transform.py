@@ -1,8 +1,8 @@
 """Clean bronze frames into silver frames, by the rules of the specification, §5. Pure functions.
 
 Columns are processed as Arrow arrays: for a day of 3,700 rows, Arrow's compute kernels take a sixth of the time of
-pandas' methods. Except for ids, rules are applied once per distinct value. Values of text columns other than `location`
-keep surrounding blanks; all others are trimmed.
+pandas' methods. Except for ids, rules are applied once per distinct value. Values of columns without a rule keep
+surrounding blanks, except those of `location`; all others are trimmed.
 """
 
 from __future__ import annotations
@@ -60,21 +60,21 @@ class CleanSnapshots(NamedTuple):
     """Result of `clean_csv`. Each row of bronze is counted once: len(raw) = len(rows) + len(rejected) + separators."""
 
     rows: pd.DataFrame
-    """One row per CRM lead and snapshot day: the columns of silver.stg_csv_snapshots, as text, NULL as `pd.NA`; and
-    `_row_hash` as a 64-bit integer. `_source_row` is NULL if `raw` has none."""
+    """One row per accepted row of bronze: SILVER_COLUMNS as text, NULL as `pd.NA`; and `_row_hash` as a 64-bit integer.
+    `_source_row` is NULL if `raw` has none."""
     rejected: pd.DataFrame
     """One row per rejected row: `_source_file _source_row _partition_date reason raw_row` (JSON text)."""
     separators: int
     """Number of separator rows, which are dropped."""
     nulled: dict[str, Nulled]
-    """Column of silver, for the columns of `PLACEHOLDERS` → how many of its values became NULL."""
+    """Column of silver → how many of its values became NULL. Contains the columns of `PLACEHOLDERS` only."""
 
 
 class Nulled(NamedTuple):
     """Values of a column that cleaning turned into NULL because they are not valid."""
 
     values: int
-    """Number of values before cleaning, valid or not."""
+    """Number of values before cleaning, valid or not; NULLs and the column's placeholder are not counted."""
     nulled: int
     samples: tuple[str, ...]
     """Up to three values that became NULL, shortened."""
@@ -165,7 +165,7 @@ def row_hash(rows: pd.DataFrame) -> pd.Series:
 
 
 def invalid_rows(raw: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that `clean_csv` would reject. Step 2 counts them to refuse files before it publishes them.
+    """Return the rows that `clean_csv` would reject, as `CleanSnapshots.rejected`. Step 2 counts them to refuse files.
 
     A cheap filter selects suspicious rows, and only these are cleaned: a twentieth of the work for a good file.
     """
@@ -242,7 +242,7 @@ class _Column(NamedTuple):
 
 
 def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
-    """Find invalid rows. Returns reason → row mask, for the reasons that apply to any row."""
+    """Find invalid rows. Returns reason → row mask, for the reasons that apply to at least one row."""
 
     def found(name: str, wrong: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
         return columns[name].where(wrong(columns[name].bare))
@@ -314,7 +314,7 @@ def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, invalid: dict[str,
 
 
 class LeadsReport(NamedTuple):
-    """Counts of dropped rows of the leads parquet. Leads that share single ids are kept: see LEADS_ARE_DISTINCT."""
+    """Counts of dropped rows of the leads parquet. Leads that share only some ids are kept: see LEADS_ARE_DISTINCT."""
 
     missing_id: int
     """Rows that lack at least one of the three ids."""
@@ -336,8 +336,7 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     """Clean rows of bronze.leads_parquet by the rules of the specification, §5.
 
     Drops rows that lack one of the three ids, and duplicates; rejects other rows with an id that is too long for its
-    column.
-    Hashes are trimmed and converted to lower case; lead_uuid is unchanged.
+    column. Hashes are trimmed and converted to lower case; lead_uuid is unchanged.
 
     Args:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, of any string dtype.
@@ -374,7 +373,7 @@ def _clean_id(cells: pa.Array, *, is_hash: bool) -> tuple[pa.Array, pa.Array]:
 
 
 def _is_duplicate(leads: pa.Table, is_whole: np.ndarray, ids: list[str]) -> np.ndarray:
-    """Return a mask of leads in `is_whole` with the ids of an earlier one. Compares leads that share the first id."""
+    """Return a mask of leads in `is_whole` with the ids of an earlier one. Compares those that share the first id."""
     shares_an_id = text_frame(leads.select(ids[:1]))[ids[0]].duplicated(keep=False).to_numpy() & is_whole
     is_repeated = np.zeros(len(is_whole), dtype=bool)
     if shares_an_id.any():

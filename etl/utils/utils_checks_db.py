@@ -1,9 +1,8 @@
 """Run data checks in the warehouse.
 
 A failed check of severity `fail` raises an error, which rolls back the transaction. A failed check of severity `warn`
-is logged.
-A check consists of a description and a query for failing rows. Most queries read the load ledger (schema meta), so that
-all checks together take milliseconds for any number of rows.
+is logged. A check consists of a description and a query for failing rows. Most queries read only the load ledger
+(schema meta): they take milliseconds, because it has one row per table.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class Check:
     """SQL query: one row per failing row, described in the column `sample`."""
     hint: str
     things: str = "rows"
-    """What a row of the query stands for: a plural noun for messages."""
+    """What a row of the query stands for: a plural noun in -s for messages."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ FILES_ARE_ACCOUNTED_FOR = Check(
 LEADS_ARE_ACCOUNTED_FOR = replace(
     FILES_ARE_ACCOUNTED_FOR, failing_rows_sql=f"{FILES_ARE_ACCOUNTED_FOR.failing_rows_sql} and file_number is null"
 )
-"""The same check for the leads parquet only: the counts of a CSV file may be outdated until this run has loaded it."""
+"""The same check for the leads parquet only: wrong counts of a CSV file must not stop a run that will replace them."""
 
 DAYS_ARE_RECONCILED = Check(
     Severity.FAIL,
@@ -131,7 +130,7 @@ DAYS_ARE_RECONCILED = Check(
 
 REJECTED_ROWS_ARE_KEPT = Check(
     Severity.FAIL,
-    "every rejected row must be in silver.rejected_rows",
+    "silver.rejected_rows must have as many rows of each load as were rejected",
     """
     select format('%s: %s rejected, %s kept', table_name, rejected_count, kept) as sample
     from meta.table_loads
@@ -289,7 +288,7 @@ END_OF_RUN_CHECKS = (
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
 )
-"""The checks that run after the last step of a run, even if the run has loaded nothing."""
+"""The checks at the end of a run that has completed its steps, even if it has loaded nothing."""
 
 
 def _ids_are_distinct(ids: str) -> Check:

@@ -32,7 +32,7 @@ class Settings(BaseSettings):
 
     Frozen, so that it can be shared between threads and used as a cache key. Secrets are `SecretStr`, which print as
     asterisks in logs and tracebacks. A pickled object contains only the address of the warehouse: the process that
-    unpickles it uses its own settings (see `local_settings`).
+    unpickles it uses its own settings (see `local_settings`). docs/configuration.md describes the settings.
     """
 
     model_config = SettingsConfigDict(
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     @classmethod
     def _require_url(cls, url: str | None) -> str | None:
         if url and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", url):
-            raise ValueError("must be http://host:port or https://host:port, without user and password")
+            raise ValueError("must be a URL such as http://host:port or https://host, without user, password and query")
         return url
 
     @field_validator("partition_start_date", mode="before")
@@ -217,7 +217,7 @@ def _settings_of_environment() -> Settings:
 def _describe_validation_error(error: ValidationError) -> str:
     missing = [_variable(error_entry) for error_entry in error.errors() if error_entry["type"] == "missing"]
     wrong = [
-        f"{_variable(error_entry)}: {error_entry['msg'].removeprefix('Value error, ')}".removeprefix(": ")
+        f"{_variable(error_entry)} {error_entry['msg'].removeprefix('Value error, ').removeprefix('Input ')}".lstrip()
         for error_entry in error.errors()
         if error_entry["type"] != "missing"
     ]
@@ -237,7 +237,7 @@ def connect_postgres(settings: Settings) -> Connection:
     """Open a new connection to the warehouse.
 
     Raises:
-        psycopg2.Error: see `translate_postgres_errors`.
+        psycopg2.Error: the connection cannot be opened. To add a hint, use `translate_postgres_errors`.
     """
     from etl.utils.postgres_errors import open_connection
 
@@ -344,8 +344,8 @@ def caller_identity(settings: Settings) -> str:
     For an S3-compatible server (AWS_ENDPOINT_URL_S3), return a description of the server.
 
     Raises:
-        SettingsError: the identity differs from S3_IAM_USER_ARN.
-        SourceError: there are no credentials, or STS cannot be reached or refuses them.
+        SettingsError: the credentials do not belong to S3_IAM_USER_ARN.
+        SourceError: the AWS profile does not exist, there are no credentials, or STS cannot be reached or refuses them.
     """
     if settings.aws_endpoint_url_s3:
         return f"an S3-compatible server without AWS identities, {settings.aws_endpoint_url_s3}"

@@ -64,7 +64,7 @@ class Metric(NamedTuple):
 
 
 class Anomaly(NamedTuple):
-    """A row of gold.data_anomalies: a metric whose value on a day is not as expected."""
+    """A row of gold.data_anomalies: a metric whose value on a day is not as expected. For the units see `Metric`."""
 
     day: date
     metric: str
@@ -87,6 +87,7 @@ LABELS_OF_KINDS = {
     "match_(.+)_share": "rows with match scenario {}",
     "repeated_lead_number_share": "rows that repeat a lead number",
 }
+"""Pattern of a metric's name → its label, into which the groups of the pattern are inserted."""
 
 
 def label_of(metric: str) -> str:

@@ -32,7 +32,7 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
 
     Args:
         frozen: write rows as frozen, which PostgreSQL allows only if this transaction created or truncated the table.
-            Otherwise the first reader writes each page again and, with data checksums, logs it in the WAL.
+            Without it, the first reader writes each page again and, with data checksums, logs it in the WAL.
 
     Raises:
         CheckFailedError: PostgreSQL loaded a different number of rows than the frame has.

@@ -1,4 +1,4 @@
-"""Apply DDL scripts only if the script, or a table, view or function that it defines, has changed."""
+"""Apply DDL scripts only if the script, or the state of an object that it defines (see `_state_of`), has changed."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
 
 
 NOT_REPAIRED = {"silver.rejected_rows", "gold.users"}
-"""Tables without a change trigger. The pipeline does not fill gold.users; a run finds missing rows of
+"""Tables without a change trigger. The pipeline does not fill gold.users; a run finds missing and added rows of
 silver.rejected_rows by their number (see `load_ledger.current_loads`)."""
 _TABLES = re.compile(r"^create table (?:if not exists )?(\S+)", re.MULTILINE)
 _CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function) (?:if not exists )?([^\s(]+)", re.MULTILINE)
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """Return a digest of objects: OIDs, definitions of views, triggers, constraints other than foreign keys."""
+    """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys."""
     db.execute(
         """
         select md5(string_agg(

@@ -154,7 +154,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
 def _touch_last_seen(db: Cursor) -> str | None:
     """Update the last-seen dates of the unaffected leads that the last published snapshot contains.
 
-    Returns the day of the latest snapshot; None if there is none.
+    Returns the day of the latest snapshot, as YYYY-MM-DD; None if there is none.
     """
     db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
     latest_day, extraction_date = db.fetchone() or (None, None)

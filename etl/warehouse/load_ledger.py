@@ -28,15 +28,17 @@ class TableLoad:
     built_from: tuple[int, ...]
     """Ids of the loads from which the table was built."""
     row_count: int
+    """Number of loaded rows; 0 for the tables of row versions, which are not counted."""
     of_day: Day | None
     """The snapshot day of the table; None if it has none, such as a table of leads."""
     rejected_count: int = 0
     separator_count: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Further counts of the step that filled the table: column `facts`."""
     modified_externally: bool = False
     """Whether the table was modified outside the pipeline since it was loaded; the counts may then be wrong."""
     code_version: str | None = None
-    """Digest of the code that built the table; None if the table was built before digests were recorded."""
+    """Digest of the code that built the table; None for bronze, and for tables built before digests were recorded."""
 
     @property
     def day(self) -> Day:
@@ -72,7 +74,7 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
 
 
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
-    """Raise if one of these tables, or a partition, is in the load ledger but was dropped outside the pipeline.
+    """Raise if one of these tables, or a partition, was loaded but then dropped (or recreated) outside the pipeline.
 
     Raises:
         CheckFailedError: tables were dropped; the hint names the step that loads them again.
@@ -120,8 +122,8 @@ def current_loads(
     that of the days.
 
     Args:
-        rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if some of
-            its rejected rows are missing from silver.rejected_rows.
+        rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if the
+            number of its rows in silver.rejected_rows is not its `rejected_count`.
         include_modified: include tables that were modified outside the pipeline.
     """
     db.execute(
@@ -168,9 +170,10 @@ def record_load(
     """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
     Args:
-        parent: the partitioned table, if the table is a partition.
+        parent: the partitioned table, or another name by which `current_loads` finds the table; by default its own.
         day: the snapshot day of the table, if it has one.
         built_from: ids of the loads from which the table was built.
+        metrics: further counts, stored as JSON in the column `facts`.
         code_version: digest of the code that built the table.
 
     Raises:
@@ -197,7 +200,7 @@ def record_load(
 
 
 def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
-    """Stop a stale run: raise if the run has ended, or another has started. Until the transaction ends, none can start.
+    """Stop a stale run: raise if it has ended. Until the transaction ends, no other run can start.
 
     Args:
         filling: the table that the transaction fills. If the same work is attempted twice, because a worker seemed to
@@ -218,8 +221,8 @@ _FILLING = int.from_bytes(b"FILL")
 
 def _lock_lost(run_id: str) -> LockHeldError:
     return LockHeldError(
-        f"run {run_id} lost the run lock, and another run has started",
-        hint="wait for that run to end, then rerun",
+        f"run {run_id} has ended, or has lost the run lock and another run has started",
+        hint="wait until no other run is active, then rerun",
     )
 
 
@@ -255,9 +258,12 @@ def source_key(db: Cursor, table: str) -> str:
 
 
 def record_file(db: Cursor, table: str, source: SourceObject, *, records: int) -> None:
-    """Record in meta.ingested_files that this transaction loaded a file into a table of bronze, after `record_load`.
+    """Record in meta.ingested_files that this transaction loaded a file into a table of bronze.
 
-    Earlier entries of the table and of the file's S3 key are deleted.
+    Call `record_load` first. Earlier entries of the table and of the file's S3 key are deleted.
+
+    Args:
+        records: number of records in the file, accepted or rejected.
     """
     db.execute("delete from meta.ingested_files where table_name = %s or s3_key = %s", (table, source.key))
     db.execute(

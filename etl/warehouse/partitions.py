@@ -25,6 +25,9 @@ def create_staging_partition(db: Cursor, parent: str, staged: str, partition_val
 
     An existing table of that name is dropped. The new table has no indexes: creating indexes after the rows are
     inserted takes less time. Attaching creates those of `parent` that are missing.
+
+    Args:
+        partition_value: the only `_partition_date` that the table accepts, as YYYY-MM-DD.
     """
     db.execute(
         sql.SQL(
@@ -54,7 +57,7 @@ def acquire_exclusive_lock(db: Cursor, *tables: str) -> None:
     weaker lock that does not block readers.
 
     Raises:
-        PostgresError: another session holds a lock for too long; the message describes the session.
+        PostgresError: another session holds a lock for `SECONDS_TO_WAIT_FOR_LOCKS`; the message describes the session.
         AbortedError: the run is being aborted.
     """
     deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCKS

@@ -48,7 +48,10 @@ CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
 
 @dataclass(frozen=True)
 class BronzeState:
-    """The contents of bronze according to the load ledger: S3 key → loaded file, and table → its current load."""
+    """The contents of bronze according to the load ledger: S3 key → loaded file, and table → its current load.
+
+    `tables` lacks those that were dropped or modified outside the pipeline (see `current_loads`).
+    """
 
     files: Mapping[str, IngestedFile] = field(default_factory=dict)
     tables: Mapping[str, TableLoad] = field(default_factory=dict)
@@ -144,7 +147,7 @@ def why_build(silver: TableLoad, gold: Mapping[str, TableLoad], *, full_refresh:
     """Return why a day of gold.lead_quality_matching has to be built; None if it need not be built.
 
     Args:
-        gold: name → current partition of gold.lead_quality_matching.
+        gold: partition of gold.lead_quality_matching → its current load.
     """
     built = gold.get(gold_partition(silver.day))
     if built is None:

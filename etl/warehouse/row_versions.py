@@ -1,11 +1,12 @@
 """Maintain row versions: the snapshots as a type 2 slowly changing dimension, with the matches to backend leads.
 
 A daily snapshot repeats almost every row of the day before, so gold is built from the distinct contents instead. Each
-content is identified by its hash (`_row_hash`), and silver.row_contents has the days on which snapshots contain it; a
-row version is one content over an uninterrupted range of days. There is one operation: update the contents of one day
-to match a snapshot. The range from the day to the next snapshot is added to the days of contents that are new on the
-day, and subtracted from those of contents that are missing from it; all others are unchanged. New, late, corrected and
-removed days and a full refresh all use this operation, with one commit per day. See docs/decisions/0005.
+content is identified by its hash (`_row_hash`), and silver.row_contents has the days on which it is valid: from each
+snapshot that contains it to the next one. A row version is one content over an uninterrupted range of days. There is
+one operation: update the contents of one day to match a snapshot. The range from the day to the next snapshot is added
+to the days of contents that are new on the day, and subtracted from those of contents that are missing from it; all
+others are unchanged. New, late, corrected and removed days and a full refresh all use this operation, with one commit
+per day. See docs/decisions/0005.
 
 After each commit, every content of silver.row_contents has its matches in silver.version_matches, and
 meta.affected_leads has every lead whose gold rows may have changed since they were last published.
@@ -56,13 +57,12 @@ COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
     """Prepare the tables for `apply_days`.
 
-    If they are damaged (see `are_damaged`), empty them all, mark all days of
-    gold.lead_quality_matching as outdated, and add all leads to meta.affected_leads. Otherwise, if the leads have
-    changed, match the contents of changed leads again (see `compare_leads`).
+    If they are damaged (see `are_damaged`) or `restart` is set, as in a full refresh, empty them all, mark all days of
+    gold.lead_quality_matching as outdated, and add all leads to meta.affected_leads. Then, unless the contents are
+    matched to `leads` already, match those of changed leads again (see `compare_leads`).
 
     Args:
         leads: the current load of silver.stg_leads_parquet.
-        restart: empty all tables in any case, for a full refresh.
 
     Raises:
         LockHeldError: see `load_ledger.record_load`.
@@ -85,6 +85,7 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
 
     Args:
         silver: the loads of all days of silver, in order.
+        leads: the load of silver.stg_leads_parquet that was given to `prepare`.
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
@@ -216,7 +217,7 @@ def are_damaged(db: Cursor) -> bool:
 
 
 def are_matched(db: Cursor, leads: TableLoad) -> bool:
-    """Return whether the contents were matched to this load of silver.stg_leads_parquet; not for damaged tables."""
+    """Return whether the contents were matched to this load of silver.stg_leads_parquet. Check `are_damaged` first."""
     return _current_loads(db)["silver.matched_leads"].built_from == (leads.load_id,)
 
 

@@ -1,6 +1,7 @@
 """Apply the column types that sql_scripts/silver/apply_silver_types.sql declares to the tables of silver.
 
-A table that contains rows is altered in place, with all its partitions at once; nothing is loaded again.
+A table that contains rows is altered in place, with all its partitions at once. Only tables that a later step
+rebuilds are emptied if their rows do not fit.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
     columns, dependents = db.fetchone() or (None, None)
     if dependents:
         raise PostgresError(
-            f"{change.table} cannot be altered ({change.columns}): "
+            f"{change.table} cannot be altered ({change.columns}), because "
             f"these objects use {columns}: {', '.join(dependents)}",
             hint="nothing was changed: save the definitions of these objects (of a view: select pg_get_viewdef('…')), "
             "drop them, rerun, and create them again",

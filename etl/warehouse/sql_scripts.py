@@ -34,7 +34,10 @@ def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
 
 
 def script_text(script: str, **names: sql.Composable) -> sql.Composable:
-    """Return a file of sql_scripts/ with its `{placeholders}` replaced by the given SQL, such as quoted names."""
+    """Return a file of sql_scripts/ with its `{placeholders}` replaced by the given SQL, such as quoted names.
+
+    Without `names`, the text is returned as it is, and may contain other braces.
+    """
     text = sql.SQL(read_script(script))
     return text.format(**names) if names else text
 

@@ -32,6 +32,7 @@ LAYERS = (
     GOLD_APPOINTMENTS,
     GOLD_HISTORY,
 )
+"""The tables whose row counts are part of the summary and of meta.pipeline_runs, in this order."""
 
 
 def _daily_table(name: str, day: Day) -> str:

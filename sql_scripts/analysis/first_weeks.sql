@@ -1,5 +1,5 @@
 -- Grain: one row per week in which leads were first seen (its Monday), in order; NULL for the leads of the first snapshot comes
--- first. uncertain_count: leads that may belong to an earlier week, because there is no snapshot at the end of that week.
+-- first. uncertain_count: leads that may belong to an earlier week, because the last day of the week before has no snapshot.
 with leads as (
     select
         first_week,

@@ -1,5 +1,5 @@
--- Grain: one row per KPI: number of its leads, by their latest snapshot, and of those whose latest match relies on suspect hashes
--- alone.
+-- Grain: one row per KPI (figure): number of its leads, by their latest snapshot, and number and share (0 to 1) of those whose
+-- latest match relies on suspect hashes alone.
 with suspect as (
     select distinct
         lead_uuid,

@@ -23,7 +23,7 @@ create table if not exists bronze.csv_snapshots (
     _extra jsonb
 ) partition by list (_partition_date);
 
--- Grain: one row per row of the backend's parquet file, unchanged. No key: rows can be duplicates.
+-- Grain: one row per accepted row of the backend's parquet file, as text. No key: rows can be duplicates.
 create table if not exists bronze.leads_parquet (
     "lead_UUID" text,
     phone_hash text,

@@ -1,5 +1,6 @@
--- Grain: one row per content and day, for contents {hashes} on {days}: the first row with the content. Only days whose silver was
--- built from the current bronze: on other days, _source_row may refer to another version of the file.
+-- Grain: one row per content and day, for contents {hashes} on {days}: the first row with the content. same_content: number of
+-- further rows of the day with the content. Only days whose silver was built from the current bronze: on other days, _source_row
+-- may refer to another version of the file.
 select distinct on (_partition_date, _row_hash)
     _row_hash,
     {columns},

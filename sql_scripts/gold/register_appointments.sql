@@ -1,6 +1,6 @@
 -- Assigns an id to each appointment of staging.affected_versions that has none in meta.appointment_ids. The order is that of the
--- first snapshot with the appointment, then appointment_date and lead_uuid: loading days one by one gives the same ids as loading
--- them all at once.
+-- first snapshot with the appointment, then appointment_date and lead_uuid: loading days one by one, in order, gives the same ids
+-- as loading them all at once.
 
 insert into meta.appointment_ids (lead_uuid, appointment_date, appointment_id)
 select

@@ -33,7 +33,7 @@ create table if not exists silver.stg_leads_parquet (
     _extraction_date text
 );
 
--- Grain: one row per record that step 2 or 3 rejected. Separators and duplicates of leads are dropped, not rejected.
+-- Grain: one row per record that step 2 or 3 rejected. Separators, duplicate leads, and leads that lack an id are dropped.
 create table if not exists silver.rejected_rows (
     run_id uuid not null,
     _source_file text not null,

@@ -270,7 +270,7 @@ def test_refusals_of_two_steps_name_both_steps(run_pipeline: Callable[..., RunRe
     report = run_pipeline(allow_partial=True)
     lines = str(report.error).splitlines()
     assert lines[0] == "step 2, S3 → bronze; step 3, bronze → cleaned rows: 2 refusals:"
-    assert "SFTP/data_2.csv: missing required columns: ZIP" in lines[1]
+    assert "SFTP/data_2.csv has missing required columns: ZIP" in lines[1]
     assert "leads.parquet: none of its 1 rows has lead_UUID, phone_hash and email_hash" in lines[2]
     assert lines[3].startswith("  → ")
     assert len(lines) == 4

@@ -88,5 +88,5 @@ def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, wareho
         "select step, _source_file, _source_row, _partition_date, reason from silver.rejected_rows order by step"
     ) == [
         (2, "parquet/leads.parquet", 2, None, "NUL byte"),
-        (3, "parquet/leads.parquet", 2, None, "an id is longer than 255 characters"),
+        (3, "parquet/leads.parquet", 3, None, "an id is longer than 255 characters"),
     ]

@@ -45,7 +45,7 @@ def test_missing_scheduler_is_named(run: Run, warehouse: Warehouse) -> None:
 
 
 def test_invalid_scheduler_address_is_named(run: Run) -> None:
-    assert "DASK_SCHEDULER_ADDRESS: must be tcp://host:port" in error_of(run("--scheduler", "host"))
+    assert "DASK_SCHEDULER_ADDRESS must be tcp://host:port" in error_of(run("--scheduler", "host"))
 
 
 def test_missing_dask_is_explained(settings: Settings, tmp_path: Path) -> None:

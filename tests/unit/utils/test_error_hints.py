@@ -47,7 +47,7 @@ def answer(code: str, message: str = "", status: int = 403) -> ClientError:
         ("InvalidObjectState", "The operation is not valid for the object's storage class", "restore it"),
         ("ExpiredToken", "The provided token has expired.", "log in again"),
         ("RequestTimeTooSkewed", "The difference between the request time and …", "the clock of this machine is wrong"),
-        ("KMS.DisabledException", "arn:aws:kms:eu-north-1:1:key/x is disabled.", "kms:Decrypt"),
+        ("KMS.DisabledException", "arn:aws:kms:eu-north-1:1:key/x is disabled.", "enable the key"),
         ("KMS.KMSInvalidStateException", "the key is pending deletion", "enable the key"),
         ("InvalidRequest", "The object was stored using a form of Server Side Encryption.", "without SSE-C"),
         ("PermanentRedirect", "The bucket must be addressed using the specified endpoint.", "S3_REGION"),
