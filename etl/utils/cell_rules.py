@@ -35,7 +35,8 @@ def parse_timestamp(text: pa.Array) -> Timestamps:
     format with AM or PM. Fractions of seconds are dropped, and a time zone is ignored: the time stays as written. For
     any other text, and if the date or the time does not exist, both are NULL. Without a time of day, `time` is NULL.
     """
-    iso = text
+    coded = text.dictionary_encode()  # a file has few distinct dates, and regular expressions are slow
+    iso = coded.dictionary
     for layout, year_first in _OTHER_DATE_LAYOUTS:
         iso = pc.replace_substring_regex(iso, layout, year_first)
     parts = pc.extract_regex(iso, _TIMESTAMP)
@@ -57,8 +58,8 @@ def parse_timestamp(text: pa.Array) -> Timestamps:
     valid = on_calendar & on_clock
     clock = [pc.utf8_lpad(pa.array(number).cast(pa.string()), 2, "0") for number in (hour, minute, second)]
     return Timestamps(
-        date=pc.if_else(pa.array(valid), date_text, None),
-        time=pc.if_else(pa.array(valid & has_time), pc.binary_join_element_wise(*clock, ":"), None),
+        date=pc.if_else(pa.array(valid), date_text, None).take(coded.indices),
+        time=pc.if_else(pa.array(valid & has_time), pc.binary_join_element_wise(*clock, ":"), None).take(coded.indices),
     )
 
 

@@ -1,14 +1,14 @@
 """Clean bronze frames into silver frames, by the rules of the specification, §5. Pure functions.
 
 Columns are processed as Arrow arrays: for a day of 3,700 rows, Arrow's compute kernels take a sixth of the time of
-pandas' methods. Except for ids, rules are applied once per distinct value. Values of columns without a rule keep
-surrounding blanks, except those of `location`; all others are trimmed.
+pandas' methods. Values of columns without a rule keep surrounding blanks, except those of `location`; all others are
+trimmed.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,8 +50,7 @@ PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
 """Column of bronze whose invalid values become NULL → the text that the CRM writes for a missing value."""
 FOOTER = "no lead: at most one cell has a value"
 """Reason of rejected blank rows, totals and report footers."""
-IDS = frozenset({"LEADNUMBER", "email_hash", "phone_hash"})
-"""Columns in which nearly all values of a day are distinct."""
+IDS = ("LEADNUMBER", "email_hash", "phone_hash")
 TEXT_COLUMNS = tuple(name for name, silver in SILVER_NAMES.items() if silver in MAX_LENGTH)
 """Columns of bronze whose text has a maximum length."""
 
@@ -97,27 +96,24 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     if required := [name for name in missing if name not in {*OPTIONAL_COLUMNS, SOURCE_ROW}]:
         raise KeyError(f"clean_csv: missing bronze columns: {', '.join(required)}")
     cells = raw.assign(**{name: pd.Series(pd.NA, index=raw.index, dtype=TEXT) for name in missing})
-    columns = {name: _Column.of(cells[name], mostly_distinct=name in IDS) for name in SILVER_NAMES}
+    columns = {name: _Column.of(cells[name]) for name in SILVER_NAMES}
     source_row = text_array(cells[SOURCE_ROW])
-    separator = _any_of(len(raw), (column.is_separator() for column in columns.values()))
+    separator = _any_of(len(raw), (pc.equal(column.bare, SEPARATOR) for column in columns.values()))
     invalid = _invalid_rows(columns)
     rejected = pc.and_not(_any_of(len(raw), invalid.values()), separator)
     dropped = pc.or_(separator, rejected)
     if pc.any(dropped).as_py():
         kept = pc.invert(dropped)
-        columns = {name: column.filter(kept) for name, column in columns.items()}
+        columns = {name: _Column(*(part.filter(kept) for part in column)) for name, column in columns.items()}
         source_row = source_row.filter(kept)
 
-    entry, appointment = columns["ENTRYDATE"].bare, columns["APPT_DATE"].bare
-    # Parse both columns in one call: on a small day, calls cost more than rows.
-    timestamps = parse_timestamp(pa.concat_arrays([entry, appointment]))
-    location = columns["location"]
-    clean = {SILVER_NAMES[name]: columns[name].take_rows(_text_of(name, columns[name])) for name in SILVER_NAMES}
+    entry, appointment = (parse_timestamp(columns[name].bare) for name in ("ENTRYDATE", "APPT_DATE"))
+    clean = {SILVER_NAMES[name]: _text_of(name, column) for name, column in columns.items()}
     clean |= {
-        "entry_date": columns["ENTRYDATE"].take_rows(timestamps.date[: len(entry)]),
-        "state": pc.coalesce(clean["state"], location.take_rows(state_of(location.bare))),
-        "appt_date": columns["APPT_DATE"].take_rows(timestamps.date[len(entry) :]),
-        APPT_TIME: columns["APPT_DATE"].take_rows(timestamps.time[len(entry) :]),
+        "entry_date": entry.date,
+        "state": pc.coalesce(clean["state"], state_of(columns["location"].bare)),
+        "appt_date": appointment.date,
+        APPT_TIME: appointment.time,
         SOURCE_ROW: source_row,
     }
     rows = text_frame(pa.table(clean).select([*SILVER_COLUMNS]))
@@ -136,14 +132,12 @@ def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array])
     """
     found = {}
     for name, placeholder in PLACEHOLDERS.items():
-        column, result = columns[name], clean[SILVER_NAMES[name]]
-        is_value = pc.and_not(pc.is_valid(column.bare), pc.fill_null(pc.equal(column.bare, placeholder), False))
-        has_value = column.take_rows(is_value)
+        text, result = columns[name].bare, clean[SILVER_NAMES[name]]
+        has_value = pc.fill_null(pc.not_equal(text, placeholder), False)
         is_nulled = pc.and_(has_value, pc.is_null(result))
-        samples: list[str] = []
-        if nulled := pc.sum(is_nulled).as_py() or 0:
-            samples = pc.unique(column.take_rows(column.bare).filter(is_nulled))[:3].to_pylist()
-        found[SILVER_NAMES[name]] = Nulled(pc.sum(has_value).as_py() or 0, nulled, tuple(map(shorten, samples)))
+        samples = pc.unique(text.filter(is_nulled))[:3].to_pylist()
+        values, nulled = (pc.sum(mask).as_py() or 0 for mask in (has_value, is_nulled))
+        found[SILVER_NAMES[name]] = Nulled(values, nulled, tuple(map(shorten, samples)))
     return found
 
 
@@ -189,86 +183,38 @@ def invalid_rows(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Column(NamedTuple):
-    """A dictionary-encoded bronze column: distinct values and the index of each row's value.
+    """The values of a bronze column, NULL for NA values."""
 
-    Columns with mostly distinct values are not encoded: `values` has one item per row, and `indices` is None.
-    """
-
-    values: pa.Array
-    indices: pa.Array | None
-    trimmed: pa.Array
+    as_is: pa.Array
+    bare: pa.Array
     """The values without surrounding blanks."""
-    is_na: pa.Array
-    """Whether a trimmed value is one of NA_VALUES."""
 
     @classmethod
-    def of(cls, column: pd.Series, *, mostly_distinct: bool) -> _Column:
-        values, indices = text_array(column), None
-        if not mostly_distinct:
-            coded = values.dictionary_encode()
-            values, indices = coded.dictionary, coded.indices
+    def of(cls, column: pd.Series) -> _Column:
+        values = text_array(column)
         trimmed = pc.utf8_trim_whitespace(values)
-        return cls(values, indices, trimmed, pc.is_in(trimmed, _NA_VALUES))
-
-    @property
-    def as_is(self) -> pa.Array:
-        """The values, NULL for NA values."""
-        return self._without_na(self.values)
-
-    @property
-    def bare(self) -> pa.Array:
-        """The values without surrounding blanks, NULL for NA values."""
-        return self._without_na(self.trimmed)
-
-    def _without_na(self, values: pa.Array) -> pa.Array:
-        return pc.if_else(self.is_na, None, values) if pc.any(self.is_na).as_py() else values
-
-    def take_rows(self, of_values: pa.Array) -> pa.Array:
-        """Return one item per row, from one item per distinct value."""
-        return of_values if self.indices is None else of_values.take(self.indices)
-
-    def where(self, of_values: pa.Array) -> pa.Array | None:
-        """Return a row mask from a mask of distinct values; None, which costs no time, if it selects no value."""
-        return self.take_rows(of_values) if pc.any(of_values).as_py() else None
-
-    def is_separator(self) -> pa.Array | None:
-        return self.where(pc.equal(self.trimmed, SEPARATOR))
-
-    def filter(self, rows: pa.Array) -> _Column:
-        """Return the rows that a mask selects."""
-        if self.indices is not None:
-            return self._replace(indices=self.indices.filter(rows))
-        return _Column(*(None if part is None else part.filter(rows) for part in self))
+        is_na = pc.is_in(trimmed, _NA_VALUES)
+        return cls(pc.if_else(is_na, None, values), pc.if_else(is_na, None, trimmed))
 
 
 def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
     """Find invalid rows. Returns reason → row mask, for the reasons that apply to at least one row."""
-
-    def found(name: str, wrong: Callable[[pa.Array], pa.Array]) -> pa.Array | None:
-        return columns[name].where(wrong(columns[name].bare))
-
-    without_ids = functools.reduce(pc.and_, (pc.is_null(columns[name].bare) for name in IDS))
+    text = {name: column.bare for name, column in columns.items()}
+    without_ids = functools.reduce(pc.and_, (pc.is_null(text[name]) for name in IDS))
     is_footer = _is_footer(columns, without_ids)
-
-    def too_long(name: str) -> pa.Array | None:
-        column = columns[name]
-        return column.where(_is_longer(_text_of(name, column), MAX_LENGTH[SILVER_NAMES[name]]))
-
     invalid = {
-        f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": found("APPT_DATE", lambda text: pc.equal(text, NOT_AN_APPOINTMENT)),
-        "LEADNUMBER is not a 32-bit integer": found(
-            "LEADNUMBER", lambda text: pc.invert(is_int32(without_fraction(text)))
-        ),
+        f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": pc.equal(text["APPT_DATE"], NOT_AN_APPOINTMENT),
+        "LEADNUMBER is not a 32-bit integer": pc.invert(is_int32(without_fraction(text["LEADNUMBER"]))),
         FOOTER: is_footer,
         "LEADNUMBER, email_hash and phone_hash have no value": pc.and_not(without_ids, is_footer),
-        "Set is not one of 0, 1, True, False": found("Set", lambda text: pc.invert(is_flag(text))),
-        "Demo is not one of 0, 1, True, False": found("Demo", lambda text: pc.invert(is_flag(text))),
-        **{
-            f"{SILVER_NAMES[name]} is longer than {MAX_LENGTH[SILVER_NAMES[name]]} characters": too_long(name)
-            for name in TEXT_COLUMNS
-        },
+        "Set is not one of 0, 1, True, False": pc.invert(is_flag(text["Set"])),
+        "Demo is not one of 0, 1, True, False": pc.invert(is_flag(text["Demo"])),
     }
-    return {reason: rows for reason, rows in invalid.items() if rows is not None and pc.any(rows).as_py()}
+    for name in TEXT_COLUMNS:
+        limit = MAX_LENGTH[SILVER_NAMES[name]]
+        reason = f"{SILVER_NAMES[name]} is longer than {limit} characters"
+        invalid[reason] = _is_longer(_text_of(name, columns[name]), limit)
+    return {reason: rows for reason, rows in invalid.items() if pc.any(rows).as_py()}
 
 
 def _is_footer(columns: Mapping[str, _Column], without_ids: pa.Array) -> pa.Array:
@@ -276,7 +222,7 @@ def _is_footer(columns: Mapping[str, _Column], without_ids: pa.Array) -> pa.Arra
     if not pc.any(without_ids).as_py():
         return without_ids
     cells = (columns[name] for name in BRONZE_COLUMNS)
-    filled = sum(fill_false(pc.is_valid(column.take_rows(column.bare))).astype(int) for column in cells)
+    filled = sum(fill_false(pc.is_valid(column.bare)).astype(int) for column in cells)
     return pc.and_(without_ids, pa.array(filled <= 1))
 
 
@@ -290,9 +236,9 @@ _NA_VALUES = pa.array(NA_VALUES)
 _NO_VALUE = pa.array([*NA_VALUES, None])
 
 
-def _any_of(rows: int, masks: Iterable[pa.Array | None]) -> pa.Array:
-    """Combine masks with OR. NULL counts as False, and None as a mask without True."""
-    known = (pc.fill_null(mask, False) for mask in masks if mask is not None)
+def _any_of(rows: int, masks: Iterable[pa.Array]) -> pa.Array:
+    """Combine masks with OR. NULL counts as False."""
+    known = (pc.fill_null(mask, False) for mask in masks)
     return functools.reduce(pc.or_, known, pa.array(np.zeros(rows, dtype=bool)))
 
 
