@@ -37,7 +37,7 @@ from benchmarks.measure import environment_of, run_measured
 from benchmarks.servers import Servers, running_servers
 from benchmarks.simulation import Hosts, seconds_for
 from etl.local.s3_server import upload_folder
-from etl.local.sample_data import ensure_sample
+from etl.local.sample_data import write_sample
 from etl.step2_load_to_postgres import CHUNK_SIZE
 from etl.utils.day import Day
 from etl.utils.extract import read_snapshot_chunks
@@ -277,7 +277,7 @@ def main(rounds: int, folder: Path, write: Path | None) -> None:
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     samples = {scale: folder / f"sample-{scale}" for scale in LATENCIES}
-    days = {ensure_sample(sample, scale=float(scale)).days for scale, sample in samples.items()}.pop()
+    days = {write_sample(sample, scale=float(scale)).days for scale, sample in samples.items()}.pop()
     os.chdir(PROJECT)
     with running_servers(folder / "postgres") as servers:
         settings = servers.settings("bench_cluster", f"cluster-{SCALE}")

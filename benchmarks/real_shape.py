@@ -49,7 +49,7 @@ from benchmarks.real_days import (
     vary,
     without_late_leads,
 )
-from etl.local.sample_data import ensure_sample
+from etl.local.sample_data import write_sample
 from etl.utils.errors import PipelineError
 from etl.utils.utils_connection import PROJECT
 
@@ -184,7 +184,7 @@ def find_source(source: Path, fallback_folder: Path) -> tuple[str, Path]:
         return "the real files", source
     click.echo(f"No real files in {source}: the project's sample is used instead.", err=True)
     sample = fallback_folder / "sample-1"
-    ensure_sample(sample)
+    write_sample(sample)
     return "the sample", sample
 
 

@@ -15,7 +15,7 @@ from etl.engine.runner import run_steps
 from etl.local.demo import BUCKET, demo_settings
 from etl.local.embedded import temporary_postgres
 from etl.local.s3_server import s3_server, upload_folder
-from etl.local.sample_data import ensure_sample
+from etl.local.sample_data import write_sample
 from etl.pipeline import STEPS
 from etl.reporting.answers import Anomalies
 from etl.reporting.charts import new_high_quality_leads_per_day as trend
@@ -43,7 +43,7 @@ def main() -> None:
         s3_server() as endpoint,
     ):
         settings, sample = demo_settings(postgres, endpoint), Path(name) / "sample"
-        ensure_sample(sample)
+        write_sample(sample)
         upload_folder(s3_client(settings), BUCKET, sample)
         report = run_steps(settings, STEPS)
         if report.error:

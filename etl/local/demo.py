@@ -61,7 +61,6 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
 
     Raises:
         EmbeddedError: `data` is incomplete or cannot be read, or PostgreSQL cannot start. The warehouse is unchanged.
-        PipelineError: see `sample_folder`.
         PostgresError: the warehouse cannot be emptied.
     """
     ignore_environment()
@@ -80,17 +79,16 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
 
 
 def sample_folder() -> Path:
-    """Write the sample unless it is complete, and return its folder.
+    """Write the sample, and return its folder.
 
     Raises:
         EmbeddedError: the folder cannot be written.
-        PipelineError: the folder contains other files.
     """
-    from etl.local.sample_data import ensure_sample  # takes 0.1 s; --explain imports this module and needs no sample
+    from etl.local.sample_data import write_sample  # takes 0.1 s; --explain imports this module and needs no sample
 
     folder = LOCAL / "sample"
     with translate_os_errors(folder):
-        ensure_sample(folder)
+        write_sample(folder)
     return folder
 
 
@@ -274,11 +272,10 @@ def upload_sample(settings: Settings) -> int:
         SettingsError: the bucket contains other objects, or the warehouse was loaded from another bucket.
         SourceError: S3 cannot be read or written.
         PostgresError: the warehouse cannot be read.
-        PipelineError: see `sample_folder`.
     """
     data = sample_folder()
     client, bucket = s3_client(settings), settings.s3_bucket_name
-    sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in data.rglob("*.*") if file.is_file()}
+    sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in files_to_upload(data)}
     others = [key for key, size in _objects_in(client, bucket).items() if sizes.get(key) != size]
     if others:
         raise SettingsError(

@@ -13,7 +13,7 @@ from support import PROJECT, Warehouse, empty_warehouse
 
 from etl.engine.runner import run_steps
 from etl.local.s3_server import upload_folder
-from etl.local.sample_data import ensure_sample
+from etl.local.sample_data import write_sample
 from etl.pipeline import STEPS
 from etl.utils.utils_connection import Settings, s3_client
 
@@ -24,7 +24,7 @@ def settings(
 ) -> Iterator[Settings]:
     """Yield the warehouse of the sample, in which bi_reader has a password."""
     sample = tmp_path_factory.mktemp("sample")
-    ensure_sample(sample)
+    write_sample(sample)
     with empty_warehouse(postgres_server, s3_endpoint, __name__) as settings:
         settings = settings.model_copy(update={"bi_reader_password": SecretStr(PASSWORD)})
         upload_folder(s3_client(settings), settings.s3_bucket_name, sample)

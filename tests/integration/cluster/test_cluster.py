@@ -16,7 +16,7 @@ from dask_cluster import PLAIN_WORKER, DaskCluster, dask_cluster
 from servers import new_certificate
 from support import LONG, PROJECT, Bucket, Warehouse, empty_warehouse, environment_of, run_python
 
-from etl.local.sample_data import ensure_sample
+from etl.local.sample_data import write_sample
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., CompletedProcess[str]]
@@ -175,7 +175,7 @@ def test_memory_of_the_driver_does_not_grow_with_the_data(
         folder = tmp_path / str(scale)
         folder.mkdir()
         with empty_warehouse(postgres_server, s3_endpoint, f"memory at scale {scale}") as settings:
-            ensure_sample(folder / "sample", scale=scale, days=8)
+            write_sample(folder / "sample", scale=scale, days=8)
             Bucket(settings).put_folder(folder / "sample")
             with dask_cluster(folder, settings, worker=PLAIN_WORKER) as cluster:
                 arguments = ("-c", PEAK, str(PROJECT / "main.py"), "--", "--scheduler", cluster.address)
