@@ -55,12 +55,8 @@ def run_steps(
     log.info("run %s started", run_id, extra={"event": "run_started", "run_id": run_id, "in_summary": True})
     try:
         with _during("opening the run"), run_lock(settings):
-            arguments = {
-                "steps": [step.number for step in steps],
-                "full_refresh": full_refresh,
-                "allow_partial": allow_partial,
-            }
-            _begin(settings, report.run_id, arguments)
+            options = {"full_refresh": full_refresh, "allow_partial": allow_partial}
+            _begin(settings, run_id, {"steps": [step.number for step in steps], **options})
             try:
                 with _executor(settings, report.run_id, workers) as executor:
                     today = datetime.now(UTC).date()

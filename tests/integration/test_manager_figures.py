@@ -206,6 +206,6 @@ def test_days_without_a_snapshot_are_stated(figures: Figures) -> None:
     gold, has_gaps = figures.gold, figures.name == "real"
     assert ("14 days have no snapshot: " in gold["status_changes"].sentence) == has_gaps
     assert ("Days without a snapshot make 111, 66 and 12 " in gold["days_to_stage"].sentence) == has_gaps
-    assert ("these figures cover 9 days and 7 days" in gold["week_on_week"].sentence) == has_gaps
+    assert ("the figures cover 9 days and 7 days" in gold["week_on_week"].sentence) == has_gaps
     most = "20 October 2024: 328 in the 7 days since the one before, 46.9 a day."
     assert gold["leads_per_day"].sentence.endswith(most) == has_gaps

@@ -257,12 +257,16 @@ def test_printed_page_breaks_cut_no_sentence(browser: Browser, report: Path, tmp
     page = browser.new_page()
     page.goto(report.as_uri())
     page.pdf(path=tmp_path / "page.pdf", format="A4", prefer_css_page_size=True)
-    sentences = [" ".join(text.split()) for text in page.locator("p").all_inner_texts()]
+    sentences = [_without_line_breaks(text) for text in page.locator("p").all_inner_texts()]
     page.close()
     subprocess.run(["pdftotext", "-layout", "page.pdf", "page.txt"], cwd=tmp_path, check=True)
-    printed = [" ".join(text.split()) for text in (tmp_path / "page.txt").read_text(encoding="utf-8").split("\f")]
+    printed = [_without_line_breaks(text) for text in (tmp_path / "page.txt").read_text(encoding="utf-8").split("\f")]
     assert 5 < len(printed) < 20
     assert [sentence for sentence in sentences if not any(sentence in text for text in printed)] == []
+
+
+def _without_line_breaks(text: str) -> str:
+    return " ".join(text.split()).replace("- ", "-")  # a line may end after the hyphen of a date
 
 
 def scroll_width(page: Page) -> int:
