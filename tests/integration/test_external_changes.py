@@ -82,7 +82,10 @@ def test_unmodified_day_is_not_loaded_again(before: dict[str, str], run_pipeline
 def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, ROWS)
     bucket.put_leads([("lead 1", "p1", "e1"), ("lead\0 2", "p2", "e2"), ("lead 3", "p3", "e" * 256)])
-    assert run_pipeline().error is None
+    report = run_pipeline()
+    assert report.error is None
+    step_2 = report.steps[1].result
+    assert (step_2.rows_in - step_2.rows_out, step_2.rejected) == (1, 1)
     assert warehouse.rows("select lead_uuid from silver.stg_leads_parquet") == [("lead 1",)]
     assert warehouse.rows(
         "select step, _source_file, _source_row, _partition_date, reason from silver.rejected_rows order by step"
