@@ -302,10 +302,12 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
             f"{1 - file.rows / before.rows:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
             hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
-    if file.lead_numbers.repeated_share > settings.max_repeated_leads >= before.lead_numbers.repeated_share:
+    share, share_before = file.lead_numbers.repeated_share, before.lead_numbers.repeated_share
+    if share > settings.max_repeated_leads >= share_before:
         return DataRefusedError(
-            f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers occur "
-            f"more than once, unlike on {day}: the file probably contains its rows several times, or several snapshots",
+            f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers ({share:.2%}) "
+            f"occur more than once, more than MAX_REPEATED_LEADS={settings.max_repeated_leads:g}; on {day}, "
+            f"{share_before:.2%} did. The file probably contains its rows several times, or several snapshots",
             hint="request the file again, with one row per lead; if it is correct, set MAX_REPEATED_LEADS=1 for this "
             "run",
         )

@@ -144,8 +144,8 @@ class TextHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        is_told_by_bar = self.bar and record.levelno < logging.WARNING and logging.getLogger().level > logging.DEBUG
-        if is_told_by_bar or getattr(record, "in_summary", False):
+        is_shown_by_bar = self.bar and record.levelno < logging.WARNING and logging.getLogger().level > logging.DEBUG
+        if is_shown_by_bar or getattr(record, "in_summary", False):
             return
         label = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname:<7} "
         line = Line(redact(self.format(record)), label, _STYLES.get(record.levelno, ""))

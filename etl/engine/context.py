@@ -66,7 +66,7 @@ class RunContext:
             total = len(items)
         with self.progress(total) as advance:
 
-            def echo(future: Future[Result]) -> None:
+            def advance_by_rows(future: Future[Result]) -> None:
                 if not future.cancelled() and not future.exception():
                     advance(rows(future.result()))
 
@@ -74,12 +74,12 @@ class RunContext:
                 for item in items:
                     raise_if_requested()
                     futures.append(self.executor.submit(work, item))
-                    futures[-1].add_done_callback(echo)
+                    futures[-1].add_done_callback(advance_by_rows)
                 return [future.result() for future in futures]
             except AbortedError:
-                in_hand = [future for future in futures if not future.cancel()]
+                running = [future for future in futures if not future.cancel()]
                 end_transactions()
-                wait(in_hand)
+                wait(running)
                 allow_transactions()
                 raise
             finally:

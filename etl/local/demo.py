@@ -221,7 +221,7 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
                 "the demo's warehouse contained data from %s; it was emptied, and is now loaded from %s%s",
                 before,
                 now,
-                f"; views and tables you created on it were dropped: {dropped}" if dropped else "",
+                f"; your own views and tables in it, or based on it, were dropped: {dropped}" if dropped else "",
             )
     marker.write_text(now, encoding="utf-8")
 

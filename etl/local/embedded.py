@@ -108,7 +108,7 @@ def running_postgres(root: Path) -> EmbeddedPostgres | None:
 def stop(root: Path) -> None:
     """Stop the server of the folder ROOT. Its data is kept."""
     stopped = stop_postgres(root)
-    click.echo(f"PostgreSQL in {root} is stopped" if stopped else f"PostgreSQL in {root} is not running")
+    click.echo(f"PostgreSQL in {root} was stopped" if stopped else f"PostgreSQL in {root} is not running")
 
 
 if __name__ == "__main__":

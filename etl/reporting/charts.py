@@ -152,9 +152,9 @@ def conversion_funnel(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 @chart(3.4, "Bars: share of sold leads in the states with the most leads.")
 def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None:
-    """Draw the share of sold leads in the eight states with the most leads, with 95 % confidence intervals.
+    """Draw which share of the leads of a state was sold, with 95 % confidence intervals.
 
-    States with too few leads for a rate are grey and have no interval.
+    Draws the eight states with the most leads. States with fewer than FEW_LEADS are grey and have no interval.
     """
     axes = figure.subplots()
     shown = rows.head(8)

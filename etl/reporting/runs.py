@@ -63,7 +63,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
 
 
 def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer what the checks of the latest run that ended found. If it is not complete, answer with its message.
+    """Answer what the checks of the latest run that ended found; if that run is not complete, its status and message.
 
     Rows: `finding`, one per warning of its steps and checks.
 

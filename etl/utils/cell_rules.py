@@ -82,7 +82,7 @@ _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
 
 
 def usps_state(code: pa.Array) -> pa.Array:
-    """Keep USPS state codes in upper case; any other text becomes NULL."""
+    """Keep upper-case USPS state codes; any other text, such as a lower-case code, becomes NULL."""
     return pc.if_else(pc.is_in(code, _USPS_STATES), code, None)
 
 

@@ -81,7 +81,7 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         code, message = str(answer.get("Code", "?")), " ".join(str(answer.get("Message", "")).split())
         service = "STS" if error.operation_name in ("AssumeRole", "GetCallerIdentity") else "S3"
         raise SourceError(
-            f"{what}: {service} returned {code}{': ' * bool(message)}{message[:_LONGEST_MESSAGE]}",
+            f"{what}: {service} returned {code}{': ' * bool(message)}{_cut(message)}",
             hint=_s3_hint(code, message),
             transient=code in _S3_BUSY,
         ) from error
@@ -93,7 +93,8 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-_LONGEST_MESSAGE = 300
+def _cut(message: str) -> str:
+    return message if len(message) <= 300 else f"{message[:300]}…"
 
 
 def _botocore_message(error: BotoCoreError) -> str:
@@ -103,7 +104,7 @@ def _botocore_message(error: BotoCoreError) -> str:
         # The message would include that of the underlying error, which may contain headers with a token or a signature.
         cause = error.kwargs.get("error")
         return f"the request could not be sent ({type(cause or error).__name__})"
-    return " ".join(str(error).split())[:_LONGEST_MESSAGE]
+    return _cut(" ".join(str(error).split()))
 
 
 def _s3_hint(code: str, message: str) -> str:
@@ -144,8 +145,8 @@ _S3_HINTS = {
     ),
     "InvalidObjectState": "the object is archived (Glacier): restore it, then rerun",
     "ProfileNotFound": "correct or unset AWS_PROFILE, or set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
-    "ParamValidationError": "check the names of the buckets (S3_BUCKET_NAME, S3_SFTP_BUCKET, S3_PARQUET_BUCKET) and "
-    "S3_IAM_ROLE_ARN",
+    "ParamValidationError": "check the names of the buckets (S3_BUCKET_NAME, S3_SFTP_BUCKET, S3_PARQUET_BUCKET), "
+    "S3_PARQUET_FILE and S3_IAM_ROLE_ARN",
     "ValidationError": "correct S3_IAM_ROLE_ARN",  # from STS
     "InvalidBucketName": "correct the name of the bucket in S3_BUCKET_NAME, S3_SFTP_BUCKET or S3_PARQUET_BUCKET",
     "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the file with the CA certificate that signed the "

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     @classmethod
     def _require_url(cls, url: str | None) -> str | None:
         if url and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", url):
-            raise ValueError("must be a URL such as http://host:port or https://host, without user, password and query")
+            raise ValueError("must be a URL such as http://host:port or https://host, without user, password or query")
         return url
 
     @field_validator("partition_start_date", mode="before")

@@ -1,7 +1,8 @@
 """Find anomalies: metrics of a day that deviate from the days before (specification §7, docs/observability.md).
 
-Step 6 counts the rows that meet the condition of a metric when it builds a day of gold, and records the counts in the
-load ledger. The view gold.daily_metrics computes the metrics from these counts, and further ones from other tables.
+When step 6 builds a day of gold, it counts the rows that meet the condition of a metric, the NULLs of each column and
+the rows of each disposition, and records the counts in the load ledger. The view gold.daily_metrics computes the
+metrics from them, from the counts of earlier steps, and from tables of gold.
 After gold is published, `update_anomalies` compares each metric with its baseline and replaces gold.data_anomalies.
 """
 

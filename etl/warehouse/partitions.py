@@ -127,7 +127,12 @@ def _blocking_sessions(db: Cursor, tables: Sequence[str]) -> str:
 def swap_partition(db: Cursor, parent: str, staged: str, published: str, partition_value: str) -> None:
     """Publish a staging table as a partition of `parent`, in place of an existing one, and add the change trigger.
 
-    If other objects depend on the partition, such as views, replace its rows instead, and drop the staging table.
+    If other objects depend on the partition, such as views, replace its rows instead, and drop the staging table. Call
+    `acquire_exclusive_lock` on `parent` first.
+
+    Args:
+        staged: the staging table, from `create_staging_partition`. It has the name of `published` in another schema.
+        partition_value: the `_partition_date` of its rows, as YYYY-MM-DD.
 
     Raises:
         PostgresError: other objects depend on `published`, and it is not a partition of `parent`.

@@ -185,8 +185,8 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
     if collision := db.fetchone():
         raise CheckFailedError(
             f"snapshot of {day}: two lead numbers have the same _row_hash, {collision[0]}",
-            hint="pass another hash_key (16 characters) to hash_pandas_object in etl/utils/transform.py, then rerun, "
-            "which cleans all days again",
+            hint="in etl/utils/transform.py, pass a hash_key of 16 characters to hash_pandas_object, other than its "
+            "default, then rerun; the run cleans all days again",
         )
     run_sql(db, "silver/row_versions/match_contents.sql")
     db.execute("drop table staging.day_changes")

@@ -123,7 +123,7 @@ def _was_committed(mark: str, session: int, settings: Settings) -> bool:
     """Terminate the session of a lost connection, and return whether its transaction was committed.
 
     Raises:
-        PostgresError: the session has not ended.
+        PostgresError: the session has not ended, or the server cannot be reached.
     """
     if not _end_session(settings, session):
         raise PostgresError(

@@ -114,7 +114,7 @@ def test_data_option_replaces_the_sample_and_names_views_that_are_dropped(
     )
     done = demo.run("--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "views and tables you created on it were dropped: gold.my_states, mine.sold\n" in done.stderr
+    assert "your own views and tables in it, or based on it, were dropped: gold.my_states, mine.sold\n" in done.stderr
     assert demo.query("select to_regclass('mine.sold') is null, to_regclass('mine.kept') is null") == [(True, False)]
     assert demo.query("select distinct _partition_date::text from gold.lead_quality_matching") == [("2024-10-07",)]
 

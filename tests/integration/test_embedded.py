@@ -231,7 +231,7 @@ def test_stopping_a_missing_server_returns_false_and_creates_nothing(new_root: P
 def test_command_line_stops_a_server(shared_root: Path) -> None:
     command = [sys.executable, "-m", "etl.local.embedded", str(shared_root)]
     start_postgres(shared_root)
-    assert subprocess.check_output(command, cwd=PROJECT, text=True) == f"PostgreSQL in {shared_root} is stopped\n"
+    assert subprocess.check_output(command, cwd=PROJECT, text=True) == f"PostgreSQL in {shared_root} was stopped\n"
     assert embedded.running_postgres(shared_root) is None
     assert subprocess.check_output(command, cwd=PROJECT, text=True) == f"PostgreSQL in {shared_root} is not running\n"
 

@@ -122,7 +122,7 @@ def test_endpoint_that_is_no_url_is_named(url: str) -> None:
 
 def test_endpoint_with_a_password_is_refused_without_showing_it() -> None:
     message = error_of(AWS_ENDPOINT_URL_S3="http://user:planted-secret@host:9000")
-    assert "without user, password and query" in message
+    assert "without user, password or query" in message
     assert "planted-secret" not in message
 
 
