@@ -334,7 +334,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
     Raises:
         PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
         CheckFailedError: rows and rejected lines of a file do not add up to its records.
-        LockHeldError: see `record_load`.
+        LockHeldError: see `fence_run`.
     """
     with transaction(settings) as db:
         fence_run(db, run_id, filling=BRONZE_SNAPSHOTS)

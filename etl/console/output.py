@@ -39,6 +39,8 @@ def configure_logging(level: str, log_format: str = "text") -> None:
     for chatty in ("boto3", "botocore", "urllib3", "s3transfer", "sqlalchemy", "matplotlib"):
         # Their debug lines contain request signatures and connection arguments.
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns with a traceback if credentials could not be renewed yet; if they expire, the request fails.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
 
 
 def protect_streams() -> None:

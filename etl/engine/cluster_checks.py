@@ -250,7 +250,7 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
     needed = CONNECTIONS_OF_A_THREAD * threads + CONNECTIONS_OF_THE_DRIVER
     if needed > free:
         allowed = max(0, (free - CONNECTIONS_OF_THE_DRIVER) // CONNECTIONS_OF_A_THREAD)
-        fewer = f"start fewer workers, or workers with fewer threads (--nthreads), {allowed} threads in all; or "
+        fewer = f"start fewer workers, or fewer threads per worker (--nthreads), at most {allowed} threads in all; or "
         raise ClusterError(
             f"the workers' {threads} threads need {needed} connections, "
             f"{CONNECTIONS_OF_A_THREAD} each and {CONNECTIONS_OF_THE_DRIVER} for the driver; "

@@ -221,7 +221,7 @@ def _work_of_step_6(state: WarehouseState, published: Work, *, leads: str | None
         if why and load.day not in work:
             work[load.day] = why
     if leads or not state.leads_are_matched:
-        work[None] = "leads cleaned, but not matched yet; days whose matches change are rebuilt, too"
+        work[None] = "cleaned leads are not matched yet; days whose matches change are rebuilt, too"
     elif not (work or state.models_are_current):
         work[None] = f"tables of leads were {pending.MODIFIED}, or their SQL has changed"
     return work

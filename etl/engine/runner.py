@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -68,7 +68,8 @@ def run_steps(
                 raise
             except Exception as error:
                 fault = PipelineError(f"unexpected {type(error).__name__}", hint="see the output of the run")
-                _closed(settings, replace(report, error=fault), started)
+                with suppress(PipelineError):
+                    _closed(settings, replace(report, error=fault), started)
                 raise
             with _during("closing the run"):
                 report = _closed(settings, report, started)

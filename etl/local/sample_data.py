@@ -47,7 +47,7 @@ class SampleData:
 
 
 def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, seed: int = DEFAULT_SEED) -> SampleData:
-    """Write a sample to `target`. Files of the same names are replaced, other files are kept.
+    """Write a sample to `target`. Replaces files of the same names; keeps others, such as later days.
 
     `scale` multiplies leads and rows per day. With a scale of at least 1 and all 22 days, the sample contains every
     irregularity of the specification, §3. The parquet of day 22 has 4,364 times `scale` leads after cleaning; that of a

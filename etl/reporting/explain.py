@@ -273,8 +273,8 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:
         raise LeadNotFoundError(
-            f"no lead {shorten(lead)}: no row of silver, including rejected rows, has this lead UUID, lead number, or "
-            "hash",
+            f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
+            "was found with it",
             hint="use a lead UUID, lead number or hash from gold.leads or gold.lead_quality_matching; "
             "python main.py --dry-run (in the demo: --demo --dry-run) lists files that are not loaded yet",
         )
@@ -314,7 +314,7 @@ def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the first MOST_REJECTED rejected rows with one of these ids, and a list with a note if there are more."""
-    ids = [value.strip() for value in ids if value]
+    ids = list(filter(None, ids))
     unmistakable = [value for value in ids if len(value) >= SHORTEST_ID_IN_LINE]
     run_sql(
         db,

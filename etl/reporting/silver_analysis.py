@@ -190,7 +190,7 @@ def source_drift(filled: pd.DataFrame, unknown: pd.DataFrame) -> Answer:
         column, what = _FLAGS.get(str(name), (str(name), "empty"))
         # A flag without any value is empty.
         days = counts.index[(counts[name] == 0) & ((what == "empty") | (counts[column] > 0))]
-        if 0 < len(days) < len(counts):
+        if len(days) and counts[name].any():
             found.append((column, what, ranges(list(days))))
     found += [(str(name), "unknown", ranges(days)) for name, days in unknown.groupby("column_name")["_partition_date"]]
     table = pd.DataFrame(found, columns=["column_name", "what", "days"])

@@ -222,7 +222,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if problems:
         header = shorten(",".join(names), 200)
         raise DataRefusedError(
-            f"{file} has {' and '.join(problems)}. Header: {header}",
+            f"{file} has {'; and '.join(problems)}. Header: {header}",
             hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS in "
             "etl/utils/columns.py"
             if missing

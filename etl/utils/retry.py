@@ -23,9 +23,9 @@ LONGEST_PAUSE_SECONDS = 5.0
 def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """Return a decorator that retries a function, with backoff, when it raises a transient `PipelineError`.
 
-    Logs a warning before each retry. When the time is over, the last error is raised; others are raised at once. Use it
-    only for functions that leave nothing behind when they fail, because they only read, or do their work in one
-    transaction.
+    Logs a warning before each retry. When the time is over, the last error is raised. Errors that are not transient
+    are raised at once. Use it only for functions that leave nothing behind when they fail, because they only read, or
+    do their work in one transaction.
 
     Args:
         seconds: how long to retry after the first failure. The default outlasts a normal restart of PostgreSQL.

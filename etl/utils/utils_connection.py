@@ -367,7 +367,7 @@ def _session(settings: Settings) -> boto3.session.Session:
         _check_identity(session, settings.s3_iam_user_arn)
     if settings.s3_iam_role_arn:
         refresh = partial(_assume_role, session.client("sts"), settings.s3_iam_role_arn)
-        # boto3 renews a role's credentials only if a profile names the role, and has no public setter for others.
+        # boto3 renews credentials only of roles that it assumed itself, and has no public setter for others.
         renewed = RefreshableCredentials.create_from_metadata(refresh(), refresh, "sts-assume-role")
         core._credentials = renewed  # type: ignore[attr-defined]
     return session

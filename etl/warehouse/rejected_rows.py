@@ -79,7 +79,7 @@ def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile
 
 
 def publish_rejected(db: Cursor, day: Day) -> None:
-    """Replace step 2's rejected lines of a day in silver.rejected_rows by those that `stage_rejected` wrote."""
+    """Replace step 2's rejected lines of a day in silver.rejected_rows with those that `stage_rejected` wrote."""
     delete_rejected(db, day, step=2)
     table = staging_rejected_table(day)
     db.execute("select to_regclass(%s) is not null", (table,))

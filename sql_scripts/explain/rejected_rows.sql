@@ -17,12 +17,11 @@ select
     count(*) over () as total
 from rejected
 where
-    array[
-        regexp_replace(btrim(raw_row ->> 'LEADNUMBER'), '\.0+$', ''),
-        btrim(raw_row ->> 'email_hash'),
-        btrim(raw_row ->> 'phone_hash'),
-        btrim(raw_row ->> 'lead_UUID')
-    ] && {ids}::text[]
+    array[regexp_replace(btrim(raw_row ->> 'LEADNUMBER'), '\.0+$', ''), btrim(raw_row ->> 'lead_UUID')] && {ids}::text[]
+    or array[silver.match_key(raw_row ->> 'email_hash'), silver.match_key(raw_row ->> 'phone_hash')] && array(
+        select silver.match_key(id)
+        from unnest({ids}::text[]) as ids (id)
+    )
     or line_cells && {unmistakable_ids}::text[]
 order by _partition_date, _source_file, _source_row
 limit {most}

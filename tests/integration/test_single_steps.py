@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psycopg2
 import pytest
@@ -12,6 +14,8 @@ from support import ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehou
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
+from etl.step2_load_to_postgres import publish_bronze
+from etl.utils.errors import LockHeldError, PipelineError, PostgresError
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 
@@ -235,3 +239,31 @@ def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
     assert warehouse.contents() == complete
     steps = warehouse.rows("select arguments -> 'steps' from meta.pipeline_runs order by started_at")
     assert steps == [([number],) for number in range(1, 7)]
+
+
+@pytest.mark.usefixtures("before")
+def test_run_that_has_ended_keeps_the_staging_tables_of_the_next(settings: Settings, warehouse: Warehouse) -> None:
+    warehouse.rows("create table staging.csv_snapshots_09 ()")
+    with pytest.raises(LockHeldError):
+        publish_bronze(settings, str(uuid.uuid4()), [])
+    assert warehouse.rows("select to_regclass('staging.csv_snapshots_09') is not null") == [(True,)]
+
+
+@pytest.mark.usefixtures("before")
+@pytest.mark.parametrize("error", [PipelineError("of the step"), ValueError("of the code")])
+def test_first_error_is_kept_if_the_run_cannot_be_closed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    def lose_the_server(*_: object, **__: object) -> None:
+        raise PostgresError("cannot be reached")
+
+    monkeypatch.setattr("etl.engine.runner.end_run", lose_the_server)
+    if isinstance(error, PipelineError):
+        monkeypatch.setattr("etl.engine.runner._executor", fail)
+        assert run_steps(settings, STEPS).error is error
+    else:
+        with pytest.raises(ValueError, match="of the code"):
+            run_steps(settings, [replace(STEPS[0], run=fail)])

@@ -208,7 +208,11 @@ def test_file_with_every_row_twice_is_refused(
     put_leads(bucket)
     bucket.put_snapshot(1, leads(20))
     bucket.put_snapshot(2, leads(10) * times)
-    assert_refused(run(settings), "SFTP/data_2.csv: 10 of 10 lead numbers (100.00%) occur more than once")
+    assert_refused(
+        run(settings),
+        "SFTP/data_2.csv: 10 of 10 lead numbers (100.00%) occur more than once",
+        "on 2024-10-01, 0.00% did",
+    )
     bucket.put_snapshot(2, leads(20))
     assert run(settings).error is None
     assert warehouse.value("select count(*) from gold.lead_quality_matching") == 40

@@ -44,7 +44,7 @@ def filled(settings: Settings) -> Settings:
     first = {"LEADNUMBER": "500", "email_hash": "e3", "phone_hash": "p3"}
     unmatched = {"LEADNUMBER": "0600", "email_hash": "e6 ", "phone_hash": "p6"}
     without_number = {"LEADNUMBER": "", "email_hash": "e7", "phone_hash": "p7"}
-    of_same_person = {"LEADNUMBER": "902", "email_hash": "e6 ", "phone_hash": "p9", "Demo": "perhaps"}
+    of_same_person = {"LEADNUMBER": "902", "email_hash": "E6\t", "phone_hash": "p9", "Demo": "perhaps"}
     rejected = {"LEADNUMBER": "900", "email_hash": "e8", "phone_hash": "p8", "Demo": "perhaps"}
     for number, changes in ((1, {}), (2, {"LEADNUMBER": "501.0"}), (3, {"Demo": "1", "Dispo": "Sale"})):
         rows = [first, lead | changes, *shared, unmatched, rejected]
@@ -146,13 +146,13 @@ def test_shared_hash_explains_the_first_leads_and_counts_the_others(
 
 
 def test_lead_that_is_only_rejected_is_found(filled: Settings) -> None:
-    for lead, reason in (("900", "Demo is not one of 0, 1, True, False"), ("950123", "fields")):
+    for lead, reason in (("900", "Demo is not one of 0, 1, True, False"), ("E8", "Demo is not"), ("950123", "fields")):
         history = only(explain(filled, lead))
         assert history.versions == ()
         assert reason in history.rejected_rows[0]["reason"]
 
 
-def test_rejected_row_of_another_number_is_found_by_a_hash_with_blanks(filled: Settings) -> None:
+def test_rejected_row_of_another_number_is_found_by_a_hash_in_any_case_and_padding(filled: Settings) -> None:
     rejected = only(explain(filled, "600")).rejected_rows
     assert [row["raw_row"]["LEADNUMBER"] for row in rejected] == ["902"] * 3
 

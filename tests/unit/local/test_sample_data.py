@@ -80,7 +80,7 @@ def test_another_seed_gives_other_data_of_the_same_size(sample: SampleData, tmp_
     assert other.leads == sample.leads
 
 
-def test_bytes_are_the_same_on_every_machine(sample: SampleData) -> None:
+def test_sample_has_the_pinned_content(sample: SampleData) -> None:
     digest = hashlib.sha256()
     for number in range(1, 23):
         digest.update("\n".join(lines(sample, number)).encode())

@@ -207,6 +207,8 @@ def test_flag_without_any_value_on_a_day_drifted_once() -> None:
     filled = pd.DataFrame({"_partition_date": DAYS, "row_count": 9, "Set": [9, 9, 0], "is_set": [2, 1, 0]})
     unknown = pd.DataFrame(columns=["column_name", "row_count", "_partition_date"])
     assert silver_analysis.source_drift(filled, unknown).sentence == "1 column drifted: Set (empty)."
+    never = filled.assign(is_set=0)
+    assert silver_analysis.source_drift(never, unknown).sentence == "1 column drifted: Set (empty)."
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_duplicate_columns_and_the_file_are_named(header: list[str], named: str)
 
 
 def test_missing_and_duplicate_columns_are_named_in_one_error() -> None:
-    with pytest.raises(DataRefusedError, match=r"missing required columns: ZIP and duplicate columns: Set\."):
+    with pytest.raises(DataRefusedError, match=r"missing required columns: ZIP; and duplicate columns: Set\."):
         read_snapshot(snapshot_bytes([*(name for name in HEADER if name != "ZIP"), "Set"], {}), SNAPSHOT_FILE, TODAY)
 
 
