@@ -38,6 +38,6 @@ def choose_steps(from_step: int = 1, only_step: int | None = None) -> list[Step]
 
 def run_alone(step: int) -> int:
     """Run one step with the settings of the environment or `.env`, for `python -m etl.step…`. Returns the exit code."""
-    from etl.console.command import run_steps_from_environment
+    from etl.console.command import run_step_from_environment
 
-    return run_steps_from_environment(choose_steps(only_step=step))
+    return run_step_from_environment(STEPS[step - 1])

@@ -54,13 +54,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DayClean:
-    """Counts of a cleaned day, or of the cleaned leads (only `rows` and `rejected`)."""
+    """Counts of a cleaned day, or of the cleaned leads (only `rows`, `rejected` and `warnings`)."""
 
     rows: int = 0
     rejected: int = 0
     separators: int = 0
     nulled: Mapping[str, Nulled] = field(default_factory=dict)
     """Column of silver → its values that became NULL (see `transform.CleanSnapshots`)."""
+    warnings: Sequence[str] = ()
+    """Findings about the leads, for the summary."""
 
     def with_chunk(self, chunk: CleanSnapshots) -> DayClean:
         return DayClean(
@@ -106,6 +108,7 @@ def run(context: RunContext) -> StepResult:
         rejected=sum(day.rejected for day in cleaned),
         metrics={"days": {"cleaned": len(days)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
         refused=refused,
+        warnings=[warning for counts in cleaned for warning in counts.warnings],
     )
 
 
@@ -183,7 +186,8 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     Returns the counts of the cleaned leads.
 
     Raises:
-        DataRefusedError: no row has all three ids, or each such row has an id that is too long; silver is unchanged.
+        DataRefusedError: no row has all three ids, or each such row has an id that is too long; or there are far fewer
+            leads than before (MAX_ROW_DROP). Silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
         PostgresError: see `apply_silver_types`.
         LockHeldError: see `fence_run`.
@@ -200,6 +204,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
                 "phone_hash and email_hash, each of at most 255 characters",
                 hint="request the file again; silver and gold keep their leads",
             )
+        warnings = _compare_with_known_leads(db, len(clean.rows), settings)
         empty_table(db, SILVER_LEADS)
         apply_silver_types(db, SILVER_LEADS)
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
@@ -219,8 +224,35 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
+    for warning in warnings:
+        log.warning("%s", warning)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
-    return DayClean(rows, len(rejected))
+    return DayClean(rows, len(rejected), warnings=warnings)
+
+
+def _compare_with_known_leads(db: Cursor, rows: int, settings: Settings) -> list[str]:
+    """Compare the number of cleaned leads with silver. Returns a warning, as a list, if they are considerably fewer.
+
+    Raises:
+        DataRefusedError: they are fewer by more than MAX_ROW_DROP.
+    """
+    known = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
+    if not known or known.row_count < FEWEST_LEADS or rows >= (1 - UNUSUAL_DROP) * known.row_count:
+        return []
+    file, drop = source_key(db, BRONZE_LEADS), 1 - rows / known.row_count
+    finding = f"{file}: {rows:,} leads after cleaning, down from {known.row_count:,}: a decrease of {drop:.2%}"
+    if drop > settings.max_row_drop:
+        raise DataRefusedError(
+            f"{finding}, more than MAX_ROW_DROP={settings.max_row_drop:g}; silver and gold keep their leads",
+            hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
+        )
+    return [f"{finding}; check that the file is complete, and that its ids are filled"]
+
+
+UNUSUAL_DROP = 0.05
+"""Share of the leads whose loss is reported as a warning."""
+FEWEST_LEADS = 50
+"""Minimum number of leads that is compared with the next file."""
 
 
 def _rows_of_file(db: Cursor, positions: pd.Series) -> pd.Series:

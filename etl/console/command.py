@@ -47,10 +47,22 @@ def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) ->
     return report.exit_code
 
 
-def run_steps_from_environment(steps: Sequence[Step]) -> int:
-    """Run steps with the settings of the environment or `.env`, and log as text. Returns the exit code."""
+def run_step_from_environment(step: Step) -> int:
+    """Run one step with the settings of the environment or `.env`, and log as text. Returns the exit code.
+
+    The command line must have no arguments: otherwise an error is printed, and nothing is run.
+    """
+
+    def run() -> int:
+        if unexpected := sys.argv[1:]:
+            raise PipelineError(
+                f"{step} was not run: unexpected argument {unexpected[0]}",
+                hint=f"for options, use python main.py --only-step {step.number}",
+            )
+        return run_and_report(load_settings(), [step])
+
     configure_logging("info")
-    return run_cli(lambda: run_and_report(load_settings(), steps))
+    return run_cli(run)
 
 
 def run_cli(work: Callable[[], int]) -> int:

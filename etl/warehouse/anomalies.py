@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from functools import cache
 from math import sqrt
@@ -24,6 +24,7 @@ from psycopg2.extras import execute_values
 
 from etl.utils.columns import CONTENT_COLUMNS
 from etl.utils.day import day_ranges
+from etl.utils.errors import listed
 from etl.utils.retry import retry_transient
 from etl.warehouse.gold_models import METRICS
 from etl.warehouse.load_ledger import current_loads, fence_run, record_load
@@ -189,7 +190,7 @@ def _tolerance(metric: Metric, expected: float, sound: Sequence[float]) -> float
 
 def _anomaly(metric: Metric, expected: float) -> Anomaly:
     shown = "{:,.0f} rows" if metric.name == "rows" else "{:.1%}"
-    message = f"{metric.name} is {shown.format(metric.value)}, expected {shown.format(expected)}"
+    message = f"{listed([metric.name])} is {shown.format(metric.value)}, expected {shown.format(expected)}"
     return Anomaly(metric.day, metric.name[:100], metric.value, expected, "warn", message[:500])
 
 
@@ -216,7 +217,8 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
             return
         db.execute("select _partition_date, metric, value, row_count from gold.daily_metrics where value is not null")
         anomalies = find_anomalies([Metric(*row) for row in db.fetchall()], accepted)
-        db.execute(sql.SQL("delete from {}").format(quote_identifier(GOLD_ANOMALIES)))
+        db.execute(sql.SQL("delete from {} returning _partition_date, metric").format(quote_identifier(GOLD_ANOMALIES)))
+        known = set(db.fetchall())
         execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
         record_load(
             db,
@@ -225,22 +227,29 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
             len(anomalies),
             built_from=built_from,
             code_version=version,
-            metrics={"findings": describe_findings(anomalies)},
+            metrics={"findings": describe_findings(anomalies, known)},
         )
 
 
-def describe_findings(anomalies: Iterable[Anomaly]) -> list[str]:
-    """Return one sentence per metric that has anomalies; the largest relative deviation is first.
+def describe_findings(anomalies: Iterable[Anomaly], known: Set[tuple[date, str]] = frozenset()) -> list[str]:
+    """Return one sentence per metric that has anomalies, in the order in which they should be read.
 
-    A sentence has the values of the first day with an anomaly, and all such days.
+    A sentence has the values of the first day with an anomaly, and all such days. Metrics with anomalies that are not
+    known yet come first, and `rows` before others; then the largest relative deviation.
+
+    Args:
+        known: day and metric of the anomalies that an earlier run found.
     """
     by_metric: dict[str, list[Anomaly]] = defaultdict(list)
     for anomaly in anomalies:
         by_metric[anomaly.metric].append(anomaly)
-    largest_first = sorted(
-        by_metric.values(), key=lambda found: (-max(map(_relative_deviation, found)), found[0].metric)
-    )
-    return [f"{found[0].message}: {day_ranges([anomaly.day for anomaly in found])}" for found in largest_first]
+
+    def order(found: Sequence[Anomaly]) -> tuple[bool, bool, float, str]:
+        are_known = all((anomaly.day, anomaly.metric) in known for anomaly in found)
+        return are_known, found[0].metric != "rows", -max(map(_relative_deviation, found)), found[0].metric
+
+    in_order = sorted(by_metric.values(), key=order)
+    return [f"{found[0].message}: {day_ranges([anomaly.day for anomaly in found])}" for found in in_order]
 
 
 def _relative_deviation(anomaly: Anomaly) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import psycopg2
 import pytest
-from support import ORDINARY_ROW, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
+from support import ORDINARY_ROW, PROJECT, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
@@ -267,3 +268,13 @@ def test_first_error_is_kept_if_the_run_cannot_be_closed(
     else:
         with pytest.raises(ValueError, match="of the code"):
             run_steps(settings, [replace(STEPS[0], run=fail)])
+
+
+@pytest.mark.usefixtures("before")
+def test_step_with_an_argument_is_not_run(settings: Settings, warehouse: Warehouse) -> None:
+    runs = warehouse.rows("select count(*) from meta.pipeline_runs")
+    command = [sys.executable, "-m", MODULES[0], "--help"]
+    done = subprocess.run(command, cwd=PROJECT, env=environment_of(settings), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "unexpected argument --help\n  → for options, use python main.py --only-step 1" in done.stderr
+    assert warehouse.rows("select count(*) from meta.pipeline_runs") == runs

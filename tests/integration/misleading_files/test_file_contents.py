@@ -266,3 +266,20 @@ def test_lead_number_that_is_too_long_for_an_index_rejects_its_row_alone(setting
     report = run(settings)
     assert report.error is None
     assert Warehouse(settings).value("select count(*) from gold.lead_quality_matching") == 40
+
+
+def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, leads(20))
+    put_leads(bucket, 100)
+    assert run(settings).error is None
+    put_leads(bucket, 96)
+    assert "after cleaning" not in "".join(map(str, run(settings).warnings))
+    put_leads(bucket, 60)
+    report = run(settings)
+    assert report.error is None
+    assert any("60 leads after cleaning, down from 96: a decrease of 37.50%" in str(text) for text in report.warnings)
+    bucket.put_leads([(f"lead {n}", f"p{n}", f"e{n}" if n <= 20 else None) for n in range(1, 61)])
+    assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
+    assert warehouse.rows("select count(*) from gold.leads") == [(60,)]
+    assert run(settings.model_copy(update={"max_row_drop": 0.7})).error is None
+    assert warehouse.rows("select count(*) from gold.leads") == [(20,)]

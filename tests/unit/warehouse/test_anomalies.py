@@ -96,6 +96,22 @@ def test_findings_join_consecutive_days_and_put_the_largest_first() -> None:
     ]
 
 
+def test_findings_put_new_anomalies_first_and_then_the_number_of_rows() -> None:
+    found = find_anomalies(metrics("set_share", [0.22] * 10 + [0.0, 0.0]), {})
+    found += find_anomalies(metrics("demo_share", [0.22] * 11 + [0.3]), {})
+    found += find_anomalies([Metric(day(n), "rows", 3700.0 if n < 12 else 2500.0, 3700) for n in range(1, 13)], {})
+    known = {(day(11), "set_share"), (day(12), "set_share"), (day(12), "demo_share")}
+    named = [[text.split()[0] for text in describe_findings(found, ends)] for ends in (set(), known)]
+    assert named == [["rows", "set_share", "demo_share"]] * 2
+    known = {(day(12), "rows"), *known} - {(day(12), "demo_share")}
+    assert [text.split()[0] for text in describe_findings(found, known)] == ["demo_share", "rows", "set_share"]
+
+
+def test_message_escapes_control_characters_of_a_disposition() -> None:
+    (anomaly,) = find_anomalies(metrics("dispo_share: \x1b[31mred\n", [0.22] * 10 + [0.0]), {})
+    assert anomaly.message.isprintable()
+
+
 def test_day_ranges_never_span_days_between() -> None:
     assert day_ranges([]) == ""
     assert day_ranges([day(1)]) == "2024-10-01"
