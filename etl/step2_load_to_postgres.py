@@ -153,11 +153,12 @@ def run(context: RunContext) -> StepResult:
     incomplete = check_completeness([file.day for file in snapshots if file not in without_rows], gaps, settings)
     incomplete += without_rows.values()
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
-    for finding in (*bronze.describe_removed(keys | {leads.key}), *incomplete, *suspect):
+    tables = {bronze_partition(file.file.day) for file in accepted}
+    replaced = {key for key, known in bronze.files.items() if known.table in tables}
+    for finding in (*bronze.describe_removed(keys | {leads.key} | replaced), *incomplete, *suspect):
         log.warning("%s", finding)
-    loaded = {file.file.key: RowCounts(file.rows, file.rejected_lines) for file in accepted}
-    if counts_of_leads:
-        loaded[leads.key] = counts_of_leads
+    loaded = {leads.key: counts_of_leads} if counts_of_leads else {}
+    loaded |= {file.file.key: RowCounts(file.rows, file.rejected_lines) for file in accepted}
     new = sum(key not in bronze.files for key in loaded)
     rows = sum(counts.rows for counts in loaded.values())
     rejected = sum(counts.rejected for counts in loaded.values())

@@ -14,14 +14,13 @@ from etl.utils.errors import LockHeldError, PostgresError
 from etl.utils.postgres_errors import POOLER_HINT
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings, connect_postgres
+from etl.warehouse.run_history import RUN_LOCK
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
 
 
-RUN_LOCK = int.from_bytes(b"HOMEBUDY")
-"""Key of the advisory lock: one run at a time per database. PostgreSQL releases the lock when the connection ends."""
 SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 """Longest wait for the lock of a killed run: PostgreSQL needs a moment to notice that the process has ended."""
 

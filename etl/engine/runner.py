@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -117,7 +117,7 @@ def default_workers() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
-def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> RunReport:
+def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> RunReport:
     refused: list[DataRefusedError] = []
     for step in steps:
         started = time.perf_counter()
@@ -137,8 +137,11 @@ def _run_in_order(steps: Iterable[Step], context: RunContext, report: RunReport,
             log.error("refused: %s → %s", refusal.message, refusal.hint, extra={"event": "file_refused"})
         refused += result.refused
         if refused:
-            report = replace(report, error=_refusal(refused))
+            refusal = _refusal(refused)
+            report = replace(report, error=refusal)
             if not allow_partial:
+                if step is not steps[-1]:
+                    refusal.hint = f"{refusal.hint}; --allow-partial publishes everything else meanwhile"
                 return report
     return _checked(context.settings, report)
 

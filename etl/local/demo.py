@@ -20,9 +20,10 @@ from etl.local.embedded import start_postgres
 from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
 from etl.local.s3_server import files_to_upload, s3_server, upload_folder
 from etl.utils.error_hints import translate_s3_errors
-from etl.utils.errors import SettingsError
+from etl.utils.errors import LockHeldError, SettingsError
 from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
 from etl.warehouse.descriptions import read_descriptions
+from etl.warehouse.run_history import RUN_LOCK
 from etl.warehouse.sql_scripts import run_sql
 from etl.warehouse.transactions import transaction
 
@@ -62,6 +63,7 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
     Raises:
         EmbeddedError: `data` is incomplete or cannot be read, or PostgreSQL cannot start. The warehouse is unchanged.
         PostgresError: the warehouse cannot be emptied.
+        LockHeldError: the warehouse has to be emptied, but a run is active on it.
     """
     ignore_environment()
     if data is not None:
@@ -208,12 +210,21 @@ def _empty_other_warehouse(data: Path, settings: Settings) -> None:
 
     Tables and views of users that are in the dropped schemas, or depend on them, are dropped, too, and named in a
     warning. The folder is recorded in `FILLED_FROM`.
+
+    Raises:
+        LockHeldError: a run is active on the warehouse, which is unchanged.
     """
     marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())
     if before not in ("", now):
         with transaction(settings) as db:
+            db.execute("select pg_try_advisory_xact_lock(%s)", (RUN_LOCK,))
+            if db.fetchone() != (True,):
+                raise LockHeldError(
+                    f"a run is active on the demo's warehouse, which contains data from {before}",
+                    hint="wait for it to end, then rerun",
+                )
             own = _relations_of_users(db)
             run_sql(db, "schemas/drop_schemas.sql")
             dropped = ", ".join(sorted(own - _relations_of_users(db)))

@@ -15,6 +15,9 @@ from etl.warehouse.tables import LAYERS
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
+RUN_LOCK = int.from_bytes(b"HOMEBUDY")
+"""Key of the advisory lock: one run at a time per database. PostgreSQL releases the lock when the connection ends."""
+
 
 _OUR_STAGING_TABLES = (
     "^((csv_snapshots|rejected_rows|stg_csv_data|lead_quality_matching)_[0-9]+"

@@ -32,12 +32,15 @@ class Demo:
             check=False,
         )
 
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
+    def connect(self) -> psycopg2.extensions.connection:
         server = running_postgres(self.folder / ".local")
         assert server is not None
-        connection = psycopg2.connect(
+        return psycopg2.connect(
             host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
         )
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        connection = self.connect()
         try:
             with connection, connection.cursor() as db:
                 db.execute(sql)

@@ -17,6 +17,7 @@ from etl.local.demo import check_data_folder, demo_environment
 from etl.local.postgres_cluster import EmbeddedError
 from etl.local.s3_server import files_to_upload
 from etl.local.sample_data import write_sample
+from etl.warehouse.run_history import RUN_LOCK
 
 if TYPE_CHECKING:
     from conftest import Demo
@@ -139,6 +140,18 @@ def test_gold_is_kept_if_new_folder_has_a_problem(demo: Demo, data: Path, tmp_pa
         assert str(folder) in done.stderr
         assert "unexpected" not in done.stderr
     assert demo.query("select count(*), min(_partition_date) from gold.lead_quality_matching") == before
+
+
+def test_warehouse_of_an_active_run_is_not_emptied(demo: Demo, data: Path, tmp_path: Path) -> None:
+    write_sample(tmp_path / "sample", scale=0.01, days=1)
+    assert demo.run("--data", str(tmp_path / "sample")).returncode == 0
+    run = demo.connect()
+    run.cursor().execute("select pg_advisory_lock(%s)", (RUN_LOCK,))
+    done = demo.run("--data", str(data))
+    run.close()
+    assert done.returncode == 3
+    assert f"a run is active on the demo's warehouse, which contains data from {tmp_path / 'sample'}" in done.stderr
+    assert demo.query("select count(*) > 0 from gold.lead_quality_matching") == [(True,)]
 
 
 def test_folder_without_write_permission_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

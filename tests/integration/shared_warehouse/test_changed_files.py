@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import logging
 from collections.abc import Callable
 
@@ -104,6 +105,16 @@ def test_day_of_a_file_deleted_from_s3_is_kept(
     assert "SFTP/data_2.csv is no longer listed in S3: its rows are kept" in caplog.text
     assert run_pipeline(full_refresh=True).error is None
     assert warehouse.contents() == contents
+
+
+@pytest.mark.usefixtures("loaded")
+def test_file_with_another_key_for_the_same_day_is_not_reported_as_removed(
+    bucket: Bucket, run_pipeline: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.put("SFTP/data_2.csv.gz", gzip.compress(bucket.get("SFTP/data_2.csv")))
+    bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_2.csv")
+    assert run_pipeline().error is None
+    assert "is no longer listed in S3" not in caplog.text
 
 
 @pytest.mark.usefixtures("loaded")

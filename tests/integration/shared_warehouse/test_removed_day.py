@@ -13,8 +13,8 @@ import pytest
 from support import PROJECT, Bucket, Warehouse, connection_arguments
 
 from etl.engine.report import RunReport
-from etl.engine.run_lock import RUN_LOCK
 from etl.local.postgres_cluster import server_account, server_programs
+from etl.warehouse.run_history import RUN_LOCK
 
 Run = Callable[..., RunReport]
 
