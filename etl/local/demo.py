@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 LOCAL = Path(".local")
 BUCKET = "homebuddy-leads"
+SAMPLE_VERSION = "3"
+"""Must be incremented if `write_sample` writes other files than before, so that the demo writes its sample again."""
 FILLED_FROM = "filled-from"
 """File in LOCAL that names the folder from which the demo's warehouse was filled."""
 
@@ -81,16 +83,19 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
 
 
 def sample_folder() -> Path:
-    """Write the sample, and return its folder.
+    """Return the folder of the sample. Writes the sample unless this version of it is there, edited or not.
 
     Raises:
         EmbeddedError: the folder cannot be written.
     """
-    from etl.local.sample_data import write_sample  # takes 0.1 s; --explain imports this module and needs no sample
-
     folder = LOCAL / "sample"
+    marker = folder / "version"
     with translate_os_errors(folder):
-        write_sample(folder)
+        if not marker.exists() or marker.read_text(encoding="utf-8") != SAMPLE_VERSION:
+            from etl.local.sample_data import write_sample  # takes 0.1 s
+
+            write_sample(folder)
+            marker.write_text(SAMPLE_VERSION, encoding="utf-8")
     return folder
 
 

@@ -217,8 +217,8 @@ _HINTS = {
     "25006": READ_ONLY_HINT,
     "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
     "(or change the owner: alter table … owner to …)",
-    "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py",
-    "3F000": "check POSTGRES_DB; to create missing schemas, run all steps: python main.py",
+    "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py --from-step 1",
+    "3F000": "check POSTGRES_DB; to create missing schemas, run all steps: python main.py --from-step 1",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17", "55000"), _OTHER_SHAPE),
     "2BP01": "drop the dependent objects, rerun, and create them again: on tables of schema bronze, silver or gold, "
     "not of schema partitions, whose tables are replaced when their day is loaded",

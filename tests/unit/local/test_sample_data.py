@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sample_reader import clean_leads, contents, lines, raw_leads
 
+from etl.local import demo
 from etl.local.sample_data import SampleData, write_sample
 
 DIGEST_AT_SCALE_1 = "491d993654f22e3822a178bc40e2e57d381f872fcdda1949f71f2052e8dda26d"
@@ -85,7 +86,7 @@ def test_sample_has_the_pinned_content(sample: SampleData) -> None:
     for number in range(1, 23):
         digest.update("\n".join(lines(sample, number)).encode())
     digest.update(raw_leads(sample).to_csv(index=False).encode())
-    assert digest.hexdigest() == DIGEST_AT_SCALE_1, "if the generator has changed on purpose, update the digest"
+    assert digest.hexdigest() == DIGEST_AT_SCALE_1, "increment SAMPLE_VERSION in demo.py, then update the digest"
 
 
 def test_sample_is_written_over_an_earlier_one(tmp_path: Path) -> None:
@@ -98,3 +99,15 @@ def test_sample_is_written_over_an_earlier_one(tmp_path: Path) -> None:
     assert added.read_text() == "of the user"
     added.unlink()
     assert contents(sample.target) == before
+
+
+def test_demo_writes_its_sample_once_per_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    edited = demo.sample_folder() / "SFTP" / "data_1.csv"
+    original = edited.read_bytes()
+    edited.write_bytes(b"edited")
+    assert demo.sample_folder() == Path(".local/sample")
+    assert edited.read_bytes() == b"edited"
+    monkeypatch.setattr(demo, "SAMPLE_VERSION", "next")
+    demo.sample_folder()
+    assert edited.read_bytes() == original
