@@ -93,7 +93,7 @@ def run(context: RunContext) -> StepResult:
     refused: list[DataRefusedError] = []
     rows_in = sum(load.row_count for load in days)
     try:
-        clean_all = partial(clean_leads, context.settings, context.run_id)
+        clean_all = partial(clean_leads, context.settings, context.run_id, context.settings.max_row_drop)
         cleaned = context.map(clean_all, leads, rows=lambda leads: leads.rows)
         rows_in += sum(load.row_count for load in leads)
     except DataRefusedError as refusal:
@@ -180,10 +180,10 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
 
 @retry_transient()
-def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
+def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: TableLoad) -> DayClean:
     """Replace the leads in silver, and their rejected rows, with those cleaned from bronze, in one transaction.
 
-    Returns the counts of the cleaned leads.
+    Returns the counts of the cleaned leads. `max_row_drop` is MAX_ROW_DROP of the driver: a worker may have another.
 
     Raises:
         DataRefusedError: no row has all three ids, or each such row has an id that is too long; or there are far fewer
@@ -204,7 +204,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
                 "phone_hash and email_hash, each of at most 255 characters",
                 hint="request the file again; silver and gold keep their leads",
             )
-        warnings = _compare_with_known_leads(db, len(clean.rows), settings)
+        warnings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)
         empty_table(db, SILVER_LEADS)
         apply_silver_types(db, SILVER_LEADS)
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
@@ -230,7 +230,7 @@ def clean_leads(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     return DayClean(rows, len(rejected), warnings=warnings)
 
 
-def _compare_with_known_leads(db: Cursor, rows: int, settings: Settings) -> list[str]:
+def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:
     """Compare the number of cleaned leads with silver. Returns a warning, as a list, if they are considerably fewer.
 
     Raises:
@@ -241,9 +241,9 @@ def _compare_with_known_leads(db: Cursor, rows: int, settings: Settings) -> list
         return []
     file, drop = source_key(db, BRONZE_LEADS), 1 - rows / known.row_count
     finding = f"{file}: {rows:,} leads after cleaning, down from {known.row_count:,}: a decrease of {drop:.2%}"
-    if drop > settings.max_row_drop:
+    if drop > max_row_drop:
         raise DataRefusedError(
-            f"{finding}, more than MAX_ROW_DROP={settings.max_row_drop:g}; silver and gold keep their leads",
+            f"{finding}, more than MAX_ROW_DROP={max_row_drop:g}; silver and gold keep their leads",
             hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
     return [f"{finding}; check that the file is complete, and that its ids are filled"]
