@@ -128,7 +128,7 @@ def main(
     if demo:
         from etl.local.demo import demo_environment, how_to_connect
 
-        with demo_environment(data) as (settings, server):
+        with demo_environment(data, all_steps=from_step == 1 and not only_step) as (settings, server):
             exit_code = run_and_report(settings, workers=workers, **options)
             echo(how_to_connect(server), "how_to_connect")
             return exit_code

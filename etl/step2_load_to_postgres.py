@@ -13,6 +13,7 @@ Modules that import pandas are imported only if there is something to load, whic
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,7 +39,7 @@ from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNT
 from etl.utils.utils_connection import s3_client
 from etl.warehouse.load_ledger import TableLoad, fence_run, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
-from etl.warehouse.pending import BronzeState
+from etl.warehouse.pending import CHANGED, NEW, BronzeState
 from etl.warehouse.rejected_rows import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
 from etl.warehouse.run_history import clear_staging
 from etl.warehouse.sql_scripts import quote_identifier
@@ -87,10 +88,10 @@ class LeadNumbers(NamedTuple):
 
 
 class RowCounts(NamedTuple):
-    """Number of rows of a file in bronze, and number of its rejected rows."""
+    """Number of rows of a file in bronze, and number of its rejected rows by reason."""
 
     rows: int
-    rejected: int
+    rejected: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class StagedFile:
     file: SnapshotFile
     records: int = 0
     rows: int = 0
-    rejected_lines: int = 0
+    rejected_lines: Counter[str] = field(default_factory=Counter)
+    """Number of rejected lines by reason."""
     invalid_rows: int = 0
     """Number of `rows` that step 3 would reject."""
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
@@ -120,7 +122,7 @@ class StagedFile:
             self,
             records=self.records + chunk.records,
             rows=self.rows + len(chunk.rows),
-            rejected_lines=self.rejected_lines + len(chunk.rejected),
+            rejected_lines=self.rejected_lines + Counter(line.reason for line in chunk.rejected),
             invalid_rows=self.invalid_rows + len(invalid),
             footers=self.footers + footers,
             first_fault=self.first_fault or _first_fault(chunk.rejected, invalid),
@@ -130,14 +132,15 @@ class StagedFile:
 def run(context: RunContext) -> StepResult:
     # --- load inputs: which files are new or changed ----------------------------------------------
     settings, run_id = context.settings, context.run_id
-    snapshots, unclear, keys, gaps = discover_snapshots(s3_client(settings), settings)
+    snapshots, unclear, keys, missing = discover_snapshots(s3_client(settings), settings)
     leads = find_leads(s3_client(settings), settings)
     bronze = read_bronze_state(settings)
     bronze.check_calendar(snapshots)
-    pending = [file for file in snapshots if bronze.why_load(file, full_refresh=context.full_refresh)]
+    why_load = {file.key: bronze.why_load(file, full_refresh=context.full_refresh) for file in (leads, *snapshots)}
+    pending = [file for file in snapshots if why_load[file.key]]
 
     # --- load the leads first, so that the days can reuse their memory ----------------------------
-    counts_of_leads, refused_leads = load_changed_leads(context, leads, bronze)
+    counts_of_leads, refused_leads = load_changed_leads(context, leads) if why_load[leads.key] else (None, [])
 
     # --- stage, validate and publish the days -----------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
@@ -150,7 +153,7 @@ def run(context: RunContext) -> StepResult:
 
     # --- report -----------------------------------------------------------------------------------
     without_rows, unused = bronze.describe_empty(file.file for file in validated if not (file.records or file.refused))
-    incomplete = check_completeness([file.day for file in snapshots if file not in without_rows], gaps, settings)
+    incomplete = check_completeness([file.day for file in snapshots if file not in without_rows], missing, settings)
     incomplete += without_rows.values()
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
     tables = {bronze_partition(file.file.day) for file in accepted}
@@ -159,17 +162,15 @@ def run(context: RunContext) -> StepResult:
         log.warning("%s", finding)
     loaded = {leads.key: counts_of_leads} if counts_of_leads else {}
     loaded |= {file.file.key: RowCounts(file.rows, file.rejected_lines) for file in accepted}
-    new = sum(key not in bronze.files for key in loaded)
     rows = sum(counts.rows for counts in loaded.values())
-    rejected = sum(counts.rejected for counts in loaded.values())
+    rejected = sum((counts.rejected for counts in loaded.values()), Counter[str]())
     return StepResult(
-        rows_in=rows + rejected,
+        rows_in=rows + rejected.total(),
         rows_out=rows,
         rejected=rejected,
         metrics={
             "files": {
-                "new": new,
-                "changed": len(loaded) - new,
+                **count_loaded(why_load[key] for key in loaded),
                 "skipped": len(snapshots) + 1 - len(loaded) - len(refused),
                 "refused": len(refused) + len(unclear),
             }
@@ -179,6 +180,13 @@ def run(context: RunContext) -> StepResult:
     )
 
 
+def count_loaded(reasons: Iterable[str | None]) -> dict[str, int]:
+    """Return the number of loaded files by reason (see `BronzeState.why_load`). "loaded again" is omitted if 0."""
+    counts = Counter(reasons)
+    new, changed = counts.pop(NEW, 0), counts.pop(CHANGED, 0)
+    return {"new": new, "changed": changed} | ({"loaded again": counts.total()} if counts else {})
+
+
 @retry_transient()
 def read_bronze_state(settings: Settings) -> BronzeState:
     with transaction(settings) as db:
@@ -186,18 +194,12 @@ def read_bronze_state(settings: Settings) -> BronzeState:
         return BronzeState.read(db)
 
 
-def load_changed_leads(
-    context: RunContext, leads: SourceObject, bronze: BronzeState
-) -> tuple[RowCounts | None, list[DataRefusedError]]:
-    """Load the leads file if `BronzeState.why_load` gives a reason.
-
-    Returns its row counts, None if the file was not loaded, and the refusal, if any, as a list.
+def load_changed_leads(context: RunContext, leads: SourceObject) -> tuple[RowCounts | None, list[DataRefusedError]]:
+    """Load the leads file. Returns its row counts, or None if it was refused, and the refusal, if any, as a list.
 
     Raises:
         PipelineError: see `load_leads`, except refusals.
     """
-    if not bronze.why_load(leads, full_refresh=context.full_refresh):
-        return None, []
     load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
     try:
         (counts,) = context.map(load, [leads], rows=lambda counts: counts.rows)
@@ -241,7 +243,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             stage_rejected(db, rejected, file, run_id)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
-    log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines)
+    log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines.total())
     return staged
 
 
@@ -284,7 +286,7 @@ class DayBefore(NamedTuple):
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
-    rejects = file.rejected_lines + file.invalid_rows - file.footers * (2 * file.footers <= file.records)
+    rejects = file.rejected_lines.total() + file.invalid_rows - file.footers * (2 * file.footers <= file.records)
     if rejects <= settings.max_reject_ratio * file.records:
         return None
     return DataRefusedError(
@@ -351,7 +353,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
                 table,
                 staged.rows,
                 parent=BRONZE_SNAPSHOTS,
-                rejected_count=staged.rejected_lines,
+                rejected_count=staged.rejected_lines.total(),
                 day=file.day,
                 metrics=staged.lead_numbers._asdict(),
             )
@@ -384,7 +386,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         record_file(db, BRONZE_LEADS, source, records=leads.records)
         run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
-    return RowCounts(rows, len(rejected))
+    return RowCounts(rows, Counter(rejected["reason"]))
 
 
 if __name__ == "__main__":

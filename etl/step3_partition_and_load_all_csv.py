@@ -13,6 +13,7 @@ Modules that import pandas are imported only if there is something to clean, whi
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,7 +58,8 @@ class DayClean:
     """Counts of a cleaned day, or of the cleaned leads (only `rows`, `rejected` and `warnings`)."""
 
     rows: int = 0
-    rejected: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Number of rejected rows by reason."""
     separators: int = 0
     nulled: Mapping[str, Nulled] = field(default_factory=dict)
     """Column of silver → its values that became NULL (see `transform.CleanSnapshots`)."""
@@ -67,7 +69,7 @@ class DayClean:
     def with_chunk(self, chunk: CleanSnapshots) -> DayClean:
         return DayClean(
             self.rows + len(chunk.rows),
-            self.rejected + len(chunk.rejected),
+            self.rejected + Counter(chunk.rejected["reason"]),
             self.separators + chunk.separators,
             {name: self.nulled[name] + counted if self.nulled else counted for name, counted in chunk.nulled.items()},
         )
@@ -105,7 +107,7 @@ def run(context: RunContext) -> StepResult:
     return StepResult(
         rows_in=rows_in,
         rows_out=sum(day.rows for day in cleaned),
-        rejected=sum(day.rejected for day in cleaned),
+        rejected=sum((day.rejected for day in cleaned), Counter[str]()),
         metrics={"days": {"cleaned": len(days)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
         refused=refused,
         warnings=[warning for counts in cleaned for warning in counts.warnings],
@@ -167,7 +169,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             table,
             done.rows,
             parent=CLEANED_SNAPSHOTS,
-            rejected_count=done.rejected,
+            rejected_count=done.rejected.total(),
             separator_count=done.separators,
             day=bronze.day,
             built_from=[bronze.load_id],
@@ -175,7 +177,8 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             metrics=done.metrics(),
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
-    log.info("%s cleaned: rows %d, rejected %d, separators %d", bronze.day, done.rows, done.rejected, done.separators)
+    counts = (done.rows, done.rejected.total(), done.separators)
+    log.info("%s cleaned: rows %d, rejected %d, separators %d", bronze.day, *counts)
     return done
 
 
@@ -227,7 +230,7 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
     for warning in warnings:
         log.warning("%s", warning)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
-    return DayClean(rows, len(rejected), warnings=warnings)
+    return DayClean(rows, Counter(rejected["reason"]), warnings=warnings)
 
 
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:

@@ -28,7 +28,7 @@ def _steps_table(report: RunReport) -> list[Line]:
     rows = []
     for done in report.steps:
         moves_rows = done.step.number not in (1, 5)
-        counts = (done.result.rows_in, done.result.rows_out, done.result.rejected)
+        counts = (done.result.rows_in, done.result.rows_out, done.result.rejected.total())
         cells = (f"{count:,}" if moves_rows else "" for count in counts)
         rows.append((f"{done.step.number}  {done.step.title}", *cells, f"{done.seconds:.2f}"))
     return _table(("step", "rows in", "rows out", "rejected", "seconds"), rows)
@@ -40,6 +40,8 @@ def metrics_by_subject(report: RunReport) -> dict[str, dict[str, int]]:
     for done in report.steps:
         for subject, counts in done.result.metrics.items():
             metrics.setdefault(subject, {}).update(counts)
+        if done.result.rejected:
+            metrics.setdefault("rejected_rows", {}).update(done.result.rejected.most_common())
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager
@@ -89,11 +90,12 @@ class RunContext:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step: row counts (each 0 if the step moves no rows), metrics, refusals and warnings."""
+    """The result of a step: row counts (none if the step moves no rows), metrics, refusals and warnings."""
 
     rows_in: int = 0
     rows_out: int = 0
-    rejected: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """Number of rejected rows by reason."""
     metrics: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Further counts for the summary, such as `{"files": {"new": 22, "changed": 0}}`."""
     refused: Sequence[DataRefusedError] = ()

@@ -192,10 +192,10 @@ FIRST_READABLE = "0002_code_version"
 
 def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refresh: bool) -> SourceFiles:
     client = s3_client(settings)
-    snapshots, refused, keys, gaps = discover_snapshots(client, settings)
+    snapshots, refused, keys, missing = discover_snapshots(client, settings)
     leads = find_leads(client, settings)
     bronze.check_calendar(snapshots)
-    incomplete = check_completeness([file.day for file in snapshots], gaps, settings)
+    incomplete = check_completeness([file.day for file in snapshots], missing, settings)
     files = [PlannedFile(file, file.day, bronze.why_load(file, full_refresh=full_refresh)) for file in snapshots]
     files.append(PlannedFile(leads, None, bronze.why_load(leads, full_refresh=full_refresh)))
     return SourceFiles(

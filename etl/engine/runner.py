@@ -212,6 +212,6 @@ def _as_json(report: StepReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "rows_in": report.result.rows_in,
         "rows_out": report.result.rows_out,
-        "rejected": report.result.rejected,
+        "rejected": report.result.rejected.total(),
         **report.result.metrics,
     }

@@ -56,14 +56,18 @@ def how_to_connect(server: EmbeddedPostgres) -> str:
 
 
 @contextmanager
-def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPostgres]]:
+def demo_environment(data: Path | None, *, all_steps: bool = True) -> Iterator[tuple[Settings, EmbeddedPostgres]]:
     """Start PostgreSQL and S3, and upload the files of `data`, or the sample. Yields settings and server.
 
     A warehouse that was filled from another folder is emptied. PostgreSQL keeps running afterwards; the S3 server stops
     at the end of the block. Removes the variables of libpq and AWS from the environment.
 
+    Args:
+        all_steps: all steps will run, so the warehouse may be emptied.
+
     Raises:
-        EmbeddedError: `data` is incomplete or cannot be read, or PostgreSQL cannot start. The warehouse is unchanged.
+        EmbeddedError: `data` is incomplete or cannot be read, PostgreSQL cannot start, or the warehouse has to be
+            emptied, although not all steps will run. The warehouse is unchanged.
         PostgresError: the warehouse cannot be emptied.
         LockHeldError: the warehouse has to be emptied, but a run is active on it.
     """
@@ -78,7 +82,7 @@ def demo_environment(data: Path | None) -> Iterator[tuple[Settings, EmbeddedPost
         )
         with translate_os_errors(data):
             upload_folder(s3_client(settings), BUCKET, data)
-        _empty_other_warehouse(data, settings)
+        _empty_other_warehouse(data, settings, all_steps=all_steps)
         yield settings, postgres
 
 
@@ -210,19 +214,25 @@ def _demo_folder() -> Path:
     return LOCAL if (LOCAL / FILLED_FROM).exists() else PROJECT / LOCAL
 
 
-def _empty_other_warehouse(data: Path, settings: Settings) -> None:
+def _empty_other_warehouse(data: Path, settings: Settings, *, all_steps: bool) -> None:
     """Empty the demo's warehouse if it was filled from another folder, so that days of two sources do not mix.
 
     Tables and views of users that are in the dropped schemas, or depend on them, are dropped, too, and named in a
     warning. The folder is recorded in `FILLED_FROM`.
 
     Raises:
+        EmbeddedError: not all steps will run. The warehouse is unchanged.
         LockHeldError: a run is active on the warehouse, which is unchanged.
     """
     marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
     now = str(data.resolve())
     if before not in ("", now):
+        if not all_steps:
+            raise EmbeddedError(
+                f"the warehouse contains data from {before}, not from {now}; only a run of all steps replaces it",
+                hint=f"omit --from-step and --only-step, or add --data {shlex.quote(before)}",
+            )
         with transaction(settings) as db:
             db.execute("select pg_try_advisory_xact_lock(%s)", (RUN_LOCK,))
             if db.fetchone() != (True,):

@@ -207,7 +207,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     """Raise if a header lacks a required column under all its known names, or contains a column twice.
 
     Raises:
-        DataRefusedError: names all missing and all duplicate columns, or the separator if it is not a comma.
+        DataRefusedError: names all missing and all duplicate columns, or the separator if it is not a comma; or the
+            first line is not a header.
     """
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
@@ -219,8 +220,13 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
         problems.append(f"duplicate columns: {listed(duplicates)}")
     if missing and (separator := _other_separator(names)):
         raise DataRefusedError(f"{file}: its columns are separated by {separator}, not by commas", hint=_AS_CSV)
+    header = shorten(",".join(names), 200)
+    if not counts.keys() & {*BRONZE_COLUMNS}:
+        raise DataRefusedError(
+            f"{file}: its first line is not a header, because it names none of {', '.join(BRONZE_COLUMNS)}: {header}",
+            hint="request the file again, with the names of its columns in the first line",
+        )
     if problems:
-        header = shorten(",".join(names), 200)
         raise DataRefusedError(
             f"{file} has {'; and '.join(problems)}. Header: {header}",
             hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS in "

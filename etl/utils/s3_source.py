@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl.utils.day import Day
+from etl.utils.day import Day, day_ranges
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import DataRefusedError, SourceError, listed, shorten
 from etl.utils.retry import retry_transient
@@ -47,22 +47,6 @@ class SnapshotFile(SourceObject):
     day: Day
 
 
-class Gap(NamedTuple):
-    """Consecutive days without a file, between the first and the latest day that has one."""
-
-    first: Day
-    last: Day
-    look_alikes: list[str]
-    """Ignored keys that resemble the name of a file for these days."""
-
-    def __str__(self) -> str:
-        is_one = self.first == self.last
-        first, last = (f"{day} (file number {day.number})" for day in (self.first, self.last))
-        message = f"no file for {first}" if is_one else f"no files for {first} to {last}"
-        similar = f"; similar keys that were ignored: {listed(self.look_alikes)}" if self.look_alikes else ""
-        return message + similar
-
-
 class Listing(NamedTuple):
     """The CSV snapshots in S3."""
 
@@ -72,7 +56,8 @@ class Listing(NamedTuple):
     """Refusals of files with the same number, a future day or an invalid day."""
     keys: frozenset[str]
     """The keys of all snapshots, including refused ones."""
-    gaps: list[Gap]
+    missing: str | None
+    """Finding about days without a file between the first and the latest day that has one; None if all have one."""
 
 
 @retry_transient()
@@ -106,9 +91,8 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         )
     files, refused = _by_day(listed_by_number, settings.partition_start_date)
     keys = frozenset(source.key for sources in listed_by_number.values() for source in sources)
-    return Listing(
-        files, refused, keys, find_gaps([file.day for file in files], set(listed_by_number), ignored, prefix)
-    )
+    without_file = missing_days([file.day for file in files], set(listed_by_number))
+    return Listing(files, refused, keys, _describe_missing(without_file, ignored, prefix))
 
 
 def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[SourceObject, datetime]]:
@@ -153,39 +137,43 @@ def _by_day(
     return files, refused
 
 
-def find_gaps(days: Sequence[Day], listed_numbers: Set[int], ignored: Iterable[str], prefix: str) -> list[Gap]:
-    """Return the gaps between the first and the latest of `days`, in order.
+def missing_days(days: Sequence[Day], listed_numbers: Set[int]) -> list[Day]:
+    """Return the days without a file between the first and the latest of `days`, in order.
 
     Args:
         days: the days of the files that are not refused, in order.
-        listed_numbers: the numbers of all files, including refused ones, whose days are not gaps.
-        ignored: the keys that `discover_snapshots` ignores. Each gap lists those that resemble a file for its days.
-        prefix: the part of a key before the number.
+        listed_numbers: the numbers of all files, including refused ones, whose days are not missing.
     """
-    look_alikes: dict[int, list[str]] = {}
-    for key in ignored:
-        if match := re.match(r"0*([0-9]{1,9})(?![0-9])", key.removeprefix(prefix)):
-            look_alikes.setdefault(int(match[1]), []).append(key)
-    gaps: list[Gap] = []
-    for before, after in pairwise(days):
-        for number in range(before.number + 1, after.number):
-            if number in listed_numbers:
-                continue
-            day = Day(number, before.date + timedelta(number - before.number))
-            first, similar = day, look_alikes.get(number, [])
-            if gaps and gaps[-1].last.number == number - 1:
-                first, similar = gaps[-1].first, gaps.pop().look_alikes + similar
-            gaps.append(Gap(first, day, similar))
-    return gaps
+    return [
+        Day(number, before.date + timedelta(number - before.number))
+        for before, after in pairwise(days)
+        for number in range(before.number + 1, after.number)
+        if number not in listed_numbers
+    ]
 
 
-def check_completeness(days: Sequence[Day], gaps: Iterable[Gap], settings: Settings) -> list[str]:
-    """Describe missing days and, with MAX_DAYS_LATE, a late snapshot (specification §7). Returns one message for each.
+def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) -> str | None:
+    """Return a finding about days without a file, with the ignored keys that resemble their files; None if no day."""
+    if not days:
+        return None
+    numbers = {day.number for day in days}
+    finding = f"no file for {days[0]} (file number {days[0].number})"
+    if days[1:]:
+        ranges = day_ranges(day.date for day in days)
+        finding = f"no files for {len(days):,} days: {ranges} (the first is file number {days[0].number})"
+    numbered = re.compile(re.escape(prefix) + r"0*([0-9]{1,9})(?![0-9])")
+    similar = [key for key in ignored if (match := numbered.match(key)) and int(match[1]) in numbers]
+    return f"{finding}; similar keys that were ignored: {listed(similar)}" if similar else finding
+
+
+def check_completeness(days: Sequence[Day], missing: str | None, settings: Settings) -> list[str]:
+    """Return findings about missing days and, with MAX_DAYS_LATE, a late snapshot (specification §7).
 
     Args:
         days: the days that have a file, in order.
+        missing: the finding of `discover_snapshots` about missing days.
     """
-    findings = [str(gap) for gap in gaps]
+    findings = [missing] if missing else []
     if settings.max_days_late is not None:
         expected = datetime.now(UTC).date() - timedelta(settings.max_days_late)
         if days and days[-1].date < expected:

@@ -113,8 +113,8 @@ REFUSED = {
     ),
     "duplicated": (file_of_b([*HEADER, "ZIP"]), "duplicate columns: ZIP"),
     "duplicated under its other name": (file_of_b([*HEADER, "CityName"], ALIASES), "duplicate columns: CITY"),
-    "headerless": (file_of_b().partition("\n")[2], "missing required columns: ENTRYDATE, LEADNUMBER"),
-    "a title before the header": ("Leads of today\n" + file_of_b(), "missing required columns: ENTRYDATE, LEADNUMBER"),
+    "headerless": (file_of_b().partition("\n")[2], "is not a header, because it names none of ENTRYDATE, LEADNUMBER"),
+    "a title before the header": ("Leads of today\n" + file_of_b(), "is not a header, because it names none of"),
     "semicolons": (file_of_b(delimiter=";"), "its columns are separated by semicolons, not by commas"),
     "a web page": ("<html>\n<body>Sign in</body>\n</html>\n", "is an HTML page, not a CSV file"),
 }

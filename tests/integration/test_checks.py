@@ -101,7 +101,7 @@ def test_failed_check_is_the_error_of_a_run_that_also_refused_a_file(
     assert report.exit_code == 1
     assert "rows of bronze must equal rows of silver" in str(report.error)
     assert "refused: " in caplog.text
-    assert "SFTP/data_2.csv has missing required columns" in caplog.text
+    assert "SFTP/data_2.csv: its first line is not a header" in caplog.text
 
 
 def test_deleted_rejected_rows_fail_the_check_or_are_loaded_again(run_pipeline: Run, warehouse: Warehouse) -> None:

@@ -142,9 +142,14 @@ def test_gold_is_kept_if_new_folder_has_a_problem(demo: Demo, data: Path, tmp_pa
     assert demo.query("select count(*), min(_partition_date) from gold.lead_quality_matching") == before
 
 
-def test_warehouse_of_an_active_run_is_not_emptied(demo: Demo, data: Path, tmp_path: Path) -> None:
+def test_warehouse_is_not_emptied_for_single_steps_or_while_a_run_is_active(
+    demo: Demo, data: Path, tmp_path: Path
+) -> None:
     write_sample(tmp_path / "sample", scale=0.01, days=1)
     assert demo.run("--data", str(tmp_path / "sample")).returncode == 0
+    done = demo.run("--data", str(data), "--only-step", "6")
+    assert done.returncode == 1
+    assert f"contains data from {tmp_path / 'sample'}, not from {data}; only a run of all steps" in done.stderr
     run = demo.connect()
     run.cursor().execute("select pg_advisory_lock(%s)", (RUN_LOCK,))
     done = demo.run("--data", str(data))

@@ -85,7 +85,7 @@ def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, wareho
     report = run_pipeline()
     assert report.error is None
     step_2 = report.steps[1].result
-    assert (step_2.rows_in - step_2.rows_out, step_2.rejected) == (1, 1)
+    assert (step_2.rows_in - step_2.rows_out, step_2.rejected) == (1, {"NUL byte": 1})
     assert warehouse.rows("select lead_uuid from silver.stg_leads_parquet") == [("lead 1",)]
     assert warehouse.rows(
         "select step, _source_file, _source_row, _partition_date, reason from silver.rejected_rows order by step"

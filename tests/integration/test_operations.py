@@ -160,7 +160,7 @@ file.write_text(text)
 
 def new_repository(folder: Path) -> Path:
     """Copy this checkout into a repository to clone."""
-    ignored = shutil.ignore_patterns(".git", ".venv", ".local", ".env", "__pycache__", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns(".git", ".venv*", ".local", ".env", "__pycache__", ".*_cache", ".hypothesis")
     shutil.copytree(PROJECT, folder, ignore=ignored)
     for command in ("init --quiet", "add .", "-c user.name=test -c user.email=test@localhost commit --quiet -m now"):
         subprocess.run(["git", *command.split()], cwd=folder, check=True)

@@ -84,7 +84,7 @@ def test_failed_check_has_a_hint_and_the_remaining_checks_run(
 def test_refused_file_is_reported(filled: Settings, bucket: Bucket) -> None:
     bucket.put("SFTP/data_4.csv", b"a,b\n1,2\n")
     rows = check_access(filled).checks.rows.set_index("check")
-    assert "missing required columns" in rows.loc["read a CSV file", "what_we_know"]
+    assert "its first line is not a header" in rows.loc["read a CSV file", "what_we_know"]
 
 
 def test_refusal_of_all_files_is_a_failed_check(filled: Settings, bucket: Bucket) -> None:

@@ -227,7 +227,7 @@ def test_day_given_to_two_workers_is_filled_by_one_at_a_time(settings: Settings)
     table = cleaned_partition(number)
     assert Warehouse(settings).value(f"select count(*) from {table}") == done[0].rows > 0
     rejected = "select count(*) from silver.rejected_rows where step = 3 and _partition_date = %s"
-    assert Warehouse(settings).value(rejected, number.date) == done[0].rejected > 0
+    assert Warehouse(settings).value(rejected, number.date) == done[0].rejected.total() > 0
 
 
 RUN_ID = "5f0c0f7e-0000-4000-8000-000000000001"

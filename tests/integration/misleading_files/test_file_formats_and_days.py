@@ -87,9 +87,8 @@ def test_gaps_are_named_as_ranges_with_keys_that_look_like_their_files(
         bucket.put(key, b"")
     assert run(settings).error is None
     assert [message for message in caplog.messages if message.startswith("no file")] == [
-        "no files for 2024-10-04 (file number 4) to 2024-10-06 (file number 6); "
-        "similar keys that were ignored: SFTP/data_5.CSV, SFTP/data_06.csv.bak",
-        "no file for 2024-10-08 (file number 8); similar keys that were ignored: SFTP/data_8 (1).csv",
+        "no files for 4 days: 2024-10-04 to 2024-10-06, 2024-10-08 (the first is file number 4); "
+        "similar keys that were ignored: SFTP/data_06.csv.bak, SFTP/data_5.CSV, SFTP/data_8 (1).csv",
     ]
 
 

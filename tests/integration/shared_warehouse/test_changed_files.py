@@ -120,7 +120,9 @@ def test_file_with_another_key_for_the_same_day_is_not_reported_as_removed(
 @pytest.mark.usefixtures("loaded")
 def test_full_refresh_loads_everything_and_gives_equal_contents(run_pipeline: Run, warehouse: Warehouse) -> None:
     contents, nodes = warehouse.contents(), loads.file_nodes(warehouse)
-    assert run_pipeline(full_refresh=True).error is None
+    report = run_pipeline(full_refresh=True)
+    assert report.error is None
+    assert loads.metrics(report, 2)["files"] == {"new": 0, "changed": 0, "loaded again": 4, "skipped": 0, "refused": 0}
     assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == nodes.keys()
     assert warehouse.contents() == contents
     assert warehouse.staging_tables() == []

@@ -10,6 +10,7 @@ from loads import (
 )
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
+from etl.console.summary import summary_lines
 from etl.engine.report import RunReport
 
 Run = Callable[..., RunReport]
@@ -47,6 +48,17 @@ def test_ragged_lines_are_quarantined_and_the_rest_is_loaded(
         assert warehouse.rows(f"select lead_number from {table} order by 1") == [(1,), (4,)]
     lines = warehouse.rows('select _source_row, "LEADNUMBER" from bronze.csv_snapshots order by 1')
     assert lines == [(2, "1"), (5, "4")]
+
+
+def test_summary_counts_rejected_rows_by_reason(bucket: Bucket, run_pipeline: Run) -> None:
+    invalid = [line_of(Set="2", LEADNUMBER=str(number)) for number in (1, 2)]
+    put_lines(bucket, 1, "02/05/2023,3,e3", *invalid, line_of(Demo="perhaps"), line_of(LEADNUMBER="4"))
+    put_leads(bucket)
+    lines = [f"{line.label}{line.text}" for line in summary_lines(run_pipeline())]
+    reasons = (
+        "1 too few fields: 3 instead of 12 · 2 Set is not one of 0, 1, True, False · 1 Demo is not one of 0, 1, True"
+    )
+    assert f"rejected_rows  {reasons}, False" in lines
 
 
 INVALID_CELLS = [
