@@ -37,6 +37,8 @@ from etl.warehouse.tables import (
     staging_gold_partition,
 )
 
+pytestmark = pytest.mark.cluster
+
 # --- Scheduler and driver ---------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,8 @@ from etl.warehouse.tables import (
 )
 from etl.warehouse.transactions import transaction
 
+pytestmark = pytest.mark.cluster
+
 # --- Workers ----------------------------------------------------------------------------------------------------------
 
 

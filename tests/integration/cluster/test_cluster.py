@@ -19,6 +19,8 @@ from support import LONG, PROJECT, Bucket, Warehouse, empty_warehouse, environme
 from etl.local.sample_data import write_sample
 from etl.utils.utils_connection import Settings
 
+pytestmark = pytest.mark.cluster
+
 Run = Callable[..., CompletedProcess[str]]
 
 

@@ -23,6 +23,8 @@ from support import PROJECT, Warehouse, environment_of
 from etl.local import postgres_cluster
 from etl.utils.utils_connection import Settings
 
+pytestmark = pytest.mark.cluster
+
 NETWORK = "10.213.71"
 AS_ACCOUNT = (
     "import os, sys; os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1])); os.execv(sys.argv[3], sys.argv[3:])"

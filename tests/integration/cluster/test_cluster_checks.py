@@ -23,6 +23,8 @@ from etl.utils.errors import ClusterError
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 
+pytestmark = pytest.mark.cluster
+
 Run = Callable[..., CompletedProcess[str]]
 
 
