@@ -17,7 +17,12 @@ from pathlib import Path
 import click
 
 PROJECT = Path(__file__).parents[1]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "benchmarks/peers/requirements.txt")
+REQUIREMENTS = (
+    "requirements.txt",
+    "requirements-dask.txt",
+    "requirements-dev.txt",
+    "benchmarks/peers/requirements.txt",
+)
 BASELINE = ".secrets.baseline"
 CLEAN, FOUND, UNKNOWN = 0, 1, 3
 OSV = "https://api.osv.dev/v1/query"

@@ -240,7 +240,7 @@ def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> lis
         DataRefusedError: they are fewer by more than MAX_ROW_DROP.
     """
     known = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
-    if not known or known.row_count < FEWEST_LEADS or rows >= (1 - UNUSUAL_DROP) * known.row_count:
+    if not known or known.row_count < FEWEST_LEADS or rows >= (1 - min(UNUSUAL_DROP, max_row_drop)) * known.row_count:
         return []
     file, drop = source_key(db, BRONZE_LEADS), 1 - rows / known.row_count
     finding = f"{file}: {rows:,} leads after cleaning, down from {known.row_count:,}: a decrease of {drop:.2%}"

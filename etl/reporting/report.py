@@ -13,7 +13,7 @@ from etl import __version__
 from etl.reporting import charts as charts  # registers the charts
 from etl.reporting import silver_analysis, words
 from etl.reporting.analysis import analyse_gold
-from etl.reporting.answers import NULL_SHARES, Anomalies, Answer, ranges
+from etl.reporting.answers import NULL_SHARES, ROWS, Anomalies, Answer, ranges
 from etl.reporting.daily import last_sound_quality, per_day
 from etl.reporting.drawing import CHARTS, Chart, as_svg, themed
 from etl.reporting.reading import Read, reading
@@ -116,7 +116,7 @@ def render(read: Read, *, created: datetime) -> str:
     drift = silver_analysis.source_drift(read("source_cells_per_day"), read("unknown_columns"))
     answers = gold | {
         "source_drift": anomalies.mark(drift, NULL_SHARES),
-        "rejected_rows": silver_analysis.rejected_rows(read("rejected_rows")),
+        "rejected_rows": anomalies.mark(silver_analysis.rejected_rows(read("rejected_rows")), ROWS),
         "rows_per_day": silver_analysis.rows_per_day(read("rows_per_day"), anomalies),
     }
     return render_template(

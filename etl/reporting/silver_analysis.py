@@ -24,7 +24,7 @@ def analyse_silver(read: Read) -> dict[str, Answer]:
         "null_shares": anomalies.mark(null_shares(filled), NULL_SHARES),
         "distinct_values": anomalies.mark(distinct, NULL_SHARES),
         "duplicate_keys": anomalies.mark(duplicate_keys(read("duplicate_keys")), ROWS),
-        "rejected_rows": rejected_rows(read("rejected_rows")),
+        "rejected_rows": anomalies.mark(rejected_rows(read("rejected_rows")), ROWS),
     }
 
 

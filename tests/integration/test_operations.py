@@ -214,9 +214,12 @@ def test_layers_are_rebuilt_without_s3_and_the_warehouse_from_s3(transcript: Tra
     assert "23 new · 0 changed" in transcript.of("drop_schemas.sql"), "loaded into an empty warehouse"
 
 
-def test_dump_restores_gold(transcript: Transcript) -> None:
+def test_dump_restores_gold_and_the_next_run_keeps_bronze_and_silver(transcript: Transcript) -> None:
     rows = re.search(r"^gold\.lead_quality_matching +([\d,]+)$", transcript.of("drop_schemas.sql"), flags=re.MULTILINE)
-    counted = re.search(r"count\s*\n-+\n +(\d+)", transcript.of("pg_restore"))
+    restored = transcript.of("pg_restore")
+    counted = re.search(r"count\s*\n-+\n +(\d+)", restored)
+    assert "0 new · 0 changed · 23 skipped · 0 refused" in restored
+    assert re.search(r"^days +0 cleaned · 0 typed · 22 published$", restored, flags=re.MULTILINE)
     assert rows is not None
     assert counted is not None
     assert int(counted[1]) == int(rows[1].replace(",", "")) > 82_000

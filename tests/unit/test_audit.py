@@ -69,7 +69,12 @@ def test_every_pinned_library_is_audited() -> None:
         code, output = audit("--only", "dependencies", "--osv-url", url)
     assert code == 0, output
     assert "no known vulnerability" in output
-    for name in ("requirements.txt", "requirements-dev.txt", "benchmarks/peers/requirements.txt"):
+    for name in (
+        "requirements.txt",
+        "requirements-dask.txt",
+        "requirements-dev.txt",
+        "benchmarks/peers/requirements.txt",
+    ):
         pins = [
             line.split()[0] for line in (PROJECT / name).read_text().splitlines() if "==" in line and ";" not in line
         ]

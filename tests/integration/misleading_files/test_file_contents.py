@@ -273,6 +273,9 @@ def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: 
     put_leads(bucket, 100)
     assert run(settings).error is None
     put_leads(bucket, 96)
+    assert_refused(
+        run(settings.model_copy(update={"max_row_drop": 0.02})), "96 leads after cleaning", "MAX_ROW_DROP=0.02"
+    )
     assert "after cleaning" not in "".join(map(str, run(settings).warnings))
     put_leads(bucket, 60)
     report = run(settings)
