@@ -16,7 +16,7 @@ Days = Sequence[pd.Timestamp]
 
 # Patterns of metrics of gold.daily_metrics. An anomaly of a metric affects the figures that depend on it.
 ROWS = ("rows", "repeated_lead_number_share", "rejected_share")
-MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share")
+MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share", "plain_email_share")
 FLAGS = ("set_*", "demo_*", "appt_date_without_set_share")
 QUALITY = (*MATCHES, *FLAGS)
 NEW_LEADS = (*MATCHES, "new_lead_share", "lost_lead_share")

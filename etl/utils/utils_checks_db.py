@@ -236,6 +236,23 @@ ROWS_MATCH_LEADS = Check(
     things="days",
 )
 
+HASHES_ARE_HASHED = Check(
+    Severity.WARN,
+    "hashes should not be plain e-mail addresses",
+    """
+    select format(
+        '%s: %s of %s rows', partition_date, facts -> 'metrics' ->> 'plain_email_share', facts ->> 'snapshot_rows'
+    ) as sample
+    from meta.table_loads
+    where
+        parent_table = 'gold.lead_quality_matching'
+        and (facts -> 'metrics' ->> 'plain_email_share')::bigint > 0
+    order by partition_date
+    """,
+    hint="plain addresses are personal data and cannot be matched: have the CRM hash them and deliver these days again",
+    things="days",
+)
+
 VALUES_SURVIVE_CLEANING = Check(
     Severity.WARN,
     "cleaning should turn at most 5 % of a column's values on a day into NULL",
@@ -285,6 +302,7 @@ END_OF_RUN_CHECKS = (
     LEADS_ARE_THE_BACKENDS,
     GOLD_IS_UP_TO_DATE,
     ROWS_MATCH_LEADS,
+    HASHES_ARE_HASHED,
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
 )

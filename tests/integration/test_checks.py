@@ -134,6 +134,16 @@ def test_days_that_match_few_leads_are_a_warning(run_pipeline: Run, bucket: Buck
     assert str(failure).startswith("check failed for 1 day: ")
 
 
+def test_plain_addresses_instead_of_hashes_are_a_warning(run_pipeline: Run, bucket: Bucket) -> None:
+    rows = [{"LEADNUMBER": "1", "email_hash": "ann@example.com", "phone_hash": "p1"}, {"LEADNUMBER": "2"}]
+    bucket.put_snapshot(2, rows)
+    report = run_pipeline()
+    assert report.error is None
+    (failure,) = report.warnings
+    assert failure.samples == ["2024-10-02: 1 of 2 rows"]
+    assert str(failure).startswith("check failed for 1 day: hashes should not be plain e-mail addresses")
+
+
 def test_shared_ids_of_leads_are_reported_with_samples(
     run_pipeline: Run, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
