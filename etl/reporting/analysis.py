@@ -85,8 +85,8 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
         "How did snapshot rows match backend leads?",
         rows,
         f"Of {counted(total, 'row')}, {share(counts['both'], total)} match a lead on e-mail and phone, "
-        f"{counts['email_only']:,} on the e-mail alone, {counts['phone_only']:,} on the phone alone, "
-        f"and {counts['none']:,} on neither."
+        f"{counts['email_only']:,} on the e-mail alone, and {counts['phone_only']:,} on the phone alone. "
+        f"Rows without a lead: {counts['none']:,}."
         if total
         else "There are no rows yet.",
     )

@@ -24,7 +24,7 @@ def test_match_scenarios_have_shares_and_counts() -> None:
     answer = analysis.match_scenarios(scenarios(1990, 6, 3, 1))
     assert answer.sentence == (
         "Of 2,000 rows, 99.5 % match a lead on e-mail and phone, "
-        "6 on the e-mail alone, 3 on the phone alone, and 1 on neither."
+        "6 on the e-mail alone, and 3 on the phone alone. Rows without a lead: 1."
     )
     assert analysis.match_scenarios(scenarios(0, 0, 0, 0)).sentence == "There are no rows yet."
 
