@@ -37,10 +37,10 @@ from etl.utils.s3_source import (
 )
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import s3_client
+from etl.warehouse import rejected_rows
 from etl.warehouse.load_ledger import TableLoad, fence_run, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
 from etl.warehouse.pending import CHANGED, NEW, BronzeState
-from etl.warehouse.rejected_rows import publish_rejected, rejected_lines_frame, replace_rejected, stage_rejected
 from etl.warehouse.run_history import clear_staging
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
@@ -240,10 +240,11 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             # For --explain. Rows are in the order of the file, so this index is tiny.
             index = "create index on {} using brin (_source_row) with (pages_per_range = 16)"
             db.execute(sql.SQL(index).format(quote_identifier(table)))
-            stage_rejected(db, rejected, file, run_id)
+            rejected_rows.stage_rejected(db, rejected, file, run_id)
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
     log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines.total())
+    rejected_rows.warn_of_rejected(str(file), staged.rejected_lines)
     return staged
 
 
@@ -299,10 +300,11 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
 
 def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    if file.rows < (1 - settings.max_row_drop) * before.rows:
+    valid = file.rows - file.invalid_rows
+    if valid < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
-            f"{file.file}: {file.rows:,} rows, down from {before.rows:,} on {day}: a decrease of "
-            f"{1 - file.rows / before.rows:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
+            f"{file.file}: {valid:,} valid rows, down from {before.rows:,} on {day}: a decrease of "
+            f"{1 - valid / before.rows:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
             hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
     share, share_before = file.lead_numbers.repeated_share, before.lead_numbers.repeated_share
@@ -346,7 +348,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
             file = staged.file
             table = bronze_partition(file.day)
             swap_partition(db, BRONZE_SNAPSHOTS, staging_bronze_partition(file.day), table, str(file.day))
-            publish_rejected(db, file.day)
+            rejected_rows.publish_rejected(db, file.day)
             record_load(
                 db,
                 run_id,
@@ -376,17 +378,19 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     from etl.warehouse.bulk_copy import copy_from_frame
 
     leads = read_leads(download(s3_client(settings), source), source, extraction_date)
-    rejected = rejected_lines_frame(leads.rejected, source.key, None)
+    rejected = rejected_rows.rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
         fence_run(db, run_id, filling=BRONZE_LEADS)
         empty_table(db, BRONZE_LEADS)
         rows = copy_from_frame(db, BRONZE_LEADS, leads.rows, frozen=True)
-        replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
+        rejected_rows.replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
         record_load(db, run_id, BRONZE_LEADS, rows, rejected_count=len(rejected))
         record_file(db, BRONZE_LEADS, source, records=leads.records)
         run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
-    return RowCounts(rows, Counter(rejected["reason"]))
+    reasons = Counter(rejected["reason"])
+    rejected_rows.warn_of_rejected(str(source), reasons)
+    return RowCounts(rows, reasons)
 
 
 if __name__ == "__main__":

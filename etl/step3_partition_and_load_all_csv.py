@@ -29,7 +29,7 @@ from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, r
 from etl.warehouse import pending
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
 from etl.warehouse.partitions import create_staging_partition, empty_table
-from etl.warehouse.rejected_rows import add_rejected, delete_rejected, replace_rejected
+from etl.warehouse.rejected_rows import add_rejected, delete_rejected, replace_rejected, warn_of_rejected
 from etl.warehouse.silver_types import apply_silver_types
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
@@ -179,6 +179,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         run_checks(db, [DAYS_ARE_RECONCILED])
     counts = (done.rows, done.rejected.total(), done.separators)
     log.info("%s cleaned: rows %d, rejected %d, separators %d", bronze.day, *counts)
+    warn_of_rejected(str(bronze.day), done.rejected)
     return done
 
 
@@ -230,7 +231,9 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
     for warning in warnings:
         log.warning("%s", warning)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
-    return DayClean(rows, Counter(rejected["reason"]), warnings=warnings)
+    reasons = Counter(rejected["reason"])
+    warn_of_rejected("leads", reasons)
+    return DayClean(rows, reasons, warnings=warnings)
 
 
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:

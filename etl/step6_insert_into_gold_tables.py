@@ -75,7 +75,8 @@ def run(context: RunContext) -> StepResult:
     settings, run_id = context.settings, context.run_id
 
     # --- load inputs ------------------------------------------------------------------------------
-    silver, leads, outdated = prepare(settings, run_id, full_refresh=context.full_refresh)
+    silver, leads, gold = prepare(settings, run_id, full_refresh=context.full_refresh)
+    outdated = {load.table for load in silver if pending.why_build(load, gold, full_refresh=context.full_refresh)}
 
     # --- bring row versions up to date; build each day as soon as its contents are matched --------
     versioned = row_versions.apply_days(settings, run_id, silver, leads)
@@ -94,22 +95,27 @@ def run(context: RunContext) -> StepResult:
     anomalies.update_anomalies(settings, run_id)
 
     # --- report -----------------------------------------------------------------------------------
+    changed = describe_changed_matches(gold, built)
+    for finding in changed:
+        log.warning("%s", finding)
     return StepResult(
         rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
         metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
+        warnings=changed,
     )
 
 
 @retry_transient()
-def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[list[TableLoad], TableLoad, set[str]]:
-    """Read the loads of silver, and prepare the row versions (see `row_versions.prepare`), in one transaction.
+def prepare(
+    settings: Settings, run_id: str, *, full_refresh: bool
+) -> tuple[list[TableLoad], TableLoad, dict[str, TableLoad]]:
+    """Read the loads of silver and gold, and prepare the row versions (see `row_versions.prepare`), in one transaction.
 
-    Returns the loads of silver's days, in order; the load of its leads; and the names of the days' tables for which
-    gold is outdated.
+    Returns the loads of silver's days, in order; the load of its leads; and the loads of gold's days by table name.
 
     Args:
-        full_refresh: empty the row versions, and treat all days of gold as outdated.
+        full_refresh: empty the row versions.
 
     Raises:
         CheckFailedError: an earlier step has to run first.
@@ -128,7 +134,7 @@ def prepare(settings: Settings, run_id: str, *, full_refresh: bool) -> tuple[lis
         row_versions.prepare(db, run_id, leads, restart=full_refresh)
         silver = list(current_loads(db, SILVER_SNAPSHOTS, include_modified=True).values())
         gold = current_loads(db, GOLD_MATCHING)
-    return silver, leads, {load.table for load in silver if pending.why_build(load, gold, full_refresh=full_refresh)}
+    return silver, leads, gold
 
 
 @retry_transient()
@@ -197,6 +203,37 @@ def publish_gold(
             )
         run_sql(db, "gold/create_matching_key.sql")
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
+
+
+def describe_changed_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
+    """Compare the match scenarios of rebuilt days with those before. Returns a warning, as a list, if they differ much.
+
+    This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
+    """
+    pairs = [(before[gold_partition(day.day)], day) for day in built if gold_partition(day.day) in before]
+    rows_before, rows = sum(load.row_count for load, _ in pairs), sum(day.rows for _, day in pairs)
+    if rows_before < FEWEST_ROWS or not rows:
+        return []
+    shares = {
+        scenario: (
+            sum(load.metrics[scenario] for load, _ in pairs) / rows_before,
+            sum(day.metrics[scenario] for _, day in pairs) / rows,
+        )
+        for scenario in SCENARIOS
+    }
+    changes = [f"{scenario} {was:.1%} → {now:.1%}" for scenario, (was, now) in shares.items() if was != now]
+    if all(abs(now - was) <= UNUSUAL_CHANGE for was, now in shares.values()):
+        return []
+    return [
+        f"rows of {len(pairs):,} rebuilt days match otherwise than before: {', '.join(changes)}; check that CRM and "
+        "backend still hash in the same way, and that the leads file is complete"
+    ]
+
+
+FEWEST_ROWS = 50
+"""Minimum number of rows of which match scenarios are compared."""
+UNUSUAL_CHANGE = 0.05
+"""Change of a scenario's share of the rows that is reported."""
 
 
 @retry_transient()

@@ -10,14 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 
 @dataclass(frozen=True)
 class RejectedLine:
-    """A record that cannot be read as a row. After a quote that is never closed, every non-empty line counts as a
-    record."""
+    """A record that cannot be read as a row."""
 
     line: int
     """Line of the file on which the record starts (the header is line 1)."""
@@ -45,7 +43,7 @@ class CsvText(NamedTuple):
     """Encoding of the file: utf-8, utf-16, utf-32 or cp1252."""
     records: int
     """Number of records: rows of `table` and items of `rejected`, which may include the header. Counted independently
-    of parsing, unless the content has NUL bytes, empty lines or misplaced quotes."""
+    of parsing, unless the content has NUL bytes, empty lines, misplaced quotes or cells with line ends."""
     cp1252_lines: Sequence[int]
     """Numbers of the lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole
     file, even for a chunk."""
@@ -57,8 +55,8 @@ def read_csv_text(raw: bytes) -> CsvText:
     The first record is the header. Every other record becomes a row, unless its number of fields differs from the
     header's, or it contains a quote inside an unquoted field, text after a closing quote, or a NUL byte (which
     PostgreSQL cannot store): then it is rejected, with its line number and text. A header with such a fault is used,
-    and rejected as well. If a quote is never closed, all lines from the beginning of its record on are rejected. Empty
-    lines are ignored.
+    and rejected as well. A quote that is never closed, or that would make complete records part of a cell (see
+    `_next_record`), is taken for a stray one: only its line is rejected. Empty lines are ignored.
     """
     (whole,) = read_csv_chunks(raw, None)
     return whole
@@ -153,14 +151,15 @@ _BESIDE_A_QUOTE[list(b',\r\n"')] = True
 
 
 def _is_strict(content: bytes) -> bool:
-    """Return whether all quotes are where RFC 4180 allows them: beside a comma or line end, or doubled within a cell.
+    """Return whether no cell contains a line end, and all quotes are where RFC 4180 allows them.
 
-    A doubled quote counts as one that closes the cell and one that opens it again.
+    They are allowed beside a comma or line end, and doubled within a cell: such a quote counts as one that closes the
+    cell and one that opens it again.
     """
-    quotes = _quotes(content)
-    if not len(quotes):
+    if b'"' not in content:
         return True
-    if len(quotes) % 2:
+    quotes = np.flatnonzero(np.frombuffer(content, np.uint8) == _QUOTE)
+    if len(quotes) % 2 or _count_lines(content) != _count_lines(b'"'.join(content.split(b'"')[::2])):
         return False
     characters = np.frombuffer(content, np.uint8)
     opening, closing = quotes[::2], quotes[1::2]
@@ -169,57 +168,40 @@ def _is_strict(content: bytes) -> bool:
     return bool(_BESIDE_A_QUOTE[before].all() and _BESIDE_A_QUOTE[after].all())
 
 
-def _quotes(content: bytes) -> np.ndarray:
-    """Return the positions of all quotes."""
-    if b'"' not in content:
-        return np.array([], dtype=np.int64)
-    return np.flatnonzero(np.frombuffer(content, np.uint8) == _QUOTE)
-
-
 def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
-    """Yield chunks of content that has no NUL bytes, empty lines or misplaced quotes.
+    """Yield chunks of content that has no NUL bytes, empty lines, misplaced quotes or cells with line ends.
 
-    Fast, because a record can be invalid only by its number of fields.
+    Fast, because each line is a record, which can be invalid only by its number of fields.
     """
     content = text.content
-    quotes = _quotes(content)
-    start = next(_cuts(content, quotes, 0, 1), 0)
+    start = next(_cuts(content, 0, 1), 0)
     header_text = content[:start].decode()
-    header = _next_record(header_text, 0)[0] if header_text else []
-    line = 1 + len(_LINE_END.findall(header_text))
+    header = _quoted_record(header_text, 0)[0] if header_text else []
+    line = 2
     if start == len(content):
         yield CsvText(text_table(header, []), [], pa.array([], pa.int64()), text.encoding, 0, text.cp1252_lines)
-    for end in _cuts(content, quotes, start, chunk_size):
-        chunk, lines = _read_strict_chunk(content[start:end], header, line)
+    for end in _cuts(content, start, chunk_size):
+        chunk = _read_strict_chunk(content[start:end], header, line)
         yield chunk._replace(encoding=text.encoding, cp1252_lines=text.cp1252_lines)
-        start, line = end, line + lines
+        start, line = end, line + chunk.records
 
 
-def _cuts(content: bytes, quotes: np.ndarray, start: int, chunk_size: int | None) -> Iterator[int]:
-    """Yield the end positions of chunks: each after a line end outside of quotes, so that records stay whole.
-
-    The last one is the end of the content.
-    """
+def _cuts(content: bytes, start: int, chunk_size: int | None) -> Iterator[int]:
+    """Yield the end positions of chunks: each after a line end, the last one at the end of the content."""
     while start < len(content):
-        end = start + chunk_size if chunk_size else len(content)
-        while end < len(content):
-            line_end = _LINE_END_BYTES.search(content, end)
-            end = line_end.end() if line_end else len(content)
-            if np.searchsorted(quotes, end) % 2 == 0:
-                break
-        start = min(end, len(content))
+        line_end = _LINE_END_BYTES.search(content, start + chunk_size) if chunk_size else None
+        start = line_end.end() if line_end else len(content)
         yield start
 
 
-def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -> tuple[CsvText, int]:
-    """Read a chunk of whole records. Returns its content and its number of lines."""
+def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -> CsvText:
+    """Read a chunk of whole lines, each of which is a record."""
     ragged: list[pa.csv.InvalidRow] = []
 
     def skip(row: pa.csv.InvalidRow) -> Literal["skip"]:
         ragged.append(row)
         return "skip"
 
-    quoted = b'"' in content
     body = _UTF8_MARK + content if content.startswith(_UTF8_MARK) else content  # Arrow removes one; here it is data
     positions = [str(position) for position in range(len(header))]
     table = pa.csv.read_csv(
@@ -230,8 +212,7 @@ def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -
             block_size=len(body),  # a cell may be as long as the chunk
         ),
         parse_options=pa.csv.ParseOptions(
-            quote_char='"' if quoted else False,
-            newlines_in_values=quoted,
+            quote_char='"' if b'"' in content else False,
             ignore_empty_lines=False,
             invalid_row_handler=skip,
         ),
@@ -244,24 +225,14 @@ def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -
     ).rename_columns(header)
 
     count = table.num_rows + len(ragged)
-    records, lines = _count_records(content), _count_lines(content)
     is_row = np.ones(count, dtype=bool)
     is_row[[row.number - 1 for row in ragged]] = False
-    height = np.ones(count, dtype=np.int64)  # lines per record: quoted cells may contain line ends
-    if lines > records:
-        height[is_row] += sum(_line_ends(column) for column in table.columns)
-        height[~is_row] += np.fromiter((len(_LINE_END.findall(row.text.rstrip("\r\n"))) for row in ragged), np.int64)
-    first_lines = first_line + np.cumsum(height) - height
+    lines = first_line + np.arange(count)
     rejected = [
         _wrong_field_count(int(line), row.actual_columns, len(header), row.text.rstrip("\r\n"))
-        for line, row in zip(first_lines[~is_row], ragged, strict=True)
+        for line, row in zip(lines[~is_row], ragged, strict=True)
     ]
-    return CsvText(table, rejected, pa.array(first_lines[is_row]), "utf-8", records, ()), lines
-
-
-def _count_records(content: bytes) -> int:
-    """Count records: the line ends outside of quotes, and a last record without line end."""
-    return _count_lines(b'"'.join(content.split(b'"')[::2]) if b'"' in content else content)
+    return CsvText(table, rejected, pa.array(lines[is_row]), "utf-8", _count_lines(content), ())
 
 
 def _count_lines(content: bytes) -> int:
@@ -269,11 +240,6 @@ def _count_lines(content: bytes) -> int:
     if b"\r" in content:
         line_ends += content.count(b"\r") - content.count(b"\r\n")
     return line_ends + (not content.endswith((b"\n", b"\r")))
-
-
-def _line_ends(column: pa.ChunkedArray) -> np.ndarray:
-    counts: np.ndarray = pc.fill_null(pc.count_substring_regex(column, r"\r\n|\r|\n"), 0).to_numpy()
-    return counts
 
 
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
@@ -296,14 +262,9 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     position, line, records = 0, 1, 0
     chunks = 0
     while position < len(content):
-        fields, end, fault = _next_record(content, position)
+        fields, end, fault = _next_record(content, position, len(header or ()))
         text = content[position:end].rstrip("\r\n")
-        if fault == _UNCLOSED:
-            end = len(content)
-            unreadable = _rejected_lines(content[position:], line, f"{fault} (record of line {line})")
-            records += len(unreadable)
-            rejected.extend(unreadable)
-        elif "\0" in text or fault:
+        if "\0" in text or fault:
             records += 1
             rejected.append(RejectedLine(line, fault or "NUL byte", text))
         elif text and header is not None:
@@ -327,18 +288,32 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
         yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
 
 
-def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
-    texts = enumerate(_LINE_END.split(content), start=first_line)
-    return [RejectedLine(line, reason, text) for line, text in texts if text]
+FEWEST_COLUMNS = 6
+"""Minimum number of columns of a file in which a line of a cell is taken for a record if it has as many commas."""
 
 
-_UNCLOSED = "quote is never closed"
-
-
-def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
+def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int, str]:
     """Read one record. Returns its fields, the start of the next record, and the reason why it is invalid, or `""`.
 
-    An invalid record ends where common CSV readers end it, so that the next one starts in the right place.
+    If a line of a quoted cell has as many commas as a record of the file, the quote is a stray one, which must not make
+    records disappear: the record is invalid and ends with its first line. An invalid record otherwise ends where common
+    CSV readers end it, so that the next one starts in the right place.
+    """
+    fields, end, fault = _quoted_record(content, start)
+    first, *inner = _LINE_END.split(content[start:end].rstrip("\r\n"))
+    if inner and not fault and len(fields) == columns:
+        inner.pop()  # the end of a cell, and the cells after it
+    if columns >= FEWEST_COLUMNS and any(line.count(",") == columns - 1 for line in inner):
+        line = _LINE.match(content, start)
+        assert line is not None  # noqa: S101 - it matches at the end, too
+        return [first], line.end(), "stray quote: complete records would become part of a cell"
+    return fields, end, fault
+
+
+def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
+    """Read one record. Returns its fields, the start of the next record, and the reason why it is invalid, or `""`.
+
+    A record with a quote that is never closed ends with its first line.
     """
     line = _LINE.match(content, start)
     assert line is not None  # noqa: S101 - it matches at the end, too
@@ -354,7 +329,7 @@ def _next_record(content: str, start: int) -> tuple[list[str], int, str]:
             fields.append(field["quoted"].replace('""', '"') + field["trailing"])
             fault = fault or ("text after a closing quote" if field["trailing"] else "")
         elif field["plain"].startswith('"'):
-            return [field["plain"]], line.end(), _UNCLOSED
+            return [field["plain"]], line.end(), "quote is never closed"
         else:
             fields.append(field["plain"])
             fault = fault or ("quote inside an unquoted field" if '"' in field["plain"] else "")

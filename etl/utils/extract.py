@@ -213,15 +213,18 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
     duplicates = [name for name, count in counts.items() if count > 1]
+    similar = [name for name in names if name not in BRONZE_NAMES and _bare_name(name) in _BARE_NAMES]
     problems = []
     if missing:
         problems.append(f"missing required columns: {', '.join(missing)}")
+    if missing and similar:
+        problems.append(f"columns whose names differ only in case, blanks or underscores: {listed(similar)}")
     if duplicates:
         problems.append(f"duplicate columns: {listed(duplicates)}")
     if missing and (separator := _other_separator(names)):
         raise DataRefusedError(f"{file}: its columns are separated by {separator}, not by commas", hint=_AS_CSV)
     header = shorten(",".join(names), 200)
-    if not counts.keys() & {*BRONZE_COLUMNS}:
+    if not (counts.keys() & {*BRONZE_COLUMNS} or similar):
         raise DataRefusedError(
             f"{file}: its first line is not a header, because it names none of {', '.join(BRONZE_COLUMNS)}: {header}",
             hint="request the file again, with the names of its columns in the first line",
@@ -234,6 +237,13 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
             if missing
             else "request the file again with each column once",
         )
+
+
+def _bare_name(name: str) -> str:
+    return "".join(name.replace("_", " ").split()).lower()
+
+
+_BARE_NAMES = frozenset(map(_bare_name, BRONZE_NAMES))
 
 
 def _other_separator(names: Sequence[str]) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from etl.utils.csv_reader import RejectedLine
     from etl.utils.s3_source import SnapshotFile
+
+log = logging.getLogger(__name__)
 
 
 def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, step: int, run_id: str) -> None:
@@ -85,3 +89,11 @@ def publish_rejected(db: Cursor, day: Day) -> None:
     db.execute("select to_regclass(%s) is not null", (table,))
     if db.fetchone() == (True,):
         db.execute(sql.SQL("insert into {} select * from {}").format(*map(quote_identifier, (REJECTED_ROWS, table))))
+
+
+def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
+    """Log a warning with the number of rejected rows of a file or day by reason, if there are any."""
+    if reasons:
+        counts = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
+        more = "; …" if len(reasons) > 3 else ""
+        log.warning("%s: %d rejected, see silver.rejected_rows: %s%s", source, reasons.total(), counts, more)

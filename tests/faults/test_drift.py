@@ -113,6 +113,10 @@ REFUSED = {
     ),
     "duplicated": (file_of_b([*HEADER, "ZIP"]), "duplicate columns: ZIP"),
     "duplicated under its other name": (file_of_b([*HEADER, "CityName"], ALIASES), "duplicate columns: CITY"),
+    "with names in lower case": (
+        file_of_b().replace(",".join(HEADER), ",".join(HEADER).lower()),
+        "names differ only in case, blanks or underscores: entrydate, leadnumber",
+    ),
     "headerless": (file_of_b().partition("\n")[2], "is not a header, because it names none of ENTRYDATE, LEADNUMBER"),
     "a title before the header": ("Leads of today\n" + file_of_b(), "is not a header, because it names none of"),
     "semicolons": (file_of_b(delimiter=";"), "its columns are separated by semicolons, not by commas"),
@@ -158,9 +162,9 @@ def test_file_without_rows_leaves_its_day_unchanged(
     bucket, warehouse = Bucket(settings), Warehouse(settings)
     bucket.put(KEY, WITHOUT_ROWS[name])
     assert run(settings).error is None
-    assert [
-        f"{KEY} contains no rows" in record.message for record in caplog.records if record.levelname == "WARNING"
-    ] == [True]
+    warnings = (record.message for record in caplog.records if record.levelname == "WARNING")
+    (warning,) = (message for message in warnings if KEY in message)
+    assert f"{KEY} contains no rows" in warning
     assert cities_of_day(warehouse, GOLD) == [("Boise",)]
     put_version_b(bucket)
     assert_rerun_repairs_everything(scenario, settings)

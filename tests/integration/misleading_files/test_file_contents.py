@@ -268,6 +268,20 @@ def test_lead_number_that_is_too_long_for_an_index_rejects_its_row_alone(setting
     assert Warehouse(settings).value("select count(*) from gold.lead_quality_matching") == 40
 
 
+def test_leads_file_with_other_hashes_is_reported(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    for number in (1, 2):
+        bucket.put_snapshot(number, leads(40, ZIP=f"0000{number}"))
+    put_leads(bucket, 40)
+    assert run(settings).warnings == []
+    bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 41)])
+    (finding,) = run(settings).warnings
+    expected = "rows of 2 rebuilt days match otherwise than before: both 100.0% → 0.0%, phone_only 0.0% → 100.0%"
+    assert str(finding).startswith(expected)
+    assert (
+        warehouse.value("select count(*) from gold.lead_quality_matching where phone_match and not email_match") == 80
+    )
+
+
 def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, leads(20))
     put_leads(bucket, 100)

@@ -89,16 +89,18 @@ def test_every_line_belongs_to_a_row_or_to_a_rejected_record(content: str) -> No
 @example('a,b\n1,x"y"\n2,"3\n')
 def test_accepted_records_equal_those_of_the_csv_module(content: str) -> None:
     text = read_csv_text(content.encode())
-    reader = csv.reader(io.StringIO(content, newline=""))
-    records: dict[int, list[str]] = {}
-    start = 1
-    for record in reader:
-        if record:
-            records[start] = record
-        start = reader.line_num + 1
     accepted = dict(zip(text.lines.to_pylist(), rows_of(text)[1:], strict=True))
-    assert {line: records.get(line) for line in accepted} == accepted
+    ends = [match.end() for match in LINE_END.finditer(content)]
+    for line, row in accepted.items():
+        rest = content[[0, *ends][line - 1] :]
+        assert next(csv.reader(io.StringIO(rest, newline=""))) == row
     if not any("never closed" in line.reason for line in text.rejected):
+        reader = csv.reader(io.StringIO(content, newline=""))
+        records = {}
+        start = 1
+        for record in reader:
+            records |= {start: record} if record else {}
+            start = reader.line_num + 1
         header = min(records, default=0)
         assert records.keys() - {header} == (accepted.keys() | {line.line for line in text.rejected}) - {header}
 
@@ -146,7 +148,7 @@ def test_fast_and_careful_reader_give_equal_results(content: str) -> None:
         ("a,b\n1,2\n3\n", "too few fields: 1 instead of 2"),
         ("a,b\n1,2\n3,4,\n", "too many fields: 3 instead of 2"),
         ("a,b\n1,2\n3,\0\n", "NUL byte"),
-        ('a,b\n1,2\n3,"x\n', "quote is never closed (record of line 3)"),
+        ('a,b\n1,2\n3,"x\n', "quote is never closed"),
     ],
 )
 def test_rejected_record_has_line_reason_and_text(content: str, reason: str) -> None:
@@ -156,10 +158,34 @@ def test_rejected_record_has_line_reason_and_text(content: str, reason: str) -> 
     assert (rejected.line, rejected.reason, rejected.text) == (3, reason, content.split("\n")[2])
 
 
-def test_each_line_after_an_unclosed_quote_is_rejected_separately() -> None:
+def test_quote_that_is_never_closed_rejects_only_its_line() -> None:
     text = read_csv_text(b'a,b\n1,2\n"3,4\n5,6\n\n7,8\n')
-    assert rows_of(text)[1:] == [["1", "2"]]
-    assert [(line.line, line.text) for line in text.rejected] == [(3, '"3,4'), (4, "5,6"), (6, "7,8")]
+    assert rows_of(text)[1:] == [["1", "2"], ["5", "6"], ["7", "8"]]
+    assert [(line.line, line.text) for line in text.rejected] == [(3, '"3,4')]
+
+
+@MANY
+@given(st.data())
+def test_stray_quotes_reject_no_line_without_a_quote(data: st.DataObject) -> None:
+    width = csv_reader.FEWEST_COLUMNS
+    lines = [",".join(f"{line}.{column}" for column in range(width)) for line in range(1, 9)]
+    victims = data.draw(st.lists(st.integers(1, 7), min_size=1, max_size=4))
+    for victim in victims:
+        place = data.draw(st.integers(0, len(lines[victim])))
+        lines[victim] = lines[victim][:place] + '"' + lines[victim][place:]
+    text = read_csv_text("\n".join(lines).encode())
+    accepted = dict(zip(text.lines.to_pylist(), rows_of(text)[1:], strict=True))
+    sound = {number: line.split(",") for number, line in enumerate(lines[1:], start=2) if '"' not in line}
+    assert {number: accepted.get(number) for number in sound} == sound
+
+
+@pytest.mark.parametrize("end", ['x"', '"x'])
+def test_two_stray_quotes_far_apart_reject_only_their_lines(end: str) -> None:
+    sound = "1,2,3,4,5,6\n" * 100
+    content = f'a,b,c,d,e,f\n1,2,3,4,"x,6\n{sound}1,2,3,4,{end},6\n7,8,9,10,11,12\n'
+    text = read_csv_text(content.encode())
+    assert text.table.num_rows == 101
+    assert [line.line for line in text.rejected] == [2, 103]
 
 
 def test_file_not_in_unicode_is_read_as_cp1252() -> None:
@@ -189,7 +215,7 @@ def test_chunks_together_equal_the_whole_file(content: str, chunk_size: int) -> 
 
 
 def test_chunks_have_the_requested_size_up_to_the_end_of_a_record() -> None:
-    pair = b'1,"x\ny"\n2,z\n'
+    pair = b'1,"x,y"\n2,z\n'
     content = b"a,b\n" + pair * 1000
     sizes = [len(chunk.lines) * len(pair) / 2 for chunk in read_csv_chunks(content, 1000)]
     assert len(sizes) == 12
