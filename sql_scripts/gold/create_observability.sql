@@ -32,6 +32,7 @@ days as (
     select
         *,
         (facts ->> 'snapshot_rows')::bigint as row_count,
+        lag((facts ->> 'snapshot_rows')::bigint) over (order by partition_date) as previous_row_count,
         partition_date - lag(partition_date) over (order by partition_date) as days_since_previous
     from loads
     where facts ? 'snapshot_rows'
@@ -114,7 +115,7 @@ shares as (
         days.partition_date,
         change.metric,
         coalesce(change.leads, 0)::float / days.days_since_previous as occurrences,
-        days.row_count
+        change.row_count
     from days
     left join first_days using (partition_date)
     left join last_days on days.partition_date - days.days_since_previous = last_days.partition_date
@@ -122,10 +123,10 @@ shares as (
     cross join
         lateral (
             values
-            ('new_lead_share', first_days.leads),
-            ('lost_lead_share', last_days.leads),
-            ('status_change_share', status_changes.leads)
-        ) as change (metric, leads)
+            ('new_lead_share', first_days.leads, days.row_count),
+            ('lost_lead_share', last_days.leads, days.previous_row_count),
+            ('status_change_share', status_changes.leads, days.row_count)
+        ) as change (metric, leads, row_count)
     where days.days_since_previous is not null
 )
 
