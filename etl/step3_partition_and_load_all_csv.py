@@ -25,7 +25,7 @@ from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError
 from etl.utils.retry import retry_transient
-from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, run_checks
+from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, LEADS_ARE_HASHED, run_checks
 from etl.warehouse import pending
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
 from etl.warehouse.partitions import create_staging_partition, empty_table
@@ -225,7 +225,7 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
             code_version=pending.cleaning_code_version(),
             metrics=clean.report._asdict(),
         )
-        run_checks(db, [DAYS_ARE_RECONCILED, *LEADS_ARE_DISTINCT])
+        run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
     for warning in warnings:

@@ -253,6 +253,17 @@ HASHES_ARE_HASHED = Check(
     things="days",
 )
 
+LEADS_ARE_HASHED = replace(
+    HASHES_ARE_HASHED,
+    failing_rows_sql="""
+    select lead_uuid as sample
+    from silver.stg_leads_parquet
+    where email_hash like '%@%' or phone_hash like '%@%'
+    """,
+    hint="plain addresses are personal data and match no row of the CRM: have the backend hash them",
+    things="leads",
+)
+
 VALUES_SURVIVE_CLEANING = Check(
     Severity.WARN,
     "cleaning should turn at most 5 % of a column's values on a day into NULL",

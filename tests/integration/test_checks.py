@@ -148,12 +148,13 @@ def test_shared_ids_of_leads_are_reported_with_samples(
     run_pipeline: Run, bucket: Bucket, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared = [("a", "p1", "e1"), ("b", "P1", " E1"), ("b", "p3", "e3"), ("c", "p4", "e4"), ("c", "p4", "e4")]
-    bucket.put_leads([*shared, ("d", None, "e5")])
+    bucket.put_leads([*shared, ("d", None, "e5"), ("e", "p6", "ann@example.com")])
     with caplog.at_level(logging.WARNING):
         assert run_pipeline().error is None
     messages = [record.getMessage() for record in caplog.records]
     for expected in (
         "leads: 1 dropped because an id is missing, 1 as duplicates",
+        "check failed for 1 lead: hashes should not be plain e-mail addresses. e →",
         "every lead_uuid should belong to one backend lead. b: 2 leads",
         "every email_hash should belong to one backend lead. e1: 2 leads",
         "every phone_hash should belong to one backend lead. p1: 2 leads",
