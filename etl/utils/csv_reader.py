@@ -176,7 +176,7 @@ def _read_strict(text: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     content = text.content
     start = next(_cuts(content, 0, 1), 0)
     header_text = content[:start].decode()
-    header = _quoted_record(header_text, 0)[0] if header_text else []
+    header = _next_record(header_text, 0, 0)[0] if header_text else []
     line = 2
     if start == len(content):
         yield CsvText(text_table(header, []), [], pa.array([], pa.int64()), text.encoding, 0, text.cp1252_lines)
@@ -299,26 +299,31 @@ def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int
     records disappear: the record is invalid and ends with its first line. An invalid record otherwise ends where common
     CSV readers end it, so that the next one starts in the right place.
     """
-    fields, end, fault = _quoted_record(content, start)
-    first, *inner = _LINE_END.split(content[start:end].rstrip("\r\n"))
-    if inner and not fault and len(fields) == columns:
-        inner.pop()  # the end of a cell, and the cells after it
-    if columns >= FEWEST_COLUMNS and any(line.count(",") == columns - 1 for line in inner):
-        line = _LINE.match(content, start)
-        assert line is not None  # noqa: S101 - it matches at the end, too
-        return [first], line.end(), "stray quote: complete records would become part of a cell"
-    return fields, end, fault
-
-
-def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
-    """Read one record. Returns its fields, the start of the next record, and the reason why it is invalid, or `""`.
-
-    A record with a quote that is never closed ends with its first line.
-    """
     line = _LINE.match(content, start)
     assert line is not None  # noqa: S101 - it matches at the end, too
     if '"' not in line[0]:
         return line[0].rstrip("\r\n").split(","), line.end(), ""
+    fields, end, fault = _quoted_record(content, start)
+    if fault == _UNCLOSED:
+        return fields, line.end(), fault
+    if end == line.end() or columns < FEWEST_COLUMNS:
+        return fields, end, fault
+    first, *inner = _LINE_END.split(content[start:end].rstrip("\r\n"))
+    if not fault and len(fields) == columns:
+        inner.pop()  # the end of a cell, and the cells after it
+    if any(text.count(",") == columns - 1 for text in inner):
+        return [first], line.end(), "stray quote: complete records would become part of a cell"
+    return fields, end, fault
+
+
+_UNCLOSED = "quote is never closed"
+
+
+def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
+    """Read one record as common CSV readers do. Returns its fields, its end, and the reason why it is invalid, or `""`.
+
+    If a quote is never closed, reading stops there.
+    """
     fields: list[str] = []
     fault = ""
     position = start
@@ -329,7 +334,7 @@ def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
             fields.append(field["quoted"].replace('""', '"') + field["trailing"])
             fault = fault or ("text after a closing quote" if field["trailing"] else "")
         elif field["plain"].startswith('"'):
-            return [field["plain"]], line.end(), "quote is never closed"
+            return [field["plain"]], position, _UNCLOSED
         else:
             fields.append(field["plain"])
             fault = fault or ("quote inside an unquoted field" if '"' in field["plain"] else "")
