@@ -244,7 +244,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
     log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines.total())
-    rejected_rows.warn_of_rejected(str(file), staged.rejected_lines)
+    rejected_rows.warn_of_rejected(str(file), Counter(line.reason for line in rejected if not line.is_footer))
     return staged
 
 

@@ -92,7 +92,10 @@ def publish_rejected(db: Cursor, day: Day) -> None:
 
 
 def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
-    """Log a warning with the number of rejected rows of a file or day by reason, if there are any."""
+    """Log a warning with the number of rejected rows of a file or day by reason, if there are any besides footers."""
+    from etl.utils.transform import FOOTER
+
+    reasons = Counter({reason: count for reason, count in reasons.items() if reason != FOOTER})
     if reasons:
         counts = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
         more = "; …" if len(reasons) > 3 else ""

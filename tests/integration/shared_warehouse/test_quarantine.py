@@ -50,6 +50,20 @@ def test_ragged_lines_are_quarantined_and_the_rest_is_loaded(
     assert lines == [(2, "1"), (5, "4")]
 
 
+def test_rejected_rows_are_a_warning_unless_they_are_footers(
+    bucket: Bucket, run_pipeline: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_lines(bucket, 1, line_of(LEADNUMBER="1"), "Total: 1", "," * 11)
+    put_leads(bucket)
+    assert run_pipeline().error is None
+    assert "rejected, see" not in caplog.text
+    put_lines(bucket, 2, line_of(LEADNUMBER="1"), "02/05/2023,3,e3", line_of(LEADNUMBER="x"), "Total: 2")
+    assert run_pipeline().error is None
+    (of_file, of_day) = (message for message in caplog.messages if "rejected, see silver.rejected_rows" in message)
+    assert of_file.endswith("data_2.csv: 1 rejected, see silver.rejected_rows: too few fields: 3 instead of 12 (1)")
+    assert of_day == "2024-10-02: 1 rejected, see silver.rejected_rows: LEADNUMBER is not a 32-bit integer (1)"
+
+
 def test_summary_counts_rejected_rows_by_reason(bucket: Bucket, run_pipeline: Run) -> None:
     invalid = [line_of(Set="2", LEADNUMBER=str(number)) for number in (1, 2)]
     put_lines(bucket, 1, "02/05/2023,3,e3", *invalid, line_of(Demo="perhaps"), line_of(LEADNUMBER="4"))
