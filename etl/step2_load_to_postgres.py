@@ -103,8 +103,8 @@ class StagedFile:
     rows: int = 0
     rejected_lines: Counter[str] = field(default_factory=Counter)
     """Number of rejected lines by reason."""
-    invalid_rows: int = 0
-    """Number of `rows` that step 3 would reject."""
+    invalid_rows: Counter[str] = field(default_factory=Counter)
+    """Number of `rows` that step 3 would reject, by reason."""
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
     footers: int = 0
     """Number of blank rows, totals and footers. They are rejected, but count against MAX_REJECT_RATIO only if they are
@@ -123,7 +123,7 @@ class StagedFile:
             records=self.records + chunk.records,
             rows=self.rows + len(chunk.rows),
             rejected_lines=self.rejected_lines + Counter(line.reason for line in chunk.rejected),
-            invalid_rows=self.invalid_rows + len(invalid),
+            invalid_rows=self.invalid_rows + Counter(invalid["reason"]),
             footers=self.footers + footers,
             first_fault=self.first_fault or _first_fault(chunk.rejected, invalid),
         )
@@ -287,20 +287,21 @@ class DayBefore(NamedTuple):
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
-    rejects = file.rejected_lines.total() + file.invalid_rows - file.footers * (2 * file.footers <= file.records)
+    reasons = file.rejected_lines + file.invalid_rows
+    rejects = reasons.total() - file.footers * (2 * file.footers <= file.records)
     if rejects <= settings.max_reject_ratio * file.records:
         return None
     return DataRefusedError(
         f"{file.file}: {rejects:,} of its {file.records:,} records ({rejects / file.records:.2%}) cannot be loaded, "
-        f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}. For example, {file.first_fault}",
-        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this share for this "
-        "run",
+        f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}: {rejected_rows.describe_reasons(reasons)}. For "
+        f"example, {file.first_fault}",
+        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this for this run",
     )
 
 
 def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    valid = file.rows - file.invalid_rows
+    valid = file.rows - file.invalid_rows.total()
     if valid < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
             f"{file.file}: {valid:,} valid rows, down from {before.rows:,} on {day}: a decrease of "

@@ -97,6 +97,11 @@ def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
 
     reasons = Counter({reason: count for reason, count in reasons.items() if reason != FOOTER})
     if reasons:
-        counts = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
-        more = "; …" if len(reasons) > 3 else ""
-        log.warning("%s: %d rejected, see silver.rejected_rows: %s%s", source, reasons.total(), counts, more)
+        described = describe_reasons(reasons)
+        log.warning("%s: %d rejected, see silver.rejected_rows: %s", source, reasons.total(), described)
+
+
+def describe_reasons(reasons: Counter[str]) -> str:
+    """Return the three most frequent reasons with their counts as text."""
+    counts = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
+    return f"{counts}; …" if len(reasons) > 3 else counts

@@ -181,7 +181,9 @@ def test_file_of_rows_without_ids_is_refused(settings: Settings, bucket: Bucket)
 def test_file_of_blank_rows_is_refused(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(2)) + b",,,,,,,,,,,\n" * 3)
-    assert_refused(run(settings), "3 of its 5 records (60.00%) cannot be loaded, more than MAX_REJECT_RATIO=0.05.")
+    assert_refused(
+        run(settings), "3 of its 5 records (60.00%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: no lead"
+    )
 
 
 # --- files that are another file, too ---------------------------------------------------------------------------------
