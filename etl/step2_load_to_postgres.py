@@ -23,7 +23,7 @@ from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
-from etl.utils.errors import DataRefusedError, shorten
+from etl.utils.errors import DataRefusedError
 from etl.utils.retry import retry_transient
 from etl.utils.s3_source import (
     SnapshotFile,
@@ -106,9 +106,9 @@ class StagedFile:
     invalid_rows: Counter[str] = field(default_factory=Counter)
     """Number of `rows` that step 3 would reject, by reason."""
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
-    footers: int = 0
-    """Number of blank rows, totals and footers. They are rejected, but count against MAX_REJECT_RATIO only if they are
-    more than half of the records."""
+    footers: Counter[str] = field(default_factory=Counter)
+    """Number of blank rows, totals and footers, by reason. They are among `rejected_lines` and `invalid_rows`, but
+    count against MAX_REJECT_RATIO only if they are more than half of the records."""
     first_fault: str = ""
     """A rejected line or invalid row, with its reason, as an example for messages; empty if there is none."""
     refused: DataRefusedError | None = None
@@ -117,7 +117,8 @@ class StagedFile:
         from etl.utils.transform import FOOTER, invalid_rows
 
         invalid = invalid_rows(chunk.rows)
-        footers = sum(line.is_footer for line in chunk.rejected) + int((invalid["reason"] == FOOTER).sum())
+        footers = Counter(line.reason for line in chunk.rejected if line.is_footer)
+        footers += Counter(invalid["reason"][invalid["reason"] == FOOTER])
         return replace(
             self,
             records=self.records + chunk.records,
@@ -125,7 +126,7 @@ class StagedFile:
             rejected_lines=self.rejected_lines + Counter(line.reason for line in chunk.rejected),
             invalid_rows=self.invalid_rows + Counter(invalid["reason"]),
             footers=self.footers + footers,
-            first_fault=self.first_fault or _first_fault(chunk.rejected, invalid),
+            first_fault=self.first_fault or rejected_rows.describe_first(chunk.rejected, invalid),
         )
 
 
@@ -244,17 +245,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     except DataRefusedError as refusal:
         return StagedFile(file, refused=refusal)
     log.info("%s: %d rows, %d rejected", file, staged.rows, staged.rejected_lines.total())
-    rejected_rows.warn_of_rejected(str(file), Counter(line.reason for line in rejected if not line.is_footer))
     return staged
-
-
-def _first_fault(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
-    if lines:
-        return f"line {lines[0].line}, {lines[0].reason}: {shorten(lines[0].text)}"
-    if invalid.empty:
-        return ""
-    row = invalid.iloc[0]
-    return f"line {row['_source_row']}, {row['reason']}: {shorten(row['raw_row'], 300)}"
 
 
 def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
@@ -288,20 +279,22 @@ class DayBefore(NamedTuple):
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
     reasons = file.rejected_lines + file.invalid_rows
-    rejects = reasons.total() - file.footers * (2 * file.footers <= file.records)
+    if 2 * file.footers.total() <= file.records:
+        reasons -= file.footers
+    rejects = reasons.total()
     if rejects <= settings.max_reject_ratio * file.records:
         return None
     return DataRefusedError(
         f"{file.file}: {rejects:,} of its {file.records:,} records ({rejects / file.records:.2%}) cannot be loaded, "
         f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}: {rejected_rows.describe_reasons(reasons)}. For "
         f"example, {file.first_fault}",
-        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this for this run",
+        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this share",
     )
 
 
 def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    valid = file.rows - file.invalid_rows.total()
+    valid = file.rows - (file.invalid_rows - file.footers).total()
     if valid < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
             f"{file.file}: {valid:,} valid rows, down from {before.rows:,} on {day}: a decrease of "
@@ -332,7 +325,7 @@ ROWS_FOR_GROWTH = 50
 
 
 @retry_transient()
-def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFile]) -> None:
+def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFile]) -> None:
     """Replace the days of the accepted files in bronze, with their rejected lines, all in one transaction.
 
     Then drop the staging tables that no later step needs, such as those of refused files.
@@ -363,6 +356,8 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Iterable[StagedFil
             record_file(db, table, file, records=staged.records)
         run_checks(db, [FILES_ARE_ACCOUNTED_FOR])
         clear_staging(db)
+    for staged in accepted:
+        rejected_rows.warn_of_rejected(str(staged.file), staged.rejected_lines - staged.footers)
 
 
 @retry_transient()

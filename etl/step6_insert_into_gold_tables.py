@@ -206,7 +206,7 @@ def publish_gold(
 
 
 def describe_changed_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
-    """Compare the match scenarios of rebuilt days with those before. Returns a warning, as a list, if they differ much.
+    """Compare the matches of rebuilt days with those before. Returns a warning, as a list, if many were lost.
 
     This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
     """
@@ -221,19 +221,20 @@ def describe_changed_matches(before: Mapping[str, TableLoad], built: Sequence[Bu
         )
         for scenario in SCENARIOS
     }
-    changes = [f"{scenario} {was:.1%} → {now:.1%}" for scenario, (was, now) in shares.items() if was != now]
-    if all(abs(now - was) <= UNUSUAL_CHANGE for was, now in shares.values()):
+    lost = max(shares["both"][0] - shares["both"][1], shares["none"][1] - shares["none"][0])
+    if lost <= UNUSUAL_CHANGE:
         return []
+    changes = ", ".join(f"{scenario} {was:.1%} → {now:.1%}" for scenario, (was, now) in shares.items())
     return [
-        f"rows of {len(pairs):,} rebuilt days match otherwise than before: {', '.join(changes)}; check that CRM and "
-        "backend still hash in the same way, and that the leads file is complete"
+        f"fewer rows match than before, on {len(pairs):,} rebuilt day(s): {changes}; check that CRM and backend still "
+        "hash in the same way, and that the leads file is complete"
     ]
 
 
 FEWEST_ROWS = 50
 """Minimum number of rows of which match scenarios are compared."""
 UNUSUAL_CHANGE = 0.05
-"""Change of a scenario's share of the rows that is reported."""
+"""Share of the rows that may lose a match, or one of two matching hashes, without a warning."""
 
 
 @retry_transient()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from etl.console.output import Line
@@ -40,9 +41,8 @@ def metrics_by_subject(report: RunReport) -> dict[str, dict[str, int]]:
     for done in report.steps:
         for subject, counts in done.result.metrics.items():
             metrics.setdefault(subject, {}).update(counts)
-        if done.result.rejected:
-            metrics.setdefault("rejected_rows", {}).update(done.result.rejected.most_common())
-    return metrics
+    rejected = sum((done.result.rejected for done in report.steps), Counter[str]())
+    return metrics | ({"rejected_rows": dict(rejected.most_common())} if rejected else {})
 
 
 def _metrics_table(report: RunReport) -> list[Line]:

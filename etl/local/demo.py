@@ -56,7 +56,7 @@ def how_to_connect(server: EmbeddedPostgres) -> str:
 
 
 @contextmanager
-def demo_environment(data: Path | None, *, all_steps: bool = True) -> Iterator[tuple[Settings, EmbeddedPostgres]]:
+def demo_environment(data: Path | None, *, all_steps: bool) -> Iterator[tuple[Settings, EmbeddedPostgres]]:
     """Start PostgreSQL and S3, and upload the files of `data`, or the sample. Yields settings and server.
 
     A warehouse that was filled from another folder is emptied. PostgreSQL keeps running afterwards; the S3 server stops

@@ -218,7 +218,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if missing:
         problems.append(f"missing required columns: {', '.join(missing)}")
     if missing and similar:
-        problems.append(f"columns whose names differ only in case, blanks or underscores: {listed(similar)}")
+        problems.append(f"columns that differ from known ones only in case, blanks or underscores: {listed(similar)}")
     if duplicates:
         problems.append(f"duplicate columns: {listed(duplicates)}")
     if missing and (separator := _other_separator(names)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from etl.utils.day import Day
+from etl.utils.errors import shorten
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import REJECTED_ROWS, staging_rejected_table
 
@@ -103,5 +104,15 @@ def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
 
 def describe_reasons(reasons: Counter[str]) -> str:
     """Return the three most frequent reasons with their counts as text."""
-    counts = "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
-    return f"{counts}; …" if len(reasons) > 3 else counts
+    counts = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
+    return f"{counts}, …" if len(reasons) > 3 else counts
+
+
+def describe_first(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
+    """Return the first rejected line, if possible no footer, or else the first invalid row, with its reason."""
+    if lines := [line for line in lines if not line.is_footer] or lines:
+        return f"line {lines[0].line}, {lines[0].reason}: {shorten(lines[0].text)}"
+    if invalid.empty:
+        return ""
+    row = invalid.iloc[0]
+    return f"line {row['_source_row']}, {row['reason']}: {shorten(row['raw_row'], 300)}"

@@ -115,7 +115,7 @@ REFUSED = {
     "duplicated under its other name": (file_of_b([*HEADER, "CityName"], ALIASES), "duplicate columns: CITY"),
     "with names in lower case": (
         file_of_b().replace(",".join(HEADER), ",".join(HEADER).lower()),
-        "names differ only in case, blanks or underscores: entrydate, leadnumber",
+        "differ from known ones only in case, blanks or underscores: entrydate, leadnumber",
     ),
     "headerless": (file_of_b().partition("\n")[2], "is not a header, because it names none of ENTRYDATE, LEADNUMBER"),
     "a title before the header": ("Leads of today\n" + file_of_b(), "is not a header, because it names none of"),

@@ -163,7 +163,7 @@ def test_folder_without_write_permission_is_named(data: Path, monkeypatch: pytes
     data.chmod(0o555)
     monkeypatch.chdir(data)
     monkeypatch.setattr(demo_module, "ignore_environment", lambda: None)  # the environment of the tests is kept
-    with as_normal_user(), pytest.raises(EmbeddedError) as caught, demo_environment(None):
+    with as_normal_user(), pytest.raises(EmbeddedError) as caught, demo_environment(None, all_steps=True):
         pass
     data.chmod(0o755)
     assert caught.value.message == f"cannot use the folder {data}/.local: [Errno 13] Permission denied: '{data}/.local'"

@@ -277,11 +277,37 @@ def test_leads_file_with_other_hashes_is_reported(settings: Settings, bucket: Bu
     assert run(settings).warnings == []
     bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 41)])
     (finding,) = run(settings).warnings
-    expected = "rows of 2 rebuilt days match otherwise than before: both 100.0% → 0.0%, phone_only 0.0% → 100.0%"
-    assert str(finding).startswith(expected)
-    assert (
-        warehouse.value("select count(*) from gold.lead_quality_matching where phone_match and not email_match") == 80
-    )
+    shares = "both 100.0% → 0.0%, email_only 0.0% → 0.0%, phone_only 0.0% → 100.0%, none 0.0% → 0.0%"
+    assert str(finding).startswith(f"fewer rows match than before, on 2 rebuilt day(s): {shares}; check that CRM")
+    assert warehouse.value("select row_count from gold.match_scenarios where scenario = 'phone_only'") == 80
+    put_leads(bucket, 40)
+    assert run(settings).warnings == [], "matches that are found again are no warning"
+
+
+def test_days_with_many_blank_rows_are_compared_by_all_their_rows(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    for number in (1, 2):
+        bucket.put(f"SFTP/data_{number}.csv", csv_of(leads(60, ZIP=f"0000{number}")) + b",,,,,,,,,,,\n" * 55)
+    assert run(settings).error is None
+
+
+def test_refusal_names_reasons_without_footers(
+    settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", csv_of(leads(100)) + b",,,,,,,,,,,\n" * 20 + b"x,y\n" * 8 + b"x,y,z\n")
+    reasons = "too few fields: 2 instead of 12 (8), too few fields: 3 instead of 12 (1). For example, line 122, too few"
+    refusal = "9 of its 129 records (6.98%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
+    assert_refused(run(settings), refusal + reasons)
+    assert "see silver.rejected_rows" not in caplog.text, "rejected rows of refused files are not kept"
+
+
+def test_day_whose_rows_are_all_invalid_is_refused_at_any_ratio(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(60))
+    bucket.put_snapshot(2, leads(60, Set="No"))
+    report = run(settings.model_copy(update={"max_reject_ratio": 1.0}))
+    assert_refused(report, "SFTP/data_2.csv: 0 valid rows, down from 60", "MAX_ROW_DROP")
 
 
 def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
