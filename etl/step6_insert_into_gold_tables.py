@@ -95,14 +95,14 @@ def run(context: RunContext) -> StepResult:
     anomalies.update_anomalies(settings, run_id)
 
     # --- report -----------------------------------------------------------------------------------
-    changed = describe_changed_matches(gold, built)
-    for finding in changed:
+    lost = describe_lost_matches(gold, built)
+    for finding in lost:
         log.warning("%s", finding)
     return StepResult(
         rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
         metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
-        warnings=changed,
+        warnings=lost,
     )
 
 
@@ -205,7 +205,7 @@ def publish_gold(
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 
 
-def describe_changed_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
+def describe_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
     """Compare the matches of rebuilt days with those before. Returns a warning, as a list, if many were lost.
 
     This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
@@ -226,7 +226,7 @@ def describe_changed_matches(before: Mapping[str, TableLoad], built: Sequence[Bu
         return []
     changes = ", ".join(f"{scenario} {was:.1%} → {now:.1%}" for scenario, (was, now) in shares.items())
     return [
-        f"fewer rows match than before, on {len(pairs):,} rebuilt day(s): {changes}; check that CRM and backend still "
+        f"fewer rows match than before (rebuilt days: {len(pairs):,}): {changes}; check that CRM and backend still "
         "hash in the same way, and that the leads file is complete"
     ]
 

@@ -91,7 +91,7 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         )
     files, refused = _by_day(listed_by_number, settings.partition_start_date)
     keys = frozenset(source.key for sources in listed_by_number.values() for source in sources)
-    without_file = missing_days([file.day for file in files], set(listed_by_number))
+    without_file = _missing_days([file.day for file in files], set(listed_by_number))
     return Listing(files, refused, keys, _describe_missing(without_file, ignored, prefix))
 
 
@@ -137,7 +137,7 @@ def _by_day(
     return files, refused
 
 
-def missing_days(days: Sequence[Day], listed_numbers: Set[int]) -> list[Day]:
+def _missing_days(days: Sequence[Day], listed_numbers: Set[int]) -> list[Day]:
     """Return the days without a file between the first and the latest of `days`, in order.
 
     Args:

@@ -249,7 +249,7 @@ HASHES_ARE_HASHED = Check(
         and (facts -> 'metrics' ->> 'plain_email_share')::bigint > 0
     order by partition_date
     """,
-    hint="plain addresses are personal data and cannot be matched: have the CRM hash them and deliver these days again",
+    hint="plain addresses are personal data and match no hash: have the CRM hash them and deliver these days again",
     things="days",
 )
 
@@ -260,7 +260,7 @@ LEADS_ARE_HASHED = replace(
     from silver.stg_leads_parquet
     where email_hash like '%@%' or phone_hash like '%@%'
     """,
-    hint="plain addresses are personal data and match no row of the CRM: have the backend hash them",
+    hint="plain addresses are personal data and match no hash: have the backend hash them",
     things="leads",
 )
 

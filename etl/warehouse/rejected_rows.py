@@ -93,7 +93,10 @@ def publish_rejected(db: Cursor, day: Day) -> None:
 
 
 def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
-    """Log a warning with the number of rejected rows of a file or day by reason, if there are any besides footers."""
+    """Log a warning with the number of rejected rows of a file or day by reason, if there are any.
+
+    Footers that step 3 rejects are not reported; those among the lines of a file have other reasons: omit them.
+    """
     from etl.utils.transform import FOOTER
 
     reasons = Counter({reason: count for reason, count in reasons.items() if reason != FOOTER})

@@ -278,7 +278,7 @@ def test_leads_file_with_other_hashes_is_reported(settings: Settings, bucket: Bu
     bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 41)])
     (finding,) = run(settings).warnings
     shares = "both 100.0% → 0.0%, email_only 0.0% → 0.0%, phone_only 0.0% → 100.0%, none 0.0% → 0.0%"
-    assert str(finding).startswith(f"fewer rows match than before, on 2 rebuilt day(s): {shares}; check that CRM")
+    assert str(finding).startswith(f"fewer rows match than before (rebuilt days: 2): {shares}; check that CRM")
     assert warehouse.value("select row_count from gold.match_scenarios where scenario = 'phone_only'") == 80
     put_leads(bucket, 40)
     assert run(settings).warnings == [], "matches that are found again are no warning"
