@@ -40,7 +40,7 @@ from etl.utils.utils_connection import s3_client
 from etl.warehouse import rejected_rows
 from etl.warehouse.load_ledger import TableLoad, fence_run, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
-from etl.warehouse.pending import CHANGED, NEW, BronzeState
+from etl.warehouse.pending import BronzeState, count_loaded
 from etl.warehouse.run_history import clear_staging
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
@@ -159,7 +159,7 @@ def run(context: RunContext) -> StepResult:
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
     tables = {bronze_partition(file.file.day) for file in accepted}
     replaced = {key for key, known in bronze.files.items() if known.table in tables}
-    for finding in (*bronze.describe_removed(keys | {leads.key} | replaced), *incomplete, *suspect):
+    for finding in bronze.describe_removed(keys | {leads.key} | replaced):
         log.warning("%s", finding)
     loaded = {leads.key: counts_of_leads} if counts_of_leads else {}
     loaded |= {file.file.key: RowCounts(file.rows, file.rejected_lines) for file in accepted}
@@ -179,13 +179,6 @@ def run(context: RunContext) -> StepResult:
         refused=[*unclear, *refused, *refused_days(incomplete, settings)],
         warnings=incomplete + suspect,
     )
-
-
-def count_loaded(reasons: Iterable[str | None]) -> dict[str, int]:
-    """Return the number of loaded files by reason (see `BronzeState.why_load`). "loaded again" is omitted if 0."""
-    counts = Counter(reasons)
-    new, changed = counts.pop(NEW, 0), counts.pop(CHANGED, 0)
-    return {"new": new, "changed": changed} | ({"loaded again": counts.total()} if counts else {})
 
 
 @retry_transient()

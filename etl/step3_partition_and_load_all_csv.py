@@ -86,11 +86,13 @@ class DayClean:
 def run(context: RunContext) -> StepResult:
     # --- load inputs: which days are pending ------------------------------------------------------
     bronze, done = read_current_loads(context.settings)
-    tables = [load for load in bronze.values() if pending.why_clean(load, done, full_refresh=context.full_refresh)]
+    why = {table: pending.why_clean(load, done, full_refresh=context.full_refresh) for table, load in bronze.items()}
+    tables = [load for table, load in bronze.items() if why[table]]
     days, leads = ([load for load in tables if bool(load.of_day) is is_day] for is_day in (True, False))
+    if outdated := list(why.values()).count(pending.CLEANING_CODE_CHANGED):
+        log.info("%s; tables of silver to rebuild from bronze: %d", pending.CLEANING_CODE_CHANGED, outdated)
 
     # --- clean the leads first, so that the days can reuse their memory ---------------------------
-    _log_outdated(tables, done)
     cleaned: list[DayClean] = []
     refused: list[DataRefusedError] = []
     rows_in = sum(load.row_count for load in days)
@@ -124,13 +126,6 @@ def read_current_loads(settings: Settings) -> tuple[dict[str, TableLoad], dict[s
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
         return current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS), pending.cleaned_loads(db)
-
-
-def _log_outdated(tables: Sequence[TableLoad], done: Mapping[str, TableLoad]) -> None:
-    cleaned = (pending.latest_cleaned(load, done) for load in tables)
-    outdated = sum(load is not None and load.code_version != pending.cleaning_code_version() for load in cleaned)
-    if outdated:
-        log.info("cleaning code has changed; tables of silver to rebuild from bronze: %d", outdated)
 
 
 @retry_transient()
@@ -228,8 +223,6 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
         run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
-    for warning in warnings:
-        log.warning("%s", warning)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     reasons = Counter(rejected["reason"])
     warn_of_rejected("leads", reasons)

@@ -95,14 +95,11 @@ def run(context: RunContext) -> StepResult:
     anomalies.update_anomalies(settings, run_id)
 
     # --- report -----------------------------------------------------------------------------------
-    lost = describe_lost_matches(gold, built)
-    for finding in lost:
-        log.warning("%s", finding)
     return StepResult(
         rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
         metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
-        warnings=lost,
+        warnings=describe_lost_matches(gold, built),
     )
 
 

@@ -38,21 +38,13 @@ def report_dry_run(settings: Settings, steps: Sequence[Step], **options: bool) -
 
 
 def _write_files(plan: Plan) -> None:
-    counts = _count_files(plan)
+    counts = plan.file_counts
     write_lines(
         [Line(), Line(" · ".join(f"{count:,} {what}" for what, count in counts.items()), "files  ")], sys.stdout
     )
     pending = [(file.source.key, file.day, file.source.size, file.why) for file in plan.source.files if file.why]
     if pending:
         write_table("files to load", ("key", "day", "bytes", "why"), pending)
-
-
-def _count_files(plan: Plan) -> dict[str, int]:
-    reasons = [file.why for file in plan.source.files]
-    counts = {"new": reasons.count("new file"), "changed": reasons.count("changed file")}
-    refused = sum(refusal.message not in plan.source.incomplete for refusal in plan.source.refused)
-    others = {"unchanged": reasons.count(None), "refused": refused}
-    return counts | {"loaded again": len(reasons) - sum(counts.values()) - others["unchanged"]} | others
 
 
 def _by_reason(work: Work) -> Iterator[tuple[str, str]]:
@@ -81,7 +73,7 @@ def _closing_lines(plan: Plan, seconds: float) -> Iterator[Line]:
 
 def _as_json(plan: Plan) -> dict[str, Any]:
     return {
-        "counts": {"files": _count_files(plan)},
+        "counts": {"files": plan.file_counts},
         "exit_code": plan.exit_code,
         "files": [
             {"key": file.source.key, "day": file.day and file.day.date, "bytes": file.source.size, "why": file.why}

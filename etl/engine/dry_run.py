@@ -102,6 +102,13 @@ class Plan:
         """2 if the run would refuse a file because of its name, or days because they are missing or late; else 0."""
         return DataRefusedError.exit_code if self.source.refused else 0
 
+    @property
+    def file_counts(self) -> dict[str, int]:
+        """Number of source files that would be loaded, by reason; unchanged and refused ones."""
+        reasons = [file.why for file in self.source.files]
+        refused = sum(refusal.message not in self.source.incomplete for refusal in self.source.refused)
+        return pending.count_loaded(reasons) | {"unchanged": reasons.count(None), "refused": refused}
+
 
 @retry_transient()
 def plan_run(

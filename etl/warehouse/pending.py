@@ -7,6 +7,7 @@ reason as a phrase, or None if there is nothing to do.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 FULL_REFRESH = "full refresh"
 NEW, CHANGED = "new file", "changed file"
 MODIFIED = "dropped or modified outside the pipeline"
+CLEANING_CODE_CHANGED = "cleaning code has changed"
 CLEANING_CODE = ("transform.py", "cell_rules.py", "columns.py", "frames.py")
 """The modules of etl/utils/ that determine the contents of cleaned rows."""
 
@@ -106,6 +108,13 @@ class BronzeState:
                 )
 
 
+def count_loaded(reasons: Iterable[str | None]) -> dict[str, int]:
+    """Return the number of files by reason (see `BronzeState.why_load`), without None. "loaded again" only if any."""
+    counts = Counter(filter(None, reasons))
+    new, changed = counts.pop(NEW, 0), counts.pop(CHANGED, 0)
+    return {"new": new, "changed": changed} | ({"loaded again": counts.total()} if counts else {})
+
+
 def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
     """Return table → current load of cleaned rows: the tables of silver, and staged days that wait for step 4."""
     tables = (SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS)
@@ -118,21 +127,18 @@ def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refre
     Args:
         cleaned: table → load of cleaned rows (see `cleaned_loads`).
     """
-    latest = latest_cleaned(bronze, cleaned)
+    if bronze.of_day:
+        # The day that waits for step 4, else that of silver.
+        latest = cleaned.get(cleaned_partition(bronze.of_day)) or cleaned.get(silver_partition(bronze.of_day))
+    else:
+        latest = cleaned.get(SILVER_LEADS)
     if latest is None:
         return f"not in silver, or {MODIFIED}"
     if latest.built_from != (bronze.load_id,):
         return "loaded into bronze again"
     if latest.code_version != cleaning_code_version():
-        return "cleaning code has changed"
+        return CLEANING_CODE_CHANGED
     return FULL_REFRESH if full_refresh else None
-
-
-def latest_cleaned(bronze: TableLoad, cleaned: Mapping[str, TableLoad]) -> TableLoad | None:
-    """Return the load of a bronze table's cleaned rows: of the day that waits for step 4, else of silver; or None."""
-    if not bronze.of_day:
-        return cleaned.get(SILVER_LEADS)
-    return cleaned.get(cleaned_partition(bronze.of_day)) or cleaned.get(silver_partition(bronze.of_day))
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from etl.console.command import run_cli
-from etl.console.dry_run import _count_files
 from etl.engine.dry_run import Plan, SourceFiles
 from etl.utils.errors import DataRefusedError
 
@@ -49,4 +48,4 @@ def test_dry_run_counts_refused_files_but_not_refused_days() -> None:
         DataRefusedError(day),
     ]
     plan = Plan(SourceFiles(refused=refused, incomplete=[day]), {}, [])
-    assert _count_files(plan)["refused"] == 1
+    assert plan.file_counts["refused"] == 1
