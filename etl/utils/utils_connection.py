@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from datetime import date
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from io import StringIO
 from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_sts import STSClient
 
+log = logging.getLogger(__name__)
 PROJECT = Path(__file__).parents[2]
 
 
@@ -123,17 +126,17 @@ class Settings(BaseSettings):
 
     @property
     def csv_bucket(self) -> str:
-        """The bucket of the CSV snapshots: S3_SFTP_BUCKET up to the first `/`, else S3_BUCKET_NAME."""
-        return _bucket_of(self.s3_sftp_bucket) or self.s3_bucket_name
+        """The bucket of the CSV snapshots: S3_SFTP_BUCKET or else S3_BUCKET_NAME, up to the first `/`."""
+        return _bucket_of(self.s3_sftp_bucket or self.s3_bucket_name)
 
     @property
     def parquet_bucket(self) -> str:
-        """The bucket of the leads parquet: S3_PARQUET_BUCKET up to the first `/`, else S3_BUCKET_NAME."""
-        return _bucket_of(self.s3_parquet_bucket) or self.s3_bucket_name
+        """The bucket of the leads parquet: S3_PARQUET_BUCKET or else S3_BUCKET_NAME, up to the first `/`."""
+        return _bucket_of(self.s3_parquet_bucket or self.s3_bucket_name)
 
 
-def _bucket_of(override: str | None) -> str | None:
-    return override.split("/", 1)[0] if override else None
+def _bucket_of(setting: str) -> str:
+    return setting.removeprefix("s3://").split("/", 1)[0]
 
 
 def load_settings(**given: Any) -> Settings:
@@ -164,7 +167,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _load_dotenv() -> None:
-    from dotenv import find_dotenv, load_dotenv
+    from dotenv import dotenv_values, find_dotenv, load_dotenv
 
     path = Path(find_dotenv(usecwd=True) or PROJECT / ".env")
     try:
@@ -181,6 +184,11 @@ def _load_dotenv() -> None:
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
     # No interpolation: a password may contain ${…}.
     load_dotenv(stream=StringIO(text), interpolate=False)
+    settings = {name.upper() for name in Settings.model_fields}
+    for name in sorted(dotenv_values(stream=StringIO(text), interpolate=False)):
+        similar = get_close_matches(name.upper(), settings, n=1, cutoff=0.85)
+        if similar and name.upper() not in settings and not name.startswith("AWS_"):
+            log.warning("%s: %s is not a setting and is ignored; did you mean %s?", path, name, similar[0])
 
 
 _local_settings: dict[str, Settings] = {}
@@ -215,22 +223,16 @@ def _settings_of_environment() -> Settings:
 
 
 def _describe_validation_error(error: ValidationError) -> str:
-    missing = [_variable(error_entry) for error_entry in error.errors() if error_entry["type"] == "missing"]
-    wrong = [
-        f"{_variable(error_entry)} {error_entry['msg'].removeprefix('Value error, ').removeprefix('Input ')}".lstrip()
-        for error_entry in error.errors()
-        if error_entry["type"] != "missing"
-    ]
-    parts = []
-    if missing:
-        parts.append(f"missing settings: {', '.join(missing)}")
-    if wrong:
-        parts.append(f"invalid settings: {'; '.join(wrong)}")
-    return " · ".join(parts)
-
-
-def _variable(error_entry: Any) -> str:
-    return "_".join(str(part) for part in error_entry["loc"]).upper()
+    missing, invalid = [], []
+    for entry in error.errors():
+        name = "_".join(map(str, entry["loc"])).upper()
+        fault = entry["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if entry["type"] == "missing":
+            missing.append(name)
+        else:
+            invalid.append(f"{name} {fault}".lstrip())
+    lists = ("missing settings: " + ", ".join(missing), missing), ("invalid settings: " + "; ".join(invalid), invalid)
+    return " · ".join(text for text, names in lists if names)
 
 
 def connect_postgres(settings: Settings) -> Connection:

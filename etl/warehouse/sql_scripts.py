@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -36,10 +37,14 @@ def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
 def script_text(script: str, **names: sql.Composable) -> sql.Composable:
     """Return a file of sql_scripts/ with its `{placeholders}` replaced by the given SQL, such as quoted names.
 
-    Without `names`, the text is returned as it is, and may contain other braces.
+    Lines of comments are left out, because a value with a line break would end them. Without `names`, the text is
+    returned as it is, and may contain other braces.
     """
-    text = sql.SQL(read_script(script))
-    return text.format(**names) if names else text
+    text = read_script(script)
+    return sql.SQL(_COMMENT_LINE.sub("", text)).format(**names) if names else sql.SQL(text)
+
+
+_COMMENT_LINE = re.compile(r"^ *--.*\n", re.MULTILINE)
 
 
 @cache

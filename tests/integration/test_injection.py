@@ -12,6 +12,7 @@ from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
+from etl.reporting.explain import explain
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 
@@ -25,6 +26,7 @@ ATTACKS = [
     f"$$; {DROP}; $$",
     f"1; {DROP}",
     f"\\.\n{DROP};",
+    f"x\ncommit; {DROP}; --",
     "' || pg_sleep(600) || '",
     "{target} {rows} {0} {}",
     "%s %(key)s %% %",
@@ -67,6 +69,22 @@ def test_sql_in_text_cells_is_loaded_as_text(
     assert matched == [(f"lead {n} {attack}",) for n, attack in enumerate(ATTACKS)]
     dispositions = warehouse.rows("select dispo from gold.lead_quality_matching order by lead_number")
     assert dispositions == [(attack,) for attack in ATTACKS], "all of them fit into 50 characters"
+
+
+def test_sql_in_ids_is_not_executed_when_a_lead_is_explained(
+    settings: Settings, bucket: Bucket, run_pipeline: Callable[..., RunReport]
+) -> None:
+    rows = [
+        [(ORDINARY_ROW | {"LEADNUMBER": str(n), "email_hash": attack})[name] for name in HEADER]
+        for n, attack in enumerate(ATTACKS)
+    ]
+    put_csv(bucket, "SFTP/data_1.csv", list(HEADER), rows)
+    bucket.put_leads([(attack, f"p {n}", attack) for n, attack in enumerate(ATTACKS)])
+    assert run_pipeline().error is None
+    for n, attack in enumerate(ATTACKS):
+        for lead in (attack, str(n)):
+            (history,) = explain(settings, lead).histories
+            assert history.title == f"lead {attack}"
 
 
 def test_sql_in_typed_cells_is_rejected_or_null(

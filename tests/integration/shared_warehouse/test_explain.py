@@ -157,7 +157,7 @@ def test_rejected_row_of_another_number_is_found_by_a_hash_in_any_case_and_paddi
     assert [row["raw_row"]["LEADNUMBER"] for row in rejected] == ["902"] * 3
 
 
-@pytest.mark.parametrize("lead", ["nobody", "50", "77777", "", "99999999999", "e1%", "' or true --", "\udcff"])
+@pytest.mark.parametrize("lead", ["nobody", "50", "77777", "", "99999999999", "e1%", "' or true --", "a\nb", "\udcff"])
 def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> None:
     with pytest.raises(LeadNotFoundError, match="no lead ") as error:
         explain(filled, lead)

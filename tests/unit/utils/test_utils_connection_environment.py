@@ -46,6 +46,24 @@ def test_env_file_in_another_encoding_is_named(tmp_path: Path, content: bytes) -
     assert "save it as UTF-8" in str(caught.value)
 
 
+def test_misspelt_setting_in_env_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    others = "jupyter_token=x\nAWS_ENDPOINT_URL=http://x\nPOSTGRES_PUBLISHED_PORT=1\nmissing_days=warn\n"
+    (tmp_path / ".env").write_text(ENV + others)
+    load_settings()
+    assert not caplog.text
+    (tmp_path / ".env").write_text(ENV + "MISSING_DAY=refuse\n")
+    assert load_settings().missing_days == "warn"
+    assert ".env: MISSING_DAY is not a setting and is ignored; did you mean MISSING_DAYS?" in caplog.text
+
+
+def test_every_variable_of_the_example_is_a_setting_or_unlike_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".env").write_text((Path(__file__).parents[3] / ".env.example").read_text())
+    load_settings()
+    assert not caplog.text
+
+
 def test_env_file_with_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xef\xbb\xbf" + ENV.encode())
     assert load_settings().postgres_user == "myuser"
