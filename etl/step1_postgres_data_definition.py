@@ -14,7 +14,7 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from etl.engine.context import RunContext, StepResult
-from etl.utils.columns import CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH, SOURCE_ROW
+from etl.utils.columns import BLANKS, CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH, SOURCE_ROW
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import connect_postgres
 from etl.warehouse.definitions import apply_ddl
@@ -46,7 +46,8 @@ def run(context: RunContext) -> StepResult:
         apply_ddl(db, "bronze/create_bronze_tables.sql")
         apply_ddl(db, "silver/create_silver_tables.sql")
         add_crm_columns(db)
-        apply_ddl(db, "silver/create_row_versions.sql", columns=quote_identifiers(CONTENT_COLUMNS))
+        contents = {"columns": quote_identifiers(CONTENT_COLUMNS), "blanks": sql.Literal(BLANKS)}
+        apply_ddl(db, "silver/create_row_versions.sql", **contents)
         apply_descriptions(db, "bronze", "silver", "meta")
         admit_readers(db, context.settings)
     return StepResult()

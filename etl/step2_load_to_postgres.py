@@ -106,6 +106,8 @@ class StagedFile:
     invalid_rows: Counter[str] = field(default_factory=Counter)
     """Number of `rows` that step 3 would reject, by reason."""
     lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
+    separators: int = 0
+    """Number of `rows` that step 3 would drop as separators."""
     footers: Counter[str] = field(default_factory=Counter)
     """Number of blank rows, totals and footers, by reason. They are among `rejected_lines` and `invalid_rows`, but
     count against MAX_REJECT_RATIO only if they are more than half of the records."""
@@ -114,7 +116,7 @@ class StagedFile:
     refused: DataRefusedError | None = None
 
     def with_chunk(self, chunk: Snapshot) -> StagedFile:
-        from etl.utils.transform import FOOTER, invalid_rows
+        from etl.utils.transform import FOOTER, count_separators, invalid_rows
 
         invalid = invalid_rows(chunk.rows)
         footers = Counter(line.reason for line in chunk.rejected if line.is_footer)
@@ -125,6 +127,7 @@ class StagedFile:
             rows=self.rows + len(chunk.rows),
             rejected_lines=self.rejected_lines + Counter(line.reason for line in chunk.rejected),
             invalid_rows=self.invalid_rows + Counter(invalid["reason"]),
+            separators=self.separators + count_separators(chunk.rows),
             footers=self.footers + footers,
             first_fault=self.first_fault or rejected_rows.describe_first(chunk.rejected, invalid),
         )
@@ -287,7 +290,7 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
 
 def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    valid = file.rows - (file.invalid_rows - file.footers).total()
+    valid = file.rows - file.separators - (file.invalid_rows - file.footers).total()
     if valid < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
             f"{file.file}: {valid:,} valid rows, down from {before.rows:,} on {day}: a decrease of "

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,7 @@ class DayClean:
     nulled: Mapping[str, Nulled] = field(default_factory=dict)
     """Column of silver → its values that became NULL (see `transform.CleanSnapshots`)."""
     warnings: Sequence[str] = ()
-    """Findings about the leads, for the summary."""
+    """Findings for the summary."""
 
     def with_chunk(self, chunk: CleanSnapshots) -> DayClean:
         return DayClean(
@@ -139,7 +139,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         PostgresError: see `apply_silver_types`.
         LockHeldError: see `fence_run`.
     """
-    from etl.utils.transform import clean_csv
+    from etl.utils.transform import SEPARATOR, clean_csv
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
     table = cleaned_partition(bronze.day)
@@ -175,7 +175,12 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     counts = (done.rows, done.rejected.total(), done.separators)
     log.info("%s cleaned: rows %d, rejected %d, separators %d", bronze.day, *counts)
     warn_of_rejected(str(bronze.day), done.rejected)
-    return done
+    if done.separators <= 1:  # the row below the header
+        return done
+    dropped = (
+        f"{bronze.day}: {done.separators:,} rows were dropped as separators, because one of their cells is {SEPARATOR}"
+    )
+    return replace(done, warnings=[f"{dropped}; if they are leads, request the file again with empty cells instead"])
 
 
 @retry_transient()
@@ -220,12 +225,13 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
             code_version=pending.cleaning_code_version(),
             metrics=clean.report._asdict(),
         )
-        run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
+        failures = run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     reasons = Counter(rejected["reason"])
     warn_of_rejected("leads", reasons)
+    warnings += [f"{failure} → {failure.check.hint}" for failure in failures]
     return DayClean(rows, reasons, warnings=warnings)
 
 

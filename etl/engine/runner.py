@@ -163,9 +163,12 @@ def _checked(settings: Settings, report: RunReport) -> RunReport:
     """
     try:
         with _during("checks at the end"):
-            return replace(report, warnings=[*report.warnings, *_run_checks_at_end(settings)])
+            failures = _run_checks_at_end(settings)
     except PipelineError as error:
         return replace(report, error=error)
+    for failure in failures:
+        log.warning("%s → %s", failure, failure.check.hint)
+    return replace(report, warnings=[*report.warnings, *failures])
 
 
 @retry_transient()

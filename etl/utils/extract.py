@@ -12,7 +12,6 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
-from string import whitespace
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from etl.utils.columns import BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
+from etl.utils.columns import BLANKS, BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
 from etl.utils.csv_reader import CsvText, RejectedLine, read_csv_chunks, text_table
 from etl.utils.errors import DataRefusedError, listed, shorten
 from etl.utils.frames import TEXT, repeated, rows_as_json, rows_where, text_array, text_frame
@@ -172,14 +171,10 @@ def _name_columns(table: pa.Table) -> pa.Table:
 
     Columns without a name, which trailing commas cause, are dropped if they are empty, and named by position otherwise.
     """
-    bare = [name.strip(_AROUND_NAMES) for name in table.column_names]
+    bare = [name.strip(BLANKS) for name in table.column_names]
     named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(bare, start=1)]
     is_empty = [not name and column.null_count == len(column) for name, column in zip(bare, table.columns, strict=True)]
     return table.rename_columns(named).select([n for n, empty in enumerate(is_empty) if not empty])
-
-
-_AROUND_NAMES = whitespace + "\v\x85\xa0\u2007\u202f\u3000\u200b\u200c\u200d\u2060\ufeff"
-"""Blanks, zero-width characters and byte order marks that editors leave around column names."""
 
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
@@ -250,7 +245,7 @@ def _other_separator(names: Sequence[str]) -> str | None:
     """Return the name of the separator of a header if it is not the comma; None if it is, or is unknown."""
     header = ",".join(names)
     for separator, name in {";": "semicolons", "\t": "tabs", "|": "vertical bars"}.items():
-        if len({name.strip(_AROUND_NAMES + '"') for name in header.split(separator)} & BRONZE_NAMES.keys()) > 1:
+        if len({name.strip(BLANKS + '"') for name in header.split(separator)} & BRONZE_NAMES.keys()) > 1:
             return name
     return None
 

@@ -182,6 +182,12 @@ def invalid_rows(raw: pd.DataFrame) -> pd.DataFrame:
     return clean_csv(raw.iloc[np.flatnonzero(fill_false(odd))]).rejected
 
 
+def count_separators(raw: pd.DataFrame) -> int:
+    """Return the number of rows with a separator cell. Quicker than `clean_csv`; does not find cells with blanks."""
+    cells = (pc.equal(text_array(raw[name]), SEPARATOR) for name in BRONZE_COLUMNS if name in raw.columns)
+    return pc.sum(_any_of(len(raw), cells)).as_py() or 0
+
+
 class _Column(NamedTuple):
     """The values of a bronze column, NULL for NA values."""
 

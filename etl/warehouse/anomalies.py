@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg2 import sql
 from psycopg2.extras import execute_values
 
-from etl.utils.columns import CONTENT_COLUMNS
+from etl.utils.columns import BLANKS, CONTENT_COLUMNS
 from etl.utils.day import day_ranges
 from etl.utils.errors import listed
 from etl.utils.retry import retry_transient
@@ -104,7 +104,7 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
     """Count the rows of a day that meet a metric's condition, are NULL in a content column, or have a disposition.
 
     Returns the counts that the load ledger records: `snapshot_rows`, the number of rows, and `metrics`, which maps each
-    metric to its number of rows. Dispositions below `SMALLEST_RECORDED_SHARE` are left out.
+    metric to its number of rows. Dispositions are trimmed, as in gold, and left out below `SMALLEST_RECORDED_SHARE`.
 
     Args:
         snapshot: the rows of a day of silver (see `row_versions.snapshot_rows`).
@@ -114,8 +114,8 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
         sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
     ]
     counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
-    query = sql.SQL("select dispo, count(*), {} from {} as snapshot group by dispo")
-    db.execute(query.format(sql.SQL(", ").join(counts), snapshot))
+    query = sql.SQL("select btrim(dispo, {}) as dispo, count(*), {} from {} as snapshot group by 1")
+    db.execute(query.format(sql.Literal(BLANKS), sql.SQL(", ").join(counts), snapshot))
     by_dispo = db.fetchall()
     rows = sum(count for _, count, *_ in by_dispo)
     names = [*(f"{name}_null_share" for name in CONTENT_COLUMNS), *conditions]

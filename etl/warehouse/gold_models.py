@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from etl.utils.columns import GOLD_COLUMNS
+from etl.utils.columns import BLANKS, GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
 from etl.warehouse.partitions import table_columns
@@ -52,9 +52,14 @@ METRICS = "gold/daily_metrics.toml"
 """Definitions of metrics. They are counted when a day is built, so all days are rebuilt after a change."""
 COLUMNS = quote_identifiers(GOLD_COLUMNS)
 """The columns of a snapshot row that gold contains."""
-TRIMMED = sql.SQL(r"btrim(city, e' \t\n\r\u00a0') as city")
-TRIMMED_COLUMNS = sql.SQL(", ").join(TRIMMED if name == "city" else sql.Identifier(name) for name in GOLD_COLUMNS)
-"""`COLUMNS` as selected from silver: city is trimmed, because silver keeps the blanks around it."""
+TRIMMED = ("city", "dispo", "job_status")
+"""The columns that gold trims, because silver keeps the blanks around their values."""
+TRIM = "btrim({0}, {1}) as {0}"
+TRIMMED_COLUMNS = sql.SQL(", ").join(
+    sql.SQL(TRIM).format(sql.Identifier(name), sql.Literal(BLANKS)) if name in TRIMMED else sql.Identifier(name)
+    for name in GOLD_COLUMNS
+)
+"""`COLUMNS` as selected from silver."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:
@@ -72,7 +77,7 @@ def code_version(table: str) -> str:
     """Return a digest of the SQL that builds a table. Tables of leads are built together and share one digest."""
     is_matching = table == GOLD_MATCHING
     scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
-    return scripts_digest(GRADE, *scripts, also=(*GOLD_COLUMNS, TRIMMED.string))
+    return scripts_digest(GRADE, *scripts, also=(*GOLD_COLUMNS, *TRIMMED, TRIM, BLANKS))
 
 
 def are_current(db: Cursor) -> bool:

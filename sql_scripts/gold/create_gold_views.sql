@@ -163,7 +163,7 @@ with cells as (
     select
         matching.lead_number,
         cell.kind::varchar(10) as kind,
-        lower(btrim(cell.hash, e' \t\n\r\f\x0b'))::varchar(255) as hash,
+        silver.match_key(cell.hash)::varchar(255) as hash,
         case when cell.is_match then matching.lead_uuid end as lead_uuid
     from gold.lead_quality_matching as matching
     cross join lateral (
@@ -181,7 +181,7 @@ counted as (
         count(distinct lead_uuid) as lead_uuid_count,
         count(*) as row_count
     from cells
-    where hash <> ''
+    where hash is not null
     group by hash, kind
 ),
 
@@ -220,9 +220,9 @@ select
     matching._partition_date
 from gold.lead_quality_matching as matching
 left join gold.suspect_hashes as email
-    on email.kind = 'email' and email.hash = lower(btrim(matching.email_hash, e' \t\n\r\f\x0b'))
+    on email.kind = 'email' and email.hash = silver.match_key(matching.email_hash)
 left join gold.suspect_hashes as phone
-    on phone.kind = 'phone' and phone.hash = lower(btrim(matching.phone_hash, e' \t\n\r\f\x0b'))
+    on phone.kind = 'phone' and phone.hash = silver.match_key(matching.phone_hash)
 where
     matching.lead_uuid is not null
     and (not matching.email_match or email.hash is not null)

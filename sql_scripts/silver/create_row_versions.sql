@@ -47,7 +47,8 @@ create table silver.matched_leads (
     phone_key text
 );
 
--- The form in which hashes are compared: trimmed, in lower case. NULL, which matches nothing, for an empty or NULL hash.
+-- The form in which hashes are compared: trimmed, in lower case. NULL, which matches nothing, for an empty or NULL hash, and for
+-- texts that exports write for NULL.
 create or replace function silver.match_key(hash text) returns text
 language sql immutable parallel safe
-return nullif(lower(btrim(hash, e' \t\n\r\f\x0b')), '');
+return nullif(nullif(nullif(lower(btrim(hash, {blanks})), ''), 'null'), 'n/a');

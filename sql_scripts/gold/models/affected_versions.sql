@@ -28,7 +28,7 @@ last_days as (
 versions as (
     select
         contents._row_hash,
-        {columns}, -- noqa: RF02
+        {trimmed_columns}, -- noqa: RF02
         matches.lead_uuid,
         matches.email_match,
         matches.phone_match,

@@ -13,7 +13,7 @@ latest as (
 
 select
     lead_uuid,
-    {trimmed_columns},
+    {columns},
     email_match,
     phone_match,
     _extraction_date,

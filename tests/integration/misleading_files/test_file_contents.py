@@ -284,6 +284,25 @@ def test_leads_file_with_other_hashes_is_reported(settings: Settings, bucket: Bu
     assert run(settings).warnings == [], "matches that are found again are no warning"
 
 
+def test_day_without_a_match_by_one_of_its_hashes_is_reported(settings: Settings, bucket: Bucket) -> None:
+    bucket.put_snapshot(1, leads(60))
+    bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 61)])
+    (finding,) = run(settings).warnings
+    assert str(finding).endswith("2024-10-01: 60 of 60 rows with an e-mail hash match no lead")
+    bucket.put_snapshot(1, leads(60, email_hash=""))
+    assert run(settings).warnings == []
+
+
+def test_leads_with_dashes_in_a_cell_are_reported_or_refused(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket, 60)
+    bucket.put_snapshot(1, leads(60))
+    bucket.put_snapshot(2, [*leads(40), *leads(20, CITY="-----")])
+    (finding,) = run(settings).warnings
+    assert str(finding).startswith("2024-10-02: 20 rows were dropped as separators, because one of their cells")
+    bucket.put_snapshot(3, [*leads(10), *leads(50, CITY="-----")])
+    assert_refused(run(settings), "SFTP/data_3.csv: 10 valid rows, down from 60 on 2024-10-02", "MAX_ROW_DROP")
+
+
 def test_days_with_many_blank_rows_are_compared_by_all_their_rows(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     for number in (1, 2):

@@ -108,6 +108,8 @@ LEADS = [
     ("twin 1", "p-twin", "e-twin 1"),
     ("twin 2", "p-twin", "e-twin 2"),
     ("mixed up", "e-anna", "p-bert"),
+    ("blank", "p-blank\xa0", "\u200be-blank"),
+    ("no hashes", "null", "N/A"),
 ]
 
 SCENARIOS: dict[str, tuple[tuple[str, str], list[tuple[Any, ...]]]] = {
@@ -130,6 +132,9 @@ SCENARIOS: dict[str, tuple[tuple[str, str], list[tuple[Any, ...]]]] = {
     "no lead": (("e-nobody", "p-nobody"), [(None, False, False)]),
     "no hash": (("", "  "), [(None, False, False)]),
     "upper case and padded": (("  E-ANNA ", "\tP-Anna"), [("anna", True, True)]),
+    "padded by other blanks": (("e-anna\xa0", "\u200bp-anna\u3000\ufeff"), [("anna", True, True)]),
+    "padded in the backend": (("e-blank", "p-blank"), [("blank", True, True)]),
+    "texts for NULL": (("NULL", " n/a"), [(None, False, False)]),
 }
 
 
@@ -154,6 +159,27 @@ def test_each_scenario_matches_the_right_leads_with_the_right_flags(
     ):
         found[numbered[number]].append(tuple(match))
     assert found == {name: matches for name, (_, matches) in SCENARIOS.items()}
+
+
+def test_text_is_trimmed_in_gold_and_kept_in_silver(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+    bucket.put_leads(LEADS)
+    padded = {"CITY": " Reno\xa0", "Dispo": "Sale  ", "Job Status": "\u200bSold\t", "Appt Date": "12/13/2022  1:00PM"}
+    anna = {"LEADNUMBER": "1", "email_hash": "e-anna", "phone_hash": "p-anna"}
+    bucket.put_snapshot(1, [{**anna, **{name: value.strip("\u200b \xa0\t") for name, value in padded.items()}}])
+    bucket.put_snapshot(2, [{**anna, **padded}])
+    assert run_pipeline().error is None
+    columns = "city, dispo, job_status"
+    silver = warehouse.rows(f"select {columns} from silver.stg_csv_data_02")
+    assert silver == [(padded["CITY"], padded["Dispo"], padded["Job Status"])]
+    for table in ("lead_quality_matching", "lead_quality_current", "leads"):
+        rows = warehouse.rows(f"select distinct {columns} from gold.{table} where lead_uuid = 'anna'")
+        assert rows == [("Reno", "Sale", "Sold")], table
+    assert warehouse.rows("select dispo, job_status from gold.lead_status_history") == [("Sale", "Sold")]
+    assert warehouse.rows("select status from gold.appointments") == [("Sale",)]
+    sales = "select sale_count from gold.conversion_funnel_per_day order by _partition_date limit 2"
+    assert warehouse.rows(sales) == [(1,), (1,)]
+    metrics = "select distinct metric from gold.daily_metrics where metric like 'dispo_share: Sale%'"
+    assert warehouse.rows(metrics) == [("dispo_share: Sale",)]
 
 
 # --- Grades -----------------------------------------------------------------------------------------------------------
