@@ -193,10 +193,5 @@ def _dry_run(demo: bool, options: Mapping[str, Any]) -> int:
         return report_dry_run(settings, **options)
 
 
-def run_command_line() -> int:
-    """Run the command line with the arguments of the process. Returns the exit code."""
-    return run_cli(lambda: int(main(standalone_mode=False)))
-
-
 if __name__ == "__main__":
-    sys.exit(run_command_line())
+    sys.exit(run_cli(lambda: int(main(standalone_mode=False))))

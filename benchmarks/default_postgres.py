@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,6 @@ from etl.local.postgres_cluster import HOST, ROLE, Cluster, EmbeddedPostgres
 from etl.local.postgres_server import (
     CREATION_HINT,
     FIRST_PORT,
-    describe,
     run,
     run_single_user,
     start_on_free_port,
@@ -75,7 +73,10 @@ def default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
         _initdb(cluster, password, owner_password)
         port = start_on_free_port(cluster, None, FIRST_PORT)
         try:
-            yield replace(describe(cluster, port, owner_password, None), database="postgres"), password
+            yield (
+                EmbeddedPostgres(port, owner_password, cluster.pgpass_file, cluster.data, database="postgres"),
+                password,
+            )
         finally:
             stop_server(cluster)
 

@@ -45,31 +45,18 @@ def run(context: RunContext) -> StepResult:
         run_sql(db, "schemas/create_schemas.sql")
         apply_ddl(db, "bronze/create_bronze_tables.sql")
         apply_ddl(db, "silver/create_silver_tables.sql")
-        add_crm_columns(db)
+        crm_columns = {
+            BRONZE_SNAPSHOTS: {column.bronze: "text" for column in CRM_COLUMNS},
+            # As text: step 4 applies the types.
+            SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS}
+            | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
+        }
+        add_missing_columns(db, crm_columns)
         contents = {"columns": quote_identifiers(CONTENT_COLUMNS), "blanks": sql.Literal(BLANKS)}
         apply_ddl(db, "silver/create_row_versions.sql", **contents)
         apply_descriptions(db, "bronze", "silver", "meta")
         admit_readers(db, context.settings)
     return StepResult()
-
-
-def add_crm_columns(db: Cursor) -> None:
-    """Add missing CRM columns to the snapshot tables of bronze and silver; in silver also `_row_hash`, `_source_row`.
-
-    Existing rows get NULL.
-
-    Raises:
-        PostgresError: see `add_missing_columns`.
-    """
-    add_missing_columns(
-        db,
-        {
-            BRONZE_SNAPSHOTS: {column.bronze: "text" for column in CRM_COLUMNS},
-            # As text: step 4 applies the types.
-            SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS}
-            | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
-        },
-    )
 
 
 def admit_readers(db: Cursor, settings: Settings) -> None:

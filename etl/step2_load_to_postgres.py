@@ -88,10 +88,12 @@ class LeadNumbers(NamedTuple):
 
 
 class RowCounts(NamedTuple):
-    """Number of rows of a file in bronze, and number of its rejected rows by reason."""
+    """Number of rows of a file in bronze, number of its rejected rows by reason, and its refusal, if any."""
 
+    key: str
     rows: int
     rejected: Counter[str]
+    refused: DataRefusedError | None = None
 
 
 @dataclass(frozen=True)
@@ -141,19 +143,20 @@ def run(context: RunContext) -> StepResult:
     bronze = read_bronze_state(settings)
     bronze.check_calendar(snapshots)
     why_load = {file.key: bronze.why_load(file, full_refresh=context.full_refresh) for file in (leads, *snapshots)}
-    pending = [file for file in snapshots if why_load[file.key]]
 
     # --- load the leads first, so that the days can reuse their memory ----------------------------
-    counts_of_leads, refused_leads = load_changed_leads(context, leads) if why_load[leads.key] else (None, [])
+    load = partial(load_leads, settings, run_id, context.extraction_date)
+    loaded_leads = context.map(load, [leads] if why_load[leads.key] else [], rows=lambda counts: counts.rows)
 
     # --- stage, validate and publish the days -----------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
-    staged = context.map(stage, pending, rows=lambda file: file.rows)
+    staged = context.map(stage, [file for file in snapshots if why_load[file.key]], rows=lambda file: file.rows)
     validated = validate_files(staged, bronze.tables.values(), settings)
     accepted = [file for file in validated if file.records and not file.refused]
     if staged:
         publish_bronze(settings, run_id, accepted)
-    refused = [file.refused for file in validated if file.refused] + refused_leads
+    refused = [file.refused for file in validated if file.refused]
+    refused += [counts.refused for counts in loaded_leads if counts.refused]
 
     # --- report -----------------------------------------------------------------------------------
     without_rows, unused = bronze.describe_empty(file.file for file in validated if not (file.records or file.refused))
@@ -164,17 +167,17 @@ def run(context: RunContext) -> StepResult:
     replaced = {key for key, known in bronze.files.items() if known.table in tables}
     for finding in bronze.describe_removed(keys | {leads.key} | replaced):
         log.warning("%s", finding)
-    loaded = {leads.key: counts_of_leads} if counts_of_leads else {}
-    loaded |= {file.file.key: RowCounts(file.rows, file.rejected_lines) for file in accepted}
-    rows = sum(counts.rows for counts in loaded.values())
-    rejected = sum((counts.rejected for counts in loaded.values()), Counter[str]())
+    loaded = [counts for counts in loaded_leads if not counts.refused]
+    loaded += [RowCounts(file.file.key, file.rows, file.rejected_lines) for file in accepted]
+    rows = sum(counts.rows for counts in loaded)
+    rejected = sum((counts.rejected for counts in loaded), Counter[str]())
     return StepResult(
         rows_in=rows + rejected.total(),
         rows_out=rows,
         rejected=rejected,
         metrics={
             "files": {
-                **count_loaded(why_load[key] for key in loaded),
+                **count_loaded(why_load[counts.key] for counts in loaded),
                 "skipped": len(snapshots) + 1 - len(loaded) - len(refused),
                 "refused": len(refused) + len(unclear),
             }
@@ -189,20 +192,6 @@ def read_bronze_state(settings: Settings) -> BronzeState:
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, REJECTED_ROWS, created_by_step=1)
         return BronzeState.read(db)
-
-
-def load_changed_leads(context: RunContext, leads: SourceObject) -> tuple[RowCounts | None, list[DataRefusedError]]:
-    """Load the leads file. Returns its row counts, or None if it was refused, and the refusal, if any, as a list.
-
-    Raises:
-        PipelineError: see `load_leads`, except refusals.
-    """
-    load = partial(load_leads, context.settings, context.run_id, context.extraction_date)
-    try:
-        (counts,) = context.map(load, [leads], rows=lambda counts: counts.rows)
-    except DataRefusedError as refusal:
-        return None, [refusal]
-    return counts, []
 
 
 @retry_transient()
@@ -360,29 +349,34 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFil
 def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> RowCounts:
     """Replace the leads in bronze, and their rejected rows, with those of the parquet file, in one transaction.
 
+    If `read_leads` refuses the file, nothing is changed, and the result has the reason in `refused`.
+
     Raises:
         SourceError: the file cannot be downloaded.
-        DataRefusedError: see `read_leads`.
         CheckFailedError: rows and rejected rows of the file do not add up to its records.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.extract import read_leads
     from etl.warehouse.bulk_copy import copy_from_frame
 
-    leads = read_leads(download(s3_client(settings), source), source, extraction_date)
+    try:
+        leads = read_leads(download(s3_client(settings), source), source, extraction_date)
+    except DataRefusedError as refusal:
+        return RowCounts(source.key, 0, Counter(), refusal)
     rejected = rejected_rows.rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
         fence_run(db, run_id, filling=BRONZE_LEADS)
         empty_table(db, BRONZE_LEADS)
         rows = copy_from_frame(db, BRONZE_LEADS, leads.rows, frozen=True)
-        rejected_rows.replace_rejected(db, rejected, day=None, step=2, run_id=run_id)
+        rejected_rows.delete_rejected(db, None, step=2)
+        rejected_rows.add_rejected(db, rejected, step=2, run_id=run_id)
         record_load(db, run_id, BRONZE_LEADS, rows, rejected_count=len(rejected))
         record_file(db, BRONZE_LEADS, source, records=leads.records)
         run_checks(db, [LEADS_ARE_ACCOUNTED_FOR])
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     reasons = Counter(rejected["reason"])
     rejected_rows.warn_of_rejected(str(source), reasons)
-    return RowCounts(rows, reasons)
+    return RowCounts(source.key, rows, reasons)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,8 @@ from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, L
 from etl.warehouse import pending
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
 from etl.warehouse.partitions import create_staging_partition, empty_table
-from etl.warehouse.rejected_rows import add_rejected, delete_rejected, replace_rejected, warn_of_rejected
-from etl.warehouse.silver_types import apply_silver_types
+from etl.warehouse.rejected_rows import add_rejected, delete_rejected, warn_of_rejected
+from etl.warehouse.silver_types import apply_type_changes, pending_type_changes
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
     BRONZE_LEADS,
@@ -64,7 +64,7 @@ class DayClean:
     nulled: Mapping[str, Nulled] = field(default_factory=dict)
     """Column of silver → its values that became NULL (see `transform.CleanSnapshots`)."""
     warnings: Sequence[str] = ()
-    """Findings for the summary."""
+    """Findings about the leads, for the summary."""
 
     def with_chunk(self, chunk: CleanSnapshots) -> DayClean:
         return DayClean(
@@ -125,7 +125,7 @@ def read_current_loads(settings: Settings) -> tuple[dict[str, TableLoad], dict[s
     """
     with transaction(settings) as db:
         require_tables(db, BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, REJECTED_ROWS, created_by_step=1)
-        return current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS), pending.cleaned_loads(db)
+        return current_loads(db, BRONZE_SNAPSHOTS, BRONZE_LEADS), pending.cleaned_loads(db)
 
 
 @retry_transient()
@@ -136,10 +136,10 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
     Raises:
         CheckFailedError: the rows of bronze and silver do not add up.
-        PostgresError: see `apply_silver_types`.
+        PostgresError: see `apply_type_changes`.
         LockHeldError: see `fence_run`.
     """
-    from etl.utils.transform import SEPARATOR, clean_csv
+    from etl.utils.transform import clean_csv
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
     table = cleaned_partition(bronze.day)
@@ -148,7 +148,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         fence_run(db, run_id, filling=table)
         delete_rejected(db, bronze.day, step=3)
         create_staging_partition(db, SILVER_SNAPSHOTS, table, str(bronze.day))
-        apply_silver_types(db, table)
+        apply_type_changes(db, pending_type_changes(db, [table]))
         for clean in prefetch(map(clean_csv, copy_to_frames(reader, bronze.table))):
             copy_from_frame(db, table, clean.rows, frozen=True)
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
@@ -175,12 +175,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     counts = (done.rows, done.rejected.total(), done.separators)
     log.info("%s cleaned: rows %d, rejected %d, separators %d", bronze.day, *counts)
     warn_of_rejected(str(bronze.day), done.rejected)
-    if done.separators <= 1:  # the row below the header
-        return done
-    dropped = (
-        f"{bronze.day}: {done.separators:,} rows were dropped as separators, because one of their cells is {SEPARATOR}"
-    )
-    return replace(done, warnings=[f"{dropped}; if they are leads, request the file again with empty cells instead"])
+    return done
 
 
 @retry_transient()
@@ -193,7 +188,7 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
         DataRefusedError: no row has all three ids, or each such row has an id that is too long; or there are far fewer
             leads than before (MAX_ROW_DROP). Silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
-        PostgresError: see `apply_silver_types`.
+        PostgresError: see `apply_type_changes`.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.transform import clean_parquet
@@ -210,11 +205,12 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
             )
         warnings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)
         empty_table(db, SILVER_LEADS)
-        apply_silver_types(db, SILVER_LEADS)
+        apply_type_changes(db, pending_type_changes(db, [SILVER_LEADS]))
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
         row_numbers = _rows_of_file(db, clean.rejected["_source_row"])
         rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS), _source_row=row_numbers)
-        replace_rejected(db, rejected, day=None, step=3, run_id=run_id)
+        delete_rejected(db, None, step=3)
+        add_rejected(db, rejected, step=3, run_id=run_id)
         record_load(
             db,
             run_id,
@@ -231,16 +227,11 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     reasons = Counter(rejected["reason"])
     warn_of_rejected("leads", reasons)
-    warnings += [f"{failure} → {failure.check.hint}" for failure in failures]
-    return DayClean(rows, reasons, warnings=warnings)
+    return DayClean(rows, reasons, warnings=warnings + failures)
 
 
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:
-    """Compare the number of cleaned leads with silver. Returns a warning, as a list, if they are considerably fewer.
-
-    Raises:
-        DataRefusedError: they are fewer by more than MAX_ROW_DROP.
-    """
+    """Compare the number of cleaned leads with silver. Returns a warning, as a list, if they are considerably fewer."""
     known = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
     if not known or known.row_count < FEWEST_LEADS or rows >= (1 - min(UNUSUAL_DROP, max_row_drop)) * known.row_count:
         return []

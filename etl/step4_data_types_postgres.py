@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.retry import retry_transient
-from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, run_checks
-from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, record_load, require_tables
+from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, fence_run, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
 from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
@@ -43,11 +42,12 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
     Returns the loads of the cleaned days that were swapped, as recorded by step 3.
 
     Raises:
-        CheckFailedError: step 1 has to run first, or the rows of bronze and silver do not add up.
+        CheckFailedError: step 1 has to run first.
         PostgresError: see `apply_types` and `swap_partition`.
-        LockHeldError: see `record_load`.
+        LockHeldError: see `fence_run`.
     """
     with transaction(settings) as db:
+        fence_run(db, run_id, filling=SILVER_SNAPSHOTS)
         require_tables(db, SILVER_SNAPSHOTS, created_by_step=1)
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
         apply_types(db, waiting)
@@ -71,7 +71,6 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
                 code_version=cleaned.code_version,
                 metrics=cleaned.metrics,
             )
-        run_checks(db, [DAYS_ARE_RECONCILED])
     log.info("days published in silver: %d", len(waiting))
     return waiting
 
@@ -96,7 +95,7 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     if SILVER_SNAPSHOTS in tables:
         for replaced in _replaced_days(db, waiting):
             empty_table(db, replaced)  # its rows are about to be replaced, and need not fit the new types
-    apply_type_changes(db, changes, derived=DERIVED_TABLES)
+    apply_type_changes(db, changes)
 
 
 def _replaced_days(db: Cursor, waiting: Iterable[TableLoad]) -> list[str]:

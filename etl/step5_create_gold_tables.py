@@ -41,19 +41,10 @@ def run(context: RunContext) -> StepResult:
         run_sql(db, "gold/create_references.sql")
         apply_ddl(db, "gold/create_gold_views.sql")
         for view, (key, rows) in FUNNELS.items():
-            apply_ddl(
-                db,
-                "gold/create_funnel_view.sql",
-                view=quote_identifier(view),
-                key=sql.Identifier(key),
-                counted=quote_identifier(rows),
-            )
+            names = {"view": quote_identifier(view), "key": sql.Identifier(key), "counted": quote_identifier(rows)}
+            apply_ddl(db, "gold/create_funnel_view.sql", **names)
         apply_ddl(db, "gold/create_observability.sql")
-        apply_ddl(
-            db,
-            "gold/create_leads_as_of.sql",
-            columns=quote_identifiers(table_columns(db, GOLD_LEADS)),
-        )
+        apply_ddl(db, "gold/create_leads_as_of.sql", columns=quote_identifiers(table_columns(db, GOLD_LEADS)))
         apply_descriptions(db, "gold")
         run_sql(db, "schemas/admit_readers.sql")
     return StepResult()

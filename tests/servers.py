@@ -277,3 +277,9 @@ def free_port() -> int:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
     pytest.fail("this test process has used all of its ports")
+
+
+def running_postgres(root: Path) -> postgres_cluster.EmbeddedPostgres | None:
+    """Return the server of a folder; None if it does not accept connections or its password is unknown."""
+    with postgres_cluster.found_cluster(root) as cluster:
+        return postgres_server.running_server(cluster) if cluster else None

@@ -136,7 +136,7 @@ def _log_end_of_run(handler: JsonHandler, report: RunReport) -> None:
         exit_code=report.exit_code,
         seconds=round(report.seconds, 3),
         counts={**metrics_by_subject(report), "rows_per_table": dict(report.rows_per_table)},
-        findings=[str(warning) for warning in report.warnings],
+        findings=list(report.warnings),
         error=_error_fields(report.error) if report.error else None,
     )
 

@@ -14,12 +14,13 @@ def summary_lines(report: RunReport) -> Iterator[Line]:
 
     Tables fit a terminal of 80 columns.
     """
-    for part in (_steps_table(report), _metrics_table(report), _tables_table(report)):
+    tables = _table(("table", "rows now"), [(name, f"{rows:,}") for name, rows in report.rows_per_table.items()])
+    for part in (_steps_table(report), _metrics_table(report), tables):
         yield Line()
         yield from part
     for warning in report.warnings:
         yield Line()
-        yield Line(str(warning), "warning: ", "bold yellow")
+        yield Line(warning, "warning: ", "bold yellow")
     yield Line()
     outcome, style = ("complete", "bold green") if report.exit_code == 0 else (report.status, "bold red")
     yield Line(f" in {report.seconds:.2f} s, run {report.run_id}", outcome, style)
@@ -52,10 +53,6 @@ def _metrics_table(report: RunReport) -> list[Line]:
         Line(" · ".join(f"{count:,} {what}" for what, count in counts.items()), f"{subject:<{width}}  ")
         for subject, counts in metrics.items()
     ]
-
-
-def _tables_table(report: RunReport) -> list[Line]:
-    return _table(("table", "rows now"), [(name, f"{rows:,}") for name, rows in report.rows_per_table.items()])
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Line]:

@@ -27,12 +27,7 @@ from etl.engine.cluster_checks import (
     check_warehouse,
     first_line,
 )
-from etl.engine.dask_executor import (
-    SECONDS_TO_WAIT_FOR_WORKERS,
-    TaskExecutor,
-    monitored_workers,
-    start_workers_hint,
-)
+from etl.engine.dask_executor import SECONDS_TO_WAIT_FOR_WORKERS, TaskExecutor, monitored_workers, start_workers_hint
 from etl.utils.errors import ClusterError
 from etl.utils.utils_connection import Settings, clear_local_settings, set_local_settings
 from etl.warehouse.transactions import allow_transactions, close_connections, end_transactions

@@ -14,11 +14,8 @@ from distributed import Client
 
 from etl.utils.errors import ClusterError, LockHeldError, PipelineError, SettingsError
 from etl.utils.retry import retry_transient
-from etl.utils.utils_connection import (
-    PROJECT,
-    Settings,
-    local_settings,
-)
+from etl.utils.utils_connection import PROJECT, Settings, local_settings
+from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.transactions import transaction
 
 CONNECTIONS_OF_A_THREAD = 2
@@ -180,8 +177,7 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
     """
     settings = local_settings(warehouse)
     with transaction(settings) as db:
-        db.execute("select to_regclass('meta.pipeline_runs') is not null")
-        if db.fetchone() == (True,):
+        if table_exists(db, "meta.pipeline_runs"):
             db.execute("select from meta.pipeline_runs where run_id = %s", (run_id,))
             if db.rowcount:
                 return

@@ -110,12 +110,7 @@ def _cancel_with(task: DaskFuture[Any], outcome: Future[Any]) -> None:
 
 
 def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
-    """Check this worker, which may have joined after the start of the run, then run a pickled task. Returns its result.
-
-    Raises:
-        ClusterError: this worker has another version of the pipeline.
-        PipelineError: see `check_run_is_known`, and the task.
-    """
+    """Check this worker, which may have joined after the start of the run, then run a pickled task."""
     me = f"worker {get_worker().address}"
     if digest != code_digest():
         raise ClusterError(f"{me} has another version of the pipeline", hint=UPDATE_HINT)

@@ -16,9 +16,10 @@ from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SourceObject, check_completeness, discover_snapshots, find_leads, refused_days
 from etl.utils.utils_connection import Settings, s3_client
 from etl.warehouse import gold_models, pending, row_versions
-from etl.warehouse.load_ledger import TableLoad, current_loads, has_ledger, require_loaded, require_tables
+from etl.warehouse.load_ledger import TableLoad, current_loads, require_loaded, require_tables
 from etl.warehouse.migrations import pending_migrations
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, pending_type_changes
+from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -163,7 +164,7 @@ def _require_tables(db: Cursor, numbers: Set[int]) -> None:
 
 
 def _read_state(db: Cursor) -> WarehouseState:
-    if not has_ledger(db):
+    if not table_exists(db, "meta.table_loads"):  # the first run creates it
         return WarehouseState()
     migrations = pending_migrations(db)
     if any(migration <= FIRST_READABLE for migration in migrations):
@@ -179,7 +180,7 @@ def _read_state(db: Cursor) -> WarehouseState:
     are_damaged = row_versions.are_damaged(db)
     return WarehouseState(
         ingested=pending.BronzeState.read(db),
-        bronze=current_loads(db, BRONZE_SNAPSHOTS) | current_loads(db, BRONZE_LEADS),
+        bronze=current_loads(db, BRONZE_SNAPSHOTS, BRONZE_LEADS),
         cleaned=pending.cleaned_loads(db),
         waiting=current_loads(db, CLEANED_SNAPSHOTS),
         silver=silver,

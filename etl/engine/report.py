@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.errors import AbortedError, PipelineError
-from etl.utils.utils_checks_db import CheckFailure
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class RunReport:
     run_id: str
     steps: Sequence[StepReport] = ()
     rows_per_table: Mapping[str, int] = field(default_factory=dict)
-    warnings: Sequence[CheckFailure | str] = ()
+    warnings: Sequence[str] = ()
     """Warnings from steps, and failed checks of severity `warn`."""
     seconds: float = 0.0
     error: PipelineError | None = None

@@ -29,8 +29,8 @@ SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 def run_lock(settings: Settings) -> Iterator[None]:
     """Check that the server is usable as the warehouse, then hold the run lock on a separate connection.
 
-    If this connection is lost, so is the lock, but the run continues. If another run then starts, `fence_run` and
-    `record_load` of load_ledger.py raise, so that this run loads nothing more.
+    If this connection is lost, so is the lock, but the run continues. If another run then starts, `fence_run` of
+    load_ledger.py raises, so that this run loads nothing more.
 
     Raises:
         PostgresError: the server cannot be reached or used (see `require_usable_server`), does not keep the session
@@ -138,9 +138,6 @@ def _require_own_session(connection: Connection, settings: Settings) -> None:
     A connection pooler in transaction mode gives each transaction any free backend. While a transaction of another
     connection is open, it occupies the backend that was used last or, if the pooler rotates backends, the next one. So
     this connection would get another backend by the second attempt at the latest.
-
-    Raises:
-        PostgresError: the backend has changed.
     """
     backend = _value(connection, "select pg_backend_pid()")
     for _ in range(2):
@@ -152,11 +149,7 @@ def _require_own_session(connection: Connection, settings: Settings) -> None:
 
 
 def _require_lock(connection: Connection, settings: Settings) -> None:
-    """Raise unless this backend still holds the lock after the transaction that acquired it.
-
-    Raises:
-        PostgresError: the lock is gone.
-    """
+    """Raise unless this backend still holds the lock after the transaction that acquired it."""
     if not _value(
         connection,
         "select exists (select from pg_locks where locktype = 'advisory' and granted and pid = pg_backend_pid() "

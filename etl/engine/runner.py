@@ -20,7 +20,7 @@ from etl.engine.run_lock import run_lock
 from etl.engine.shutdown import raise_if_requested
 from etl.utils.errors import DataRefusedError, PipelineError, SettingsError
 from etl.utils.retry import retry_transient
-from etl.utils.utils_checks_db import END_OF_RUN_CHECKS, CheckFailure, run_checks
+from etl.utils.utils_checks_db import END_OF_RUN_CHECKS, run_checks
 from etl.utils.utils_connection import Settings
 from etl.warehouse.run_history import begin_run, end_run, rows_per_table
 from etl.warehouse.transactions import transaction
@@ -80,12 +80,7 @@ def run_steps(
 
 @contextmanager
 def _executor(settings: Settings, run_id: str, workers: int | None) -> Iterator[Executor]:
-    """Yield the executor that the steps use.
-
-    Raises:
-        SettingsError: DASK_SCHEDULER_ADDRESS is set, and Dask cannot be imported.
-        PipelineError: see `cluster.dask_cluster`.
-    """
+    """Yield the executor that the steps use."""
     if not settings.dask_scheduler_address:
         with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
             yield executor
@@ -167,12 +162,12 @@ def _checked(settings: Settings, report: RunReport) -> RunReport:
     except PipelineError as error:
         return replace(report, error=error)
     for failure in failures:
-        log.warning("%s → %s", failure, failure.check.hint)
+        log.warning("%s", failure)
     return replace(report, warnings=[*report.warnings, *failures])
 
 
 @retry_transient()
-def _run_checks_at_end(settings: Settings) -> list[CheckFailure]:
+def _run_checks_at_end(settings: Settings) -> list[str]:
     with transaction(settings) as db:
         return run_checks(db, END_OF_RUN_CHECKS)
 
@@ -204,7 +199,7 @@ def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
             exit_code=report.exit_code,
             steps=[_as_json(step) for step in report.steps],
             rows_per_table=dict(report.rows_per_table),
-            checks=[str(warning) for warning in report.warnings],
+            checks=list(report.warnings),
             message=str(report.error) if report.error else None,
         )
     return report

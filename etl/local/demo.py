@@ -24,7 +24,7 @@ from etl.utils.errors import LockHeldError, SettingsError
 from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
 from etl.warehouse.descriptions import read_descriptions
 from etl.warehouse.run_history import RUN_LOCK
-from etl.warehouse.sql_scripts import run_sql
+from etl.warehouse.sql_scripts import run_sql, table_exists
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
@@ -135,11 +135,7 @@ def check_data_folder(data: Path) -> None:
 
 
 def _problem_of(file: Path) -> str | None:
-    """Return a sentence that says why a path is not a regular file; None if it is one.
-
-    Raises:
-        OSError: the file cannot be opened.
-    """
+    """Return a sentence that says why a path is not a regular file; None if it is one."""
     if file.is_file():
         file.open("rb").close()
         return None
@@ -219,10 +215,6 @@ def _empty_other_warehouse(data: Path, settings: Settings, *, all_steps: bool) -
 
     Tables and views of users that are in the dropped schemas, or depend on them, are dropped, too, and named in a
     warning. The folder is recorded in `FILLED_FROM`.
-
-    Raises:
-        EmbeddedError: not all steps will run. The warehouse is unchanged.
-        LockHeldError: a run is active on the warehouse, which is unchanged.
     """
     marker = LOCAL / FILLED_FROM
     before = marker.read_text(encoding="utf-8") if marker.exists() else ""
@@ -331,8 +323,7 @@ def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
 def _other_loaded_bucket(settings: Settings) -> str | None:
     """Return a bucket other than that of the settings from which the warehouse was loaded; None if there is none."""
     with transaction(settings) as db:
-        db.execute("select to_regclass('meta.ingested_files') is not null")
-        if db.fetchone() != (True,):
+        if not table_exists(db, "meta.ingested_files"):
             return None
         db.execute("select min(bucket) from meta.ingested_files where bucket <> %s", (settings.s3_bucket_name,))
         found = db.fetchone()

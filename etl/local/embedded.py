@@ -93,16 +93,6 @@ def temporary_postgres() -> Iterator[EmbeddedPostgres]:
             stop_postgres(root)
 
 
-def running_postgres(root: Path) -> EmbeddedPostgres | None:
-    """Return the server of the folder `root`; None if it does not accept connections or its password is unknown.
-
-    Raises:
-        EmbeddedError: PostgreSQL is not installed, or the folder cannot be used.
-    """
-    with found_cluster(root) as cluster:
-        return running_server(cluster) if cluster else None
-
-
 @click.command()
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def stop(root: Path) -> None:

@@ -51,19 +51,18 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
             not stop, or did not start. In the last case, the message contains the end of its log.
     """
     known = read_pgpass(cluster)
-    password = known.password if known else secrets.token_urlsafe(32)
-    preferred = running_port(cluster) or (known.port if known else FIRST_PORT)
+    server = known or EmbeddedPostgres(FIRST_PORT, secrets.token_urlsafe(32), cluster.pgpass_file, cluster.data)
+    preferred = running_port(cluster) or server.port
     if running_port(cluster):  # its password was lost, or its start was interrupted
         stop_server(cluster)
     cluster.pid_file.unlink(missing_ok=True)  # after a crash its process id may be that of another process
     if not cluster.data.exists():
-        _initialise(cluster, password)
+        _initialise(cluster, server.password)
     elif not known:
-        run_single_user(cluster, f"alter role {ROLE} password '{password}'")
+        run_single_user(cluster, f"alter role {ROLE} password '{server.password}'")
         log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
     _write_settings(cluster)
-    reader_password = known.reader_password if known else None
-    return describe(cluster, start_on_free_port(cluster, port, preferred), password, reader_password)
+    return replace(server, port=start_on_free_port(cluster, port, preferred))
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
@@ -221,18 +220,14 @@ def _is_server(cluster: Cluster, pid: int) -> bool:
     return False
 
 
-def describe(cluster: Cluster, port: int, password: str, reader_password: str | None) -> EmbeddedPostgres:
-    """Return the connection parameters of the server of a cluster."""
-    return EmbeddedPostgres(port, password, cluster.pgpass_file, cluster.data, reader_password=reader_password)
-
-
 def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
     """Return the server whose parameters `write_pgpass` wrote; None if the file is missing or damaged."""
     with suppress(FileNotFoundError, ValueError):
         lines = [line.split(":", 4) for line in cluster.pgpass_file.read_text(encoding="utf-8").splitlines()]
         passwords = {user: re.sub(r"\\(.)", r"\1", password) for _, _, _, user, password in lines}
         if ROLE in passwords:
-            return describe(cluster, int(lines[0][1]), passwords[ROLE], passwords.get(READER))
+            server = EmbeddedPostgres(int(lines[0][1]), passwords[ROLE], cluster.pgpass_file, cluster.data)
+            return replace(server, reader_password=passwords.get(READER))
     return None
 
 

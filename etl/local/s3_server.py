@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl.local.postgres_cluster import HOST, EmbeddedError
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-    from types_boto3_s3.literals import BucketLocationConstraintType
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +47,9 @@ def _delete_buckets(host: str, port: int) -> None:
     # moto keeps its state per process, not per server. http.client ignores proxy settings.
     from http.client import HTTPConnection
 
-    connection = HTTPConnection(host, port, timeout=10)
-    try:
+    with suppress(OSError), closing(HTTPConnection(host, port, timeout=10)) as connection:
         connection.request("POST", "/moto-api/reset")
         connection.getresponse().read()
-    except OSError as error:
-        log.debug("S3 server at %s:%d: buckets were not deleted: %s", host, port, error)
-    finally:
-        connection.close()
 
 
 def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
@@ -88,8 +82,6 @@ def files_to_upload(data: Path) -> list[Path]:
 
 
 def _create_bucket(client: S3Client, bucket: str) -> None:
-    from typing import cast
-
     from botocore.exceptions import ClientError
 
     try:
@@ -99,8 +91,6 @@ def _create_bucket(client: S3Client, bucket: str) -> None:
         if error.response.get("Error", {}).get("Code") not in ("404", "NoSuchBucket"):
             raise
     region = client.meta.region_name
-    if region in (None, "us-east-1", "aws-global"):  # S3 rejects its default region as a constraint
-        client.create_bucket(Bucket=bucket)
-    else:
-        constraint = cast("BucketLocationConstraintType", region)
-        client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": constraint})
+    is_default = region in (None, "us-east-1", "aws-global")  # S3 rejects its default region as a constraint
+    where: Any = {} if is_default else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    client.create_bucket(Bucket=bucket, **where)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from etl.reporting import daily, outcomes, runs
-from etl.reporting.answers import MATCHES, Anomalies, Answer, ranges
+from etl.reporting.answers import MATCHES, NO_ANOMALY, Anomalies, Answer, ranges
 from etl.reporting.reading import Read
 from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.weeks import week_on_week
@@ -73,7 +73,7 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     return Answer("Which days should not be trusted?", anomalies.shown(), sentence, note, affected)
 
 
-def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how snapshot rows match backend leads.
 
     Rows: `scenario row_count lead_count`, one per scenario, `both` first. A snapshot row that matches several leads
@@ -90,10 +90,10 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
         if total
         else "There are no rows yet.",
     )
-    return (anomalies or Anomalies()).mark(answer, MATCHES)
+    return anomalies.mark(answer, MATCHES)
 
 
-def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer which hashes may cause false matches.
 
     Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, one per hash and `kind` (`email` or `phone`),
@@ -112,10 +112,10 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
         if hashes
         else "No hash is suspect.",
     )
-    return (anomalies or Anomalies()).mark(answer, MATCHES)
+    return anomalies.mark(answer, MATCHES)
 
 
-def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how many of the leads that each KPI counts match by suspect hashes alone in their latest row.
 
     Rows: `figure lead_count suspect_count suspect_share`, one per KPI that counts any lead, all leads first.
@@ -135,4 +135,4 @@ def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> An
         f"{share(first['suspect_count'], first['lead_count'])} of leads match by suspect hashes alone in their latest "
         f"row: {', '.join(counts)}.",
     )
-    return (anomalies or Anomalies()).mark(answer, MATCHES)
+    return anomalies.mark(answer, MATCHES)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, NEW_LEADS, QUALITY, Anomalies, Answer, Days, most_of, row_of, sound
+from etl.reporting.answers import FLAGS, NEW_LEADS, NO_ANOMALY, QUALITY, Anomalies, Answer, Days, most_of, row_of, sound
 from etl.reporting.words import counted, day, share
 
 
-def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how many leads each snapshot has, and how many of them are new.
 
     Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day.
@@ -20,7 +20,6 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Ans
     question = "How many leads are there each day, and how many of them are new?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
-    anomalies = anomalies or Anomalies()
     last, later = row_of(rows, -1), rows.iloc[1:]
     sentence = (
         f"The snapshot of {day(last['_partition_date'])} has {counted(last['total_leads'], 'lead')}, "
@@ -37,7 +36,7 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Ans
 
 
 def lead_quality_distribution(
-    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies | None = None
+    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies = NO_ANOMALY
 ) -> Answer:
     """Answer how many leads of each quality there are.
 
@@ -50,7 +49,6 @@ def lead_quality_distribution(
     """
     high, medium, _low = (int(count) for count in rows["current_lead_count"])
     total = int(rows["current_lead_count"].sum())
-    anomalies = anomalies or Anomalies()
     before = last_sound_quality(per_day, anomalies) if per_day is not None else None
     answer = Answer(
         "How good are the leads?",
@@ -80,7 +78,7 @@ def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str
     return f"{last['_partition_date']:%Y-%m-%d}", share(last["High Quality"], last["total_leads"])
 
 
-def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how many leads of each quality each snapshot has.
 
     Rows: `_partition_date`, `High Quality`, `Medium Quality`, `Low Quality` (numbers of leads) and `total_leads`, one
@@ -97,7 +95,6 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     question = "How good are the leads, day by day?"
     if table.empty:
         return Answer(question, table, "There is no snapshot yet.")
-    anomalies = anomalies or Anomalies()
     sound_days = sound(table, anomalies.days(FLAGS))
     if sound_days.empty:
         sentence = "No snapshot has sound flags: the quality of the leads is not known."
@@ -117,12 +114,11 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     return anomalies.mark(Answer(question, table, sentence), QUALITY)
 
 
-def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how many leads become high quality each day.
 
     Rows: `_partition_date new_high_quality_leads`, one per snapshot day, including days without such leads.
     """
-    anomalies = anomalies or Anomalies()
     later = rows.iloc[1:]
     new = per_day(rows, "new_high_quality_leads", anomalies.days(QUALITY))
     total = int(new["count"].sum())

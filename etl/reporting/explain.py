@@ -40,7 +40,6 @@ MOST_REJECTED = 20
 SHORTEST_ID_IN_LINE = 6
 """Minimum length of ids to search for in malformed lines. The cells of such lines have no column names, so a shorter
 number may be a ZIP code, a flag or a part of a date."""
-INT32 = range(-(2**31), 2**31)
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,7 @@ def explain(settings: Settings, lead: str) -> Explanation:
         require_tables(db, GOLD_CURRENT, GOLD_ANOMALIES, created_by_step=5)
         subjects = find_subjects(db, lead)
         if subjects:
-            facts = _read_facts(db, subjects[:MOST_LEADS])
-            histories = [_history(db, subject, facts) for subject in subjects[:MOST_LEADS]]
+            histories = [_history(db, subject) for subject in subjects[:MOST_LEADS]]
         else:
             histories = [_history_of_unmatched_text(db, lead)]
     return Explanation(histories, max(len(subjects) - MOST_LEADS, 0))
@@ -153,7 +151,7 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
     the first MOST_LEADS backend leads have `matches`.
     """
     contents: dict[int, int | None] = {}
-    if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and int(lead) in INT32:
+    if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and -(2**31) <= int(lead) < 2**31:
         contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(int(lead))))
     backend = [] if contents else _backend_leads(db, [lead], hash_=lead)
     if not (contents or backend):
@@ -189,51 +187,24 @@ def _matches(db: Cursor, condition: sql.SQL, values: Sequence[object]) -> list[M
     return [Match(*row) for row in db.fetchall()]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """Rows of silver and bronze about the leads to explain."""
-
-    versions: Sequence[Mapping[str, Any]]
-    """Row versions of all contents of the leads, ordered by lead number and day."""
-    matches: Sequence[Match]
-    """All matches of these contents, including those with other leads."""
-    bronze: BronzeRows | None
-    """Rows of bronze; None if the role cannot read both bronze and the load ledger."""
-
-
-def _read_facts(db: Cursor, subjects: Sequence[Subject]) -> Facts:
-    contents = sorted({match.row_hash for subject in subjects for match in subject.matches})
-    versions = _version_rows(db, contents)
-    shown = [row for subject in subjects for row in _versions_of(subject, versions)[:MOST_VERSIONS]]
-    return Facts(
-        versions=versions,
-        matches=_matches(db, _HAS_CONTENT, contents),
-        bronze=read_bronze_rows(db, shown) if may_read_bronze(db) else None,
-    )
-
-
-def _versions_of(subject: Subject, versions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    contents = {match.row_hash for match in subject.matches}
-    return [row for row in versions if row[ROW_HASH] in contents]
-
-
-def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
+def _history(db: Cursor, subject: Subject) -> LeadHistory:
     uuid = subject.lead_uuid
     matches = {match.row_hash: match for match in subject.matches}
-    rows = _versions_of(subject, facts.versions)
+    rows = _version_rows(db, list(matches))
     notes = [f"only the first {MOST_VERSIONS} of {len(rows):,} row versions are shown"] * (len(rows) > MOST_VERSIONS)
     rows = rows[:MOST_VERSIONS]
-    if facts.bronze is None:
+    bronze = read_bronze_rows(db, rows) if may_read_bronze(db) else None
+    if bronze is None:
         notes.append(
             "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and "
             "meta.table_loads, and USAGE on their schemas"
         )
-    elif lost := sum((row["valid_from"], row[ROW_HASH]) not in facts.bronze for row in rows):
+    elif lost := sum((row["valid_from"], row[ROW_HASH]) not in bronze for row in rows):
         notes.append(
             f"{lost:,} of {len(rows):,} row versions cannot be traced to bronze: a run is active or incomplete, or a "
             "table was modified outside the pipeline. The next complete run repairs the tables"
         )
-    others = [match for match in facts.matches if match.lead_uuid not in (uuid, None)]
+    others = [match for match in _matches(db, _HAS_CONTENT, list(matches)) if match.lead_uuid not in (uuid, None)]
     numbers = sorted({row["lead_number"] for row in rows} - {None})
     without_uuid = f"lead number {listed(map(str, numbers))}" if numbers else "lead without a number"
     hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}
@@ -243,7 +214,7 @@ def _history(db: Cursor, subject: Subject, facts: Facts) -> LeadHistory:
         title=f"lead {uuid}" if uuid else f"{without_uuid}, which matches no backend lead",
         backend=subject.backend,
         current=(_rows(db, _CURRENT, uuid) or [{}])[0],
-        versions=[_version(row, matches[row[ROW_HASH]], others, facts.bronze or {}) for row in rows],
+        versions=[_version(row, matches[row[ROW_HASH]], others, bronze or {}) for row in rows],
         appointments=_rows(db, _APPOINTMENTS, uuid),
         rejected_rows=rejected,
         anomalies=[anomaly._asdict() for anomaly in found],
@@ -266,9 +237,6 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
     """Return the first MOST_REJECTED rejected rows whose UUID, lead number or hash is LEAD, as a history.
 
     In malformed lines, any cell may be LEAD, but only if it has at least SHORTEST_ID_IN_LINE characters.
-
-    Raises:
-        LeadNotFoundError: there is no such row.
     """
     rejected, notes = _rejected_rows(db, [lead])
     if not rejected:

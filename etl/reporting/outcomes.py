@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL, NEW_LEADS, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.answers import FUNNEL, NEW_LEADS, NO_ANOMALY, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
 from etl.reporting.states import FEW, FEW_LEADS
 from etl.reporting.words import counted, day, share
 
@@ -12,7 +12,7 @@ STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale":
 """Stage of the funnel → prefix of its column in the query result."""
 
 
-def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how many leads reach each stage of the funnel.
 
     Rows: `stage lead_count of_leads of_stage_before`, one per stage. `of_leads` and `of_stage_before` are the shares of
@@ -32,11 +32,11 @@ def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies | None = None) ->
         if leads
         else "No lead is graded yet.",
     )
-    return (anomalies or Anomalies()).mark(answer, FUNNEL)
+    return anomalies.mark(answer, FUNNEL)
 
 
 def status_changes(
-    rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None
+    rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY
 ) -> Answer:
     """Answer how the status of leads changes.
 
@@ -50,7 +50,6 @@ def status_changes(
             change, and of changes; median days that a status lasted before a change.
         days: the rows of `leads_per_day`.
     """
-    anomalies = anomalies or Anomalies()
     named = rows.assign(dispo_before=rows["dispo_before"].fillna("(none)"), dispo=rows["dispo"].fillna("(none)"))
     life = lifecycle.iloc[0]
     question = "What becomes of a lead?"
@@ -73,7 +72,7 @@ def status_changes(
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
 
-def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer why leads are lost, by disposition group.
 
     Rows: `disposition_group lead_count lead_share`, one per group, the largest first. `lead_share` is the share of all
@@ -92,13 +91,13 @@ def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies | None = None) -
         if total
         else "No lead is graded yet.",
     )
-    return (anomalies or Anomalies()).mark(answer, OUTCOMES)
+    return anomalies.mark(answer, OUTCOMES)
 
 
 NOTHING_YET = "no appointment"
 
 
-def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer what became of the leads that are not in the latest snapshot, by disposition group.
 
     Rows: `disposition_group left_count lead_count left_share`, one per group, the greatest `left_count` first.
@@ -121,10 +120,10 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> A
         if left
         else "All leads ever seen are in the latest snapshot.",
     )
-    return (anomalies or Anomalies()).mark(answer, OUTCOMES)
+    return anomalies.mark(answer, OUTCOMES)
 
 
-def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer what becomes of leads, by the week in which they were first seen.
 
     Rows: `first_week lead_count appointment_count sale_count appointment_rate conversion_rate left_count
@@ -157,10 +156,10 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answe
         sentences.append(
             f"{counted(uncertain, 'lead')} may belong to an earlier week, because the days before have no snapshot."
         )
-    return (anomalies or Anomalies()).mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, *NEW_LEADS))
+    return anomalies.mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, *NEW_LEADS))
 
 
-def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how long leads take to reach each stage, for leads first seen after the first snapshot.
 
     Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`, one
@@ -193,7 +192,7 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies |
     if rows["inexact_count"].any():
         counts = [f"{count:,}" for count in rows["inexact_count"]]
         sentence += f" Days without a snapshot make {', '.join(counts[:-1])} and {counts[-1]} of these times inexact."
-    return (anomalies or Anomalies()).mark(Answer(question, table, sentence), FUNNEL)
+    return anomalies.mark(Answer(question, table, sentence), FUNNEL)
 
 
 _ARTICLES = {"appointment": "an", "demo": "a", "sale": "a"}

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPORT = Path("reports/lead_quality.html")
-TEMPLATE = "report.html.jinja"
 Answers = Mapping[str, Answer]
 
 SECTIONS = {
@@ -120,7 +119,7 @@ def render(read: Read, *, created: datetime) -> str:
         "rows_per_day": silver_analysis.rows_per_day(read("rows_per_day"), anomalies),
     }
     return render_template(
-        TEMPLATE,
+        "report.html.jinja",
         period=_period(gold["leads_per_day"].rows),
         freshness=gold["freshness"],
         notice=gold["data_anomalies"].notice,

@@ -9,8 +9,6 @@ import pandas as pd
 from etl.reporting.answers import Anomalies, Answer, missing_days, ranges, row_of
 from etl.reporting.words import counted, day
 
-OK, ATTENTION = "ok", "attention"
-
 
 def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs: pd.DataFrame) -> Answer:
     """Answer how current and complete gold is.
@@ -57,7 +55,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
         ),
     ]
     table = pd.DataFrame(
-        [(aspect, OK if holds else ATTENTION, text) for aspect, holds, text in details], columns=aspects
+        [(aspect, "ok" if holds else "attention", text) for aspect, holds, text in details], columns=aspects
     )
     return Answer(question, table, " ".join(table["detail"]))
 

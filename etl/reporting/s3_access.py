@@ -60,24 +60,16 @@ def check_access(settings: Settings) -> S3Access:
         lambda: _snapshots(settings),
         lambda found: f"{counted(len(found), 'file')} under s3://{settings.csv_bucket}/{settings.s3_sftp_files_prefix}",
     )
-    snapshot = (
-        attempt(
-            "read a CSV file",
-            lambda: read_snapshot(download(s3_client(settings), files[-1]), files[-1], today),
-            lambda read: f"{files[-1].key}: {counted(read.records, 'record')}",
-        )
-        if files
-        else None
+    snapshot = files and attempt(
+        "read a CSV file",
+        lambda: read_snapshot(download(s3_client(settings), files[-1]), files[-1], today),
+        lambda read: f"{files[-1].key}: {counted(read.records, 'record')}",
     )
     leads = attempt("find the parquet", lambda: find_leads(s3_client(settings), settings), str)
-    backend = (
-        attempt(
-            "read the parquet",
-            lambda: read_leads(download(s3_client(settings), leads), leads, today),
-            lambda read: counted(len(read.rows), "lead"),
-        )
-        if leads
-        else None
+    backend = leads and attempt(
+        "read the parquet",
+        lambda: read_leads(download(s3_client(settings), leads), leads, today),
+        lambda read: counted(len(read.rows), "lead"),
     )
     return S3Access(
         _summarize(tried),

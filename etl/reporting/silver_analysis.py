@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from etl.reporting.answers import NULL_SHARES, ROWS, Anomalies, Answer, fewest_of, most_of, ranges, sound
+from etl.reporting.answers import NO_ANOMALY, NULL_SHARES, ROWS, Anomalies, Answer, fewest_of, most_of, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.words import counted, day, share
 
@@ -28,7 +28,7 @@ def analyse_silver(read: Read) -> dict[str, Answer]:
     }
 
 
-def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Answer how many rows each day has.
 
     Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day: rows and distinct lead
@@ -37,7 +37,6 @@ def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
     question = "How many rows does each day have?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
-    anomalies = anomalies or Anomalies()
     sound_days = sound(rows, anomalies.days(ROWS))
     left_out = len(rows) - len(sound_days)
     average = (rows if sound_days.empty else sound_days)["row_count"].mean()

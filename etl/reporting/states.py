@@ -6,7 +6,7 @@ from math import sqrt
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL_PER_STATE, Anomalies, Answer, fewest_of, most_of
+from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALY, Anomalies, Answer, fewest_of, most_of
 from etl.reporting.words import counted, share
 
 FEW_LEADS = 50
@@ -17,7 +17,7 @@ FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "l
 """Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest rate."""
 
 
-def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Compare the conversion rates of the states.
 
     Rows: `state lead_count appointment_count demo_count sale_count appointment_rate demo_rate conversion_rate
@@ -38,7 +38,7 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies | None 
         comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
         table["comparison"] = comparison.reindex(table.index, fill_value=FEW)
     answer = Answer("How does conversion differ between states?", table, _sentence(table))
-    return (anomalies or Anomalies()).mark(answer, FUNNEL_PER_STATE)
+    return anomalies.mark(answer, FUNNEL_PER_STATE)
 
 
 def _sentence(table: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL, MATCHES, NEW_LEADS, QUALITY, Anomalies, Answer, row_of
+from etl.reporting.answers import FUNNEL, MATCHES, NEW_LEADS, NO_ANOMALY, QUALITY, Anomalies, Answer, row_of
 from etl.reporting.states import QUANTILE_OF_95_PERCENT, UNCLEAR
 from etl.reporting.words import counted, day
 
@@ -24,7 +24,7 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
 MORE, FEWER, NOT_COMPARED = "more", "fewer", "not compared because of affected days"
 
 
-def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answer:
+def week_on_week(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
     """Compare each figure of the last seven days with the seven days before them.
 
     Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure; none if one
@@ -35,7 +35,7 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies | None = None) -> Answ
     Args:
         rows: one row per seven days, counted back from the latest snapshot, the latest first.
     """
-    question, anomalies = "How does the last week compare with the one before?", anomalies or Anomalies()
+    question = "How does the last week compare with the one before?"
     if (
         len(rows) < 2
         or not rows["covered_days"].iloc[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +20,12 @@ FLAGS = {"0": "0", "1": "1", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
 """Value of Set or Demo in the CRM, in lower case → 0 or 1, as text."""
 
 
-class Timestamps(NamedTuple):
-    """Dates and times of day as ISO text; NULL where the text has none, or is not valid."""
-
-    date: pa.Array
-    time: pa.Array
-
-
-def parse_timestamp(text: pa.Array) -> Timestamps:
-    """Parse dates with an optional time of day. Returns `date` as YYYY-MM-DD and `time` as HH:MM:SS, both text.
+def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS.
 
     Accepts dates as MM/DD/YYYY (also M/D/YYYY), YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour
     format with AM or PM. Fractions of seconds are dropped, and a time zone is ignored: the time stays as written. For
-    any other text, and if the date or the time does not exist, both are NULL. Without a time of day, `time` is NULL.
+    any other text, and if the date or the time does not exist, both are NULL. Without a time of day, the time is NULL.
     """
     coded = text.dictionary_encode()  # a file has few distinct dates, and regular expressions are slow
     iso = coded.dictionary
@@ -57,10 +49,8 @@ def parse_timestamp(text: pa.Array) -> Timestamps:
 
     valid = on_calendar & on_clock
     clock = [pc.utf8_lpad(pa.array(number).cast(pa.string()), 2, "0") for number in (hour, minute, second)]
-    return Timestamps(
-        date=pc.if_else(pa.array(valid), date_text, None).take(coded.indices),
-        time=pc.if_else(pa.array(valid & has_time), pc.binary_join_element_wise(*clock, ":"), None).take(coded.indices),
-    )
+    time = pc.if_else(pa.array(valid & has_time), pc.binary_join_element_wise(*clock, ":"), None)
+    return pc.if_else(pa.array(valid), date_text, None).take(coded.indices), time.take(coded.indices)
 
 
 _BLANK = r"[\s\v\x1c-\x1f\x85\pZ]"

@@ -111,21 +111,11 @@ def _as_utf8(raw: bytes) -> _Utf8:
     try:
         return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
     except UnicodeError:
-        lines = _LINES_BYTES.findall(raw)
-        is_utf8 = [_is_utf8(line) for line in lines]
-        valid = sum(not line.isascii() for line, is_valid in zip(lines, is_utf8, strict=True) if is_valid)
-        if encoding != "utf-8" or valid < is_utf8.count(False):
+        lines = raw.splitlines()
+        odd = [number for number, line in enumerate(lines, start=1) if line.decode(errors="ignore").encode() != line]
+        if encoding != "utf-8" or sum(not line.isascii() for line in lines) < 2 * len(odd):
             return _Utf8(_cp1252(raw).encode(), "cp1252")
-        odd = [number for number, is_valid in enumerate(is_utf8, start=1) if not is_valid]
         return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeError:
-        return False
-    return True
 
 
 def _cp1252(raw: bytes) -> str:
@@ -215,9 +205,7 @@ def _read_strict_chunk(content: bytes, header: Sequence[str], first_line: int) -
             block_size=len(body),  # a cell may be as long as the chunk
         ),
         parse_options=pa.csv.ParseOptions(
-            quote_char='"' if b'"' in content else False,
-            ignore_empty_lines=False,
-            invalid_row_handler=skip,
+            quote_char='"' if b'"' in content else False, ignore_empty_lines=False, invalid_row_handler=skip
         ),
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(positions, pa.string()),
@@ -248,10 +236,9 @@ def _count_lines(content: bytes) -> int:
 _LINE = re.compile(r"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
-_LINES_BYTES = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _FIELD = re.compile(
-    r'"(?P<quoted>(?:[^"]|"")*+)"(?P<trailing>[^,\r\n]*+)'  # trailing: invalid, but part of the record
-    r"|(?P<plain>[^,\r\n]*+)"
+    r'(?:"(?P<quoted>(?:[^"]|"")*+)"(?P<trailing>[^,\r\n]*+)'  # trailing: invalid, but part of the record
+    r"|(?P<plain>[^,\r\n]*+))(?P<end>,|\r\n|\r|\n|\Z)"
 )
 
 
@@ -336,28 +323,18 @@ def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
     """
     fields: list[str] = []
     fault = ""
-    position = start
-    while True:
-        field = _FIELD.match(content, position)
-        assert field is not None  # noqa: S101 - `plain` matches the empty string
+    for field in _FIELD.finditer(content, start):
         if field["quoted"] is not None:
             fields.append(field["quoted"].replace('""', '"') + field["trailing"])
             fault = fault or ("text after a closing quote" if field["trailing"] else "")
         elif field["plain"].startswith('"'):
-            first_line = _LINE_END.split(content[start:], maxsplit=1)[0]
-            return first_line.split(","), len(content), _UNCLOSED
+            break
         else:
             fields.append(field["plain"])
             fault = fault or ("quote inside an unquoted field" if '"' in field["plain"] else "")
-        position = field.end()
-        if position == len(content):
-            return fields, position, fault
-        if content[position] == ",":
-            position += 1
-            continue
-        line_end = _LINE_END.match(content, position)
-        assert line_end is not None  # noqa: S101 - a field ends at a comma, a line's end or the file's
-        return fields, line_end.end(), fault
+        if field["end"] != ",":
+            return fields, field.end(), fault
+    return _LINE_END.split(content[start:], maxsplit=1)[0].split(","), len(content), _UNCLOSED
 
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:

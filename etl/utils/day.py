@@ -23,11 +23,6 @@ class Day:
         """
         return cls(number, partition_start_date + dt.timedelta(days=number - 1))
 
-    @property
-    def suffix(self) -> str:
-        """Suffix of the names of this day's tables, such as `01`, `22` or `400`."""
-        return f"{self.number:02d}"
-
     def __str__(self) -> str:
         return f"{self.date:%Y-%m-%d}"
 

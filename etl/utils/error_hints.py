@@ -82,7 +82,7 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         service = "STS" if error.operation_name in ("AssumeRole", "GetCallerIdentity") else "S3"
         raise SourceError(
             f"{what}: {service} returned {code}{': ' * bool(message)}{_cut(message)}",
-            hint=_s3_hint(code, message),
+            hint=next((hint for sign, hint in _S3_MESSAGES.items() if sign in message), _S3_HINTS.get(code, _S3_HINT)),
             transient=code in _S3_BUSY,
         ) from error
     except BotoCoreError as error:
@@ -105,10 +105,6 @@ def _botocore_message(error: BotoCoreError) -> str:
         cause = error.kwargs.get("error")
         return f"the request could not be sent ({type(cause or error).__name__})"
     return _cut(" ".join(str(error).split()))
-
-
-def _s3_hint(code: str, message: str) -> str:
-    return next((hint for sign, hint in _S3_MESSAGE_HINTS if sign in message), _S3_HINTS.get(code, _S3_HINT))
 
 
 _S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
@@ -162,14 +158,9 @@ _S3_HINTS = {
     "EndpointConnectionError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
     "ConnectTimeoutError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
 }
-_S3_MESSAGE_HINTS = (
-    (
-        "perform: kms:",
-        "the credentials lack permission: grant kms:Decrypt on the key with which the object is encrypted",
-    ),
-    (
-        "Server Side Encryption",
-        "the object is encrypted with a customer-provided key (SSE-C), which is not supported: upload it without SSE-C",
-    ),
-)
+_S3_MESSAGES = {
+    "perform: kms:": "the credentials lack permission: grant kms:Decrypt on the key with which the object is encrypted",
+    "Server Side Encryption": "the object is encrypted with a customer-provided key (SSE-C), which is not supported: "
+    "upload it without SSE-C",
+}
 """Part of a message from S3 → hint, for errors whose code alone would be misleading."""

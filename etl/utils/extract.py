@@ -105,11 +105,7 @@ def read_snapshot_chunks(
 
 
 def _decompressed(raw: bytes, file: SourceObject) -> bytes:
-    """Decompress the content of a gzip file; return any other content unchanged.
-
-    Raises:
-        DataRefusedError: the gzip file is damaged, or the content has a known format other than CSV.
-    """
+    """Decompress the content of a gzip file; return any other content unchanged."""
     if raw.startswith(GZIP):
         try:
             raw = gzip.decompress(raw)
@@ -178,11 +174,7 @@ def _name_columns(table: pa.Table) -> pa.Table:
 
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
-    """Raise if a record after the header repeats the header, as if another file was appended.
-
-    Raises:
-        DataRefusedError: names the first such line.
-    """
+    """Raise if a record after the header repeats the header, as if another file was appended."""
     is_name = [pc.is_in(text_array(rows[name]), _HEADER_NAMES) for name in ("LEADNUMBER", "email_hash")]
     lines = text.lines.filter(pc.and_(*is_name)).to_pylist()
     # A header with another number of columns is a rejected record.
@@ -348,11 +340,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:
-    """Convert a column of the parquet to text. Writers store text and UUIDs in several types.
-
-    Raises:
-        DataRefusedError: the column is neither text nor UUID, or not UTF-8.
-    """
+    """Convert a column of the parquet to text. Writers store text and UUIDs in several types."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.type == pa.uuid() or (column.type == pa.binary(16) and name == "lead_UUID"):

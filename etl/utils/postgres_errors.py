@@ -185,10 +185,6 @@ _CHECK_LOG_IN = (
     "the server refuses the connection: check POSTGRES_USER, POSTGRES_PASSWORD and POSTGRES_DB, "
     "the server's pg_hba.conf and its connection limits"
 )
-READ_ONLY_HINT = (
-    "if the server is a standby, connect to the primary; otherwise reset default_transaction_read_only, which is on "
-    "for the role, the database or the server"
-)
 _NO_SUCH_HOST = "could not translate host name"
 _AUTHORITY = "set POSTGRES_SSLROOTCERT to the file with the CA certificate that signed the server certificate"
 _SETTINGS_HINTS = {
@@ -214,7 +210,8 @@ _HINTS = {
     "53300": "too many connections: raise the limit (max_connections of the server; alter role … connection limit; "
     "alter database … connection limit), or lower --workers: a run opens up to two per worker, and up to three more",
     "57P03": "the server is starting up, shutting down or recovering: rerun when it accepts connections",
-    "25006": READ_ONLY_HINT,
+    "25006": "if the server is a standby, connect to the primary; otherwise reset default_transaction_read_only, which "
+    "is on for the role, the database or the server",
     "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
     "(or change the owner: alter table … owner to …)",
     "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py --from-step 1",

@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-LONGEST_PAUSE_SECONDS = 5.0
-
 
 def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
     """Return a decorator that retries a function, with backoff, when it raises a transient `PipelineError`.
@@ -45,7 +43,7 @@ def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Ca
 
             return Retrying(
                 retry=retry_if_exception(_is_transient),
-                wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_SECONDS),
+                wait=wait_random_exponential(multiplier=0.2, max=5.0),
                 stop=has_timed_out,
                 before_sleep=_log_retry,
                 reraise=True,

@@ -31,11 +31,6 @@ class SourceObject:
     etag: str
     size: int
 
-    @property
-    def version(self) -> SourceObject:
-        """The fields that identify a version of an object, without those of subclasses."""
-        return SourceObject(self.bucket, self.key, self.etag, self.size)
-
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 

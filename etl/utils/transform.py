@@ -107,13 +107,14 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
         columns = {name: _Column(*(part.filter(kept) for part in column)) for name, column in columns.items()}
         source_row = source_row.filter(kept)
 
-    entry, appointment = (parse_timestamp(columns[name].bare) for name in ("ENTRYDATE", "APPT_DATE"))
+    entry_date, _ = parse_timestamp(columns["ENTRYDATE"].bare)
+    appt_date, appt_time = parse_timestamp(columns["APPT_DATE"].bare)
     clean = {SILVER_NAMES[name]: _text_of(name, column) for name, column in columns.items()}
     clean |= {
-        "entry_date": entry.date,
+        "entry_date": entry_date,
         "state": pc.coalesce(clean["state"], state_of(columns["location"].bare)),
-        "appt_date": appointment.date,
-        APPT_TIME: appointment.time,
+        "appt_date": appt_date,
+        APPT_TIME: appt_time,
         SOURCE_ROW: source_row,
     }
     rows = text_frame(pa.table(clean).select([*SILVER_COLUMNS]))

@@ -7,10 +7,9 @@ the load ledger (schema meta): they take milliseconds, because it has one row pe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from etl.utils.errors import CheckFailedError
 
@@ -21,18 +20,12 @@ SAMPLES = 3
 """Number of failing rows that a message shows."""
 
 
-class Severity(Enum):
-    """The consequence of a failed check: the run fails, or reports a warning."""
-
-    FAIL = "fail"
-    WARN = "warn"
-
-
 @dataclass(frozen=True)
 class Check:
     """A condition on the tables, and the query that finds the rows that violate it."""
 
-    severity: Severity
+    severity: Literal["fail", "warn"]
+    """The consequence if the check fails: the run fails, or reports a warning."""
     description: str
     failing_rows_sql: str
     """SQL query: one row per failing row, described in the column `sample`."""
@@ -41,46 +34,35 @@ class Check:
     """What a row of the query stands for: a plural noun in -s for messages."""
 
 
-@dataclass(frozen=True)
-class CheckFailure:
-    """A failed check with the number of failing rows and some samples of them."""
-
-    check: Check
-    count: int
-    samples: Sequence[str]
-
-    def __str__(self) -> str:
-        more = "; …" if self.count > len(self.samples) else ""
-        things = self.check.things if self.count > 1 else self.check.things.removesuffix("s")
-        return f"check failed for {self.count:,} {things}: {self.check.description}. {'; '.join(self.samples)}{more}"
-
-
-def run_checks(db: Cursor, checks: Iterable[Check]) -> list[CheckFailure]:
-    """Run all checks. Return the failures of severity `warn`.
+def run_checks(db: Cursor, checks: Iterable[Check]) -> list[str]:
+    """Run all checks. Returns the failures of severity `warn`, each with its number of failing rows, samples and hint.
 
     Raises:
         CheckFailedError: checks of severity `fail` failed. The message contains their numbers of failing rows, and
             samples.
     """
-    failures = [failure for check in checks if (failure := _check_failure(db, check))]
-    failed = [failure for failure in failures if failure.check.severity is Severity.FAIL]
-    if failed:
-        hints = dict.fromkeys(failure.check.hint for failure in failed)
-        raise CheckFailedError(" · ".join(map(str, failed)), hint="; ".join(hints))
-    return failures
+    failures = {check: failure for check in checks if (failure := _describe_failure(db, check))}
+    if failed := [check for check in failures if check.severity == "fail"]:
+        hints = dict.fromkeys(check.hint for check in failed)
+        raise CheckFailedError(" · ".join(failures[check] for check in failed), hint="; ".join(hints))
+    return [f"{failure} → {check.hint}" for check, failure in failures.items()]
 
 
-def _check_failure(db: Cursor, check: Check) -> CheckFailure | None:
+def _describe_failure(db: Cursor, check: Check) -> str | None:
     db.execute(
         f"with found as ({check.failing_rows_sql}) "  # noqa: S608 - contains no values
         f"select (select count(*) from found), array(select sample::text from found limit {SAMPLES})"
     )
     count, samples = db.fetchone() or (0, [])
-    return CheckFailure(check, count, samples) if count else None
+    if not count:
+        return None
+    things = check.things if count > 1 else check.things.removesuffix("s")
+    listed = "; ".join([*samples, "…"] if count > len(samples) else samples)
+    return f"check failed for {count:,} {things}: {check.description}. {listed}"
 
 
 FILES_ARE_ACCOUNTED_FOR = Check(
-    Severity.FAIL,
+    "fail",
     "every record of a file must be in bronze or in silver.rejected_rows",
     """
     select format('%s: %s records, %s rows, %s rejected', s3_key, record_count, bronze_rows, rejected_lines) as sample
@@ -97,7 +79,7 @@ LEADS_ARE_ACCOUNTED_FOR = replace(
 """The same check for the leads parquet only: wrong counts of a CSV file must not stop a run that will replace them."""
 
 DAYS_ARE_RECONCILED = Check(
-    Severity.FAIL,
+    "fail",
     "rows of bronze must equal rows of silver + rejected rows + dropped rows",
     """
     select format(
@@ -123,7 +105,7 @@ DAYS_ARE_RECONCILED = Check(
 )
 
 REJECTED_ROWS_ARE_KEPT = Check(
-    Severity.FAIL,
+    "fail",
     "silver.rejected_rows must have as many rows of each load as were rejected",
     """
     select format('%s: %s rejected, %s kept', table_name, rejected_count, kept) as sample
@@ -153,7 +135,7 @@ REJECTED_ROWS_ARE_KEPT = Check(
 )
 
 GOLD_HAS_EVERY_ROW = Check(
-    Severity.FAIL,
+    "fail",
     "every row of silver must be in gold.lead_quality_matching",
     """
     select format('%s has %s rows, %s has %s', gold.table_name, gold.row_count, silver.table_name, silver.row_count)
@@ -170,7 +152,7 @@ GOLD_HAS_EVERY_ROW = Check(
 )
 
 LEADS_ARE_THE_BACKENDS = Check(
-    Severity.FAIL,
+    "fail",
     "gold must contain each backend lead at most once, and no other leads",
     """
     select format('%s has %s rows, %s has %s', more.table_name, more.row_count, fewer.table_name, fewer.row_count)
@@ -200,7 +182,7 @@ LEADS_ARE_THE_BACKENDS = Check(
 )
 
 GOLD_IS_UP_TO_DATE = Check(
-    Severity.WARN,
+    "warn",
     "gold should be built from the current rows of bronze",
     """
     select coalesce(bronze.partition_date::text, bronze.table_name) as sample
@@ -218,7 +200,7 @@ GOLD_IS_UP_TO_DATE = Check(
 )
 
 ROWS_MATCH_LEADS = Check(
-    Severity.WARN,
+    "warn",
     "at least a tenth of a day's rows should match a backend lead, by each hash that they have",
     """
     select distinct on (partition_date)
@@ -246,7 +228,7 @@ ROWS_MATCH_LEADS = Check(
 )
 
 HASHES_ARE_HASHED = Check(
-    Severity.WARN,
+    "warn",
     "hashes should not be plain e-mail addresses",
     """
     select format(
@@ -273,8 +255,21 @@ LEADS_ARE_HASHED = replace(
     things="leads",
 )
 
+SEPARATORS_ARE_FEW = Check(
+    "warn",
+    "a day should have at most one separator row: the one below the header",
+    """
+    select format('%s: %s rows with a cell of five dashes were dropped', partition_date, separator_count) as sample
+    from meta.table_loads
+    where parent_table = 'silver.stg_csv_snapshots' and separator_count > 1
+    order by partition_date
+    """,
+    hint="if these rows are leads, request the file again, with empty cells instead of dashes",
+    things="days",
+)
+
 VALUES_SURVIVE_CLEANING = Check(
-    Severity.WARN,
+    "warn",
     "cleaning should turn at most 5 % of a column's values on a day into NULL",
     """
     select format(
@@ -300,7 +295,7 @@ VALUES_SURVIVE_CLEANING = Check(
 )
 
 DAYS_ARE_AS_EXPECTED = Check(
-    Severity.WARN,
+    "warn",
     "each metric should be close to its value on the days before",
     """
     select finding as sample
@@ -323,6 +318,7 @@ END_OF_RUN_CHECKS = (
     GOLD_IS_UP_TO_DATE,
     ROWS_MATCH_LEADS,
     HASHES_ARE_HASHED,
+    SEPARATORS_ARE_FEW,
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
 )
@@ -331,7 +327,7 @@ END_OF_RUN_CHECKS = (
 
 def _ids_are_distinct(ids: str) -> Check:
     return Check(
-        Severity.WARN,
+        "warn",
         f"every {'pair ' * (',' in ids)}{ids} should belong to one backend lead",
         f"""
         select format('%s: %s leads', concat_ws(' ', {ids}), count(*)) as sample

@@ -325,6 +325,7 @@ def s3_client(settings: Settings) -> S3Client:
     """
     from botocore.config import Config
 
+    host = urlsplit(settings.aws_endpoint_url_s3 or "").hostname
     with translate_s3_errors("identity of the S3 credentials"):
         return _session(settings).client(
             "s3",
@@ -335,7 +336,7 @@ def s3_client(settings: Settings) -> S3Client:
                 max_pool_connections=32,
                 retries={"mode": "standard", "max_attempts": 5},
                 # A server on this machine is not behind the environment's proxy.
-                proxies={} if _is_loopback(settings.aws_endpoint_url_s3) else None,
+                proxies={} if host in ("localhost", "127.0.0.1", "::1") else None,
             ),
         )
 
@@ -365,8 +366,13 @@ def _session(settings: Settings) -> boto3.session.Session:
     # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if key_id else None)
     session = boto3.session.Session(key_id, secret_key, region_name=settings.s3_region, botocore_session=core)
-    if settings.s3_iam_user_arn:
-        _check_identity(session, settings.s3_iam_user_arn)
+    if expected_arn := settings.s3_iam_user_arn:
+        actual_arn = session.client("sts").get_caller_identity()["Arn"]
+        if actual_arn != expected_arn:
+            raise SettingsError(
+                f"the S3 credentials belong to {actual_arn}, but S3_IAM_USER_ARN is {expected_arn}",
+                hint="use the keys of that user, or correct or unset S3_IAM_USER_ARN",
+            )
     if settings.s3_iam_role_arn:
         refresh = partial(_assume_role, session.client("sts"), settings.s3_iam_role_arn)
         # boto3 renews credentials only of roles that it assumed itself, and has no public setter for others.
@@ -375,21 +381,8 @@ def _session(settings: Settings) -> boto3.session.Session:
     return session
 
 
-def _is_loopback(url: str | None) -> bool:
-    return urlsplit(url or "").hostname in ("localhost", "127.0.0.1", "::1")
-
-
 def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
-
-
-def _check_identity(session: boto3.session.Session, expected_arn: str) -> None:
-    actual_arn = session.client("sts").get_caller_identity()["Arn"]
-    if actual_arn != expected_arn:
-        raise SettingsError(
-            f"the S3 credentials belong to {actual_arn}, but S3_IAM_USER_ARN is {expected_arn}",
-            hint="use the keys of that user, or correct or unset S3_IAM_USER_ARN",
-        )
 
 
 def _assume_role(sts: STSClient, role_arn: str) -> dict[str, str]:

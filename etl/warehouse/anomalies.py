@@ -206,11 +206,10 @@ def update_anomalies(settings: Settings, run_id: str) -> None:
     """
     with transaction(settings) as db:
         fence_run(db, run_id, filling=GOLD_ANOMALIES)
-        inputs = [
-            current_loads(db, table, include_modified=True) for table in (GOLD_MATCHING, GOLD_LEADS, GOLD_HISTORY)
-        ]
-        built_from = tuple(sorted(load.load_id for loads in inputs for load in loads.values()))
-        accepted = _accepted_changes(db)
+        inputs = current_loads(db, GOLD_MATCHING, GOLD_LEADS, GOLD_HISTORY, include_modified=True)
+        built_from = tuple(sorted(load.load_id for load in inputs.values()))
+        db.execute("select metric, array_agg(since order by since) from meta.accepted_changes group by 1 order by 1")
+        accepted = dict(db.fetchall())
         version = scripts_digest(METRICS, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
         current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
         if current and (current.built_from, current.code_version) == (built_from, version):
@@ -254,11 +253,3 @@ def describe_findings(anomalies: Iterable[Anomaly], known: Set[tuple[date, str]]
 
 def _relative_deviation(anomaly: Anomaly) -> float:
     return abs(anomaly.observed - anomaly.expected) / max(abs(anomaly.observed), abs(anomaly.expected))
-
-
-def _accepted_changes(db: Cursor) -> dict[str, list[date]]:
-    db.execute("select metric, since from meta.accepted_changes order by metric, since")
-    accepted: dict[str, list[date]] = defaultdict(list)
-    for metric, since in db.fetchall():
-        accepted[metric].append(since)
-    return dict(accepted)

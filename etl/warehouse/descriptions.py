@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
 
-from etl.warehouse.sql_scripts import SQL_SCRIPTS
+from etl.warehouse.sql_scripts import read_script
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-DESCRIPTIONS = SQL_SCRIPTS / "descriptions.toml"
 
 
 @cache
@@ -22,7 +20,7 @@ def read_descriptions() -> dict[str, Any]:
 
     The top-level key `columns` has the comments on columns that mean the same in every table.
     """
-    return tomllib.loads(DESCRIPTIONS.read_text(encoding="utf-8"))
+    return tomllib.loads(read_script("descriptions.toml"))
 
 
 def apply_descriptions(db: Cursor, *schemas: str) -> None:
@@ -54,9 +52,5 @@ def description_of(schema: str, table: str, column: str | None = None) -> str | 
     """Return the description of a table or view, or of one of its columns; None if there is none."""
     descriptions = read_descriptions()
     described = descriptions[schema].get(table)
-    if described is None:
-        return None
-    comment: str | None = described.get(column or "description")
-    if comment is None and column:
-        comment = descriptions["columns"].get(column)
+    comment: str | None = described and (descriptions["columns"] | described).get(column or "description")
     return comment

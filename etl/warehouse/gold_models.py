@@ -17,14 +17,7 @@ from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
 from etl.warehouse.partitions import table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
-from etl.warehouse.sql_scripts import (
-    count_rows,
-    quote_identifier,
-    quote_identifiers,
-    run_sql,
-    script_text,
-    scripts_digest,
-)
+from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, script_text, scripts_digest
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 
 if TYPE_CHECKING:
@@ -131,9 +124,6 @@ def merge_models(db: Cursor, run_id: str) -> None:
 
     Rows of affected leads that are not in staging are deleted. For the other leads see `_touch_last_seen`. Then the
     staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
-
-    Raises:
-        LockHeldError: see `load_ledger.record_load`.
     """
     latest_day = _touch_last_seen(db)
     # Delete first: a deleted row may have a unique value that a new row needs.
@@ -145,11 +135,13 @@ def merge_models(db: Cursor, run_id: str) -> None:
     db.execute(sql.SQL("drop table {}; truncate meta.affected_leads").format(staging))
     built_from = current_version_loads(db)
     for table in MODELS:
+        db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
+        (rows,) = db.fetchone() or (0,)
         record_load(
             db,
             run_id,
             table,
-            count_rows(db, table),
+            rows,
             built_from=built_from,
             code_version=code_version(table),
             metrics={"latest_day": latest_day},
@@ -197,8 +189,7 @@ def _run_macro(db: Cursor, macro: str, table: str) -> None:
 
 def _current_loads(db: Cursor) -> list[TableLoad]:
     """Return the loads of tables of leads that this version of the code built and nobody modified externally."""
-    loads = [load for table in MODELS for load in current_loads(db, table).values()]
-    return [load for load in loads if load.code_version == code_version(load.table)]
+    return [load for load in current_loads(db, *MODELS).values() if load.code_version == code_version(load.table)]
 
 
 def _staging(table: str) -> str:

@@ -52,12 +52,6 @@ class TableLoad:
         return self.of_day
 
 
-def has_ledger(db: Cursor) -> bool:
-    """Return whether the database has a load ledger, which the first run creates."""
-    db.execute("select to_regclass('meta.table_loads') is not null")
-    return db.fetchone() == (True,)
-
-
 def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
     """Raise if one of the tables does not exist.
 
@@ -99,7 +93,7 @@ select
     rejected_count, separator_count, facts, changed, code_version
 from meta.table_loads
 where
-    parent_table = %(parent)s
+    parent_table = any(%(parents)s)
     and to_regclass(table_name) = table_oid
     and (%(include_modified)s or not changed)
     and (
@@ -109,17 +103,17 @@ where
             where step = %(step)s and _partition_date is not distinct from table_loads.partition_date
         )
     )
-order by file_number nulls first
+order by file_number
 """
 
 
 def current_loads(
-    db: Cursor, parent: str, *, rejects_of_step: int | None = None, include_modified: bool = False
+    db: Cursor, *parents: str, rejects_of_step: int | None = None, include_modified: bool = False
 ) -> dict[str, TableLoad]:
-    """Return name → current load of `parent` and its partitions, for tables that still contain what was loaded.
+    """Return name → current load of `parents` and their partitions, for tables that still contain what was loaded.
 
     A table that was dropped or modified outside the pipeline is left out, so that its step loads it again. The order is
-    that of the days.
+    that of the days; tables without a day come last.
 
     Args:
         rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if the
@@ -127,8 +121,7 @@ def current_loads(
         include_modified: include tables that were modified outside the pipeline.
     """
     db.execute(
-        _CURRENT_LOADS,
-        {"parent": parent, "step": rejects_of_step, "include_modified": include_modified},
+        _CURRENT_LOADS, {"parents": list(parents), "step": rejects_of_step, "include_modified": include_modified}
     )
     loads = (
         TableLoad(table, load_id, tuple(inputs), rows, Day(number, day) if number is not None else None, *others)
@@ -143,13 +136,10 @@ insert into meta.table_loads (
     table_name, parent_table, partition_date, file_number, load_id, built_from,
     table_oid, row_count, rejected_count, separator_count, facts, code_version, run_id
 )
-select
+values (
     %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s::bigint[],
-    %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s,
-    %(code_version)s, %(run_id)s
-from meta.pipeline_runs
-where run_id = %(run_id)s and status = 'running'
-for share
+    %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(code_version)s, %(run_id)s
+)
 """
 
 
@@ -169,15 +159,14 @@ def record_load(
 ) -> None:
     """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
+    Call `fence_run` first.
+
     Args:
         parent: the partitioned table, or another name by which `current_loads` finds the table; by default its own.
         day: the snapshot day of the table, if it has one.
         built_from: ids of the loads from which the table was built.
         metrics: further counts, stored as JSON in the column `facts`.
         code_version: digest of the code that built the table.
-
-    Raises:
-        LockHeldError: the run has ended, or has lost its lock and another run has started since. It must not write.
     """
     db.execute(
         _RECORD_LOAD,
@@ -195,8 +184,6 @@ def record_load(
             "run_id": run_id,
         },
     )
-    if db.rowcount == 0:
-        raise _lock_lost(run_id)
 
 
 def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
@@ -211,19 +198,15 @@ def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
     """
     db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
     if db.rowcount == 0:
-        raise _lock_lost(run_id)
+        raise LockHeldError(
+            f"run {run_id} has ended, or has lost the run lock and another run has started",
+            hint="wait until no other run is active, then rerun",
+        )
     db.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (_FILLING, filling))
 
 
 _FILLING = int.from_bytes(b"FILL")
 """First key of the advisory locks on tables that are being filled; the second key is a hash of the table name."""
-
-
-def _lock_lost(run_id: str) -> LockHeldError:
-    return LockHeldError(
-        f"run {run_id} has ended, or has lost the run lock and another run has started",
-        hint="wait until no other run is active, then rerun",
-    )
 
 
 def delete_load(db: Cursor, table: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from etl.utils.errors import CheckFailedError, listed
 from etl.warehouse.partitions import acquire_exclusive_lock
-from etl.warehouse.sql_scripts import SQL_SCRIPTS, run_sql
+from etl.warehouse.sql_scripts import SQL_SCRIPTS, run_sql, table_exists
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -36,8 +36,7 @@ def migrate(db: Cursor) -> None:
     """
     pending = pending_migrations(db)
     if pending:
-        if not _has_migrations_table(db):
-            run_sql(db, "meta/create_migrations_table.sql")
+        run_sql(db, "meta/create_migrations_table.sql")
         # Lock all tables of `meta` first, so that readers do not queue behind a migration that waits for a lock.
         db.execute("select format('%s.%s', schemaname, tablename) from pg_tables where schemaname = 'meta'")
         acquire_exclusive_lock(db, *[name for (name,) in db.fetchall()])
@@ -55,7 +54,7 @@ def pending_migrations(db: Cursor) -> list[str]:
         CheckFailedError: the warehouse has migrations that this version of the code does not contain.
     """
     applied: set[str] = set()
-    if _has_migrations_table(db):
+    if table_exists(db, "meta.migrations"):
         db.execute("select number, name from meta.migrations")
         applied = {f"{number:04}_{name}" for number, name in db.fetchall()}
     known = known_migrations()
@@ -66,8 +65,3 @@ def pending_migrations(db: Cursor) -> list[str]:
             hint="run that version, or a later one; nothing was changed",
         )
     return [migration for migration in known if migration not in applied]
-
-
-def _has_migrations_table(db: Cursor) -> bool:
-    db.execute("select to_regclass('meta.migrations') is not null")
-    return db.fetchone() == (True,)

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from etl.utils.errors import DataRefusedError
-from etl.utils.s3_source import SnapshotFile
+from etl.utils.s3_source import SnapshotFile, SourceObject
 from etl.utils.utils_connection import PROJECT
 from etl.warehouse import gold_models
 from etl.warehouse.load_ledger import IngestedFile, TableLoad, current_loads, ingested_files
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
     from etl.utils.day import Day
-    from etl.utils.s3_source import SourceObject
 
 FULL_REFRESH = "full refresh"
 NEW, CHANGED = "new file", "changed file"
@@ -60,8 +59,7 @@ class BronzeState:
 
     @classmethod
     def read(cls, db: Cursor) -> BronzeState:
-        days, leads = (current_loads(db, table, rejects_of_step=2) for table in (BRONZE_SNAPSHOTS, BRONZE_LEADS))
-        return cls(ingested_files(db), days | leads)
+        return cls(ingested_files(db), current_loads(db, BRONZE_SNAPSHOTS, BRONZE_LEADS, rejects_of_step=2))
 
     def why_load(self, source: SourceObject, *, full_refresh: bool) -> str | None:
         """Return why a source file has to be loaded into its table of bronze; None if it need not be loaded."""
@@ -69,7 +67,7 @@ class BronzeState:
         known = self.files.get(source.key)
         if known is None:
             return NEW
-        if known.source != source.version:
+        if known.source != SourceObject(source.bucket, source.key, source.etag, source.size):
             return CHANGED
         if known.table != table or table not in self.tables:
             return MODIFIED
@@ -117,8 +115,7 @@ def count_loaded(reasons: Iterable[str | None]) -> dict[str, int]:
 
 def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
     """Return table → current load of cleaned rows: the tables of silver, and staged days that wait for step 4."""
-    tables = (SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS)
-    return {name: load for table in tables for name, load in current_loads(db, table, rejects_of_step=3).items()}
+    return current_loads(db, SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS, rejects_of_step=3)
 
 
 def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:

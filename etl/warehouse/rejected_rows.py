@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from etl.utils.day import Day
 from etl.utils.errors import shorten
-from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.sql_scripts import quote_identifier, table_exists
 from etl.warehouse.tables import REJECTED_ROWS, staging_rejected_table
 
 if TYPE_CHECKING:
@@ -25,18 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def replace_rejected(db: Cursor, rejected: pd.DataFrame, *, day: Day | None, step: int, run_id: str) -> None:
-    """Replace the rejected rows that a step wrote for a day, or for the leads (`day` None).
+def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
+    """Insert the rejected rows of a step into silver.rejected_rows.
 
     Args:
         rejected: `_source_file _source_row _partition_date reason raw_row` (see `transform.CleanSnapshots`).
     """
-    delete_rejected(db, day, step)
-    add_rejected(db, rejected, step=step, run_id=run_id)
-
-
-def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
-    """Insert the rejected rows of a step into silver.rejected_rows."""
     from etl.warehouse.bulk_copy import copy_from_frame
 
     if len(rejected):
@@ -87,8 +81,7 @@ def publish_rejected(db: Cursor, day: Day) -> None:
     """Replace step 2's rejected lines of a day in silver.rejected_rows with those that `stage_rejected` wrote."""
     delete_rejected(db, day, step=2)
     table = staging_rejected_table(day)
-    db.execute("select to_regclass(%s) is not null", (table,))
-    if db.fetchone() == (True,):
+    if table_exists(db, table):
         db.execute(sql.SQL("insert into {} select * from {}").format(*map(quote_identifier, (REJECTED_ROWS, table))))
 
 

@@ -63,9 +63,6 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
 
     Args:
         leads: the current load of silver.stg_leads_parquet.
-
-    Raises:
-        LockHeldError: see `load_ledger.record_load`.
     """
     if restart or are_damaged(db):
         add_all_leads(db)
@@ -228,7 +225,7 @@ def current_version_loads(db: Cursor) -> tuple[int, ...]:
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
     """Return table → load for `TABLES` that this version of the code built and nobody modified externally."""
-    loads = current_loads(db, ROW_CONTENTS) | current_loads(db, VERSION_MATCHES)
+    loads = current_loads(db, ROW_CONTENTS, VERSION_MATCHES)
     return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
 
 

@@ -10,6 +10,7 @@ from psycopg2 import sql
 from psycopg2.extras import Json
 
 from etl.warehouse.migrations import migrate
+from etl.warehouse.sql_scripts import quote_identifiers
 from etl.warehouse.tables import LAYERS
 
 if TYPE_CHECKING:
@@ -61,17 +62,9 @@ def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any
 
 def end_run(db: Cursor, run_id: str, **outcome: Any) -> None:
     """Record the end of a run: `status exit_code steps rows_per_table checks message`. Lists and dicts become JSON."""
-    assignments = [
-        sql.SQL("{} = {}").format(
-            sql.Identifier(column), sql.Literal(Json(value) if isinstance(value, list | dict) else value)
-        )
-        for column, value in outcome.items()
-    ]
-    db.execute(
-        sql.SQL("update meta.pipeline_runs set ended_at = clock_timestamp(), {} where run_id = {}").format(
-            sql.SQL(", ").join(assignments), sql.Literal(run_id)
-        )
-    )
+    values = tuple(Json(value) if isinstance(value, list | dict) else value for value in outcome.values())
+    update = sql.SQL("update meta.pipeline_runs set ended_at = clock_timestamp(), ({}) = %s where run_id = %s")
+    db.execute(update.format(quote_identifiers(outcome)), (values, run_id))
 
 
 def rows_per_table(db: Cursor) -> dict[str, int]:

@@ -7,7 +7,7 @@ rebuilds are emptied if their rows do not fit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
@@ -46,21 +46,10 @@ def pending_type_changes(db: Cursor, tables: Iterable[str]) -> list[TypeChange]:
     return [TypeChange(*row) for row in db.fetchall()]
 
 
-def apply_silver_types(db: Cursor, table: str) -> None:
-    """Apply the declared types to a table to which no other session has access during this transaction.
+def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
+    """Apply type changes to tables that this transaction has locked, or created.
 
-    Raises:
-        PostgresError: see `apply_type_changes`.
-    """
-    apply_type_changes(db, pending_type_changes(db, [table]))
-
-
-def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Collection[str] = ()) -> None:
-    """Apply type changes to tables that this transaction has locked.
-
-    Args:
-        derived: tables that a later step rebuilds from the others. Such a table is emptied if its rows, which may be
-            those of replaced days, do not fit the new types.
+    One of DERIVED_TABLES is emptied if its rows, which may be those of replaced days, do not fit the new types.
 
     Raises:
         PostgresError: an object uses one of the columns, a value does not fit its new type, or the declaration is
@@ -69,7 +58,7 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange], *, derived: Co
     for change in changes:
         _require_no_dependents(db, change)
         try:
-            if change.table in derived:
+            if change.table in DERIVED_TABLES:
                 _alter_or_empty(db, change)
             else:
                 db.execute(change.statement)
@@ -105,11 +94,7 @@ def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
 
 
 def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
-    """Raise if PostgreSQL would refuse to alter columns because views or other objects use them.
-
-    Raises:
-        PostgresError: names the columns and the objects.
-    """
+    """Raise if PostgreSQL would refuse to alter columns because views or other objects use them."""
     db.execute(
         """
         select

@@ -53,16 +53,15 @@ def scripts_digest(*scripts: str, also: Sequence[str] = ()) -> str:
     return hashlib.sha256("".join([*map(read_script, scripts), *also]).encode()).hexdigest()
 
 
+def table_exists(db: Cursor, table: str) -> bool:
+    db.execute("select to_regclass(%s) is not null", (table,))
+    return db.fetchone() == (True,)
+
+
 def fetch_dicts(db: Cursor) -> list[dict[str, Any]]:
     """Return the rows of the last query, each as column → value."""
     names = [column.name for column in db.description or ()]
     return [dict(zip(names, row, strict=True)) for row in db.fetchall()]
-
-
-def count_rows(db: Cursor, table: str) -> int:
-    db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
-    (rows,) = db.fetchone() or (0,)
-    return int(rows)
 
 
 @cache

@@ -36,7 +36,7 @@ LAYERS = (
 
 
 def _daily_table(name: str, day: Day) -> str:
-    return f"{name}_{day.suffix}"
+    return f"{name}_{day.number:02d}"
 
 
 bronze_partition = partial(_daily_table, "partitions.csv_snapshots")

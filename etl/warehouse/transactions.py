@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -41,7 +41,9 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
         connection = _connection(idle, settings)
         session = connection.info.backend_pid
         try:
-            with connection.cursor() as db, _cancellable(db):
+            _active_connections.add(connection)
+            raise_if_aborting()
+            with connection.cursor() as db:
                 yield db
                 raise_if_aborting()
                 _commit(db, settings)
@@ -52,6 +54,7 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
                     _end_session(settings, session)
             raise
         finally:
+            _active_connections.discard(connection)
             if _closing.is_set():
                 connection.close()
             if not connection.closed:
@@ -120,11 +123,7 @@ def write_commit_marker(db: Cursor) -> str | None:
 
 @retry_transient()
 def _was_committed(mark: str, session: int, settings: Settings) -> bool:
-    """Terminate the session of a lost connection, and return whether its transaction was committed.
-
-    Raises:
-        PostgresError: the session has not ended, or the server cannot be reached.
-    """
+    """Terminate the session of a lost connection, and return whether its transaction was committed."""
     if not _end_session(settings, session):
         raise PostgresError(
             f"session {session} is still running after the connection was lost during COMMIT",
@@ -153,13 +152,8 @@ def _end_session(settings: Settings, session: int) -> bool:
 
 @contextmanager
 def _question(settings: Settings) -> Iterator[Cursor]:
-    with translate_postgres_errors(settings):
-        connection = connect_postgres(settings)
-        try:
-            with connection.cursor() as db:
-                yield db
-        finally:
-            connection.close()
+    with translate_postgres_errors(settings), closing(connect_postgres(settings)) as session, session.cursor() as db:
+        yield db
 
 
 def _rolled_back(connection: Connection) -> bool:
@@ -172,18 +166,8 @@ def _rolled_back(connection: Connection) -> bool:
     return False
 
 
-_active_cursors: set[Cursor] = set()
+_active_connections: set[Connection] = set()
 _closing = threading.Event()
-
-
-@contextmanager
-def _cancellable(db: Cursor) -> Iterator[None]:
-    raise_if_aborting()
-    _active_cursors.add(db)
-    try:
-        yield
-    finally:
-        _active_cursors.discard(db)
 
 
 def raise_if_aborting() -> None:
@@ -206,10 +190,10 @@ def end_transactions() -> None:
     """
     _closing.set()
     deadline = time.monotonic() + SECONDS_TO_ROLL_BACK
-    while _active_cursors and time.monotonic() < deadline:
-        for db in list(_active_cursors):
+    while _active_connections and time.monotonic() < deadline:
+        for connection in list(_active_connections):
             with suppress(psycopg2.Error):
-                db.connection.cancel()
+                connection.cancel()
         time.sleep(0.05)
 
 

@@ -114,29 +114,20 @@ with flags (lead_quality_flag) as (
     values ('High Quality'::varchar(50)), ('Medium Quality'::varchar(50)), ('Low Quality'::varchar(50))
 ),
 
-counted as (
-    select
-        _partition_date,
-        lead_quality_flag,
-        count(distinct lead_uuid) as lead_count,
-        count(*) as row_count
-    from gold.lead_quality_matching
-    group by _partition_date, lead_quality_flag
-),
-
 days as (
     select distinct _partition_date
-    from counted
+    from gold.lead_quality_matching
 )
 
 select
     days._partition_date,
     flags.lead_quality_flag,
-    coalesce(counted.lead_count, 0) as lead_count,
-    coalesce(counted.row_count, 0) as row_count
+    count(distinct matching.lead_uuid) as lead_count,
+    count(matching._partition_date) as row_count
 from days
 cross join flags
-left join counted using (_partition_date, lead_quality_flag);
+left join gold.lead_quality_matching as matching using (_partition_date, lead_quality_flag)
+group by days._partition_date, flags.lead_quality_flag;
 
 -- Grain: one row per snapshot day on which at least one lead has high quality for the first time.
 create or replace view gold.new_high_quality_leads_per_day as

@@ -11,8 +11,9 @@ from typing import Any
 
 import psycopg2
 import pytest
+from servers import running_postgres
 
-from etl.local.embedded import running_postgres, stop_postgres
+from etl.local.embedded import stop_postgres
 
 PROJECT = Path(__file__).parents[2]
 

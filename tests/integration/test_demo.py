@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-from etl.local.embedded import running_postgres
+from servers import running_postgres
 
 if TYPE_CHECKING:
     from conftest import Demo

@@ -19,9 +19,9 @@ from typing import Any
 
 import psycopg2
 import pytest
-from servers import free_port
+from servers import free_port, running_postgres
 
-from etl.local import embedded, postgres_cluster, postgres_server
+from etl.local import postgres_cluster, postgres_server
 from etl.local.embedded import start_postgres, stop_postgres
 from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
 
@@ -232,7 +232,7 @@ def test_command_line_stops_a_server(shared_root: Path) -> None:
     command = [sys.executable, "-m", "etl.local.embedded", str(shared_root)]
     start_postgres(shared_root)
     assert subprocess.check_output(command, cwd=PROJECT, text=True) == f"PostgreSQL in {shared_root} was stopped\n"
-    assert embedded.running_postgres(shared_root) is None
+    assert running_postgres(shared_root) is None
     assert subprocess.check_output(command, cwd=PROJECT, text=True) == f"PostgreSQL in {shared_root} is not running\n"
 
 
@@ -270,7 +270,7 @@ def test_requested_port_is_not_replaced(shared_root: Path, taken_port: int) -> N
 def test_killed_server_restarts_with_its_data(server: EmbeddedPostgres, shared_root: Path) -> None:
     query_as_owner(server, "create table written_before_the_crash as select 1 as i")
     os.kill(server_pid(shared_root), signal.SIGKILL)
-    while embedded.running_postgres(shared_root):
+    while running_postgres(shared_root):
         time.sleep(0.01)
     again = start_postgres(shared_root)
     assert query_as_owner(again, "select i from written_before_the_crash") == [(1,)]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from servers import free_port
+from servers import free_port, running_postgres
 
 from etl.local import postgres_server
-from etl.local.embedded import running_postgres, start_postgres, stop_postgres, temporary_postgres
+from etl.local.embedded import start_postgres, stop_postgres, temporary_postgres
 from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
 
 

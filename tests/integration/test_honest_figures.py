@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from servers import running_postgres
 
 from etl.local.demo import demo_settings
-from etl.local.embedded import running_postgres
 from etl.reporting import report
 from etl.reporting.analysis import analyse_gold
 from etl.reporting.answers import Answer

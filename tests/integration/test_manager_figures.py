@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+from servers import running_postgres
 
 from etl.local.demo import demo_settings
-from etl.local.embedded import running_postgres
 from etl.reporting.analysis import analyse_gold
 from etl.reporting.answers import Answer
 from etl.reporting.reading import reading

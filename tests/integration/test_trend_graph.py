@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.testing.compare import compare_images
+from servers import running_postgres
 
 from etl.local.demo import demo_settings
-from etl.local.embedded import running_postgres
 from tools.trend_graph import PICTURE, draw
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ def test_gap_and_late_day_are_refused_on_request(settings: Settings, bucket: Buc
     today = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 1
     for number in (2, today - 1):
         bucket.put_snapshot(number, leads(5))
-    assert not any("late" in str(warning) for warning in run(late).warnings)
+    assert not any("late" in warning for warning in run(late).warnings)
 
 
 def test_file_without_rows_counts_as_missing(settings: Settings, bucket: Bucket) -> None:
@@ -71,7 +71,7 @@ def test_snapshot_that_is_delivered_for_two_days_is_named_once(settings: Setting
     assert run(settings).warnings == []
     bucket.put_snapshot(3, leads(5, ZIP="00002"))
     (finding,) = run(settings).warnings
-    assert str(finding).endswith(
+    assert finding.endswith(
         "data_3.csv has the same content as SFTP/data_2.csv: 2024-10-02 was probably delivered again as 2024-10-03"
     )
     assert run(settings).warnings == []
