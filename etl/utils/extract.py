@@ -68,7 +68,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
 
     Raises:
         DataRefusedError: the file is not CSV, or a damaged gzip file; its header lacks a required column or contains a
-            column twice; or a line repeats the header. An empty file is not refused: it has no rows.
+            column twice; or a line repeats the header. A file that is empty or blank is not refused: it has no rows.
     """
     (whole,) = read_snapshot_chunks(raw, file, extraction_date, None)
     return whole
@@ -82,7 +82,8 @@ def read_snapshot_chunks(
     Raises:
         DataRefusedError: see `read_snapshot`. A repeated header is found only when its chunk is read.
     """
-    for number, text in enumerate(read_csv_chunks(_decompressed(raw, file), chunk_size)):
+    content = _decompressed(raw, file)
+    for number, text in enumerate(read_csv_chunks(b"" if content.isspace() else content, chunk_size)):
         if number == 0:
             _warn_of_encoding(text, file)
         is_empty = not text.table.column_names and not text.rejected

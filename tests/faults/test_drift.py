@@ -151,6 +151,7 @@ WITHOUT_ROWS = {
     "empty": b"",
     "byte order mark": b"\xef\xbb\xbf",
     "line end": b"\r\n",
+    "blanks": b"  \n\t\r\n",
     "header only": ",".join(HEADER).encode(),
 }
 

@@ -123,7 +123,7 @@ def test_file_not_in_utf_8_is_read_with_a_warning(caplog: pytest.LogCaptureFixtu
     assert "SFTP/data_6.csv is not UTF-8: read as cp1252" in caplog.text
 
 
-@pytest.mark.parametrize("raw", [b"", b"\r\n", b"\xef\xbb\xbf", ",".join(HEADER).encode()], ids=repr)
+@pytest.mark.parametrize("raw", [b"", b"\r\n", b" \n\t\r\n", b"\xef\xbb\xbf", ",".join(HEADER).encode()], ids=repr)
 def test_file_without_rows_is_accepted(raw: bytes) -> None:
     snapshot = read_snapshot(raw, SNAPSHOT_FILE, TODAY)
     assert_frame_equal(snapshot.rows, read_snapshot(snapshot_bytes(HEADER, {}), SNAPSHOT_FILE, TODAY).rows.iloc[:0])
