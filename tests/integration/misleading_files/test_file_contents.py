@@ -321,6 +321,15 @@ def test_refusal_names_reasons_without_footers(
     assert "see silver.rejected_rows" not in caplog.text, "rejected rows of refused files are not kept"
 
 
+def test_refusal_shows_the_invalid_value_first(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(10, LEADNUMBER="\u200b12", CITY="Reno / Sparks", **{"Job Status": "x" * 101}))
+    job_status = f"JOB_STATUS '{'x' * 80}… (101 characters)'"
+    reasons = "LEADNUMBER is not a 32-bit integer; job_status is longer than 100 characters"
+    values = f"LEADNUMBER '\\u200b12', {job_status}, ENTRYDATE '02/05/2023'"
+    assert_refused(run(settings), f"For example, line 2, {reasons}: {values}", ", CITY 'Reno / Sparks', ")
+
+
 def test_day_whose_rows_are_all_invalid_is_refused_at_any_ratio(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     bucket.put_snapshot(1, leads(60))
