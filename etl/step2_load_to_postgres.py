@@ -165,7 +165,7 @@ def run(context: RunContext) -> StepResult:
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
     tables = {bronze_partition(file.file.day) for file in accepted}
     replaced = {key for key, known in bronze.files.items() if known.table in tables}
-    for finding in bronze.describe_removed(keys | {leads.key} | replaced):
+    for finding in (*bronze.describe_removed(keys | {leads.key} | replaced), *incomplete, *suspect):
         log.warning("%s", finding)
     loaded = [counts for counts in loaded_leads if not counts.refused]
     loaded += [RowCounts(file.file.key, file.rows, file.rejected_lines) for file in accepted]
@@ -242,7 +242,11 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
         loads: the current loads of bronze.
     """
     # Without counts of lead numbers, which an old version of the pipeline did not record, these are 0.
-    days = {load.of_day: DayBefore(load.row_count, LeadNumbers(**load.metrics)) for load in loads if load.of_day}
+    days = {
+        load.of_day: DayBefore(load.row_count - load.separator_count, LeadNumbers(**load.metrics))
+        for load in loads
+        if load.of_day
+    }
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
         refused = file.refused or _too_many_rejects(file, settings)
@@ -250,13 +254,13 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
         if earlier and file.records and not refused:
             refused = _differs_too_much(file, max(earlier), days[max(earlier)], settings)
         if file.records and not refused:
-            days[file.file.day] = DayBefore(file.rows, file.lead_numbers)
+            days[file.file.day] = DayBefore(file.rows - file.separators, file.lead_numbers)
         validated.append(replace(file, refused=refused))
     return validated
 
 
 class DayBefore(NamedTuple):
-    """Counts of a snapshot. A file is compared with the latest snapshot before its day."""
+    """Counts of a snapshot, without separators. A file is compared with the latest snapshot before its day."""
 
     rows: int
     lead_numbers: LeadNumbers
@@ -279,7 +283,8 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
 
 def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    valid = file.rows - file.separators - (file.invalid_rows - file.footers).total()
+    rows = file.rows - file.separators
+    valid = rows - (file.invalid_rows - file.footers).total()
     if valid < (1 - settings.max_row_drop) * before.rows:
         return DataRefusedError(
             f"{file.file}: {valid:,} valid rows, down from {before.rows:,} on {day}: a decrease of "
@@ -295,9 +300,9 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
             hint="request the file again, with one row per lead; if it is correct, set MAX_REPEATED_LEADS=1 for this "
             "run",
         )
-    if before.rows and file.rows >= ROWS_FOR_GROWTH and file.rows > (1 + settings.max_row_growth) * before.rows:
+    if before.rows and rows >= ROWS_FOR_GROWTH and rows > (1 + settings.max_row_growth) * before.rows:
         return DataRefusedError(
-            f"{file.file}: {file.rows:,} rows, up from {before.rows:,} on {day}: more than "
+            f"{file.file}: {rows:,} rows, up from {before.rows:,} on {day}: more than "
             f"MAX_ROW_GROWTH={settings.max_row_growth:g} allows",
             hint="if the file contains earlier snapshots, too, request the file again; if it is correct, raise "
             "MAX_ROW_GROWTH for this run (1: twice as many rows)",
@@ -335,6 +340,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFil
                 staged.rows,
                 parent=BRONZE_SNAPSHOTS,
                 rejected_count=staged.rejected_lines.total(),
+                separator_count=staged.separators,
                 day=file.day,
                 metrics=staged.lead_numbers._asdict(),
             )

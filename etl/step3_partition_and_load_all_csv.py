@@ -207,8 +207,7 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
         empty_table(db, SILVER_LEADS)
         apply_type_changes(db, pending_type_changes(db, [SILVER_LEADS]))
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
-        row_numbers = _rows_of_file(db, clean.rejected["_source_row"])
-        rejected = clean.rejected.assign(_source_file=source_key(db, BRONZE_LEADS), _source_row=row_numbers)
+        rejected = _located_in_file(db, clean.rejected)
         delete_rejected(db, None, step=3)
         add_rejected(db, rejected, step=3, run_id=run_id)
         record_load(
@@ -221,13 +220,15 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
             code_version=pending.cleaning_code_version(),
             metrics=clean.report._asdict(),
         )
-        failures = run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
+        warnings += run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
     reasons = Counter(rejected["reason"])
     warn_of_rejected("leads", reasons)
-    return DayClean(rows, reasons, warnings=warnings + failures)
+    for warning in warnings:
+        log.warning("%s", warning)
+    return DayClean(rows, reasons, warnings=warnings)
 
 
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:
@@ -251,12 +252,13 @@ FEWEST_LEADS = 50
 """Minimum number of leads that is compared with the next file."""
 
 
-def _rows_of_file(db: Cursor, positions: pd.Series) -> pd.Series:
-    """Return the row numbers in the leads file from positions in bronze, which lacks the rows that step 2 rejected."""
+def _located_in_file(db: Cursor, rejected: pd.DataFrame) -> pd.DataFrame:
+    """Return rejected rows with the leads file, and their rows in it: bronze lacks those that step 2 rejected."""
     db.execute("select _source_row from silver.rejected_rows where _partition_date is null and step = 2 order by 1")
-    for (rejected,) in db.fetchall():
-        positions = positions + (positions >= rejected)
-    return positions
+    rows = rejected["_source_row"]
+    for (rejected_before,) in db.fetchall():
+        rows = rows + (rows >= rejected_before)
+    return rejected.assign(_source_file=source_key(db, BRONZE_LEADS), _source_row=rows)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ def publish_gold(
 
 
 def describe_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
-    """Compare the matches of rebuilt days with those before. Returns a warning, as a list, if many were lost.
+    """Compare the matches of rebuilt days with those before. Logs and returns a warning, as a list, if many were lost.
 
     This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
     """
@@ -205,10 +205,12 @@ def describe_lost_matches(before: Mapping[str, TableLoad], built: Sequence[Built
     if lost <= UNUSUAL_CHANGE:
         return []
     changes = ", ".join(f"{scenario} {was:.1%} → {now:.1%}" for scenario, (was, now) in shares.items())
-    return [
+    finding = (
         f"fewer rows match than before (rebuilt days: {len(pairs):,}): {changes}; check that CRM and backend still "
         "hash in the same way, and that the leads file is complete"
-    ]
+    )
+    log.warning("%s", finding)
+    return [finding]
 
 
 FEWEST_ROWS = 50

@@ -108,7 +108,8 @@ class Plan:
         """Number of source files that would be loaded, by reason; unchanged and refused ones."""
         reasons = [file.why for file in self.source.files]
         refused = sum(refusal.message not in self.source.incomplete for refusal in self.source.refused)
-        return pending.count_loaded(reasons) | {"unchanged": reasons.count(None), "refused": refused}
+        loaded = {"new": 0, "changed": 0, "loaded again": 0} | pending.count_loaded(reasons)
+        return loaded | {"unchanged": reasons.count(None), "refused": refused}
 
 
 @retry_transient()

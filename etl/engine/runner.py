@@ -127,8 +127,6 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
         done = StepReport(step, result, time.perf_counter() - started)
         report = replace(report, steps=[*report.steps, done], warnings=[*report.warnings, *result.warnings])
         _log_end_of_step(report.steps[-1])
-        for warning in result.warnings:
-            log.warning("%s", warning)
         for refusal in result.refused:
             refusal.step = str(step)
             log.error("refused: %s → %s", refusal.message, refusal.hint, extra={"event": "file_refused"})

@@ -201,27 +201,26 @@ GOLD_IS_UP_TO_DATE = Check(
 
 ROWS_MATCH_LEADS = Check(
     "warn",
-    "at least a tenth of a day's rows should match a backend lead, by each hash that they have",
+    "at least a tenth of a day's rows should match a backend lead, and so should its hashes of each kind",
     """
-    select distinct on (partition_date)
-        format('%s: %s of %s rows%s match no lead', partition_date, unmatched, total, by_hash) as sample
+    select distinct on (partition_date) format('%s: %s', partition_date, finding) as sample
     from meta.table_loads
     cross join lateral (
         select
-            (facts ->> 'none')::bigint as none,
-            (facts ->> 'email_only')::bigint as email_only,
-            (facts ->> 'phone_only')::bigint as phone_only,
-            (facts -> 'metrics' ->> 'email_hash_null_share')::bigint as without_email,
-            (facts -> 'metrics' ->> 'phone_hash_null_share')::bigint as without_phone
+            (facts ->> 'none')::bigint as unmatched,
+            row_count - (facts ->> 'none')::bigint - (facts ->> 'phone_only')::bigint as by_email,
+            row_count - (facts ->> 'none')::bigint - (facts ->> 'email_only')::bigint as by_phone,
+            (facts ->> 'snapshot_rows')::bigint - (facts -> 'metrics' ->> 'email_hash_null_share')::bigint as emails,
+            (facts ->> 'snapshot_rows')::bigint - (facts -> 'metrics' ->> 'phone_hash_null_share')::bigint as phones
     ) as counts
     cross join lateral (
         values
-        ('', none, row_count, 1),
-        (' with an e-mail hash', none + phone_only - without_email, row_count - without_email, 50),
-        (' with a phone hash', none + email_only - without_phone, row_count - without_phone, 50)
-    ) as matching (by_hash, unmatched, total, fewest)
-    where parent_table = 'gold.lead_quality_matching' and unmatched > 0.9 * total and total >= fewest
-    order by partition_date, by_hash
+        (1, unmatched > 0.9 * row_count, format('%s of %s rows match no lead', unmatched, row_count)),
+        (2, emails >= 50 and by_email < 0.1 * emails, format('%s of %s e-mail hashes match a lead', by_email, emails)),
+        (3, phones >= 50 and by_phone < 0.1 * phones, format('%s of %s phone hashes match a lead', by_phone, phones))
+    ) as matching (priority, is_low, finding)
+    where parent_table = 'gold.lead_quality_matching' and is_low
+    order by partition_date, priority
     """,
     hint="check that CRM and backend still hash e-mail addresses and phone numbers in the same way",
     things="days",

@@ -100,6 +100,13 @@ class Settings(BaseSettings):
             raise ValueError("must be tcp://host:port or tls://host:port (also if given as --scheduler)")
         return address
 
+    @field_validator("s3_bucket_name")
+    @classmethod
+    def _require_bucket(cls, name: str) -> str:
+        if "/" in name and not name.startswith("arn:"):
+            raise ValueError("must be the name of a bucket, without s3:// and folders")
+        return name
+
     @field_validator("aws_endpoint_url_s3")
     @classmethod
     def _require_url(cls, url: str | None) -> str | None:
@@ -126,17 +133,13 @@ class Settings(BaseSettings):
 
     @property
     def csv_bucket(self) -> str:
-        """The bucket of the CSV snapshots: S3_SFTP_BUCKET or else S3_BUCKET_NAME, up to the first `/`."""
-        return _bucket_of(self.s3_sftp_bucket or self.s3_bucket_name)
+        """The bucket of the CSV snapshots: S3_SFTP_BUCKET up to the first `/`, else S3_BUCKET_NAME."""
+        return (self.s3_sftp_bucket or "").partition("/")[0] or self.s3_bucket_name
 
     @property
     def parquet_bucket(self) -> str:
-        """The bucket of the leads parquet: S3_PARQUET_BUCKET or else S3_BUCKET_NAME, up to the first `/`."""
-        return _bucket_of(self.s3_parquet_bucket or self.s3_bucket_name)
-
-
-def _bucket_of(setting: str) -> str:
-    return setting.removeprefix("s3://").split("/", 1)[0]
+        """The bucket of the leads parquet: S3_PARQUET_BUCKET up to the first `/`, else S3_BUCKET_NAME."""
+        return (self.s3_parquet_bucket or "").partition("/")[0] or self.s3_bucket_name
 
 
 def load_settings(**given: Any) -> Settings:
@@ -167,7 +170,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _load_dotenv() -> None:
-    from dotenv import dotenv_values, find_dotenv, load_dotenv
+    from dotenv import dotenv_values, find_dotenv
 
     path = Path(find_dotenv(usecwd=True) or PROJECT / ".env")
     try:
@@ -183,9 +186,10 @@ def _load_dotenv() -> None:
     if "\0" in text:  # as in UTF-16
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
     # No interpolation: a password may contain ${…}.
-    load_dotenv(stream=StringIO(text), interpolate=False)
     settings = {name.upper() for name in Settings.model_fields}
-    for name in sorted(dotenv_values(stream=StringIO(text), interpolate=False)):
+    for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
+        if value is not None:
+            os.environ.setdefault(name, value)
         similar = get_close_matches(name.upper(), settings, n=1, cutoff=0.85)
         if similar and name.upper() not in settings and not name.startswith("AWS_"):
             log.warning("%s: %s is not a setting and is ignored; did you mean %s?", path, name, similar[0])

@@ -114,7 +114,7 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
         sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
     ]
     counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
-    query = sql.SQL("select btrim(dispo, {}) as dispo, count(*), {} from {} as snapshot group by 1")
+    query = sql.SQL("select nullif(btrim(dispo, {}), '') as dispo, count(*), {} from {} as snapshot group by 1")
     db.execute(query.format(sql.Literal(BLANKS), sql.SQL(", ").join(counts), snapshot))
     by_dispo = db.fetchall()
     rows = sum(count for _, count, *_ in by_dispo)

@@ -47,7 +47,7 @@ COLUMNS = quote_identifiers(GOLD_COLUMNS)
 """The columns of a snapshot row that gold contains."""
 TRIMMED = ("city", "dispo", "job_status")
 """The columns that gold trims, because silver keeps the blanks around their values."""
-TRIM = "btrim({0}, {1}) as {0}"
+TRIM = "nullif(btrim({0}, {1}), '') as {0}"
 TRIMMED_COLUMNS = sql.SQL(", ").join(
     sql.SQL(TRIM).format(sql.Identifier(name), sql.Literal(BLANKS)) if name in TRIMMED else sql.Identifier(name)
     for name in GOLD_COLUMNS

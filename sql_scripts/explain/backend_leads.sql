@@ -7,6 +7,6 @@ select
 from silver.stg_leads_parquet
 where
     lead_uuid = any({leads}::text[])
-    or email_hash = silver.match_key({hash})
-    or phone_hash = silver.match_key({hash})
+    or silver.match_key(email_hash) = silver.match_key({hash})
+    or silver.match_key(phone_hash) = silver.match_key({hash})
 order by lead_uuid, email_hash, phone_hash

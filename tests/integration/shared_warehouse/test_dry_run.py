@@ -233,7 +233,7 @@ def test_file_refused_by_name_ends_the_dry_run_with_2(
 
     done = run_python(tmp_path, "main.py", "--dry-run", environment=environment_of(settings))
     assert done.returncode == 2
-    assert "0 new · 0 changed · 4 unchanged · 2 refused" in done.stdout
+    assert "0 new · 0 changed · 0 loaded again · 4 unchanged · 2 refused" in done.stdout
     assert "refused: s3://" in done.stdout
     assert "nothing was written" in done.stdout
     arguments = ("--dry-run", "--allow-partial", "--full-refresh", "--log-format", "json")

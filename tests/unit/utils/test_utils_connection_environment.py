@@ -138,6 +138,16 @@ def test_endpoint_that_is_no_url_is_named(url: str) -> None:
     assert "AWS_ENDPOINT_URL_S3 must be a URL such as http://host:port" in error_of(AWS_ENDPOINT_URL_S3=url)
 
 
+@pytest.mark.parametrize("name", ["s3://leads", "leads/", "leads/parquet", "/"])
+def test_bucket_with_scheme_or_folder_is_named(name: str) -> None:
+    assert "S3_BUCKET_NAME must be the name of a bucket, without s3:// and folders" in error_of(S3_BUCKET_NAME=name)
+
+
+def test_arn_of_an_access_point_is_a_bucket() -> None:
+    arn = "arn:aws:s3:eu-north-1:123456789012:accesspoint/leads"
+    assert load(S3_BUCKET_NAME=arn, S3_PARQUET_BUCKET="/parquet").parquet_bucket == arn
+
+
 def test_endpoint_with_a_password_is_refused_without_showing_it() -> None:
     message = error_of(AWS_ENDPOINT_URL_S3="http://user:planted-secret@host:9000")
     assert "without user, password or query" in message
