@@ -40,7 +40,7 @@ from etl.utils.utils_connection import s3_client
 from etl.warehouse import rejected_rows
 from etl.warehouse.load_ledger import TableLoad, fence_run, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
-from etl.warehouse.pending import BronzeState, count_loaded
+from etl.warehouse.pending import BronzeState, count_by_reason
 from etl.warehouse.run_history import clear_staging
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
@@ -87,8 +87,8 @@ class LeadNumbers(NamedTuple):
         return cls(len(counts), int((counts > 1).sum()))
 
 
-class RowCounts(NamedTuple):
-    """Number of rows of a file in bronze, number of its rejected rows by reason, and its refusal, if any."""
+class LoadedFile(NamedTuple):
+    """Result of loading a file: its key, number of rows, number of rejected rows by reason, and refusal, if any."""
 
     key: str
     rows: int
@@ -168,7 +168,7 @@ def run(context: RunContext) -> StepResult:
     for finding in (*bronze.describe_removed(keys | {leads.key} | replaced), *incomplete, *suspect):
         log.warning("%s", finding)
     loaded = [counts for counts in loaded_leads if not counts.refused]
-    loaded += [RowCounts(file.file.key, file.rows, file.rejected_lines) for file in accepted]
+    loaded += [LoadedFile(file.file.key, file.rows, file.rejected_lines) for file in accepted]
     rows = sum(counts.rows for counts in loaded)
     rejected = sum((counts.rejected for counts in loaded), Counter[str]())
     return StepResult(
@@ -177,7 +177,7 @@ def run(context: RunContext) -> StepResult:
         rejected=rejected,
         metrics={
             "files": {
-                **count_loaded(why_load[counts.key] for counts in loaded),
+                **count_by_reason(why_load[counts.key] for counts in loaded),
                 "skipped": len(snapshots) + 1 - len(loaded) - len(refused),
                 "refused": len(refused) + len(unclear),
             }
@@ -260,9 +260,10 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
 
 
 class DayBefore(NamedTuple):
-    """Counts of a snapshot, without separators. A file is compared with the latest snapshot before its day."""
+    """Counts of the latest snapshot before a file's day, with which the file is compared."""
 
     rows: int
+    """Number of rows that are no separators."""
     lead_numbers: LeadNumbers
 
 
@@ -352,7 +353,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFil
 
 
 @retry_transient()
-def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> RowCounts:
+def load_leads(settings: Settings, run_id: str, extraction_date: date, source: SourceObject) -> LoadedFile:
     """Replace the leads in bronze, and their rejected rows, with those of the parquet file, in one transaction.
 
     If `read_leads` refuses the file, nothing is changed, and the result has the reason in `refused`.
@@ -368,7 +369,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     try:
         leads = read_leads(download(s3_client(settings), source), source, extraction_date)
     except DataRefusedError as refusal:
-        return RowCounts(source.key, 0, Counter(), refusal)
+        return LoadedFile(source.key, 0, Counter(), refusal)
     rejected = rejected_rows.rejected_lines_frame(leads.rejected, source.key, None)
     with transaction(settings) as db:
         fence_run(db, run_id, filling=BRONZE_LEADS)
@@ -382,7 +383,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     log.info("%s: %d rows, %d rejected", source, rows, len(rejected))
     reasons = Counter(rejected["reason"])
     rejected_rows.warn_of_rejected(str(source), reasons)
-    return RowCounts(source.key, rows, reasons)
+    return LoadedFile(source.key, rows, reasons)
 
 
 if __name__ == "__main__":

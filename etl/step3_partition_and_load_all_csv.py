@@ -207,7 +207,7 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
         empty_table(db, SILVER_LEADS)
         apply_type_changes(db, pending_type_changes(db, [SILVER_LEADS]))
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
-        rejected = _located_in_file(db, clean.rejected)
+        rejected = _with_file_position(db, clean.rejected)
         delete_rejected(db, None, step=3)
         add_rejected(db, rejected, step=3, run_id=run_id)
         record_load(
@@ -252,8 +252,8 @@ FEWEST_LEADS = 50
 """Minimum number of leads that is compared with the next file."""
 
 
-def _located_in_file(db: Cursor, rejected: pd.DataFrame) -> pd.DataFrame:
-    """Return rejected rows with the leads file, and their rows in it: bronze lacks those that step 2 rejected."""
+def _with_file_position(db: Cursor, rejected: pd.DataFrame) -> pd.DataFrame:
+    """Add the leads file and the row numbers in it to rejected rows. Bronze lacks the rows that step 2 rejected."""
     db.execute("select _source_row from silver.rejected_rows where _partition_date is null and step = 2 order by 1")
     rows = rejected["_source_row"]
     for (rejected_before,) in db.fetchall():

@@ -82,7 +82,7 @@ def run(context: RunContext) -> StepResult:
         rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
         metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
-        warnings=describe_lost_matches(gold, built),
+        warnings=warn_of_lost_matches(gold, built),
     )
 
 
@@ -185,8 +185,8 @@ def publish_gold(
         run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
 
 
-def describe_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
-    """Compare the matches of rebuilt days with those before. Logs and returns a warning, as a list, if many were lost.
+def warn_of_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
+    """Log a warning if rebuilt days lost many matches. Returns the warning as a list, empty if there is none.
 
     This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
     """

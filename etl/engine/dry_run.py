@@ -105,10 +105,10 @@ class Plan:
 
     @property
     def file_counts(self) -> dict[str, int]:
-        """Number of source files that would be loaded, by reason; unchanged and refused ones."""
+        """Numbers of source files: those to load, by reason, and the unchanged and refused ones."""
         reasons = [file.why for file in self.source.files]
         refused = sum(refusal.message not in self.source.incomplete for refusal in self.source.refused)
-        loaded = {"new": 0, "changed": 0, "loaded again": 0} | pending.count_loaded(reasons)
+        loaded = {"new": 0, "changed": 0, "loaded again": 0} | pending.count_by_reason(reasons)
         return loaded | {"unchanged": reasons.count(None), "refused": refused}
 
 

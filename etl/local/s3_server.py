@@ -92,5 +92,5 @@ def _create_bucket(client: S3Client, bucket: str) -> None:
             raise
     region = client.meta.region_name
     is_default = region in (None, "us-east-1", "aws-global")  # S3 rejects its default region as a constraint
-    where: Any = {} if is_default else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    client.create_bucket(Bucket=bucket, **where)
+    options: Any = {} if is_default else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    client.create_bucket(Bucket=bucket, **options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from etl.reporting import daily, outcomes, runs
-from etl.reporting.answers import MATCHES, NO_ANOMALY, Anomalies, Answer, ranges
+from etl.reporting.answers import MATCHES, NO_ANOMALIES, Anomalies, Answer, ranges
 from etl.reporting.reading import Read
 from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.weeks import week_on_week
@@ -73,7 +73,7 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     return Answer("Which days should not be trusted?", anomalies.shown(), sentence, note, affected)
 
 
-def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how snapshot rows match backend leads.
 
     Rows: `scenario row_count lead_count`, one per scenario, `both` first. A snapshot row that matches several leads
@@ -93,7 +93,7 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> An
     return anomalies.mark(answer, MATCHES)
 
 
-def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer which hashes may cause false matches.
 
     Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, one per hash and `kind` (`email` or `phone`),
@@ -115,7 +115,7 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
     return anomalies.mark(answer, MATCHES)
 
 
-def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how many of the leads that each KPI counts match by suspect hashes alone in their latest row.
 
     Rows: `figure lead_count suspect_count suspect_share`, one per KPI that counts any lead, all leads first.

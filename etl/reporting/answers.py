@@ -86,7 +86,7 @@ class Anomalies:
         return self.rows[pd.Series(is_asked, index=self.rows.index, dtype=bool)]
 
 
-NO_ANOMALY = Anomalies()
+NO_ANOMALIES = Anomalies()
 
 
 def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, NEW_LEADS, NO_ANOMALY, QUALITY, Anomalies, Answer, Days, most_of, row_of, sound
+from etl.reporting.answers import (
+    FLAGS,
+    NEW_LEADS,
+    NO_ANOMALIES,
+    QUALITY,
+    Anomalies,
+    Answer,
+    Days,
+    most_of,
+    row_of,
+    sound,
+)
 from etl.reporting.words import counted, day, share
 
 
-def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how many leads each snapshot has, and how many of them are new.
 
     Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day.
@@ -36,7 +47,7 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answ
 
 
 def lead_quality_distribution(
-    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies = NO_ANOMALY
+    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies = NO_ANOMALIES
 ) -> Answer:
     """Answer how many leads of each quality there are.
 
@@ -78,7 +89,7 @@ def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str
     return f"{last['_partition_date']:%Y-%m-%d}", share(last["High Quality"], last["total_leads"])
 
 
-def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how many leads of each quality each snapshot has.
 
     Rows: `_partition_date`, `High Quality`, `Medium Quality`, `Low Quality` (numbers of leads) and `total_leads`, one
@@ -114,7 +125,7 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     return anomalies.mark(Answer(question, table, sentence), QUALITY)
 
 
-def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how many leads become high quality each day.
 
     Rows: `_partition_date new_high_quality_leads`, one per snapshot day, including days without such leads.

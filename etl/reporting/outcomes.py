@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL, NEW_LEADS, NO_ANOMALY, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.answers import FUNNEL, NEW_LEADS, NO_ANOMALIES, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
 from etl.reporting.states import FEW, FEW_LEADS
 from etl.reporting.words import counted, day, share
 
@@ -12,7 +12,7 @@ STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale":
 """Stage of the funnel → prefix of its column in the query result."""
 
 
-def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how many leads reach each stage of the funnel.
 
     Rows: `stage lead_count of_leads of_stage_before`, one per stage. `of_leads` and `of_stage_before` are the shares of
@@ -36,7 +36,7 @@ def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> 
 
 
 def status_changes(
-    rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY
+    rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES
 ) -> Answer:
     """Answer how the status of leads changes.
 
@@ -72,7 +72,7 @@ def status_changes(
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
 
-def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer why leads are lost, by disposition group.
 
     Rows: `disposition_group lead_count lead_share`, one per group, the largest first. `lead_share` is the share of all
@@ -97,7 +97,7 @@ def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) ->
 NOTHING_YET = "no appointment"
 
 
-def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer what became of the leads that are not in the latest snapshot, by disposition group.
 
     Rows: `disposition_group left_count lead_count left_share`, one per group, the greatest `left_count` first.
@@ -123,7 +123,7 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> An
     return anomalies.mark(answer, OUTCOMES)
 
 
-def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer what becomes of leads, by the week in which they were first seen.
 
     Rows: `first_week lead_count appointment_count sale_count appointment_rate conversion_rate left_count
@@ -159,7 +159,7 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer
     return anomalies.mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, *NEW_LEADS))
 
 
-def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Answer how long leads take to reach each stage, for leads first seen after the first snapshot.
 
     Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`, one

@@ -6,7 +6,7 @@ from math import sqrt
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALY, Anomalies, Answer, fewest_of, most_of
+from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALIES, Anomalies, Answer, fewest_of, most_of
 from etl.reporting.words import counted, share
 
 FEW_LEADS = 50
@@ -17,7 +17,7 @@ FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "l
 """Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest rate."""
 
 
-def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALY) -> Answer:
+def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
     """Compare the conversion rates of the states.
 
     Rows: `state lead_count appointment_count demo_count sale_count appointment_rate demo_rate conversion_rate

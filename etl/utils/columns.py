@@ -50,8 +50,8 @@ APPT_TIME = "appt_time"
 """The time of day of `APPT_DATE`: a content column of silver. In gold it is part of appointments.appointment_date."""
 
 BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u200c\u200d\u2060\ufeff"
-"""The characters that are trimmed from names of columns, from compared hashes, and in gold: Unicode's white space,
-zero-width characters and the byte order mark."""
+"""The characters that are trimmed from column names, from hashes before they are compared, and from texts in gold:
+Unicode's white space, zero-width characters and the byte order mark."""
 
 NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
 """Trimmed texts that other programs write for a missing value, and that are never a city, disposition or status."""

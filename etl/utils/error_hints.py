@@ -82,7 +82,9 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         service = "STS" if error.operation_name in ("AssumeRole", "GetCallerIdentity") else "S3"
         raise SourceError(
             f"{what}: {service} returned {code}{': ' * bool(message)}{_cut(message)}",
-            hint=next((hint for sign, hint in _S3_MESSAGES.items() if sign in message), _S3_HINTS.get(code, _S3_HINT)),
+            hint=next(
+                (hint for sign, hint in _S3_MESSAGE_HINTS.items() if sign in message), _S3_HINTS.get(code, _S3_HINT)
+            ),
             transient=code in _S3_BUSY,
         ) from error
     except BotoCoreError as error:
@@ -158,7 +160,7 @@ _S3_HINTS = {
     "EndpointConnectionError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
     "ConnectTimeoutError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
 }
-_S3_MESSAGES = {
+_S3_MESSAGE_HINTS = {
     "perform: kms:": "the credentials lack permission: grant kms:Decrypt on the key with which the object is encrypted",
     "Server Side Encryption": "the object is encrypted with a customer-provided key (SSE-C), which is not supported: "
     "upload it without SSE-C",

@@ -201,7 +201,7 @@ GOLD_IS_UP_TO_DATE = Check(
 
 ROWS_MATCH_LEADS = Check(
     "warn",
-    "at least a tenth of a day's rows should match a backend lead, and so should its hashes of each kind",
+    "at least a tenth of a day's rows should match a lead, and at least a tenth of its e-mail and of its phone hashes",
     """
     select distinct on (partition_date) format('%s: %s', partition_date, finding) as sample
     from meta.table_loads
@@ -216,8 +216,8 @@ ROWS_MATCH_LEADS = Check(
     cross join lateral (
         values
         (1, unmatched > 0.9 * row_count, format('%s of %s rows match no lead', unmatched, row_count)),
-        (2, emails >= 50 and by_email < 0.1 * emails, format('%s of %s e-mail hashes match a lead', by_email, emails)),
-        (3, phones >= 50 and by_phone < 0.1 * phones, format('%s of %s phone hashes match a lead', by_phone, phones))
+        (2, emails >= 50 and by_email < 0.1 * emails, format('%s matches by e-mail for %s hashes', by_email, emails)),
+        (3, phones >= 50 and by_phone < 0.1 * phones, format('%s matches by phone for %s hashes', by_phone, phones))
     ) as matching (priority, is_low, finding)
     where parent_table = 'gold.lead_quality_matching' and is_low
     order by partition_date, priority

@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     @classmethod
     def _require_bucket(cls, name: str) -> str:
         if "/" in name and not name.startswith("arn:"):
-            raise ValueError("must be the name of a bucket, without s3:// and folders")
+            raise ValueError("must be the name or ARN of a bucket, without s3:// or a folder")
         return name
 
     @field_validator("aws_endpoint_url_s3")
@@ -185,13 +185,13 @@ def _load_dotenv() -> None:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
     if "\0" in text:  # as in UTF-16
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
+    setting_names = {name.upper() for name in Settings.model_fields}
     # No interpolation: a password may contain ${…}.
-    settings = {name.upper() for name in Settings.model_fields}
     for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
         if value is not None:
             os.environ.setdefault(name, value)
-        similar = get_close_matches(name.upper(), settings, n=1, cutoff=0.85)
-        if similar and name.upper() not in settings and not name.startswith("AWS_"):
+        similar = get_close_matches(name.upper(), setting_names, n=1, cutoff=0.85)
+        if similar and name.upper() not in setting_names and not name.startswith("AWS_"):
             log.warning("%s: %s is not a setting and is ignored; did you mean %s?", path, name, similar[0])
 
 

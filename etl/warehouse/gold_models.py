@@ -48,11 +48,12 @@ COLUMNS = quote_identifiers(GOLD_COLUMNS)
 TRIMMED = ("city", "dispo", "job_status")
 """The columns that gold trims, because silver keeps the blanks around their values."""
 TRIM = "nullif(btrim({0}, {1}), '') as {0}"
+"""SQL that trims a column: {0} is the column, {1} are the blanks."""
 TRIMMED_COLUMNS = sql.SQL(", ").join(
     sql.SQL(TRIM).format(sql.Identifier(name), sql.Literal(BLANKS)) if name in TRIMMED else sql.Identifier(name)
     for name in GOLD_COLUMNS
 )
-"""`COLUMNS` as selected from silver."""
+"""`COLUMNS` as selected from silver: those in `TRIMMED` without surrounding blanks, NULL if nothing remains."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:

@@ -159,7 +159,7 @@ def record_load(
 ) -> None:
     """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
-    Call `fence_run` first.
+    Call `fence_run` first in the transaction: it raises if this run has lost its lock.
 
     Args:
         parent: the partitioned table, or another name by which `current_loads` finds the table; by default its own.

@@ -106,8 +106,8 @@ class BronzeState:
                 )
 
 
-def count_loaded(reasons: Iterable[str | None]) -> dict[str, int]:
-    """Return the number of files by reason (see `BronzeState.why_load`), without None. "loaded again" only if any."""
+def count_by_reason(reasons: Iterable[str | None]) -> dict[str, int]:
+    """Count the files to load by reason (see `BronzeState.why_load`). "loaded again" is omitted if there are none."""
     counts = Counter(filter(None, reasons))
     new, changed = counts.pop(NEW, 0), counts.pop(CHANGED, 0)
     return {"new": new, "changed": changed} | ({"loaded again": counts.total()} if counts else {})

@@ -105,9 +105,9 @@ def describe_reasons(reasons: Counter[str]) -> str:
 
 
 def describe_first(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
-    """Return the first rejected line, if possible no footer, or else the first invalid row, with its reason.
+    """Return the first rejected line, preferably one that is no footer, else the first invalid row, with its reason.
 
-    Invalid values come first, because the row is cut after 300 characters.
+    A row is shown without its NULL cells, invalid values first, and is cut after 300 characters.
     """
     if lines := [line for line in lines if not line.is_footer] or lines:
         return f"line {lines[0].line}, {lines[0].reason}: {shorten(lines[0].text)}"
@@ -117,4 +117,4 @@ def describe_first(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
     cells = {name: value for name, value in json.loads(row["raw_row"]).items() if value is not None}
     invalid_first = sorted(cells, key=lambda name: name.lower() not in row["reason"].lower())
     values = ", ".join(f"{name} {shorten(cells[name])}" for name in invalid_first)
-    return f"line {row['_source_row']}, {row['reason']}: {values[:300]}"
+    return f"line {row['_source_row']}, {row['reason']}: {values[:300]}{'…' * (len(values) > 300)}"

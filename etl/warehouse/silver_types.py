@@ -49,7 +49,7 @@ def pending_type_changes(db: Cursor, tables: Iterable[str]) -> list[TypeChange]:
 def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
     """Apply type changes to tables that this transaction has locked, or created.
 
-    One of DERIVED_TABLES is emptied if its rows, which may be those of replaced days, do not fit the new types.
+    A table in `DERIVED_TABLES` is emptied if its rows do not fit the new types: a later step rebuilds it.
 
     Raises:
         PostgresError: an object uses one of the columns, a value does not fit its new type, or the declaration is

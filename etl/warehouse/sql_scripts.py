@@ -37,7 +37,7 @@ def run_sql(db: Cursor, script: str, **names: sql.Composable) -> int:
 def script_text(script: str, **names: sql.Composable) -> sql.Composable:
     """Return a file of sql_scripts/ with its `{placeholders}` replaced by the given SQL, such as quoted names.
 
-    Lines of comments are left out, because a value with a line break would end them. Without `names`, the text is
+    Comment lines are left out: the text after a line break in a value would be executed. Without `names`, the file is
     returned as it is, and may contain other braces.
     """
     text = read_script(script)

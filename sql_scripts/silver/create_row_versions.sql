@@ -47,8 +47,7 @@ create table silver.matched_leads (
     phone_key text
 );
 
--- The form in which hashes are compared: trimmed, in lower case. NULL, which matches nothing, for an empty or NULL hash, and for
--- texts that exports write for NULL.
+-- The form in which hashes are compared: trimmed, in lower case. NULL, which matches nothing, for NULL, empty text, null and n/a.
 create or replace function silver.match_key(hash text) returns text
 language sql immutable parallel safe
 return nullif(nullif(nullif(lower(btrim(hash, {blanks})), ''), 'null'), 'n/a');
