@@ -52,8 +52,8 @@ def run(context: RunContext) -> StepResult:
             | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
         }
         add_missing_columns(db, crm_columns)
-        contents = {"columns": quote_identifiers(CONTENT_COLUMNS), "blanks": sql.Literal(BLANKS)}
-        apply_ddl(db, "silver/create_row_versions.sql", **contents)
+        names = {"columns": quote_identifiers(CONTENT_COLUMNS), "blanks": sql.Literal(BLANKS)}
+        apply_ddl(db, "silver/create_row_versions.sql", **names)
         apply_descriptions(db, "bronze", "silver", "meta")
         admit_readers(db, context.settings)
     return StepResult()

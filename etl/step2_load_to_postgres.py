@@ -146,7 +146,7 @@ def run(context: RunContext) -> StepResult:
 
     # --- load the leads first, so that the days can reuse their memory ----------------------------
     load = partial(load_leads, settings, run_id, context.extraction_date)
-    loaded_leads = context.map(load, [leads] if why_load[leads.key] else [], rows=lambda counts: counts.rows)
+    loaded_leads = context.map(load, [leads] if why_load[leads.key] else [], rows=lambda file: file.rows)
 
     # --- stage, validate and publish the days -----------------------------------------------------
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
@@ -156,7 +156,7 @@ def run(context: RunContext) -> StepResult:
     if staged:
         publish_bronze(settings, run_id, accepted)
     refused = [file.refused for file in validated if file.refused]
-    refused += [counts.refused for counts in loaded_leads if counts.refused]
+    refused += [file.refused for file in loaded_leads if file.refused]
 
     # --- report -----------------------------------------------------------------------------------
     without_rows, unused = bronze.describe_empty(file.file for file in validated if not (file.records or file.refused))
@@ -167,17 +167,17 @@ def run(context: RunContext) -> StepResult:
     replaced = {key for key, known in bronze.files.items() if known.table in tables}
     for finding in (*bronze.describe_removed(keys | {leads.key} | replaced), *incomplete, *suspect):
         log.warning("%s", finding)
-    loaded = [counts for counts in loaded_leads if not counts.refused]
+    loaded = [file for file in loaded_leads if not file.refused]
     loaded += [LoadedFile(file.file.key, file.rows, file.rejected_lines) for file in accepted]
-    rows = sum(counts.rows for counts in loaded)
-    rejected = sum((counts.rejected for counts in loaded), Counter[str]())
+    rows = sum(file.rows for file in loaded)
+    rejected = sum((file.rejected for file in loaded), Counter[str]())
     return StepResult(
         rows_in=rows + rejected.total(),
         rows_out=rows,
         rejected=rejected,
         metrics={
             "files": {
-                **count_by_reason(why_load[counts.key] for counts in loaded),
+                **count_by_reason(why_load[file.key] for file in loaded),
                 "skipped": len(snapshots) + 1 - len(loaded) - len(refused),
                 "refused": len(refused) + len(unclear),
             }

@@ -190,8 +190,8 @@ def _load_dotenv() -> None:
     for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
         if value is not None:
             os.environ.setdefault(name, value)
-        similar = get_close_matches(name.upper(), setting_names, n=1, cutoff=0.85)
-        if similar and name.upper() not in setting_names and not name.startswith("AWS_"):
+        is_known = name.upper() in setting_names or name.startswith("AWS_")
+        if similar := not is_known and get_close_matches(name.upper(), setting_names, n=1, cutoff=0.85):
             log.warning("%s: %s is not a setting and is ignored; did you mean %s?", path, name, similar[0])
 
 
@@ -235,8 +235,9 @@ def _describe_validation_error(error: ValidationError) -> str:
             missing.append(name)
         else:
             invalid.append(f"{name} {fault}".lstrip())
-    lists = ("missing settings: " + ", ".join(missing), missing), ("invalid settings: " + "; ".join(invalid), invalid)
-    return " · ".join(text for text, names in lists if names)
+    parts = [f"missing settings: {', '.join(missing)}"] if missing else []
+    parts += [f"invalid settings: {'; '.join(invalid)}"] if invalid else []
+    return " · ".join(parts)
 
 
 def connect_postgres(settings: Settings) -> Connection:

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from psycopg2 import sql
 from psycopg2.extras import execute_values
 
-from etl.utils.columns import BLANKS, CONTENT_COLUMNS
+from etl.utils.columns import CONTENT_COLUMNS
 from etl.utils.day import day_ranges
 from etl.utils.errors import listed
 from etl.utils.retry import retry_transient
-from etl.warehouse.gold_models import METRICS
+from etl.warehouse.gold_models import METRICS, trimmed
 from etl.warehouse.load_ledger import current_loads, fence_run, record_load
 from etl.warehouse.sql_scripts import quote_identifier, read_script, scripts_digest
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
@@ -114,8 +114,8 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
         sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
     ]
     counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
-    query = sql.SQL("select nullif(btrim(dispo, {}), '') as dispo, count(*), {} from {} as snapshot group by 1")
-    db.execute(query.format(sql.Literal(BLANKS), sql.SQL(", ").join(counts), snapshot))
+    query = sql.SQL("select {}, count(*), {} from {} as snapshot group by 1")
+    db.execute(query.format(trimmed("dispo"), sql.SQL(", ").join(counts), snapshot))
     by_dispo = db.fetchall()
     rows = sum(count for _, count, *_ in by_dispo)
     names = [*(f"{name}_null_share" for name in CONTENT_COLUMNS), *conditions]

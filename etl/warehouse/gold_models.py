@@ -47,13 +47,17 @@ COLUMNS = quote_identifiers(GOLD_COLUMNS)
 """The columns of a snapshot row that gold contains."""
 TRIMMED = ("city", "dispo", "job_status")
 """The columns that gold trims, because silver keeps the blanks around their values."""
-TRIM = "nullif(btrim({0}, {1}), '') as {0}"
-"""SQL that trims a column: {0} is the column, {1} are the blanks."""
+
+
+def trimmed(column: str) -> sql.Composable:
+    """Return SQL for a text column without surrounding blanks, NULL if nothing remains."""
+    return sql.SQL("nullif(btrim({0}, {1}), '') as {0}").format(sql.Identifier(column), sql.Literal(BLANKS))
+
+
 TRIMMED_COLUMNS = sql.SQL(", ").join(
-    sql.SQL(TRIM).format(sql.Identifier(name), sql.Literal(BLANKS)) if name in TRIMMED else sql.Identifier(name)
-    for name in GOLD_COLUMNS
+    trimmed(name) if name in TRIMMED else sql.Identifier(name) for name in GOLD_COLUMNS
 )
-"""`COLUMNS` as selected from silver: those in `TRIMMED` without surrounding blanks, NULL if nothing remains."""
+"""`COLUMNS` as selected from silver: those in `TRIMMED` are trimmed."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:
@@ -71,7 +75,7 @@ def code_version(table: str) -> str:
     """Return a digest of the SQL that builds a table. Tables of leads are built together and share one digest."""
     is_matching = table == GOLD_MATCHING
     scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
-    return scripts_digest(GRADE, *scripts, also=(*GOLD_COLUMNS, *TRIMMED, TRIM, BLANKS))
+    return scripts_digest(GRADE, *scripts, also=(repr(TRIMMED_COLUMNS),))
 
 
 def are_current(db: Cursor) -> bool:
