@@ -23,6 +23,7 @@ from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
+from etl.utils.columns import BLANK_ROW, FOOTER
 from etl.utils.errors import DataRefusedError
 from etl.utils.retry import retry_transient
 from etl.utils.s3_source import (
@@ -68,23 +69,20 @@ CHUNK_SIZE = 4 << 20
 """Chunk size in bytes. Peak memory per file is the size of the file plus a multiple of the chunk size."""
 
 
-class LeadNumbers(NamedTuple):
-    """Number of distinct lead numbers in a file, and number of lead numbers that occur more than once."""
+class DayCounts(NamedTuple):
+    """The counts of a snapshot with which the next one is compared."""
 
+    valid_rows: int = 0
+    """Number of rows that step 3 accepts."""
     distinct: int = 0
+    """Number of distinct lead numbers; 0 if the version of the pipeline that loaded the day did not count them."""
     repeated: int = 0
+    """Number of lead numbers that occur more than once."""
 
     @property
     def repeated_share(self) -> float:
         """Share of the distinct lead numbers that occur more than once, 0 to 1; 0 if there are no lead numbers."""
         return self.repeated / max(self.distinct, 1)
-
-    @classmethod
-    def of(cls, columns: Sequence[pd.Series]) -> LeadNumbers:
-        import pandas as pd
-
-        counts = pd.concat(columns).value_counts()
-        return cls(len(counts), int((counts > 1).sum()))
 
 
 class LoadedFile(NamedTuple):
@@ -107,30 +105,42 @@ class StagedFile:
     """Number of rejected lines by reason."""
     invalid_rows: Counter[str] = field(default_factory=Counter)
     """Number of `rows` that step 3 would reject, by reason."""
-    lead_numbers: LeadNumbers = field(default_factory=LeadNumbers)
     separators: int = 0
     """Number of `rows` that step 3 would drop as separators."""
-    footers: Counter[str] = field(default_factory=Counter)
-    """Number of blank rows, totals and footers, by reason. They are among `rejected_lines` and `invalid_rows`, but
-    count against MAX_REJECT_RATIO only if they are more than half of the records."""
+    counts: DayCounts = field(default_factory=DayCounts)
     first_fault: str = ""
     """A rejected line or invalid row, with its reason, as an example for messages; empty if there is none."""
     refused: DataRefusedError | None = None
 
-    def with_chunk(self, chunk: Snapshot) -> StagedFile:
-        from etl.utils.transform import FOOTER, count_separators, invalid_rows
+    @property
+    def faults(self) -> Counter[str]:
+        """Number of rejected lines and invalid rows by reason, as far as MAX_REJECT_RATIO applies: not to blank rows,
+        unless they outnumber valid rows, and not to totals and footers, if they are at most `MOST_FOOTERS`."""
+        reasons = self.rejected_lines + self.invalid_rows
+        if not 0 < self.counts.valid_rows < reasons[BLANK_ROW]:
+            del reasons[BLANK_ROW]
+        if reasons[FOOTER] <= MOST_FOOTERS:
+            del reasons[FOOTER]
+        return reasons
 
-        invalid = invalid_rows(chunk.rows)
-        footers = Counter(line.reason for line in chunk.rejected if line.is_footer)
-        footers += Counter(invalid["reason"][invalid["reason"] == FOOTER])
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file is not refused and has no leads: all its records are separators, blank rows or footers."""
+        return not (self.refused or self.counts.valid_rows or self.faults)
+
+    def with_chunk(self, chunk: Snapshot) -> StagedFile:
+        from etl.utils.transform import count_separators, invalid_rows
+
+        invalid, separators = invalid_rows(chunk.rows), count_separators(chunk.rows)
+        valid = self.counts.valid_rows + len(chunk.rows) - len(invalid) - separators
         return replace(
             self,
             records=self.records + chunk.records,
             rows=self.rows + len(chunk.rows),
             rejected_lines=self.rejected_lines + Counter(line.reason for line in chunk.rejected),
             invalid_rows=self.invalid_rows + Counter(invalid["reason"]),
-            separators=self.separators + count_separators(chunk.rows),
-            footers=self.footers + footers,
+            separators=self.separators + separators,
+            counts=self.counts._replace(valid_rows=valid),
             first_fault=self.first_fault or rejected_rows.describe_first(chunk.rejected, invalid),
         )
 
@@ -152,16 +162,16 @@ def run(context: RunContext) -> StepResult:
     stage = partial(stage_snapshot, settings, run_id, context.extraction_date)
     staged = context.map(stage, [file for file in snapshots if why_load[file.key]], rows=lambda file: file.rows)
     validated = validate_files(staged, bronze.tables.values(), settings)
-    accepted = [file for file in validated if file.records and not file.refused]
+    accepted = [file for file in validated if not (file.refused or file.is_empty)]
     if staged:
         publish_bronze(settings, run_id, accepted)
     refused = [file.refused for file in validated if file.refused]
     refused += [file.refused for file in loaded_leads if file.refused]
 
     # --- report -----------------------------------------------------------------------------------
-    without_rows, unused = bronze.describe_empty(file.file for file in validated if not (file.records or file.refused))
-    incomplete = check_completeness([file.day for file in snapshots if file not in without_rows], missing, settings)
-    incomplete += without_rows.values()
+    without_leads, unused = bronze.describe_empty(file.file for file in validated if file.is_empty)
+    incomplete = check_completeness([file.day for file in snapshots if file not in without_leads], missing, settings)
+    incomplete += without_leads.values()
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
     tables = {bronze_partition(file.file.day) for file in accepted}
     replaced = {key for key, known in bronze.files.items() if known.table in tables}
@@ -205,6 +215,8 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
         SourceError: the file cannot be downloaded.
         LockHeldError: see `fence_run`.
     """
+    import pandas as pd
+
     from etl.utils.extract import read_snapshot_chunks
     from etl.warehouse.bulk_copy import copy_from_frame
 
@@ -220,9 +232,11 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             for chunk in prefetch(read_snapshot_chunks(raw, file, extraction_date, CHUNK_SIZE)):
                 copy_from_frame(db, table, chunk.rows, frozen=True)
                 rejected += chunk.rejected
-                lead_numbers.append(chunk.rows["LEADNUMBER"])
+                lead_numbers.append(pd.to_numeric(chunk.rows["LEADNUMBER"], errors="coerce"))
                 staged = staged.with_chunk(chunk)
-            staged = replace(staged, lead_numbers=LeadNumbers.of(lead_numbers))
+            times = pd.concat(lead_numbers).value_counts()
+            counts = {"distinct": len(times), "repeated": int((times > 1).sum())}
+            staged = replace(staged, counts=staged.counts._replace(**counts))
             # For --explain. Rows are in the order of the file, so this index is tiny.
             index = "create index on {} using brin (_source_row) with (pages_per_range = 16)"
             db.execute(sql.SQL(index).format(quote_identifier(table)))
@@ -241,9 +255,9 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
     Args:
         loads: the current loads of bronze.
     """
-    # Without counts of lead numbers, which an old version of the pipeline did not record, these are 0.
+    # Older versions of the pipeline did not record all counts.
     days = {
-        load.of_day: DayBefore(load.row_count - load.separator_count, LeadNumbers(**load.metrics))
+        load.of_day: DayCounts(**{"valid_rows": load.row_count - load.separator_count, **load.metrics})
         for load in loads
         if load.of_day
     }
@@ -251,59 +265,52 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
     for file in sorted(staged, key=lambda staged: staged.file.day):
         refused = file.refused or _too_many_rejects(file, settings)
         earlier = [day for day in days if day < file.file.day]
-        if earlier and file.records and not refused:
+        if earlier and not (refused or file.is_empty):
             refused = _differs_too_much(file, max(earlier), days[max(earlier)], settings)
-        if file.records and not refused:
-            days[file.file.day] = DayBefore(file.rows - file.separators, file.lead_numbers)
+        if not (refused or file.is_empty):
+            days[file.file.day] = file.counts
         validated.append(replace(file, refused=refused))
     return validated
 
 
-class DayBefore(NamedTuple):
-    """Counts of the latest snapshot before a file's day, with which the file is compared."""
-
-    rows: int
-    """Number of rows that are no separators."""
-    lead_numbers: LeadNumbers
+MOST_FOOTERS = 10
+"""Maximum number of totals and footers of a file to which MAX_REJECT_RATIO does not apply."""
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
-    reasons = file.rejected_lines + file.invalid_rows
-    if 2 * file.footers.total() <= file.records:
-        reasons -= file.footers
-    rejects = reasons.total()
-    if rejects <= settings.max_reject_ratio * file.records:
+    reasons = file.faults
+    rejects, records = reasons.total(), file.separators + file.counts.valid_rows + reasons.total()
+    if rejects <= settings.max_reject_ratio * records:
         return None
     return DataRefusedError(
-        f"{file.file}: {rejects:,} of its {file.records:,} records ({rejects / file.records:.2%}) cannot be loaded, "
+        f"{file.file}: {rejects:,} of its {records:,} records ({rejects / records:.2%}) cannot be loaded, "
         f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}: {rejected_rows.describe_reasons(reasons)}. For "
         f"example, {file.first_fault}",
         hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this share",
     )
 
 
-def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: Settings) -> DataRefusedError | None:
+def _differs_too_much(file: StagedFile, day: Day, before: DayCounts, settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    rows = file.rows - file.separators
-    valid = rows - (file.invalid_rows - file.footers).total()
-    if valid < (1 - settings.max_row_drop) * before.rows:
+    rows, rows_before = file.counts.valid_rows, before.valid_rows
+    if rows < (1 - settings.max_row_drop) * rows_before:
         return DataRefusedError(
-            f"{file.file}: {valid:,} valid rows, down from {before.rows:,} on {day}: a decrease of "
-            f"{1 - valid / before.rows:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
+            f"{file.file}: {rows:,} valid rows, down from {rows_before:,} on {day}: a decrease of "
+            f"{1 - rows / rows_before:.2%}, more than MAX_ROW_DROP={settings.max_row_drop:g}",
             hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
-    share, share_before = file.lead_numbers.repeated_share, before.lead_numbers.repeated_share
+    share, share_before = file.counts.repeated_share, before.repeated_share
     if share > settings.max_repeated_leads >= share_before:
         return DataRefusedError(
-            f"{file.file}: {file.lead_numbers.repeated:,} of {file.lead_numbers.distinct:,} lead numbers ({share:.2%}) "
+            f"{file.file}: {file.counts.repeated:,} of {file.counts.distinct:,} lead numbers ({share:.2%}) "
             f"occur more than once, more than MAX_REPEATED_LEADS={settings.max_repeated_leads:g}; on {day}, "
             f"{share_before:.2%} did. The file probably contains its rows several times, or several snapshots",
             hint="request the file again, with one row per lead; if it is correct, set MAX_REPEATED_LEADS=1 for this "
             "run",
         )
-    if before.rows and rows >= ROWS_FOR_GROWTH and rows > (1 + settings.max_row_growth) * before.rows:
+    if rows_before and rows >= ROWS_FOR_GROWTH and rows > (1 + settings.max_row_growth) * rows_before:
         return DataRefusedError(
-            f"{file.file}: {rows:,} rows, up from {before.rows:,} on {day}: more than "
+            f"{file.file}: {rows:,} valid rows, up from {rows_before:,} on {day}: more than "
             f"MAX_ROW_GROWTH={settings.max_row_growth:g} allows",
             hint="if the file contains earlier snapshots, too, request the file again; if it is correct, raise "
             "MAX_ROW_GROWTH for this run (1: twice as many rows)",
@@ -312,7 +319,7 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayBefore, settings: S
 
 
 ROWS_FOR_GROWTH = 50
-"""Minimum number of rows of a file to which MAX_ROW_GROWTH applies."""
+"""Minimum number of valid rows of a file to which MAX_ROW_GROWTH applies."""
 
 
 @retry_transient()
@@ -343,13 +350,13 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFil
                 rejected_count=staged.rejected_lines.total(),
                 separator_count=staged.separators,
                 day=file.day,
-                metrics=staged.lead_numbers._asdict(),
+                metrics=staged.counts._asdict(),
             )
             record_file(db, table, file, records=staged.records)
         run_checks(db, [FILES_ARE_ACCOUNTED_FOR])
         clear_staging(db)
     for staged in accepted:
-        rejected_rows.warn_of_rejected(str(staged.file), staged.rejected_lines - staged.footers)
+        rejected_rows.warn_of_rejected(str(staged.file), staged.rejected_lines)
 
 
 @retry_transient()

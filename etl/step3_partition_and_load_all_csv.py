@@ -29,7 +29,7 @@ from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, L
 from etl.warehouse import pending
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
 from etl.warehouse.partitions import create_staging_partition, empty_table
-from etl.warehouse.rejected_rows import add_rejected, delete_rejected, warn_of_rejected
+from etl.warehouse.rejected_rows import add_rejected, delete_rejected, describe_reasons, warn_of_rejected
 from etl.warehouse.silver_types import apply_type_changes, pending_type_changes
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.tables import (
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
-    from etl.utils.transform import CleanSnapshots, Nulled
+    from etl.utils.transform import CleanLeads, CleanSnapshots, Nulled
     from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,9 @@ def run(context: RunContext) -> StepResult:
     refused: list[DataRefusedError] = []
     rows_in = sum(load.row_count for load in days)
     try:
-        clean_all = partial(clean_leads, context.settings, context.run_id, context.settings.max_row_drop)
+        # A worker may have other limits in its environment.
+        limits = (context.settings.max_reject_ratio, context.settings.max_row_drop)
+        clean_all = partial(clean_leads, context.settings, context.run_id, *limits)
         cleaned = context.map(clean_all, leads, rows=lambda leads: leads.rows)
         rows_in += sum(load.row_count for load in leads)
     except DataRefusedError as refusal:
@@ -179,14 +181,16 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
 
 
 @retry_transient()
-def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: TableLoad) -> DayClean:
+def clean_leads(
+    settings: Settings, run_id: str, max_reject_ratio: float, max_row_drop: float, bronze: TableLoad
+) -> DayClean:
     """Replace the leads in silver, and their rejected rows, with those cleaned from bronze, in one transaction.
 
-    Returns the counts of the cleaned leads. `max_row_drop` is MAX_ROW_DROP of the driver: a worker may have another.
+    Returns the counts of the cleaned leads.
 
     Raises:
-        DataRefusedError: no row has all three ids, or each such row has an id that is too long; or there are far fewer
-            leads than before (MAX_ROW_DROP). Silver is unchanged.
+        DataRefusedError: no row has all three ids, or each such row has an id that is too long; too many rows are
+            rejected (MAX_REJECT_RATIO); or there are far fewer leads than before (MAX_ROW_DROP). Silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
         PostgresError: see `apply_type_changes`.
         LockHeldError: see `fence_run`.
@@ -197,12 +201,7 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
     with transaction(settings) as db:
         fence_run(db, run_id, filling=SILVER_LEADS)
         clean = clean_parquet(copy_to_frame(db, BRONZE_LEADS))
-        if clean.rows.empty:
-            raise DataRefusedError(
-                f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has lead_UUID, "
-                "phone_hash and email_hash, each of at most 255 characters",
-                hint="request the file again; silver and gold keep their leads",
-            )
+        _refuse_rejected_leads(db, bronze, clean, max_reject_ratio)
         warnings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)
         empty_table(db, SILVER_LEADS)
         apply_type_changes(db, pending_type_changes(db, [SILVER_LEADS]))
@@ -229,6 +228,25 @@ def clean_leads(settings: Settings, run_id: str, max_row_drop: float, bronze: Ta
     for warning in warnings:
         log.warning("%s", warning)
     return DayClean(rows, reasons, warnings=warnings)
+
+
+def _refuse_rejected_leads(db: Cursor, bronze: TableLoad, clean: CleanLeads, max_reject_ratio: float) -> None:
+    """Raise if no row of the leads file is left, or if the pipeline has rejected too many."""
+    if clean.rows.empty:
+        raise DataRefusedError(
+            f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has lead_UUID, "
+            "phone_hash and email_hash, each of at most 255 characters",
+            hint="request the file again; silver and gold keep their leads",
+        )
+    reasons = Counter({"NUL byte": bronze.rejected_count}) + Counter(clean.rejected["reason"])
+    rejects, records = reasons.total(), bronze.row_count + bronze.rejected_count
+    if rejects > max_reject_ratio * records:
+        raise DataRefusedError(
+            f"{source_key(db, BRONZE_LEADS)}: {rejects:,} of its {records:,} rows ({rejects / records:.2%}) cannot be "
+            f"loaded, more than MAX_REJECT_RATIO={max_reject_ratio:g}: {describe_reasons(reasons)}",
+            hint="request the file again or, to load its other rows, raise MAX_REJECT_RATIO above this share; silver "
+            "and gold keep their leads",
+        )
 
 
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
+from etl.engine.context import CURRENT_RUN
 from etl.utils.errors import redact
 
 if TYPE_CHECKING:
@@ -161,7 +162,6 @@ class JsonHandler(logging.Handler):
         from pythonjsonlogger.json import JsonFormatter
 
         super().__init__()
-        self.belongs_to: dict[str, Any] = {"run_id": None, "step": None}
         self.setFormatter(
             JsonFormatter(
                 "%(levelname)s %(run_id)s %(step)s %(event)s %(message)s %(counts)s %(seconds)s",
@@ -172,11 +172,8 @@ class JsonHandler(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
-        for name in self.belongs_to:
-            # Steps run one after the other, so a record belongs to the step that started last.
-            self.belongs_to[name] = getattr(record, name, self.belongs_to[name])
-            setattr(record, name, self.belongs_to[name])
-        for name, default in (("event", "log"), ("counts", None), ("seconds", None)):
+        # Steps run one after the other, so a record belongs to the current one.
+        for name, default in {**CURRENT_RUN, "event": "log", "counts": None, "seconds": None}.items():
             setattr(record, name, getattr(record, name, default))
         record.levelname = record.levelname.lower()
         sys.stdout.write(f"{redact(self.format(record))}\n")

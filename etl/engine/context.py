@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from etl.engine.shutdown import raise_if_requested
 from etl.utils.errors import AbortedError, DataRefusedError
@@ -20,6 +20,10 @@ Result = TypeVar("Result")
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """A function of the total number of items. It returns a context manager, which yields a function to call with the row
 count of each finished item."""
+
+
+CURRENT_RUN: dict[str, Any] = {"run_id": None, "step": None}
+"""Id of the run that this process executes, and number of its current step: fields of the JSON log. NULL before."""
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from etl import __version__
-from etl.engine.context import Progress, RunContext, no_progress
+from etl.engine.context import CURRENT_RUN, Progress, RunContext, no_progress
 from etl.engine.report import RunReport, Step, StepReport
 from etl.engine.run_lock import run_lock
 from etl.engine.shutdown import raise_if_requested
@@ -52,7 +52,8 @@ def run_steps(
     started = time.perf_counter()
     run_id = str(uuid.uuid4())
     report = RunReport(run_id)
-    log.info("run %s started", run_id, extra={"event": "run_started", "run_id": run_id, "in_summary": True})
+    CURRENT_RUN.update(run_id=run_id, step=None)
+    log.info("run %s started", run_id, extra={"event": "run_started", "in_summary": True})
     try:
         with _during("opening the run"), run_lock(settings):
             options = {"full_refresh": full_refresh, "allow_partial": allow_partial}
@@ -116,7 +117,8 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
     refused: list[DataRefusedError] = []
     for step in steps:
         started = time.perf_counter()
-        log.info("%s", step, extra={"event": "step_started", "step": step.number})
+        CURRENT_RUN["step"] = step.number
+        log.info("%s", step, extra={"event": "step_started"})
         try:
             with _during(str(step)):
                 raise_if_requested()

@@ -151,5 +151,5 @@ def headers(settings: Settings) -> dict[date, list[str]]:
             with suppress(zlib.error):
                 if body.startswith(GZIP):
                     body = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(body)
-                found[file.day.date] = list(read_csv_text(body.partition(b"\n")[0]).table.column_names)
+                found[file.day.date] = read_csv_text(body).table.column_names
     return found

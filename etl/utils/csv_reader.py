@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from etl.utils.columns import BLANK_ROW, BLANKS, FOOTER
+
 
 @dataclass(frozen=True)
 class RejectedLine:
@@ -23,17 +25,9 @@ class RejectedLine:
     reason: str
     text: str
 
-    @property
-    def is_footer(self) -> bool:
-        """Whether the record has too few fields and at most one value, like a total, a report footer or a blank row."""
-        return self.reason.startswith(_TOO_FEW) and "," not in self.text.strip(", ")
-
 
 class CsvText(NamedTuple):
-    """A CSV file or a chunk of it, as text: every record after the header is a row of `table` or in `rejected`.
-
-    A header with a fault (see `read_csv_text`) is in `rejected`, too.
-    """
+    """A CSV file or a chunk of it, as text: every record after the header is a row of `table` or in `rejected`."""
 
     table: pa.Table
     """One text column per header field, in the header's order; an empty cell is NULL."""
@@ -43,8 +37,8 @@ class CsvText(NamedTuple):
     encoding: str
     """Encoding of the file: utf-8, utf-16, utf-32 or cp1252."""
     records: int
-    """Number of records: rows of `table` and items of `rejected`, which may include the header. Counted independently
-    of parsing, unless the content has NUL bytes, empty lines, misplaced quotes or cells with line ends."""
+    """Number of records: rows of `table` and items of `rejected`. Counted independently of parsing, unless the content
+    has NUL bytes, empty lines, misplaced quotes or cells with line ends."""
     cp1252_lines: Sequence[int]
     """Numbers of the lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole
     file, even for a chunk."""
@@ -55,8 +49,8 @@ def read_csv_text(raw: bytes) -> CsvText:
 
     The first record is the header. Every other record becomes a row, unless its number of fields differs from the
     header's, or it contains a quote inside an unquoted field, text after a closing quote, or a NUL byte (which
-    PostgreSQL cannot store): then it is rejected, with its line number and text. A header with such a fault is used,
-    and rejected as well. If a quote is stray (see `_next_record`), only its line is rejected; if it is never closed
+    PostgreSQL cannot store): then it is rejected, with its line number and text. A header with such a fault is used. If
+    a quote is stray (see `_next_record`), only its line is rejected; if it is never closed
     otherwise, all lines from the beginning of its record on are. Empty lines are ignored.
     """
     (whole,) = read_csv_chunks(raw, None)
@@ -97,10 +91,10 @@ class _Utf8(NamedTuple):
 
 
 def _as_utf8(raw: bytes) -> _Utf8:
-    """Re-encode content to UTF-8. Content that is not Unicode is decoded as Windows cp1252.
+    """Re-encode content to UTF-8. Bytes that are not Unicode are decoded as Windows cp1252.
 
-    A stray byte must not change how the rest of the file is decoded: if at least half of the lines that are not ASCII
-    are valid UTF-8, only the invalid bytes of the other lines are decoded as cp1252.
+    A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. But if
+    nearly all lines that are not ASCII are invalid UTF-8, all but one or one in ten, the whole file is cp1252.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-8":
@@ -111,9 +105,12 @@ def _as_utf8(raw: bytes) -> _Utf8:
     try:
         return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
     except UnicodeError:
+        if encoding != "utf-8":
+            return _Utf8(raw.decode(encoding, "replace").lstrip("\ufeff").encode(), encoding)
         lines = raw.splitlines()
         odd = [number for number, line in enumerate(lines, start=1) if line.decode(errors="ignore").encode() != line]
-        if encoding != "utf-8" or sum(not line.isascii() for line in lines) < 2 * len(odd):
+        valid = sum(not line.isascii() for line in lines) - len(odd)
+        if valid < len(odd) and valid <= max(1, len(odd) // 10):
             return _Utf8(_cp1252(raw).encode(), "cp1252")
         return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
 
@@ -258,12 +255,11 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
             unreadable = _rejected_lines(content[position:], line, f"{fault} (record of line {line})")
             records += len(unreadable)
             rejected.extend(unreadable)
-        elif "\0" in text or fault:
-            records += 1
-            rejected.append(RejectedLine(line, fault or "NUL byte", text))
         elif text and header is not None:
             records += 1
-            if len(fields) == len(header):
+            if "\0" in text or fault:
+                rejected.append(RejectedLine(line, fault or "NUL byte", text))
+            elif len(fields) == len(header):
                 rows.append(fields)
                 lines.append(line)
             else:
@@ -288,7 +284,7 @@ def _rejected_lines(content: str, first_line: int, reason: str) -> list[Rejected
 
 
 FEWEST_COLUMNS = 6
-"""Minimum number of columns of a file in which lines are told from cells with line ends by their number of commas."""
+"""Minimum number of columns of a file in which records are told from other lines by their number of separators."""
 
 
 def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int, str]:
@@ -338,11 +334,12 @@ def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
 
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:
-    kind = _TOO_FEW if actual < expected else "too many"
-    return RejectedLine(line, f"{kind} fields: {actual} instead of {expected}", text)
-
-
-_TOO_FEW = "too few"
+    reason = f"too {'few' if actual < expected else 'many'} fields: {actual} instead of {expected}"
+    value = text.strip("," + BLANKS)
+    is_record = "," in value or max(map(value.count, ";\t|")) >= FEWEST_COLUMNS - 1
+    if actual < expected >= FEWEST_COLUMNS and not is_record:
+        reason = FOOTER if value else BLANK_ROW
+    return RejectedLine(line, reason, text)
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> pa.Table:

@@ -136,6 +136,7 @@ _OTHER_FORMATS = (
     (b"{", "a JSON document"),
     (b"[", "a JSON document"),
     (b"sep=", "an Excel export that starts with a sep=… line"),
+    (b'"sep=', "an Excel export that starts with a sep=… line"),
 )
 """First bytes of a file (in lower case if they are text) → description of its format."""
 
@@ -176,11 +177,12 @@ def _name_columns(table: pa.Table) -> pa.Table:
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
     """Raise if a record after the header repeats the header, as if another file was appended."""
-    is_name = [pc.is_in(text_array(rows[name]), _HEADER_NAMES) for name in ("LEADNUMBER", "email_hash")]
-    lines = text.lines.filter(pc.and_(*is_name)).to_pylist()
-    # A header with another number of columns is a rejected record.
-    fields = {line.line: set(line.text.split(",")) for line in text.rejected if line.line > 1}
-    lines += [line for line, names in fields.items() if len(names & BRONZE_NAMES.keys()) >= 6]
+    cells = (pc.utf8_trim(text_array(rows[name]), BLANKS) for name in ("LEADNUMBER", "email_hash"))
+    lines = text.lines.filter(pc.and_(*(pc.is_in(cell, _HEADER_NAMES) for cell in cells))).to_pylist()
+    # A header with another number of columns, or quoted behind a byte order mark, is a rejected record.
+    records = {line.line: line.text.split(",") for line in text.rejected if line.line > 1}
+    names = {line: {name.strip(BLANKS + '"') for name in record} for line, record in records.items()}
+    lines += [line for line in names if len(names[line] & BRONZE_NAMES.keys()) >= 6]
     if lines:
         raise DataRefusedError(
             f"{file}: line {min(lines)} repeats the header, so another file was probably appended",
@@ -201,11 +203,11 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
     duplicates = [name for name, count in counts.items() if count > 1]
-    similar = [name for name in names if name not in BRONZE_NAMES and _bare_name(name) in _BARE_NAMES]
+    similar = [name for name in names if _BARE_NAMES.get(_bare_name(name), name) not in counts]
     problems = []
     if missing:
         problems.append(f"missing required columns: {', '.join(missing)}")
-    if missing and similar:
+    if similar:
         problems.append(f"columns that differ from known ones only in case, blanks or underscores: {listed(similar)}")
     if duplicates:
         problems.append(f"duplicate columns: {listed(duplicates)}")
@@ -222,7 +224,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
             f"{file} has {'; and '.join(problems)}. Header: {header}",
             hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS in "
             "etl/utils/columns.py"
-            if missing
+            if missing or similar
             else "request the file again with each column once",
         )
 
@@ -231,7 +233,7 @@ def _bare_name(name: str) -> str:
     return "".join(name.replace("_", " ").split()).lower()
 
 
-_BARE_NAMES = frozenset(map(_bare_name, BRONZE_NAMES))
+_BARE_NAMES = {_bare_name(name): column for name, column in BRONZE_NAMES.items()}
 
 
 def _other_separator(names: Sequence[str]) -> str | None:
@@ -350,6 +352,7 @@ def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str
     if column.type not in _TEXT_TYPES:
         raise DataRefusedError(f"{source}: column {name} is {column.type}, not text", hint=hint)
     try:
+        column.validate(full=True)  # a cast from text to text does not check it
         return column.cast(pa.string())
     except pa.ArrowInvalid as error:
         raise DataRefusedError(f"{source}: column {name} is not UTF-8: {shorten(error)}", hint=hint) from None

@@ -28,8 +28,10 @@ from etl.utils.cell_rules import (
 )
 from etl.utils.columns import (
     APPT_TIME,
+    BLANK_ROW,
     BRONZE_COLUMNS,
     CONTENT_COLUMNS,
+    FOOTER,
     MAX_LENGTH,
     NA_VALUES,
     OPTIONAL_COLUMNS,
@@ -48,8 +50,6 @@ NOT_AN_APPOINTMENT = "nu"
 """An APPT_DATE of `nu` marks a broken export row, which is rejected."""
 PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
 """Column of bronze whose invalid values become NULL → the text that the CRM writes for a missing value."""
-FOOTER = "no lead: at most one cell has a value"
-"""Reason of rejected blank rows, totals and report footers."""
 IDS = ("LEADNUMBER", "email_hash", "phone_hash")
 TEXT_COLUMNS = tuple(name for name, silver in SILVER_NAMES.items() if silver in MAX_LENGTH)
 """Columns of bronze whose text has a maximum length."""
@@ -208,12 +208,9 @@ def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
     """Find invalid rows. Returns reason → row mask, for the reasons that apply to at least one row."""
     text = {name: column.bare for name, column in columns.items()}
     without_ids = functools.reduce(pc.and_, (pc.is_null(text[name]) for name in IDS))
-    is_footer = _is_footer(columns, without_ids)
     invalid = {
         f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": pc.equal(text["APPT_DATE"], NOT_AN_APPOINTMENT),
         "LEADNUMBER is not a 32-bit integer": pc.invert(is_int32(without_fraction(text["LEADNUMBER"]))),
-        FOOTER: is_footer,
-        "LEADNUMBER, email_hash and phone_hash have no value": pc.and_not(without_ids, is_footer),
         "Set is not one of 0, 1, True, False": pc.invert(is_flag(text["Set"])),
         "Demo is not one of 0, 1, True, False": pc.invert(is_flag(text["Demo"])),
     }
@@ -221,16 +218,12 @@ def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
         limit = MAX_LENGTH[SILVER_NAMES[name]]
         reason = f"{SILVER_NAMES[name]} is longer than {limit} characters"
         invalid[reason] = _is_longer(_text_of(name, columns[name]), limit)
+    if pc.any(without_ids).as_py():
+        values = sum(fill_false(pc.is_valid(text[name])).astype(int) for name in BRONZE_COLUMNS)
+        invalid[BLANK_ROW] = pa.array(values == 0)
+        invalid[FOOTER] = pc.and_(without_ids, pa.array(values == 1))
+        invalid["LEADNUMBER, email_hash and phone_hash have no value"] = pc.and_(without_ids, pa.array(values > 1))
     return {reason: rows for reason, rows in invalid.items() if pc.any(rows).as_py()}
-
-
-def _is_footer(columns: Mapping[str, _Column], without_ids: pa.Array) -> pa.Array:
-    """Return a mask of blank rows, totals and report footers: rows without ids and with at most one value."""
-    if not pc.any(without_ids).as_py():
-        return without_ids
-    cells = (columns[name] for name in BRONZE_COLUMNS)
-    filled = sum(fill_false(pc.is_valid(column.bare)).astype(int) for column in cells)
-    return pc.and_(without_ids, pa.array(filled <= 1))
 
 
 def _is_longer(text: pa.Array, limit: int) -> pa.Array:

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
             raise ValueError("must be the name or ARN of a bucket, without s3:// or a folder")
         return name
 
+    @field_validator("s3_sftp_bucket", "s3_parquet_bucket")
+    @classmethod
+    def _without_folder(cls, bucket: str | None) -> str | None:
+        return bucket if not bucket or bucket.startswith("arn:") else bucket.partition("/")[0]
+
     @field_validator("aws_endpoint_url_s3")
     @classmethod
     def _require_url(cls, url: str | None) -> str | None:
@@ -133,13 +138,13 @@ class Settings(BaseSettings):
 
     @property
     def csv_bucket(self) -> str:
-        """The bucket of the CSV snapshots: S3_SFTP_BUCKET up to the first `/`, else S3_BUCKET_NAME."""
-        return (self.s3_sftp_bucket or "").partition("/")[0] or self.s3_bucket_name
+        """The bucket of the CSV snapshots: S3_SFTP_BUCKET, else S3_BUCKET_NAME."""
+        return self.s3_sftp_bucket or self.s3_bucket_name
 
     @property
     def parquet_bucket(self) -> str:
-        """The bucket of the leads parquet: S3_PARQUET_BUCKET up to the first `/`, else S3_BUCKET_NAME."""
-        return (self.s3_parquet_bucket or "").partition("/")[0] or self.s3_bucket_name
+        """The bucket of the leads parquet: S3_PARQUET_BUCKET, else S3_BUCKET_NAME."""
+        return self.s3_parquet_bucket or self.s3_bucket_name
 
 
 def load_settings(**given: Any) -> Settings:
@@ -275,10 +280,7 @@ def connect_postgres(settings: Settings) -> Connection:
 
 
 def _lift_time_limits(connection: Connection) -> None:
-    """Apply the session settings again, with the limits that older servers do not know.
-
-    Passed as `options`, settings apply before the first statement, but a connection pooler may discard them.
-    """
+    """Apply the session settings again, because a pooler may discard `options`, and the limits of newer servers."""
     limits = {name: "0" for name, version in _LIMITS_SINCE.items() if connection.server_version >= version}
     try:
         connection.autocommit = True
@@ -298,10 +300,11 @@ def postgres_engine(settings: Settings) -> Engine:
     return create_engine("postgresql+psycopg2://", creator=lambda: connect_postgres(settings), poolclass=NullPool)
 
 
+LOCK_TIMEOUT = "30s"
 _SESSION = {
     "datestyle": "ISO,MDY",  # dates travel as ISO text
     "client_min_messages": "warning",  # no notices for `if not exists`
-    "lock_timeout": "30s",  # never wait forever for a session that was left open
+    "lock_timeout": LOCK_TIMEOUT,  # never wait forever for a session that was left open
     "statement_timeout": "0",  # a role's limit is meant for its queries: the time that a load takes grows with the data
     # Let the server detect a client that is gone, which must not keep locks.
     "idle_in_transaction_session_timeout": "10min",

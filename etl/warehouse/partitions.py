@@ -11,6 +11,7 @@ import psycopg2
 from psycopg2 import sql
 
 from etl.utils.errors import PostgresError
+from etl.utils.utils_connection import LOCK_TIMEOUT
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.transactions import raise_if_aborting
 
@@ -79,7 +80,7 @@ def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadlin
         except psycopg2.errors.LockNotAvailable:
             db.execute("rollback to savepoint before_lock")
         else:
-            db.execute("set local lock_timeout to default")
+            db.execute("set local lock_timeout = %s", (LOCK_TIMEOUT,))
             return
         now = time.monotonic()
         if now > deadline:

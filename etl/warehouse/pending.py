@@ -80,13 +80,13 @@ class BronzeState:
         return [f"{source} is no longer listed in S3: its rows are kept {how}" for source in removed]
 
     def describe_empty(self, files: Iterable[SnapshotFile]) -> tuple[dict[SnapshotFile, str], list[str]]:
-        """Describe empty files: return file → sentence if bronze lacks the day, and sentences for all others."""
+        """Describe files without leads. Returns file → sentence if bronze lacks the day, and the other sentences."""
         without_data, others = {}, []
         for file in files:
             if bronze_partition(file.day) in self.tables:
-                others.append(f"{file} contains no rows: the rows loaded earlier for {file.day} are kept")
+                others.append(f"{file} contains no leads: the rows loaded earlier for {file.day} are kept")
             else:
-                without_data[file] = f"{file} contains no rows: {file.day} has no data"
+                without_data[file] = f"{file} contains no leads: {file.day} has no data"
         return without_data, others
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
@@ -166,7 +166,8 @@ def removed_partitions(db: Cursor, silver_days: Iterable[Day]) -> list[str]:
     """Return the partitions of gold.lead_quality_matching whose days silver no longer contains."""
     db.execute(
         "select relnamespace::regnamespace || '.' || relname from pg_inherits "
-        "inner join pg_class on pg_class.oid = inhrelid where inhparent = to_regclass(%s)",
+        "inner join pg_class on pg_class.oid = inhrelid where inhparent = to_regclass(%s) "
+        "and relname ~ '_[0-9]+$'",  # not a partition that users have added
         (GOLD_MATCHING,),
     )
     return sorted({table for (table,) in db.fetchall()} - set(map(gold_partition, silver_days)))

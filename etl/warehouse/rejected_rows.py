@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from etl.utils.columns import BLANK_ROW, FOOTER
 from etl.utils.day import Day
 from etl.utils.errors import shorten
 from etl.warehouse.sql_scripts import quote_identifier, table_exists
@@ -86,13 +87,8 @@ def publish_rejected(db: Cursor, day: Day) -> None:
 
 
 def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
-    """Log a warning with the number of rejected rows of a file or day by reason, if there are any.
-
-    Footers that step 3 rejects are not reported; those among the lines of a file have other reasons: omit them.
-    """
-    from etl.utils.transform import FOOTER
-
-    reasons = Counter({reason: count for reason, count in reasons.items() if reason != FOOTER})
+    """Log a warning with the number of rejected leads of a file or day by reason, if there are any."""
+    reasons = Counter({reason: count for reason, count in reasons.items() if reason not in {BLANK_ROW, FOOTER}})
     if reasons:
         described = describe_reasons(reasons)
         log.warning("%s: %d rejected, see silver.rejected_rows: %s", source, reasons.total(), described)
@@ -105,11 +101,11 @@ def describe_reasons(reasons: Counter[str]) -> str:
 
 
 def describe_first(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
-    """Return the first rejected line, preferably one that is no footer, else the first invalid row, with its reason.
+    """Return the first rejected line, preferably of a lead, else the first invalid row, with its reason.
 
     A row is shown without its NULL cells, invalid values first, and is cut after 300 characters.
     """
-    if lines := [line for line in lines if not line.is_footer] or lines:
+    if lines := sorted(lines, key=lambda line: line.reason in {BLANK_ROW, FOOTER}):
         return f"line {lines[0].line}, {lines[0].reason}: {shorten(lines[0].text)}"
     if invalid.empty:
         return ""

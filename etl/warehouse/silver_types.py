@@ -7,7 +7,7 @@ rebuilds are emptied if their rows do not fit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
@@ -34,7 +34,6 @@ class TypeChange(NamedTuple):
     """The change that gives the columns of a table their declared types."""
 
     table: str
-    column_names: Sequence[str]
     columns: str
     """Description for messages, as in `dispo from character varying(50) to varchar(80)`."""
     statement: str
@@ -56,7 +55,6 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
             wrong; the message names table, columns and cause.
     """
     for change in changes:
-        _require_no_dependents(db, change)
         try:
             if change.table in DERIVED_TABLES:
                 _alter_or_empty(db, change)
@@ -65,9 +63,12 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
         except psycopg2.errors.InsufficientPrivilege:
             raise  # has a hint of its own
         except (psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.ProgrammingError) as error:
+            message = "; ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
             raise PostgresError(
-                f"{change.table} cannot be altered ({change.columns}): {error.diag.message_primary}",
-                hint=f"nothing was changed: fix the values or the declaration, sql_scripts/{DECLARATION}, and rerun",
+                f"{change.table} cannot be altered ({change.columns}): {message}",
+                hint=f"nothing was changed: fix the values, or sql_scripts/{DECLARATION}, and rerun. If "
+                "a view uses a column, save its definition (select pg_get_viewdef('…')), drop it, rerun, and create it "
+                "again",
             ) from error
         if pending := pending_type_changes(db, [change.table]):
             raise PostgresError(
@@ -91,36 +92,3 @@ def _alter_or_empty(db: Cursor, change: TypeChange) -> None:
         )
         empty_table(db, change.table)
         db.execute(change.statement)
-
-
-def _require_no_dependents(db: Cursor, change: TypeChange) -> None:
-    """Raise if PostgreSQL would refuse to alter columns because views or other objects use them."""
-    db.execute(
-        """
-        select
-            string_agg(distinct attname, ', '),
-            array_agg(distinct coalesce(
-                case relkind when 'v' then 'view ' when 'm' then 'materialized view ' end || ev_class::regclass::text,
-                pg_describe_object(classid, objid, 0)
-            ))
-        from pg_depend
-        inner join pg_attribute on attrelid = refobjid and attnum = refobjsubid
-        left join pg_rewrite on classid = 'pg_rewrite'::regclass and pg_rewrite.oid = objid
-        left join pg_class on pg_class.oid = ev_class
-        where
-            refclassid = 'pg_class'::regclass
-            and (refobjid = %(table)s::regclass or refobjid in (select relid from pg_partition_tree(%(table)s)))
-            and attname = any(%(columns)s)
-            -- PostgreSQL rebuilds these by itself
-            and classid <> all('{pg_class,pg_constraint,pg_attrdef,pg_statistic_ext}'::regclass[])
-        """,
-        {"table": change.table, "columns": list(change.column_names)},
-    )
-    columns, dependents = db.fetchone() or (None, None)
-    if dependents:
-        raise PostgresError(
-            f"{change.table} cannot be altered ({change.columns}), because "
-            f"these objects use {columns}: {', '.join(dependents)}",
-            hint="nothing was changed: save the definitions of these objects (of a view: select pg_get_viewdef('…')), "
-            "drop them, rerun, and create them again",
-        )

@@ -144,6 +144,18 @@ select
     row_count
 from days;
 
+-- Drop the view of an earlier version with another order of columns, which `create or replace view` cannot change.
+do $$
+begin
+    if exists (
+        select from pg_attribute
+        where attrelid = to_regclass('gold.data_freshness') and attname = 'last_complete_run' and attnum > 1
+    ) then
+        drop view gold.data_freshness;
+    end if;
+end
+$$;
+
 -- Grain: one row.
 create or replace view gold.data_freshness as
 with span as (
@@ -154,12 +166,12 @@ with span as (
     from gold.snapshots
 )
 
-select
-    span.latest_snapshot,
+select -- noqa: ST06
     (
         select max(runs.ended_at) from meta.pipeline_runs as runs
         where runs.status = 'complete'
     ) as last_complete_run,
+    span.latest_snapshot,
     (now() at time zone 'utc')::date - span.latest_snapshot as days_late,
     (span.latest_snapshot - span.first_snapshot + 1 - span.snapshots)::int as missing_days,
     (select count(*) from gold.data_anomalies)::int as open_anomalies

@@ -55,7 +55,6 @@ compared as (
 
 select
     table_oid::regclass::text as table_name,
-    array_agg(attname::text order by attnum) as column_names,
     string_agg(format('%s from %s to %s', attname, current_type, data_type), ', ' order by attnum) as columns,
     format(
         'alter table %s %s',

@@ -165,7 +165,7 @@ def test_file_without_rows_leaves_its_day_unchanged(
     assert run(settings).error is None
     warnings = (record.message for record in caplog.records if record.levelname == "WARNING")
     (warning,) = (message for message in warnings if KEY in message)
-    assert f"{KEY} contains no rows" in warning
+    assert f"{KEY} contains no leads" in warning
     assert cities_of_day(warehouse, GOLD) == [("Boise",)]
     put_version_b(bucket)
     assert_rerun_repairs_everything(scenario, settings)

@@ -62,6 +62,11 @@ REFUSED = {
         "step 2, ",
         "column email_hash is not UTF-8",
     ),
+    "text that is not UTF-8": (
+        parquet_of(VALID_COLUMNS | {"email_hash": pa.array([b"e\xe9"] * LEADS).view(pa.string())}),
+        "step 2, ",
+        "column email_hash is not UTF-8",
+    ),
     "lists": (parquet_of(VALID_COLUMNS | {"phone_hash": [["p"]] * LEADS}), "step 2, ", "column phone_hash is list"),
     "a column absent": (parquet_of(without("email_hash")), "step 2, ", "missing columns: email_hash"),
     "a column without a value": (
@@ -78,7 +83,7 @@ REFUSED = {
 }
 
 
-IN_SHORT = ("truncated", "numbers", "a column absent", "without a row")
+IN_SHORT = ("truncated", "numbers", "text that is not UTF-8", "without a row")
 
 
 @pytest.mark.parametrize("name", REFUSED if LONG else IN_SHORT)

@@ -97,7 +97,7 @@ def test_file_with_less_than_half_the_rows_of_the_day_before_is_refused(scenario
     report = run(strict_settings)
     close_connections()
     assert report.exit_code == 2
-    assert_clear(report.error, "step 2", "SFTP/data_3.csv", "14 valid rows, down from 31", "MAX_ROW_DROP")
+    assert_clear(report.error, "step 2", "SFTP/data_3.csv", "14 valid rows, down from 30", "MAX_ROW_DROP")
     warehouse = Warehouse(settings)
     assert warehouse.gold() == scenario.gold_of_a
     assert (

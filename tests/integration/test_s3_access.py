@@ -48,6 +48,7 @@ def test_headers_are_read_per_file(filled: Settings) -> None:
     bucket.put("SFTP/data_5.csv.gz", b"\x1f\x8bdamaged")
     bucket.put("SFTP/data_6.csv", gzip.compress(b"C,D\n"))
     bucket.put("SFTP/data_7.csv.gz", b"E,F\n")
+    bucket.put("SFTP/data_8.csv", b"\xfe\xff" + "G,H\n1,2\n".encode("utf-16-be"))
     found = headers(filled)
     assert found[date(2024, 10, 1)] == list(HEADER)
     assert found[date(2024, 10, 3)][-1] == "location"
@@ -55,6 +56,7 @@ def test_headers_are_read_per_file(filled: Settings) -> None:
     assert date(2024, 10, 5) not in found
     assert found[date(2024, 10, 6)] == ["C", "D"]
     assert found[date(2024, 10, 7)] == ["E", "F"]
+    assert found[date(2024, 10, 8)] == ["G", "H"]
 
 
 FAILURES = [

@@ -92,6 +92,14 @@ GOLD_MATCHING = f"""
     lead_match_id           integer
 """
 
+GOLD_FRESHNESS = """
+    last_complete_run   timestamp with time zone
+    latest_snapshot     date
+    days_late           integer
+    missing_days        integer
+    open_anomalies      integer
+"""
+
 NO_VALUES = ("nan", "None", "<NA>", "NaT", "", " ", "   ", "\t", " nan ", "None\t", "\u00a0", "\u3000")
 """NA values in files. Each of them occurs in each column."""
 
@@ -129,6 +137,7 @@ def settings(postgres_server: Settings, s3_endpoint: str) -> Iterator[Settings]:
         ("silver.stg_csv_data_400", SILVER_SNAPSHOTS),
         ("silver.stg_leads_parquet", SILVER_LEADS),
         ("gold.lead_quality_matching", GOLD_MATCHING),
+        ("gold.data_freshness", GOLD_FRESHNESS),
     ],
 )
 def test_columns_have_names_types_lengths_and_order_of_the_specification(

@@ -79,10 +79,13 @@ def test_last_json_line_is_the_summary(python: Python, valid_environment: dict[s
 
 
 def test_refusal_in_json_has_a_hint(python: Python, refused: dict[str, str]) -> None:
-    done = python("main.py", "--log-format", "json", environment=refused)
+    done = python("main.py", "--log-format", "json", "--log-level", "warning", environment=refused)
     output_events = events(done)
     assert done.returncode == 2
-    assert [event["step"] for event in output_events if event["event"] == "file_refused"] == [2, 2]
+    run_id = output_events[-1]["run_id"]
+    assert run_id is not None
+    events_of_files = [event for event in output_events if event["event"] == "file_refused"]
+    assert [(event["step"], event["run_id"]) for event in events_of_files] == [(2, run_id), (2, run_id)]
     assert (output_events[-1]["event"], output_events[-1]["status"], output_events[-1]["exit_code"]) == (
         "run_ended",
         "refused",

@@ -39,6 +39,8 @@ def test_stray_byte_of_the_case_changes_its_line_alone(
         (["Bogotá".encode(), "Bogotá".encode(), "Bogotá".encode("cp1252")], ["Bogotá"] * 3),
         (["東京".encode(), b"caf\xe9 \x80", b"plain"], ["東京", "café €", "plain"]),
         (["東京".encode(), "é ".encode() + b"\xe9", b"plain"], ["東京", "é é", "plain"]),
+        # partly UTF-8, partly cp1252
+        ([b"M\xf3naco"] * 3 + ["Mónaco".encode()] * 2, ["Mónaco"] * 5),
         # wholly cp1252, one line of which happens to be valid UTF-8
         (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), "Ã©".encode("cp1252")], ["Bogotá", "Málaga", "Ã©"]),
     ],
@@ -46,7 +48,7 @@ def test_stray_byte_of_the_case_changes_its_line_alone(
 def test_encoding_is_decided_per_line(
     settings: Settings, bucket: Bucket, warehouse: Warehouse, cities: list[bytes], expected: list[str]
 ) -> None:
-    rows = leads(3)
+    rows = leads(len(cities))
     for n, row in enumerate(rows):
         row["CITY"] = f"city {n}"
     content = csv_of(rows)
@@ -182,22 +184,43 @@ def test_file_of_blank_rows_is_refused(settings: Settings, bucket: Bucket) -> No
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(2)) + b",,,,,,,,,,,\n" * 3)
     assert_refused(
-        run(settings), "3 of its 5 records (60.00%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: no lead"
+        run(settings), "3 of its 5 records (60.00%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: blank row (3)"
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [";".join(["x"] * len(HEADER)), "\t".join(["x"] * len(HEADER)), "<p>Internal Server Error</p>"],
+    ids=["semicolons", "tabs", "HTML"],
+)
+def test_file_with_many_lines_of_another_kind_is_refused(settings: Settings, bucket: Bucket, line: str) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", csv_of(leads(60)) + f"{line}\n".encode() * 40)
+    assert_refused(run(settings), "40 of its 100 records (40.00%) cannot be loaded", "For example, line 62, ")
+
+
+def test_totals_and_footers_are_at_most_ten(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", csv_of(leads(60)) + b"Total: 60\n" * 10)
+    assert run(settings).error is None
+    bucket.put("SFTP/data_1.csv", csv_of(leads(60)) + b"Total: 60\n" * 11)
+    assert_refused(run(settings), "11 of its 71 records (15.49%) cannot be loaded", "only one cell has a value (11)")
 
 
 # --- files that are another file, too ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
-@pytest.mark.parametrize("layout", ["same", "wider", "reordered"])
+@pytest.mark.parametrize("layout", ["same", "wider", "reordered", "padded", "quoted"])
 def test_file_with_another_one_appended_is_refused(
     settings: Settings, bucket: Bucket, warehouse: Warehouse, layout: str, mark: bytes
 ) -> None:
     put_leads(bucket)
-    header = {"same": HEADER, "wider": (*HEADER, "location"), "reordered": (*HEADER[:2], *reversed(HEADER[2:]))}[layout]
-    row = [ORDINARY_ROW.get(name, "") for name in header]
-    appended = "".join(",".join(line) + "\n" for line in (header, row)).encode()
+    layouts = {"wider": (*HEADER, "location"), "reordered": (*HEADER[:2], *reversed(HEADER[2:]))}
+    columns = layouts.get(layout, HEADER)
+    quote = {"padded": " {}\u200b", "quoted": '"{}"'}.get(layout, "{}")
+    row = [ORDINARY_ROW.get(name, "") for name in columns]
+    appended = "".join(",".join(line) + "\n" for line in (map(quote.format, columns), row)).encode()
     bucket.put("SFTP/data_1.csv", csv_of(leads(40)) + mark + appended)
     assert_refused(run(settings), "SFTP/data_1.csv: line 42 repeats the header")
     assert warehouse.value("select count(*) from bronze.csv_snapshots") == 0
@@ -209,7 +232,9 @@ def test_file_with_every_row_twice_is_refused(
 ) -> None:
     put_leads(bucket)
     bucket.put_snapshot(1, leads(20))
-    bucket.put_snapshot(2, leads(10) * times)
+    bucket.put_snapshot(
+        2, [*leads(10) * (times - 1), *({**row, "LEADNUMBER": f"{n}.0"} for n, row in enumerate(leads(10), 1))]
+    )
     assert_refused(
         run(settings),
         "SFTP/data_2.csv: 10 of 10 lead numbers (100.00%) occur more than once",
@@ -244,7 +269,7 @@ def test_growth_beyond_the_limit_is_refused(
     report = run(settings)
     if refused:
         assert_refused(
-            report, f"SFTP/data_2.csv: {after} rows, up from {before} on 2024-10-01", "more than MAX_ROW_GROWTH=1"
+            report, f"SFTP/data_2.csv: {after} valid rows, up from {before} on 2024-10-01", "more than MAX_ROW_GROWTH=1"
         )
         report = run(settings.model_copy(update={"max_row_growth": 2.0}))
     assert report.error is None
@@ -309,11 +334,17 @@ def test_leads_with_dashes_in_a_cell_are_reported_or_refused(settings: Settings,
     assert run(strict).error is None
 
 
-def test_days_with_many_blank_rows_are_compared_by_all_their_rows(settings: Settings, bucket: Bucket) -> None:
+def test_blank_rows_are_not_compared_with_the_day_before(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     for number in (1, 2):
         bucket.put(f"SFTP/data_{number}.csv", csv_of(leads(60, ZIP=f"0000{number}")) + b",,,,,,,,,,,\n" * 55)
     assert run(settings).error is None
+    bucket.put_snapshot(3, leads(55))
+    assert run(settings).error is None
+    bucket.put("SFTP/data_4.csv", csv_of(leads(60)) + b",,,,,,,,,,,\n" * 60)
+    assert run(settings).error is None
+    bucket.put("SFTP/data_5.csv", csv_of(leads(20)) + b",,,,,,,,,,,\n" * 20)
+    assert_refused(run(settings), "SFTP/data_5.csv: 20 valid rows, down from 60 on 2024-10-04", "MAX_ROW_DROP")
 
 
 def test_refusal_names_reasons_without_footers(
@@ -322,7 +353,7 @@ def test_refusal_names_reasons_without_footers(
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(100)) + b",,,,,,,,,,,\n" * 20 + b"x,y\n" * 8 + b"x,y,z\n")
     reasons = "too few fields: 2 instead of 12 (8), too few fields: 3 instead of 12 (1). For example, line 122, too few"
-    refusal = "9 of its 129 records (6.98%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
+    refusal = "9 of its 109 records (8.26%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
     assert_refused(run(settings), refusal + reasons)
     assert "see silver.rejected_rows" not in caplog.text, "rejected rows of refused files are not kept"
 
@@ -342,6 +373,22 @@ def test_day_whose_rows_are_all_invalid_is_refused_at_any_ratio(settings: Settin
     bucket.put_snapshot(2, leads(60, Set="No"))
     report = run(settings.model_copy(update={"max_reject_ratio": 1.0}))
     assert_refused(report, "SFTP/data_2.csv: 0 valid rows, down from 60", "MAX_ROW_DROP")
+
+
+def test_leads_file_with_many_rejected_rows_is_refused(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    bucket.put_snapshot(1, leads(20))
+    put_leads(bucket, 20)
+    assert run(settings).error is None
+    invalid = [("long", "p" * 256, "e21"), ("NUL", "p\0", "e22")]
+    bucket.put_leads([*[(f"lead {n}", f"p{n}", f"e{n}") for n in range(1, 21)], *invalid])
+    reasons = "NUL byte (1), an id is longer than 255 characters (1)"
+    refusal = "leads.parquet: 2 of its 22 rows (9.09%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
+    assert_refused(run(settings), "step 3", refusal + reasons, "raise MAX_REJECT_RATIO")
+    assert warehouse.value("select count(*) from silver.stg_leads_parquet") == 20
+    assert run(settings.model_copy(update={"max_reject_ratio": 0.1})).error is None
+    assert warehouse.value("select count(*) from silver.rejected_rows") == 2
 
 
 def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:

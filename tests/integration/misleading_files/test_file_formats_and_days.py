@@ -61,7 +61,7 @@ def test_file_without_rows_counts_as_missing(settings: Settings, bucket: Bucket)
     bucket.put_snapshot(1, leads(5))
     bucket.put_snapshot(2, [])
     today = settings.model_copy(update={"max_days_late": 0, "missing_days": "refuse"})
-    assert_refused(run(today), "SFTP/data_2.csv contains no rows", "the latest file is for 2024-10-01", "MISSING_DAYS")
+    assert_refused(run(today), "SFTP/data_2.csv contains no leads", "the latest file is for 2024-10-01", "MISSING_DAYS")
 
 
 def test_snapshot_that_is_delivered_for_two_days_is_named_once(settings: Settings, bucket: Bucket) -> None:
@@ -125,6 +125,7 @@ NOT_CSV = {
     "separated by tabs": CONTENT.replace(",", "\t").encode(),
     "separated by vertical bars": CONTENT.replace(",", "|").encode(),
     "an Excel export that starts with a sep=… line": b"sep=;\n" + CONTENT.replace(",", ";").encode(),
+    "an Excel export that starts with a sep=": b'"sep=,"\n' + CONTENT.encode(),
     "UTF-16 or UTF-32 without": CONTENT.encode("utf-16-le"),
     "or UTF-32 without a byte order mark": CONTENT.encode("utf-32-be"),
 }

@@ -136,6 +136,8 @@ NO_ROWS = {
     "byte order mark": b"\xef\xbb\xbf",
     "header only": ",".join(HEADER).encode(),
     "header and line end": ",".join(HEADER).encode() + b"\r\n",
+    "separator": ",".join(HEADER).encode() + b"\n" + b",".join([b"-----"] * len(HEADER)),
+    "total and blank rows": ",".join(HEADER).encode() + b"\nTotal: 0\n,,,,,,,,,,,\n,,,,,,,,,,,\n",
 }
 
 
@@ -148,7 +150,7 @@ def test_file_without_rows_is_skipped_with_a_warning(
     loads.put_leads(bucket)
     report = run_pipeline()
     assert report.error is None
-    finding = f"s3://{bucket.name}/SFTP/data_2.csv contains no rows: 2024-10-02 has no data"
+    finding = f"s3://{bucket.name}/SFTP/data_2.csv contains no leads: 2024-10-02 has no data"
     assert finding in map(str, report.warnings)
     assert [record.levelno for record in caplog.records if finding in record.message] == [logging.WARNING]
     for layer in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching"):
@@ -156,9 +158,13 @@ def test_file_without_rows_is_skipped_with_a_warning(
 
 
 @pytest.mark.usefixtures("loaded")
-def test_file_that_lost_its_rows_keeps_its_day(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("name", ["header only", "separator", "total and blank rows"])
+def test_file_that_lost_its_rows_keeps_its_day(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, number: int, name: str
+) -> None:
     contents, nodes = warehouse.contents(), loads.file_nodes(warehouse)
-    bucket.put("SFTP/data_2.csv", NO_ROWS["header only"])
+    bucket.put(f"SFTP/data_{number}.csv", NO_ROWS[name])
     assert run_pipeline().error is None
     assert loads.rewritten(nodes, loads.file_nodes(warehouse)) == set()
     assert run_pipeline(full_refresh=True).error is None

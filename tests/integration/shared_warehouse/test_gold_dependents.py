@@ -14,6 +14,7 @@ from support import Bucket, Warehouse, connection_arguments
 
 from etl.engine.report import RunReport
 from etl.utils.utils_connection import Settings
+from etl.warehouse.partitions import acquire_exclusive_lock
 from etl.warehouse.transactions import close_connections
 
 Run = Callable[..., RunReport]
@@ -78,6 +79,26 @@ def test_open_reader_transaction_sees_one_state_of_gold(
     run.join()
     assert [report.error for report in reports] == [None]
     assert warehouse.rows(of_days) != before
+
+
+def test_partition_of_another_owner_is_kept(
+    loaded_contents: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    del loaded_contents
+    warehouse.rows("create table public.other_days partition of gold.lead_quality_matching default")
+    bucket.put_snapshot(6, random_day(random.Random("new")))
+    assert run_pipeline().error is None
+    assert warehouse.value("select count(*) from public.other_days") == 0
+
+
+def test_lock_timeout_of_the_session_is_set_again_after_an_exclusive_lock(settings: Settings) -> None:
+    """A connection pooler can discard the startup options, and with them the default that would be restored."""
+    with psycopg2.connect(**connection_arguments(settings)) as connection, connection.cursor() as db:
+        db.execute("create temporary table locked ()")
+        acquire_exclusive_lock(db, "pg_temp.locked")
+        db.execute("show lock_timeout")
+        assert db.fetchone() == ("30s",)
+    connection.close()
 
 
 def test_external_foreign_key_to_leads_is_kept(

@@ -179,8 +179,8 @@ def test_view_that_uses_an_altered_column_is_named(
     declare("city", "varchar(200)")
     error = str(run(4).error)
     assert "silver.stg_csv_snapshots cannot be altered" in error
-    assert f"these objects use dispo: {kind} reporting.dispositions" in error
-    assert "drop them, rerun, and create them again" in error
+    assert f"{kind} reporting.dispositions depends on column" in error
+    assert "drop it, rerun, and create it again" in error
     assert warehouse.rows(FILES) == before
     warehouse.rows("drop schema reporting cascade")
     assert run(4).error is None

@@ -154,6 +154,11 @@ def test_duplicate_columns_and_the_file_are_named(header: list[str], named: str)
         read_snapshot(snapshot_bytes(header, {}), SNAPSHOT_FILE, TODAY)
 
 
+def test_optional_column_under_a_similar_name_is_refused() -> None:
+    with pytest.raises(DataRefusedError, match=r"only in case, blanks or underscores: Location\."):
+        read_snapshot(snapshot_bytes([*HEADER, "Location"], {}), SNAPSHOT_FILE, TODAY)
+
+
 def test_missing_and_duplicate_columns_are_named_in_one_error() -> None:
     with pytest.raises(DataRefusedError, match=r"missing required columns: ZIP; and duplicate columns: Set\."):
         read_snapshot(snapshot_bytes([*(name for name in HEADER if name != "ZIP"), "Set"], {}), SNAPSHOT_FILE, TODAY)
@@ -215,6 +220,14 @@ def test_column_without_name_is_kept_under_its_number() -> None:
     lines = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
     snapshot = read_snapshot(f"{lines[0]},\n{lines[1]},kept\n".encode(), SNAPSHOT_FILE, TODAY)
     assert [json.loads(extra) for extra in snapshot.rows["_extra"]] == [{f"column {len(HEADER) + 1}": "kept"}]
+
+
+@pytest.mark.parametrize("start", ["", "\n"])
+@pytest.mark.parametrize("name", ['ex"tra', "ex\0tra"])
+def test_header_with_a_fault_in_an_unknown_name_is_used(start: str, name: str) -> None:
+    lines = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
+    snapshot = read_snapshot(f"{start}{lines[0]},{name}\n{lines[1]},1\n".encode(), SNAPSHOT_FILE, TODAY)
+    assert (len(snapshot.rows), snapshot.rejected, snapshot.records) == (1, [], 1)
 
 
 def test_column_names_that_differ_only_after_a_nul_byte_keep_separate_values() -> None:

@@ -90,6 +90,12 @@ def test_every_environment_variable_sets_its_field() -> None:
     assert settings.partition_start_date == date(2025, 1, 31)
 
 
+def test_arn_of_a_bucket_is_kept() -> None:
+    arn = "arn:aws:s3:eu-north-1:123456789012:accesspoint/leads"
+    settings = load(S3_BUCKET_NAME=arn, S3_SFTP_BUCKET=arn)
+    assert (settings.csv_bucket, settings.parquet_bucket) == (arn, arn)
+
+
 def test_env_file_of_this_folder_or_a_parent_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = [f"{name}={value}" for name, value in REQUIRED.items()]
     (tmp_path / ".env").write_text(
