@@ -78,7 +78,7 @@ class Anomalies:
         return rows
 
     def mark(self, answer: Answer, metrics: Sequence[str]) -> Answer:
-        """Return the answer with its note and affected days replaced by those of the metrics that it depends on."""
+        """Return the answer with the note and the affected days of these metrics, on which it depends."""
         return answer._replace(note=self.note(metrics), affected_days=self.days(metrics))
 
     def _rows_of(self, metrics: Sequence[str]) -> pd.DataFrame:

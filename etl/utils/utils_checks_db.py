@@ -85,20 +85,20 @@ DAYS_ARE_RECONCILED = Check(
     select format(
         '%s was loaded with %s rows: %s clean, %s rejected, %s separators, %s without an id, %s duplicates',
         bronze.table_name, bronze.row_count,
-        made.row_count, made.rejected_count, made.separator_count, without_id, doubled
+        cleaned.row_count, cleaned.rejected_count, cleaned.separator_count, missing_id, duplicates
     ) as sample
-    from meta.table_loads as made
-    inner join meta.table_loads as bronze on made.built_from = array[bronze.load_id]
+    from meta.table_loads as cleaned
+    inner join meta.table_loads as bronze on cleaned.built_from = array[bronze.load_id]
     cross join lateral (
         select
-            coalesce((made.facts ->> 'missing_id')::bigint, 0) as without_id,
-            coalesce((made.facts ->> 'duplicates')::bigint, 0) as doubled
+            coalesce((cleaned.facts ->> 'missing_id')::bigint, 0) as missing_id,
+            coalesce((cleaned.facts ->> 'duplicates')::bigint, 0) as duplicates
     ) as dropped
     where
         bronze.parent_table in ('bronze.csv_snapshots', 'bronze.leads_parquet')
-        and not (made.changed or bronze.changed)
+        and not (cleaned.changed or bronze.changed)
         and bronze.row_count
-        <> made.row_count + made.rejected_count + made.separator_count + without_id + doubled
+        <> cleaned.row_count + cleaned.rejected_count + cleaned.separator_count + missing_id + duplicates
     """,
     hint="rerun with --full-refresh; if the check fails again, report a bug in the pipeline",
     things="tables",

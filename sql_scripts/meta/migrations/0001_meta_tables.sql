@@ -1,8 +1,6 @@
--- The pipeline's own books. Safe to rerun.
+-- Load ledger and run history. Safe to rerun.
 
 create schema if not exists meta;
-comment on schema meta is 'The pipeline''s own books: what was loaded from which file, and when.';
-
 create sequence if not exists meta.load_ids;
 
 -- Grain: one row per run.
@@ -21,7 +19,7 @@ create table if not exists meta.pipeline_runs (
     constraint pipeline_runs_status check (status in ('running', 'complete', 'failed', 'refused', 'aborted'))
 );
 
--- Books of an earlier version lack a column. Looked up first, because altering would wait for every reader.
+-- Add the column that the table of an earlier version lacks. Look first, because `alter table` waits for readers.
 do $$
 begin
     if not exists (select from pg_attribute where attrelid = 'meta.pipeline_runs'::regclass and attname = 'checks') then
@@ -30,7 +28,7 @@ begin
 end
 $$;
 
--- Grain: one row per S3 object that stands in bronze. The same key, ETag and size are loaded once.
+-- Grain: one row per S3 object that bronze contains. An object with the same key, ETag and size is not loaded again.
 create table if not exists meta.ingested_files (
     s3_key text primary key,
     bucket text not null,
@@ -46,9 +44,9 @@ create table if not exists meta.ingested_files (
     ingested_at timestamptz not null default clock_timestamp()
 );
 
--- Grain: one row per table that a step fills as a whole (a day's table in a layer, the leads): what stands in it, and which
--- loads it was made from. A table is current when its inputs are the ones that stand here, and nobody has dropped it or
--- changed its rows since.
+-- Grain: one row per table that a step fills as a whole (a day's table in a layer, the leads): its current load, and the loads
+-- from which it was built. It is up to date if those are the current loads of its inputs, and if it was neither dropped nor
+-- modified externally since.
 create table if not exists meta.table_loads (
     table_name text primary key,
     parent_table text not null,
@@ -66,22 +64,22 @@ create table if not exists meta.table_loads (
     loaded_at timestamptz not null default clock_timestamp()
 );
 
--- Grain: one row per transaction of the run at work, or the last one, that has written something. Who lost the connection
--- while committing finds out here whether the commit was heard.
+-- Grain: one row per committed transaction of the current or latest run that has written something. If the connection is lost
+-- during COMMIT, the marker shows whether the transaction was committed.
 create table if not exists meta.commit_marks (
     mark uuid primary key
 );
 
--- Grain: one row per script of definitions (tables, views, comments) that was carried out. It is carried out again when its
--- text changes, or when something that it makes is gone; else it would wait, at each run, for who reads its views.
+-- Grain: one row per DDL script (tables, views, comments) that was executed. It is executed again only if its text or its
+-- objects have changed: executing it in every run would wait for readers of its views.
 create table if not exists meta.definitions (
     script text primary key,
     digest text not null,
     state text not null
 );
 
--- Fires once for each statement that changes a table's rows. What other hands change is another load from then on, and not
--- the pipeline's: the next run fills it again. The pipeline enters its own loads after their last statement.
+-- Called once for each statement that changes rows of a table. A table that was modified externally gets another load id and is
+-- flagged, so that the next run fills it again. The pipeline records its own loads after their last statement.
 create or replace function meta.note_change() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin

@@ -1,3 +1,3 @@
--- The ledger also records which version of the code built a table, so that a table built by other code is built again.
+-- The load ledger also records the version of the code that built a table, so that a change of the code rebuilds it.
 
 alter table meta.table_loads add column code_version text;

@@ -1,7 +1,7 @@
--- Gold is built from row versions: which ids appointments have been given, and which leads wait for their gold rows to be merged.
+-- Gold is built from row versions: ids of appointments, and leads whose gold rows have to be merged.
 
--- Grain: one row per appointment id ever given. Rows are never deleted, so an appointment that returns gets its old id, and no id
--- is given twice. A row without lead and date reserves its id and all lower ones.
+-- Grain: one row per assigned appointment id. Rows are never deleted, so an appointment that returns gets its old id, and no id
+-- is assigned twice. A row without lead and date reserves its id and all lower ones.
 create table meta.appointment_ids (
     appointment_id int primary key,
     lead_uuid varchar(255),
@@ -9,7 +9,8 @@ create table meta.appointment_ids (
     unique (lead_uuid, appointment_date)
 );
 
--- The ids that the previous version has given: those in gold.appointments, and the highest one, whose appointment may be gone.
+-- Insert the ids that the previous version assigned: those in gold.appointments, and the highest one, whose appointment may have
+-- been deleted.
 do $$
 begin
     if to_regclass('gold.appointments') is not null then
@@ -29,13 +30,13 @@ where
     loads.table_name = 'gold.appointments'
     and (loads.facts ->> 'last_id')::int > (select coalesce(max(given.appointment_id), 0) from meta.appointment_ids as given);
 
--- Grain: one row per lead whose gold rows have to be merged, and change that affects it. Kept until a publication has merged
--- them. It has no key: adding to it must cost nothing.
+-- Grain: one row per lead whose gold rows have to be merged, and change that affects it. Kept until they are published. Without a
+-- key, which would slow down inserts.
 create table meta.affected_leads (
     lead_uuid varchar(255) not null
 );
 
--- What the previous version kept in staging from run to run, and what a killed run of it may have left there.
+-- Drop the staging tables of the previous version, including those that a killed run may have left.
 drop table if exists staging.spans, staging.lead_keys, staging.lead_pairs, staging.touched_leads, staging.touched_spans,
 staging.wanted_leads, staging.come_leads, staging.gone_leads,
 staging.wanted_lead_quality_current, staging.come_lead_quality_current, staging.gone_lead_quality_current,

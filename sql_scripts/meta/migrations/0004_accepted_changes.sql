@@ -1,4 +1,4 @@
--- A change of the source that a person accepts as the new normal: anomaly detection compares later days with its level.
+-- Changes of the source that a person has accepted: anomaly detection compares later days with their level.
 
 -- Grain: one row per metric and day from which on its new level is normal.
 create table meta.accepted_changes (

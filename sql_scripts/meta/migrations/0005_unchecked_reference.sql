@@ -1,3 +1,3 @@
--- The reference of the fact to gold.leads is no longer checked; step 5 declares it again, as not enforced, where PostgreSQL can.
+-- The foreign key of the fact table is no longer checked. Step 5 declares it as not enforced if PostgreSQL supports that.
 
 alter table if exists gold.lead_quality_matching drop constraint if exists lead_quality_matching_lead_uuid_fkey;

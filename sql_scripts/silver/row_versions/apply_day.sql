@@ -1,4 +1,4 @@
--- Updates silver.row_contents so that the contents of {day}, a new, late, corrected or removed day, are those of {snapshot}.
+-- Makes the contents of {day} in silver.row_contents equal to those of {snapshot}: for a new, late, corrected or removed day.
 -- {period} is the range from the day to {next_day}, the next snapshot (NULL if there is none): it is added to the days of added
 -- contents, and subtracted from those of removed contents. Adds the leads of both to meta.affected_leads, and deletes the matches
 -- of contents that no snapshot has any more. Creates staging.day_changes, which row_versions.py reads and drops, and
