@@ -23,6 +23,7 @@ from psycopg2 import sql
 
 from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
+from etl.engine.shutdown import raise_before_requests
 from etl.utils.columns import BLANK_ROW, FOOTER
 from etl.utils.errors import DataRefusedError
 from etl.utils.retry import retry_transient
@@ -148,8 +149,9 @@ class StagedFile:
 def run(context: RunContext) -> StepResult:
     # --- load inputs: which files are new or changed ----------------------------------------------
     settings, run_id = context.settings, context.run_id
-    snapshots, unclear, keys, missing = discover_snapshots(s3_client(settings), settings)
-    leads = find_leads(s3_client(settings), settings)
+    client = raise_before_requests(s3_client(settings))
+    snapshots, unclear, keys, missing = discover_snapshots(client, settings)
+    leads = find_leads(client, settings)
     bronze = read_bronze_state(settings)
     bronze.check_calendar(snapshots)
     why_load = {file.key: bronze.why_load(file, full_refresh=context.full_refresh) for file in (leads, *snapshots)}
@@ -174,8 +176,7 @@ def run(context: RunContext) -> StepResult:
     incomplete += without_leads.values()
     suspect = unused + find_copies([file.file for file in accepted], snapshots)
     tables = {bronze_partition(file.file.day) for file in accepted}
-    replaced = {key for key, known in bronze.files.items() if known.table in tables}
-    for finding in (*bronze.describe_removed(keys | {leads.key} | replaced), *incomplete, *suspect):
+    for finding in (*bronze.describe_removed(keys | {leads.key}, tables), *incomplete, *suspect):
         log.warning("%s", finding)
     loaded = [file for file in loaded_leads if not file.refused]
     loaded += [LoadedFile(file.file.key, file.rows, file.rejected_lines) for file in accepted]

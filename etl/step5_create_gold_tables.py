@@ -16,7 +16,7 @@ from etl.utils.retry import retry_transient
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns, table_columns
-from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql
+from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import GOLD_CURRENT, GOLD_LEADS, GOLD_MATCHING, SILVER_SNAPSHOTS
 from etl.warehouse.transactions import transaction
 
@@ -44,14 +44,16 @@ def run(context: RunContext) -> StepResult:
             names = {"view": quote_identifier(view), "key": sql.Identifier(key), "counted": quote_identifier(rows)}
             apply_ddl(db, "gold/create_funnel_view.sql", **names)
         apply_ddl(db, "gold/create_observability.sql")
-        apply_ddl(db, "gold/create_leads_as_of.sql", columns=quote_identifiers(table_columns(db, GOLD_LEADS)))
+        known = {"lead_uuid", *GOLD_COLUMNS, "first_seen", "last_seen"}
+        columns = (sql.Identifier(name) if name in known else sql.NULL for name in table_columns(db, GOLD_LEADS))
+        apply_ddl(db, "gold/create_leads_as_of.sql", columns=sql.SQL(", ").join(columns))
         apply_descriptions(db, "gold")
         run_sql(db, "schemas/admit_readers.sql")
     return StepResult()
 
 
 def add_columns(db: Cursor) -> None:
-    """Add missing columns to existing tables of gold. Existing rows get NULL.
+    """Add missing columns to existing tables of gold (see `add_missing_columns`).
 
     The columns are the CRM columns of `GOLD_COLUMNS` that silver has, with silver's types, and `lead_match_id` of
     gold.lead_quality_matching.

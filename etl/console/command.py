@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ from etl.console.output import (
 from etl.console.progress import progress
 from etl.console.summary import metrics_by_subject, summary_lines
 from etl.engine.report import RunReport, Step
-from etl.engine.runner import run_steps
+from etl.engine.runner import WORKER_THREAD, run_steps
 from etl.engine.shutdown import abortable
 from etl.utils.errors import PipelineError, shorten
 from etl.utils.utils_connection import Settings, load_settings
@@ -68,8 +70,17 @@ def run_step_from_environment(step: Step) -> int:
 def run_cli(work: Callable[[], int]) -> int:
     """Call the function of a command line, and return its exit code.
 
-    Any error is printed as one message. The exit code is then that of the `PipelineError`, or 1 for any other error.
+    Any error is printed as one message. The exit code is then that of the `PipelineError`, or 1 for any other error. If
+    an aborted run has left a call that hangs, the process ends at once: Python would wait for its thread.
     """
+    exit_code = _exit_code_of(work)
+    if any(thread.name.startswith(WORKER_THREAD) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(exit_code)
+    return exit_code
+
+
+def _exit_code_of(work: Callable[[], int]) -> int:
     protect_streams()
     try:
         with abortable():

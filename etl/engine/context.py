@@ -15,6 +15,7 @@ from etl.utils.errors import AbortedError, DataRefusedError
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import allow_transactions, end_transactions
 
+SECONDS_TO_END_CALLS = 5.0
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -57,7 +58,8 @@ class RunContext:
 
         If a call fails, its error is raised, and calls that have not started are cancelled. Running calls are completed
         on threads, and rolled back on a cluster when the run ends. If the run is aborted, `AbortedError` is raised, and
-        running calls are rolled back on threads, too.
+        running calls are rolled back on threads, too. Calls that hang in S3 are left behind: their transactions would
+        be refused (see `fence_run`).
 
         Args:
             items: the arguments of `work`. With `total`, they may be lazy: work on an item starts while the next item
@@ -84,7 +86,7 @@ class RunContext:
             except AbortedError:
                 running = [future for future in futures if not future.cancel()]
                 end_transactions()
-                wait(running)
+                wait(running, SECONDS_TO_END_CALLS)
                 allow_transactions()
                 raise
             finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.engine.report import Step
+from etl.engine.shutdown import raise_before_requests
 from etl.utils.errors import CheckFailedError, DataRefusedError, listed
 from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SourceObject, check_completeness, discover_snapshots, find_leads, refused_days
@@ -28,6 +29,7 @@ from etl.warehouse.tables import (
     REJECTED_ROWS,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
+    bronze_partition,
     gold_partition,
 )
 from etl.warehouse.transactions import read_only_transaction
@@ -200,16 +202,16 @@ FIRST_READABLE = "0002_code_version"
 
 
 def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refresh: bool) -> SourceFiles:
-    client = s3_client(settings)
+    client = raise_before_requests(s3_client(settings))
     snapshots, refused, keys, missing = discover_snapshots(client, settings)
     leads = find_leads(client, settings)
     bronze.check_calendar(snapshots)
     incomplete = check_completeness([file.day for file in snapshots], missing, settings)
     files = [PlannedFile(file, file.day, bronze.why_load(file, full_refresh=full_refresh)) for file in snapshots]
     files.append(PlannedFile(leads, None, bronze.why_load(leads, full_refresh=full_refresh)))
-    return SourceFiles(
-        files, [*refused, *refused_days(incomplete, settings)], incomplete, bronze.describe_removed(keys | {leads.key})
-    )
+    replaced = {bronze_partition(file.day) for file in files if file.why and file.day}
+    removed = bronze.describe_removed(keys | {leads.key}, replaced)
+    return SourceFiles(files, [*refused, *refused_days(incomplete, settings)], incomplete, removed)
 
 
 def _work_of_step_3(state: WarehouseState, loaded: Work, *, full_refresh: bool) -> Work:

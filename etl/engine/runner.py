@@ -17,7 +17,7 @@ from etl import __version__
 from etl.engine.context import CURRENT_RUN, Progress, RunContext, no_progress
 from etl.engine.report import RunReport, Step, StepReport
 from etl.engine.run_lock import run_lock
-from etl.engine.shutdown import raise_if_requested
+from etl.engine.shutdown import is_requested, raise_if_requested
 from etl.utils.errors import DataRefusedError, PipelineError, SettingsError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import END_OF_RUN_CHECKS, run_checks
@@ -26,6 +26,8 @@ from etl.warehouse.run_history import begin_run, end_run, rows_per_table
 from etl.warehouse.transactions import transaction
 
 log = logging.getLogger(__name__)
+WORKER_THREAD = "day"
+"""Prefix of the names of the threads that process days."""
 
 
 def run_steps(
@@ -83,8 +85,11 @@ def run_steps(
 def _executor(settings: Settings, run_id: str, workers: int | None) -> Iterator[Executor]:
     """Yield the executor that the steps use."""
     if not settings.dask_scheduler_address:
-        with ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="day") as executor:
+        executor = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix=WORKER_THREAD)
+        try:
             yield executor
+        finally:
+            executor.shutdown(wait=not is_requested())  # a call may hang in S3
         return
     try:
         from etl.engine.cluster import dask_cluster
@@ -94,8 +99,8 @@ def _executor(settings: Settings, run_id: str, workers: int | None) -> Iterator[
             hint="pip install -r requirements-dask.txt, or process days on this machine: omit --scheduler and unset "
             "DASK_SCHEDULER_ADDRESS",
         ) from None
-    with dask_cluster(settings, run_id) as executor:
-        yield executor
+    with dask_cluster(settings, run_id) as cluster:
+        yield cluster
 
 
 @contextmanager

@@ -6,8 +6,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from etl.utils.errors import AbortedError
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 _requested: list[AbortedError] = []
 
@@ -45,6 +49,11 @@ def abortable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def is_requested() -> bool:
+    """Return whether a signal has requested the end of the run."""
+    return bool(_requested)
+
+
 def raise_if_requested() -> None:
     """Raise the `AbortedError` of a signal again, because a library that was interrupted may have suppressed it.
 
@@ -53,3 +62,12 @@ def raise_if_requested() -> None:
     """
     if _requested:
         raise _requested[-1]
+
+
+def raise_before_requests(client: S3Client) -> S3Client:
+    """Let the client call `raise_if_requested` before each attempt of a request, and return the client.
+
+    botocore suppresses the `AbortedError` of a signal that arrives during a request, and tries the request again.
+    """
+    client.meta.events.register("before-send.s3", lambda **_: raise_if_requested(), unique_id="abort")
+    return client

@@ -37,8 +37,9 @@ def translate_postgres_errors(settings: Settings) -> Iterator[None]:
 
 
 def _message(error: psycopg2.Error) -> str:
-    # Without the context, which may contain whole rows, and whose label is in the server's language.
-    parts = [error.diag.message_primary, *(error.diag.message_detail or "").splitlines()[:1]]
+    # Without context and details that contain whole rows: of NOT NULL and CHECK constraints.
+    detail = "" if error.pgcode in ("23502", "23514") else error.diag.message_detail or ""
+    parts = [error.diag.message_primary, *detail.splitlines()[:1]]
     if lines := [part for part in parts if part]:
         return " ".join(" ".join(lines).split())
     # libpq indents advice, and writes a line for each address of a host: the last one is that of the server's answer.

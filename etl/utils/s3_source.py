@@ -73,12 +73,12 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         match = numbered.fullmatch(source.key)
         number = int(match[1]) if match else 0
         if number < 1:
-            log.warning(
-                "%s ignored: key does not match %s<number>.csv or .csv.gz, with a number of at least 1", source, prefix
-            )
             ignored.append(source.key)
             continue
         listed_by_number.setdefault(number, []).append(source)
+    if ignored:
+        pattern = f"{prefix}<number>.csv or .csv.gz, with a number of at least 1"
+        log.warning("keys in bucket %s ignored, as they are not %s: %s", bucket, pattern, listed(ignored))
     if not listed_by_number:
         raise SourceError(
             f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz",
@@ -124,7 +124,7 @@ def _by_day(
                 DataRefusedError(
                     f"{source}: {problem}",
                     hint=f"file number 1 is the snapshot of {partition_start_date}, number 2 that of the next day: "
-                    "rename the file, or correct PARTITION_START_DATE",
+                    f"rename the file, or correct PARTITION_START_DATE. Today is {today} by this machine's clock",
                 )
             )
             continue

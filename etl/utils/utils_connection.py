@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     partition_start_date: date = date(2024, 10, 1)
 
     missing_days: Literal["warn", "refuse"] = "warn"
-    max_days_late: int | None = Field(default=None, ge=0)
+    max_days_late: int | None = Field(default=None, ge=0, le=100_000)
     max_reject_ratio: float = Field(default=0.05, ge=0, le=1)
     max_row_drop: float = Field(default=0.5, ge=0, le=1)
     max_row_growth: float = Field(default=1.0, ge=0)
@@ -107,11 +107,6 @@ class Settings(BaseSettings):
             raise ValueError("must be the name or ARN of a bucket, without s3:// or a folder")
         return name
 
-    @field_validator("s3_sftp_bucket", "s3_parquet_bucket")
-    @classmethod
-    def _without_folder(cls, bucket: str | None) -> str | None:
-        return bucket if not bucket or bucket.startswith("arn:") else bucket.partition("/")[0]
-
     @field_validator("aws_endpoint_url_s3")
     @classmethod
     def _require_url(cls, url: str | None) -> str | None:
@@ -139,12 +134,17 @@ class Settings(BaseSettings):
     @property
     def csv_bucket(self) -> str:
         """The bucket of the CSV snapshots: S3_SFTP_BUCKET, else S3_BUCKET_NAME."""
-        return self.s3_sftp_bucket or self.s3_bucket_name
+        return _bucket_of(self.s3_sftp_bucket or self.s3_bucket_name)
 
     @property
     def parquet_bucket(self) -> str:
         """The bucket of the leads parquet: S3_PARQUET_BUCKET, else S3_BUCKET_NAME."""
-        return self.s3_parquet_bucket or self.s3_bucket_name
+        return _bucket_of(self.s3_parquet_bucket or self.s3_bucket_name)
+
+
+def _bucket_of(name: str) -> str:
+    """Return a bucket without the folder that may follow it. An ARN is returned as it is."""
+    return name if name.startswith("arn:") else name.partition("/")[0]
 
 
 def load_settings(**given: Any) -> Settings:
@@ -240,9 +240,8 @@ def _describe_validation_error(error: ValidationError) -> str:
             missing.append(name)
         else:
             invalid.append(f"{name} {fault}".lstrip())
-    parts = [f"missing settings: {', '.join(missing)}"] if missing else []
-    parts += [f"invalid settings: {'; '.join(invalid)}"] if invalid else []
-    return " · ".join(parts)
+    found = {"missing": ", ".join(missing), "invalid": "; ".join(invalid)}
+    return " · ".join(f"{kind} settings: {names}" for kind, names in found.items() if names)
 
 
 def connect_postgres(settings: Settings) -> Connection:
@@ -268,7 +267,7 @@ def connect_postgres(settings: Settings) -> Connection:
         connect_timeout=10,
         application_name="homebuddy-leads-etl",
         client_encoding="utf8",
-        options=" ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+        options=" ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()),
         # Detect an unresponsive server after a minute.
         keepalives_idle=30,
         keepalives_interval=10,
@@ -285,7 +284,7 @@ def _lift_time_limits(connection: Connection) -> None:
     try:
         connection.autocommit = True
         with connection.cursor() as db:
-            db.execute("; ".join(f"set {name} = '{value}'" for name, value in (_SESSION | limits).items()))
+            db.execute("; ".join(f"set {name} = '{value}'" for name, value in (SESSION_SETTINGS | limits).items()))
         connection.autocommit = False
     except BaseException:
         connection.close()
@@ -300,11 +299,11 @@ def postgres_engine(settings: Settings) -> Engine:
     return create_engine("postgresql+psycopg2://", creator=lambda: connect_postgres(settings), poolclass=NullPool)
 
 
-LOCK_TIMEOUT = "30s"
-_SESSION = {
+SESSION_SETTINGS = {
     "datestyle": "ISO,MDY",  # dates travel as ISO text
     "client_min_messages": "warning",  # no notices for `if not exists`
-    "lock_timeout": LOCK_TIMEOUT,  # never wait forever for a session that was left open
+    "quote_all_identifiers": "off",  # names that PostgreSQL returns are used in statements
+    "lock_timeout": "30s",  # never wait forever for a session that was left open
     "statement_timeout": "0",  # a role's limit is meant for its queries: the time that a load takes grows with the data
     # Let the server detect a client that is gone, which must not keep locks.
     "idle_in_transaction_session_timeout": "10min",
@@ -373,7 +372,8 @@ def _session(settings: Settings) -> boto3.session.Session:
     register_secrets(key_id, secret_key)
     # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if key_id else None)
-    session = boto3.session.Session(key_id, secret_key, region_name=settings.s3_region, botocore_session=core)
+    token = os.environ.get("AWS_SESSION_TOKEN") if (key_id or "").startswith("ASIA") else None  # of temporary keys
+    session = boto3.session.Session(key_id, secret_key, token, settings.s3_region, core)
     if expected_arn := settings.s3_iam_user_arn:
         actual_arn = session.client("sts").get_caller_identity()["Arn"]
         if actual_arn != expected_arn:

@@ -15,7 +15,7 @@ from psycopg2 import sql
 from etl.utils.columns import BLANKS, GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
-from etl.warehouse.partitions import table_columns
+from etl.warehouse.partitions import empty_table, table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, script_text, scripts_digest
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
@@ -129,6 +129,9 @@ def merge_models(db: Cursor, run_id: str) -> None:
 
     Rows of affected leads that are not in staging are deleted. For the other leads see `_touch_last_seen`. Then the
     staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
+
+    Raises:
+        PostgresError: see `acquire_exclusive_lock`.
     """
     latest_day = _touch_last_seen(db)
     # Delete first: a deleted row may have a unique value that a new row needs.
@@ -137,7 +140,8 @@ def merge_models(db: Cursor, run_id: str) -> None:
     for table in MODELS:
         _run_macro(db, "gold/macros/merge.sql", table)
     staging = sql.SQL(", ").join(quote_identifier(_staging(table)) for table in (*MODELS, *AFFECTED))
-    db.execute(sql.SQL("drop table {}; truncate meta.affected_leads").format(staging))
+    db.execute(sql.SQL("drop table {}").format(staging))
+    empty_table(db, "meta.affected_leads")
     built_from = current_version_loads(db)
     for table in MODELS:
         db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from psycopg2 import sql
+
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.s3_source import SourceObject
@@ -68,33 +70,46 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
 
 
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
-    """Raise if one of these tables, or a partition, was loaded but then dropped (or recreated) outside the pipeline.
+    """Raise if one of these tables, or a partition, was loaded but then dropped or detached outside the pipeline.
 
     Raises:
-        CheckFailedError: tables were dropped; the hint names the step that loads them again.
+        CheckFailedError: tables were dropped or detached; the hint names the step that loads them again.
     """
     db.execute(
-        "select table_name from meta.table_loads where parent_table = any(%s) "
-        "and to_regclass(table_name) is distinct from table_oid order by 1",
+        sql.SQL("select table_name from meta.table_loads where parent_table = any(%s) and not ({}) order by 1").format(
+            _IS_IN_PLACE
+        ),
         (list(parents),),
     )
     dropped = [name for (name,) in db.fetchall()]
     if dropped:
         raise CheckFailedError(
-            f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped outside the pipeline",
+            f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped or detached outside the pipeline",
             hint=f"to load the data again: python main.py --from-step {loaded_by_step}. "
             "To remove a day permanently: sql_scripts/admin/remove_day.psql",
         )
 
 
-_CURRENT_LOADS = """
+_IS_IN_PLACE = sql.SQL("""
+    to_regclass(table_name) is not distinct from table_oid
+    and not exists (
+        select from pg_class as parent
+        where
+            parent.oid = to_regclass(parent_table)
+            and parent.relkind = 'p'
+            and parent.oid not in (select inhparent from pg_inherits where inhrelid = table_oid)
+    )
+""")
+"""SQL condition on meta.table_loads: the loaded table still exists and, if it is a partition, is still attached."""
+
+_CURRENT_LOADS = sql.SQL("""
 select
     table_name, load_id, built_from, row_count, file_number, partition_date,
     rejected_count, separator_count, facts, changed, code_version
 from meta.table_loads
 where
     parent_table = any(%(parents)s)
-    and to_regclass(table_name) = table_oid
+    and {}
     and (%(include_modified)s or not changed)
     and (
         %(step)s::int is null
@@ -104,7 +119,7 @@ where
         )
     )
 order by file_number
-"""
+""").format(_IS_IN_PLACE)
 
 
 def current_loads(
@@ -112,8 +127,8 @@ def current_loads(
 ) -> dict[str, TableLoad]:
     """Return name → current load of `parents` and their partitions, for tables that still contain what was loaded.
 
-    A table that was dropped or modified outside the pipeline is left out, so that its step loads it again. The order is
-    that of the days; tables without a day come last.
+    A table that was dropped, detached or modified outside the pipeline is left out, so that its step loads it again.
+    The order is that of the days; tables without a day come last.
 
     Args:
         rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if the

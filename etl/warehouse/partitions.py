@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import sql
 
 from etl.utils.errors import PostgresError
-from etl.utils.utils_connection import LOCK_TIMEOUT
+from etl.utils.utils_connection import SESSION_SETTINGS
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.transactions import raise_if_aborting
 
@@ -80,7 +80,7 @@ def _lock(db: Cursor, tables: Sequence[str], mode: str, timeout_ms: int, deadlin
         except psycopg2.errors.LockNotAvailable:
             db.execute("rollback to savepoint before_lock")
         else:
-            db.execute("set local lock_timeout = %s", (LOCK_TIMEOUT,))
+            db.execute("set local lock_timeout = %s", (SESSION_SETTINGS["lock_timeout"],))
             return
         now = time.monotonic()
         if now > deadline:
@@ -136,8 +136,16 @@ def swap_partition(db: Cursor, parent: str, staged: str, published: str, partiti
         partition_value: the `_partition_date` of its rows, as YYYY-MM-DD.
 
     Raises:
-        PostgresError: other objects depend on `published`, and it is not a partition of `parent`.
+        PostgresError: `published` is a partition of another table; or other objects depend on it, and it is none.
     """
+    db.execute(
+        "select inhparent = %s::regclass, inhparent::regclass::text from pg_inherits where inhrelid = to_regclass(%s)",
+        (parent, published),
+    )
+    is_attached, other = db.fetchone() or (None, None)
+    if is_attached is False:
+        hint = f"move it, to keep it (alter table {published} set schema …), or drop {other}, then rerun"
+        raise PostgresError(f"{published} cannot be replaced: it is a partition of {other}, not of {parent}", hint=hint)
     names = {
         "published": quote_identifier(published),
         "staged": quote_identifier(staged),
@@ -149,19 +157,13 @@ def swap_partition(db: Cursor, parent: str, staged: str, published: str, partiti
         db.execute(sql.SQL("savepoint before_drop; drop table if exists {published}").format(**names))
     except psycopg2.errors.DependentObjectsStillExist:
         db.execute(sql.SQL("rollback to before_drop"))
-        db.execute(
-            "select from pg_inherits where inhrelid = %s::regclass and inhparent = %s::regclass", (published, parent)
-        )
-        if not db.rowcount:
+        if not is_attached:
             raise PostgresError(
                 f"{published} cannot be replaced: it is not a partition of {parent}, and other objects depend on it",
                 hint=f"drop the dependent objects, or attach the table to {parent} again, then rerun",
             ) from None
-        db.execute(
-            sql.SQL("truncate {published}; insert into {published} select * from {staged}; drop table {staged}").format(
-                **names
-            )
-        )
+        replace_rows = "truncate {published}; insert into {published} select * from {staged}; drop table {staged}"
+        db.execute(sql.SQL(replace_rows).format(**names))
         return
     db.execute(
         sql.SQL(
@@ -184,7 +186,12 @@ def add_change_trigger(db: Cursor, table: str) -> None:
 
 
 def empty_table(db: Cursor, table: str) -> None:
-    """Truncate a table. With wal_level=minimal, rows copied in the same transaction are not written to the WAL."""
+    """Truncate a table. With wal_level=minimal, rows copied in the same transaction are not written to the WAL.
+
+    Raises:
+        PostgresError: see `acquire_exclusive_lock`.
+    """
+    acquire_exclusive_lock(db, table)
     db.execute(sql.SQL("truncate table {}").format(quote_identifier(table)))
 
 
@@ -199,7 +206,7 @@ def table_columns(db: Cursor, table: str) -> list[str]:
 
 
 def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> None:
-    """Add the columns that existing tables lack. Existing rows get NULL.
+    """Add the columns that existing tables lack, and flag these tables as modified, so that they are loaded again.
 
     Tables are locked only if a column is missing: even `add column if not exists` takes an exclusive lock.
 
@@ -225,4 +232,5 @@ def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> 
                 quote_identifier(table), sql.Identifier(column), sql.SQL(data_type)
             )
         )
+        db.execute("update meta.table_loads set changed = true where parent_table = %s", (table,))
         log.info("%s: column %s added", table, column)

@@ -73,9 +73,10 @@ class BronzeState:
             return MODIFIED
         return FULL_REFRESH if full_refresh else None
 
-    def describe_removed(self, listed_keys: Set[str]) -> list[str]:
-        """Return one sentence for each file that bronze contains and that S3 no longer lists."""
-        removed = (self.files[key].source for key in sorted(self.files.keys() - listed_keys))
+    def describe_removed(self, listed_keys: Set[str], replaced: Set[str]) -> list[str]:
+        """Return one sentence for each file that S3 no longer lists, and whose table is not one of those `replaced`."""
+        unlisted = [self.files[key] for key in sorted(self.files.keys() - listed_keys)]
+        removed = (file.source for file in unlisted if file.table not in replaced)
         how = "until another file replaces them; to remove a snapshot day: sql_scripts/admin/remove_day.psql"
         return [f"{source} is no longer listed in S3: its rows are kept {how}" for source in removed]
 
@@ -90,17 +91,19 @@ class BronzeState:
         return without_data, others
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
-        """Raise if a file would be loaded for another day than before.
+        """Raise if a file, or another file with its number, was loaded for another day.
 
         Raises:
             DataRefusedError: PARTITION_START_DATE has changed, so the tables would mix two calendars.
         """
+        loaded_days = {file.table: file.partition_date for file in self.files.values()}
         for file in snapshots:
             known = self.files.get(file.key)
-            before = known.partition_date if known else None
+            before = known.partition_date if known else loaded_days.get(bronze_partition(file.day))
             if before and before != file.day.date:
                 raise DataRefusedError(
-                    f"{file} was loaded as day {before}, but PARTITION_START_DATE now makes it {file.day}",
+                    f"{file}: file number {file.day.number} was loaded as day {before}, but PARTITION_START_DATE now "
+                    f"makes it {file.day}",
                     hint=f"set PARTITION_START_DATE to {before - timedelta(file.day.number - 1)}, as before; if the "
                     "new one is intended, empty the warehouse with sql_scripts/schemas/drop_schemas.sql, then rerun",
                 )

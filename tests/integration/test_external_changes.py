@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
+import psycopg2
 import pytest
-from support import Bucket, Warehouse
+from support import Bucket, Warehouse, connection_arguments
 
 from etl.engine.report import RunReport
+from etl.warehouse import partitions
 
 Run = Callable[..., RunReport]
 
@@ -40,6 +43,9 @@ def before(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> dict[str,
         "delete from silver.rejected_rows where step = 2",
         "delete from silver.rejected_rows where step = 3",
         "drop schema silver cascade",
+        "alter table gold.lead_quality_matching detach partition partitions.lead_quality_matching_02",
+        "alter table silver.stg_csv_snapshots detach partition silver.stg_csv_data_01",
+        "alter table bronze.csv_snapshots detach partition partitions.csv_snapshots_01",
     ],
 )
 def test_external_change_is_repaired(
@@ -49,6 +55,67 @@ def test_external_change_is_repaired(
     report = run_pipeline()
     assert report.error is None
     assert warehouse.contents() == before
+
+
+@pytest.mark.parametrize(
+    "column", ["gold.leads.city", "gold.lead_quality_matching.dispo", "silver.stg_csv_snapshots.zip"]
+)
+def test_dropped_column_is_added_and_filled_again(
+    before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, column: str
+) -> None:
+    table, name = column.rsplit(".", 1)
+    values = f"select {name}, count(*) from {table} group by 1 order by 1"
+    counts = warehouse.rows(values)
+    warehouse.rows(f"alter table {table} drop column {name} cascade")
+    assert run_pipeline().error is None
+    assert warehouse.rows(values) == counts
+    assert warehouse.contents().keys() == before.keys()
+
+
+def test_added_column_is_kept(before: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+    del before
+    for table in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching", "gold.leads"):
+        warehouse.rows(f"alter table {table} add column note text")
+    bucket.put_snapshot(3, ROWS)
+    assert run_pipeline().error is None
+    assert warehouse.rows("select count(*), count(note) from gold.leads_as_of('2024-10-02')") == [(8, 0)]
+
+
+@pytest.mark.parametrize("schema", ["gold", "bronze"])
+def test_partitions_of_a_renamed_schema_are_not_dropped(
+    before: dict[str, str], run_pipeline: Run, warehouse: Warehouse, schema: str
+) -> None:
+    table = {"gold": "lead_quality_matching", "bronze": "csv_snapshots"}[schema]
+    rows = warehouse.value(f"select count(*) from {schema}.{table}")
+    warehouse.rows(f"alter schema {schema} rename to kept")
+    error = run_pipeline().error
+    assert f"partitions.{table}_01 cannot be replaced: it is a partition of kept.{table}" in str(error)
+    assert "set schema" in str(error.hint if error else None)
+    assert warehouse.value(f"select count(*) from kept.{table}") == rows
+    warehouse.rows("drop schema kept cascade")
+    assert run_pipeline().error is None
+    assert warehouse.contents() == before
+
+
+@pytest.mark.parametrize("table", ["bronze.leads_parquet", "silver.stg_leads_parquet", "meta.affected_leads"])
+def test_session_that_reads_a_table_to_empty_is_named(
+    before: dict[str, str],
+    bucket: Bucket,
+    run_pipeline: Run,
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+) -> None:
+    del before
+    monkeypatch.setattr(partitions, "SECONDS_TO_WAIT_FOR_LOCKS", 0.2)
+    bucket.put_leads([(f"lead {lead}", f"p{lead}", f"e{lead}") for lead in range(2, 9)])
+    with closing(psycopg2.connect(**connection_arguments(warehouse.settings))) as reader, reader.cursor() as db:
+        db.execute(f"select * from {table}")
+        session = f"process {reader.info.backend_pid} of"
+        error = str(run_pipeline().error)
+    assert f"no lock on {table} after" in error
+    assert session in error
+    assert run_pipeline().error is None
 
 
 def test_external_views_on_a_day_are_kept_and_show_its_new_rows(

@@ -60,6 +60,11 @@ def test_time_limits_of_the_role_do_not_apply_to_the_pipeline(
     assert_loaded(done, limited)
 
 
+def test_setting_that_quotes_all_names_does_not_apply(server: Server, limited: Settings, python: Python) -> None:
+    server.execute("postgres", "alter database leads set quote_all_identifiers = on")
+    assert_loaded(python("main.py", environment=environment_of(limited)), limited)
+
+
 def test_transaction_timeout_of_newer_servers_does_not_apply(settings: Settings) -> None:
     with closing(connect_postgres(settings)) as connection, connection.cursor() as db:
         if connection.server_version < 170_000:
@@ -72,6 +77,15 @@ def test_cancelled_statement_names_statement_timeout(settings: Settings) -> None
     with pytest.raises(PostgresError, match="statement_timeout = 0") as raised, transaction(settings) as db:
         db.execute("set local statement_timeout = '20ms'; select pg_sleep(5)")
     assert not raised.value.transient
+
+
+def test_rows_that_violate_a_constraint_are_not_shown(settings: Settings) -> None:
+    with pytest.raises(PostgresError) as raised, transaction(settings) as db:
+        db.execute(
+            "create temporary table t (hash text check (hash <> 'of a person')); insert into t values ('of a person')"
+        )
+    assert "t_hash_check" in str(raised.value)
+    assert "of a person" not in str(raised.value)
 
 
 # --- Connection limits ------------------------------------------------------------------------------------------------

@@ -295,20 +295,6 @@ def test_lead_number_that_is_too_long_for_an_index_rejects_its_row_alone(setting
     assert Warehouse(settings).value("select count(*) from gold.lead_quality_matching") == 40
 
 
-def test_leads_file_with_other_hashes_is_reported(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
-    for number in (1, 2):
-        bucket.put_snapshot(number, leads(40, ZIP=f"0000{number}"))
-    put_leads(bucket, 40)
-    assert run(settings).warnings == []
-    bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 41)])
-    (finding,) = run(settings).warnings
-    shares = "both 100.0% → 0.0%, email_only 0.0% → 0.0%, phone_only 0.0% → 100.0%, none 0.0% → 0.0%"
-    assert finding.startswith(f"fewer rows match than before (rebuilt days: 2): {shares}; check that CRM")
-    assert warehouse.value("select row_count from gold.match_scenarios where scenario = 'phone_only'") == 80
-    put_leads(bucket, 40)
-    assert run(settings).warnings == [], "matches that are found again are no warning"
-
-
 def test_day_with_few_matches_by_one_hash_is_reported(settings: Settings, bucket: Bucket) -> None:
     bucket.put_snapshot(1, leads(60))
     bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 61)])
@@ -373,39 +359,3 @@ def test_day_whose_rows_are_all_invalid_is_refused_at_any_ratio(settings: Settin
     bucket.put_snapshot(2, leads(60, Set="No"))
     report = run(settings.model_copy(update={"max_reject_ratio": 1.0}))
     assert_refused(report, "SFTP/data_2.csv: 0 valid rows, down from 60", "MAX_ROW_DROP")
-
-
-def test_leads_file_with_many_rejected_rows_is_refused(
-    settings: Settings, bucket: Bucket, warehouse: Warehouse
-) -> None:
-    bucket.put_snapshot(1, leads(20))
-    put_leads(bucket, 20)
-    assert run(settings).error is None
-    invalid = [("long", "p" * 256, "e21"), ("NUL", "p\0", "e22")]
-    bucket.put_leads([*[(f"lead {n}", f"p{n}", f"e{n}") for n in range(1, 21)], *invalid])
-    reasons = "NUL byte (1), an id is longer than 255 characters (1)"
-    refusal = "leads.parquet: 2 of its 22 rows (9.09%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
-    assert_refused(run(settings), "step 3", refusal + reasons, "raise MAX_REJECT_RATIO")
-    assert warehouse.value("select count(*) from silver.stg_leads_parquet") == 20
-    assert run(settings.model_copy(update={"max_reject_ratio": 0.1})).error is None
-    assert warehouse.value("select count(*) from silver.rejected_rows") == 2
-
-
-def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
-    bucket.put_snapshot(1, leads(20))
-    put_leads(bucket, 100)
-    assert run(settings).error is None
-    put_leads(bucket, 96)
-    assert_refused(
-        run(settings.model_copy(update={"max_row_drop": 0.02})), "96 leads after cleaning", "MAX_ROW_DROP=0.02"
-    )
-    assert "after cleaning" not in "".join(map(str, run(settings).warnings))
-    put_leads(bucket, 60)
-    report = run(settings)
-    assert report.error is None
-    assert any("60 leads after cleaning, down from 96: a decrease of 37.50%" in text for text in report.warnings)
-    bucket.put_leads([(f"lead {n}", f"p{n}", f"e{n}" if n <= 20 else None) for n in range(1, 61)])
-    assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
-    assert warehouse.rows("select count(*) from gold.leads") == [(60,)]
-    assert run(settings.model_copy(update={"max_row_drop": 0.7})).error is None
-    assert warehouse.rows("select count(*) from gold.leads") == [(20,)]

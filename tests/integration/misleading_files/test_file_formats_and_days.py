@@ -32,6 +32,20 @@ def test_day_in_the_future_is_refused(settings: Settings, bucket: Bucket) -> Non
     assert run(settings).error is None, "today is no day in the future"
 
 
+def test_files_of_another_calendar_do_not_replace_days(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    put_leads(bucket)
+    bucket.put_snapshot(1, leads(5))
+    assert run(settings).error is None
+    bucket.put("SFTP2/data_1.csv", csv_of(leads(6)))
+    others = {"s3_sftp_files_prefix": "SFTP2/data_", "partition_start_date": date(2025, 1, 1)}
+    finding = "file number 1 was loaded as day 2024-10-01, but PARTITION_START_DATE now makes it 2025-01-01"
+    assert_refused(run(settings.model_copy(update=others)), "SFTP2/data_1.csv", finding)
+    assert warehouse.value("select min(_partition_date)::text from gold.lead_quality_matching") == "2024-10-01"
+    assert run(settings.model_copy(update={"s3_sftp_files_prefix": "SFTP2/data_"})).error is None
+
+
 def test_missing_day_of_the_case_is_named(settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     put_case(bucket, "05-missing-day")
     assert run(settings).error is None

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import psycopg2
 import pytest
+import tenacity
 from loads import DAYS, put_leads, rows_of_day
 from random_snapshots import put_random_leads, steady_days
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
@@ -87,4 +88,13 @@ def in_other_database(settings: Settings, *statements: str) -> None:
     with closing(psycopg2.connect(**other)) as connection, connection.cursor() as db:
         connection.autocommit = True
         for statement in statements:
-            db.execute(statement)
+            without_autovacuum(db.execute, statement)
+
+
+without_autovacuum = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(psycopg2.errors.InsufficientPrivilege),
+    wait=tenacity.wait_fixed(0.2),
+    stop=tenacity.stop_after_delay(20),
+    reraise=True,
+)
+"""Retries while an autovacuum worker is busy in a database to drop: only a superuser may terminate it."""

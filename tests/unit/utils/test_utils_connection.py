@@ -297,6 +297,14 @@ def test_client_without_keys_uses_the_credentials_of_boto3() -> None:
 
 
 @pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(("key_id", "is_sent"), [("ASIAOFAROLE", True), ("AKIAOFAUSER", False)])
+def test_session_token_is_sent_with_temporary_keys(key_id: str, is_sent: bool) -> None:
+    os.environ["AWS_SESSION_TOKEN"] = "token-of-the-session"
+    url = presigned_url(load(**KEYS | {"S3_ACCESS_KEY_ID": key_id}))
+    assert ("token-of-the-session" in url) is is_sent
+
+
+@pytest.mark.usefixtures("aws")
 def test_client_uses_the_endpoint_of_the_settings() -> None:
     client = s3_client(load(**KEYS, AWS_ENDPOINT_URL_S3="http://127.0.0.1:9000"))
     assert client.meta.endpoint_url == "http://127.0.0.1:9000"

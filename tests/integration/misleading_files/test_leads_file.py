@@ -1,0 +1,58 @@
+"""Leads files that mislead: reported, or refused."""
+
+from __future__ import annotations
+
+from file_runs import assert_refused, leads, put_leads, run
+from support import Bucket, Warehouse
+
+from etl.utils.utils_connection import Settings
+
+
+def test_leads_file_with_other_hashes_is_reported(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    for number in (1, 2):
+        bucket.put_snapshot(number, leads(40, ZIP=f"0000{number}"))
+    put_leads(bucket, 40)
+    assert run(settings).warnings == []
+    bucket.put_leads([(f"lead {n}", f"p{n}", f"salted e{n}") for n in range(1, 41)])
+    (finding,) = run(settings).warnings
+    shares = "both 100.0% → 0.0%, email_only 0.0% → 0.0%, phone_only 0.0% → 100.0%, none 0.0% → 0.0%"
+    assert finding.startswith(f"fewer rows match than before (rebuilt days: 2): {shares}; check that CRM")
+    assert warehouse.value("select row_count from gold.match_scenarios where scenario = 'phone_only'") == 80
+    put_leads(bucket, 40)
+    assert run(settings).warnings == [], "matches that are found again are no warning"
+
+
+def test_leads_file_with_many_rejected_rows_is_refused(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    bucket.put_snapshot(1, leads(20))
+    put_leads(bucket, 20)
+    assert run(settings).error is None
+    invalid = [("long", "p" * 256, "e21"), ("NUL", "p\0", "e22")]
+    bucket.put_leads([*[(f"lead {n}", f"p{n}", f"e{n}") for n in range(1, 21)], *invalid])
+    reasons = "NUL byte (1), an id is longer than 255 characters (1)"
+    refusal = "leads.parquet: 2 of its 22 rows (9.09%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
+    assert_refused(run(settings), "step 3", refusal + reasons, "raise MAX_REJECT_RATIO")
+    assert warehouse.value("select count(*) from silver.stg_leads_parquet") == 20
+    assert run(settings.model_copy(update={"max_reject_ratio": 0.1})).error is None
+    assert warehouse.value("select count(*) from silver.rejected_rows") == 2
+
+
+def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, leads(20))
+    put_leads(bucket, 100)
+    assert run(settings).error is None
+    put_leads(bucket, 96)
+    assert_refused(
+        run(settings.model_copy(update={"max_row_drop": 0.02})), "96 leads after cleaning", "MAX_ROW_DROP=0.02"
+    )
+    assert "after cleaning" not in "".join(map(str, run(settings).warnings))
+    put_leads(bucket, 60)
+    report = run(settings)
+    assert report.error is None
+    assert any("60 leads after cleaning, down from 96: a decrease of 37.50%" in text for text in report.warnings)
+    bucket.put_leads([(f"lead {n}", f"p{n}", f"e{n}" if n <= 20 else None) for n in range(1, 61)])
+    assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
+    assert warehouse.rows("select count(*) from gold.leads") == [(60,)]
+    assert run(settings.model_copy(update={"max_row_drop": 0.7})).error is None
+    assert warehouse.rows("select count(*) from gold.leads") == [(20,)]
