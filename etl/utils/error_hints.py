@@ -94,6 +94,11 @@ def translate_s3_errors(what: str) -> Iterator[None]:
             hint=_S3_HINTS.get(type(error).__name__, _S3_HINT),
             transient=isinstance(error, cut_short),
         ) from error
+    except ValueError as error:  # of botocore, for example if a credential_process prints no JSON
+        raise SourceError(
+            f"{what}: invalid AWS configuration: {_cut(str(error))}",
+            hint="check AWS_PROFILE, its credential_process, AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_ENDPOINT_URL_S3",
+        ) from error
 
 
 def _cut(message: str) -> str:
@@ -111,7 +116,7 @@ def _botocore_message(error: BotoCoreError) -> str:
 
 
 _S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
-_S3_HINT = "check S3_BUCKET_NAME, S3_REGION, the credentials and the network, then rerun"
+_S3_HINT = "check S3_BUCKET_NAME, S3_REGION, AWS_ENDPOINT_URL_S3, the credentials and the network, then rerun"
 _NO_RIGHTS = (
     "the credentials lack permission: grant s3:ListBucket on the bucket and s3:GetObject on its objects; "
     "if S3_IAM_ROLE_ARN is set, also sts:AssumeRole on the role"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 
 import botocore.exceptions
@@ -68,6 +69,12 @@ def test_answer_of_sts_names_sts_and_the_setting_of_the_role() -> None:
 
 def test_answer_without_message_shows_its_code() -> None:
     assert translated(answer("403")).message == "s3://bucket/key: S3 returned 403"
+
+
+def test_invalid_configuration_of_botocore_has_a_hint() -> None:
+    error = translated(json.JSONDecodeError("Expecting value", "", 0))
+    assert error.message == "s3://bucket/key: invalid AWS configuration: Expecting value: line 1 column 1 (char 0)"
+    assert "credential_process" in str(error.hint)
 
 
 def test_long_message_of_s3_is_cut() -> None:
