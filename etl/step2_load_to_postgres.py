@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -115,8 +115,8 @@ class StagedFile:
 
     @property
     def faults(self) -> Counter[str]:
-        """Number of rejected lines and invalid rows by reason, as far as MAX_REJECT_RATIO applies: not to blank rows,
-        unless they outnumber valid rows, and not to totals and footers, if they are at most `MOST_FOOTERS`."""
+        """Number of rejected lines and invalid rows by reason, as far as MAX_REJECT_RATIO applies: without blank rows,
+        unless they outnumber the valid rows; without totals and footers, unless they are more than `MOST_FOOTERS`."""
         reasons = self.rejected_lines + self.invalid_rows
         if not 0 < self.counts.valid_rows < reasons[BLANK_ROW]:
             del reasons[BLANK_ROW]
@@ -126,7 +126,7 @@ class StagedFile:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the file is not refused and has no leads: all its records are separators, blank rows or footers."""
+        """Whether the file is not refused, and all its records are separators, blank rows or a few footers."""
         return not (self.refused or self.counts.valid_rows or self.faults)
 
     def with_chunk(self, chunk: Snapshot) -> StagedFile:
@@ -256,7 +256,6 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
     Args:
         loads: the current loads of bronze.
     """
-    # Older versions of the pipeline did not record all counts.
     days = {
         load.of_day: DayCounts(**{"valid_rows": load.row_count - load.separator_count, **load.metrics})
         for load in loads
@@ -264,10 +263,7 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
     }
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
-        refused = file.refused or _too_many_rejects(file, settings)
-        earlier = [day for day in days if day < file.file.day]
-        if earlier and not (refused or file.is_empty):
-            refused = _differs_too_much(file, max(earlier), days[max(earlier)], settings)
+        refused = file.refused or _too_many_rejects(file, settings) or _too_different(file, days, settings)
         if not (refused or file.is_empty):
             days[file.file.day] = file.counts
         validated.append(replace(file, refused=refused))
@@ -275,7 +271,7 @@ def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], set
 
 
 MOST_FOOTERS = 10
-"""Maximum number of totals and footers of a file to which MAX_REJECT_RATIO does not apply."""
+"""Maximum number of totals and footers in a file. If a file has more, MAX_REJECT_RATIO applies to all of them."""
 
 
 def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError | None:
@@ -283,17 +279,21 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
     rejects, records = reasons.total(), file.separators + file.counts.valid_rows + reasons.total()
     if rejects <= settings.max_reject_ratio * records:
         return None
+    ignored = f"; without {file.records - records:,} blank rows and footers" if file.records > records else ""
     return DataRefusedError(
-        f"{file.file}: {rejects:,} of its {records:,} records ({rejects / records:.2%}) cannot be loaded, "
-        f"more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}: {rejected_rows.describe_reasons(reasons)}. For "
-        f"example, {file.first_fault}",
+        f"{file.file}: {rejects:,} of its {records:,} records ({rejects / records:.2%}{ignored}) cannot be "
+        f"loaded, more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}: {rejected_rows.describe_reasons(reasons)}. "
+        f"For example, {file.first_fault}",
         hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this share",
     )
 
 
-def _differs_too_much(file: StagedFile, day: Day, before: DayCounts, settings: Settings) -> DataRefusedError | None:
+def _too_different(file: StagedFile, days: Mapping[Day, DayCounts], settings: Settings) -> DataRefusedError | None:
     """Return the refusal of a file that differs too much from the latest snapshot before it, else None."""
-    rows, rows_before = file.counts.valid_rows, before.valid_rows
+    day = max((day for day in days if day < file.file.day), default=None)
+    if day is None or file.is_empty:
+        return None
+    before, rows, rows_before = days[day], file.counts.valid_rows, days[day].valid_rows
     if rows < (1 - settings.max_row_drop) * rows_before:
         return DataRefusedError(
             f"{file.file}: {rows:,} valid rows, down from {rows_before:,} on {day}: a decrease of "
@@ -306,8 +306,7 @@ def _differs_too_much(file: StagedFile, day: Day, before: DayCounts, settings: S
             f"{file.file}: {file.counts.repeated:,} of {file.counts.distinct:,} lead numbers ({share:.2%}) "
             f"occur more than once, more than MAX_REPEATED_LEADS={settings.max_repeated_leads:g}; on {day}, "
             f"{share_before:.2%} did. The file probably contains its rows several times, or several snapshots",
-            hint="request the file again, with one row per lead; if it is correct, set MAX_REPEATED_LEADS=1 for this "
-            "run",
+            hint="request it again, with one row per lead; if it is correct, set MAX_REPEATED_LEADS=1 for this run",
         )
     if rows_before and rows >= ROWS_FOR_GROWTH and rows > (1 + settings.max_row_growth) * rows_before:
         return DataRefusedError(
@@ -368,6 +367,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
 
     Raises:
         SourceError: the file cannot be downloaded.
+        PostgresError: see `empty_table`.
         CheckFailedError: rows and rejected rows of the file do not add up to its records.
         LockHeldError: see `fence_run`.
     """

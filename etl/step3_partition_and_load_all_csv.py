@@ -192,7 +192,7 @@ def clean_leads(
         DataRefusedError: no row has all three ids, or each such row has an id that is too long; too many rows are
             rejected (MAX_REJECT_RATIO); or there are far fewer leads than before (MAX_ROW_DROP). Silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
-        PostgresError: see `apply_type_changes`.
+        PostgresError: see `empty_table` and `apply_type_changes`.
         LockHeldError: see `fence_run`.
     """
     from etl.utils.transform import clean_parquet
@@ -231,7 +231,7 @@ def clean_leads(
 
 
 def _refuse_rejected_leads(db: Cursor, bronze: TableLoad, clean: CleanLeads, max_reject_ratio: float) -> None:
-    """Raise if no row of the leads file is left, or if the pipeline has rejected too many."""
+    """Raise if cleaning leaves no row of the leads file, or if steps 2 and 3 reject too many of its rows."""
     if clean.rows.empty:
         raise DataRefusedError(
             f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has lead_UUID, "

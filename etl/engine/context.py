@@ -16,6 +16,7 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import allow_transactions, end_transactions
 
 SECONDS_TO_END_CALLS = 5.0
+"""How long an aborted run waits for its running calls."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -24,7 +25,7 @@ count of each finished item."""
 
 
 CURRENT_RUN: dict[str, Any] = {"run_id": None, "step": None}
-"""Id of the run that this process executes, and number of its current step: fields of the JSON log. NULL before."""
+"""Id of the run that this process executes, and number of its current step: for the JSON log. None before."""
 
 
 @contextmanager
@@ -58,8 +59,8 @@ class RunContext:
 
         If a call fails, its error is raised, and calls that have not started are cancelled. Running calls are completed
         on threads, and rolled back on a cluster when the run ends. If the run is aborted, `AbortedError` is raised, and
-        running calls are rolled back on threads, too. Calls that hang in S3 are left behind: their transactions would
-        be refused (see `fence_run`).
+        running calls are rolled back on threads, too. Calls that do not end within `SECONDS_TO_END_CALLS`, because S3
+        does not answer, are abandoned: they can write nothing once the run has ended (see `fence_run`).
 
         Args:
             items: the arguments of `work`. With `total`, they may be lazy: work on an item starts while the next item

@@ -57,7 +57,7 @@ NA_VALUES = ("", "nan", "None", "<NA>", "NaT")
 """Trimmed texts that other programs write for a missing value, and that are never a city, disposition or status."""
 
 BLANK_ROW, FOOTER = "blank row", "no lead: only one cell has a value"
-"""Reasons of rejected records that are no leads: rows without any value; totals and footers of a report."""
+"""Reasons of rejected records that are not leads: rows without a value, and totals or footers with only one value."""
 
 BRONZE_NAMES = {name: column.bronze for column in CRM_COLUMNS for name in (column.bronze, *column.other_names)}
 """Column name in a file's header → column of bronze.csv_snapshots. The column `_extra` contains all other columns."""

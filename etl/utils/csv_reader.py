@@ -49,9 +49,9 @@ def read_csv_text(raw: bytes) -> CsvText:
 
     The first record is the header. Every other record becomes a row, unless its number of fields differs from the
     header's, or it contains a quote inside an unquoted field, text after a closing quote, or a NUL byte (which
-    PostgreSQL cannot store): then it is rejected, with its line number and text. A header with such a fault is used. If
-    a quote is stray (see `_next_record`), only its line is rejected; if it is never closed
-    otherwise, all lines from the beginning of its record on are. Empty lines are ignored.
+    PostgreSQL cannot store): then it is rejected, with its line number and text. A header with such a fault is not. If
+    a quote is stray (see `_next_record`), only its line is rejected; if it is never closed otherwise, all lines from
+    the beginning of its record on are. Empty lines are ignored.
     """
     (whole,) = read_csv_chunks(raw, None)
     return whole
@@ -91,10 +91,11 @@ class _Utf8(NamedTuple):
 
 
 def _as_utf8(raw: bytes) -> _Utf8:
-    """Re-encode content to UTF-8. Bytes that are not Unicode are decoded as Windows cp1252.
+    """Re-encode content to UTF-8. Without a byte order mark, bytes that are not UTF-8 are decoded as Windows cp1252.
 
-    A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. But if
-    nearly all lines that are not ASCII are invalid UTF-8, all but one or one in ten, the whole file is cp1252.
+    A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. The
+    whole file is decoded as cp1252 if nearly all of its non-ASCII lines are invalid UTF-8: at most one is valid, or one
+    for every ten invalid ones. With the byte order mark of UTF-16 or UTF-32, invalid bytes become U+FFFD.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-8":
@@ -284,7 +285,7 @@ def _rejected_lines(content: str, first_line: int, reason: str) -> list[Rejected
 
 
 FEWEST_COLUMNS = 6
-"""Minimum number of columns of a file in which records are told from other lines by their number of separators."""
+"""Minimum number of columns in a file for recognizing records, and footers, by the number of separators in a line."""
 
 
 def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int, str]:

@@ -10,7 +10,6 @@ from etl.utils.errors import PostgresError, SourceError
 
 if TYPE_CHECKING:
     import psycopg2
-    from botocore.exceptions import BotoCoreError
 
     from etl.utils.utils_connection import Settings
 
@@ -37,7 +36,7 @@ def translate_postgres_errors(settings: Settings) -> Iterator[None]:
 
 
 def _message(error: psycopg2.Error) -> str:
-    # Without context and details that contain whole rows: of NOT NULL and CHECK constraints.
+    # Omit what may contain whole rows: the context, and the detail of violated NOT NULL and CHECK constraints.
     detail = "" if error.pgcode in ("23502", "23514") else error.diag.message_detail or ""
     parts = [error.diag.message_primary, *detail.splitlines()[:1]]
     if lines := [part for part in parts if part]:
@@ -88,16 +87,11 @@ def translate_s3_errors(what: str) -> Iterator[None]:
             ),
             transient=code in _S3_BUSY,
         ) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:  # ValueError: for example, if a credential_process prints no JSON
         raise SourceError(
             f"{what}: {_botocore_message(error)}",
             hint=_S3_HINTS.get(type(error).__name__, _S3_HINT),
             transient=isinstance(error, cut_short),
-        ) from error
-    except ValueError as error:  # of botocore, for example if a credential_process prints no JSON
-        raise SourceError(
-            f"{what}: invalid AWS configuration: {_cut(str(error))}",
-            hint="check AWS_PROFILE, its credential_process, AWS_CONTAINER_CREDENTIALS_FULL_URI, AWS_ENDPOINT_URL_S3",
         ) from error
 
 
@@ -105,7 +99,7 @@ def _cut(message: str) -> str:
     return message if len(message) <= 300 else f"{message[:300]}…"
 
 
-def _botocore_message(error: BotoCoreError) -> str:
+def _botocore_message(error: Exception) -> str:
     from botocore.exceptions import HTTPClientError
 
     if type(error) is HTTPClientError:
@@ -163,6 +157,10 @@ _S3_HINTS = {
     "PreconditionFailed": "the object was replaced after it was listed: rerun",
     "NoCredentialsError": "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or any other credentials of boto3",
     "NoRegionError": "set S3_REGION",
+    **dict.fromkeys(
+        ("JSONDecodeError", "ValueError"),
+        "check AWS_PROFILE, its credential_process, AWS_CONTAINER_CREDENTIALS_FULL_URI and AWS_ENDPOINT_URL_S3",
+    ),
     "EndpointConnectionError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
     "ConnectTimeoutError": "S3 cannot be reached: check S3_REGION, AWS_ENDPOINT_URL_S3 and the network",
 }

@@ -67,8 +67,9 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
     """Read one CSV file into rows for bronze.csv_snapshots.
 
     Raises:
-        DataRefusedError: the file is not CSV, or a damaged gzip file; its header lacks a required column or contains a
-            column twice; or a line repeats the header. A file that is empty or blank is not refused: it has no rows.
+        DataRefusedError: the file is not CSV, or a damaged gzip file; its header lacks a required column, has one under
+            a name that is only similar, or contains a column twice; or a line repeats the header. A file that is empty
+            or blank is not refused: it has no rows.
     """
     (whole,) = read_snapshot_chunks(raw, file, extraction_date, None)
     return whole
@@ -194,11 +195,11 @@ _HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
-    """Raise if a header lacks a required column under all its known names, or contains a column twice.
+    """Raise if a header lacks a required column, has a column under a name that is only similar, or has a column twice.
 
     Raises:
-        DataRefusedError: names all missing and all duplicate columns, or the separator if it is not a comma; or the
-            first line is not a header.
+        DataRefusedError: names all missing, similar and duplicate columns, or the separator if it is not a comma; or
+            the first line is not a header.
     """
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
@@ -222,8 +223,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if problems:
         raise DataRefusedError(
             f"{file} has {'; and '.join(problems)}. Header: {header}",
-            hint="request the file again with all columns; if a column was renamed, add its new name to CRM_COLUMNS in "
-            "etl/utils/columns.py"
+            hint="request the file again with the expected columns; if a column was renamed, add its new name to "
+            "CRM_COLUMNS in etl/utils/columns.py"
             if missing or similar
             else "request the file again with each column once",
         )

@@ -218,8 +218,8 @@ _HINTS = {
     "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py --from-step 1",
     "3F000": "check POSTGRES_DB; to create missing schemas, run all steps: python main.py --from-step 1",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17"), _OTHER_SHAPE),
-    "55000": "if a publication contains the table, leave it out, or: alter table … replica identity full; otherwise, "
-    f"{_OTHER_SHAPE}",
+    "55000": "if a publication contains the table, remove it (alter publication … drop table …), or set its replica "
+    f"identity (alter table … replica identity full), then rerun; otherwise, {_OTHER_SHAPE}",
     "2BP01": "drop the dependent objects, rerun, and create them again: on tables of schema bronze, silver or gold, "
     "not of schema partitions, whose tables are replaced when their day is loaded",
     "55P03": "another session holds a lock: find it with pg_stat_activity and pg_blocking_pids(), end it or wait, "

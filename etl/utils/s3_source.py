@@ -78,7 +78,8 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         listed_by_number.setdefault(number, []).append(source)
     if ignored:
         pattern = f"{prefix}<number>.csv or .csv.gz, with a number of at least 1"
-        log.warning("keys in bucket %s ignored, as they are not %s: %s", bucket, pattern, listed(ignored))
+        shown = listed(ignored[:10]) + ", …" * (len(ignored) > 10)
+        log.warning("bucket %s: %d keys ignored that do not match %s: %s", bucket, len(ignored), pattern, shown)
     if not listed_by_number:
         raise SourceError(
             f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz",

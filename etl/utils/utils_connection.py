@@ -134,12 +134,12 @@ class Settings(BaseSettings):
     @property
     def csv_bucket(self) -> str:
         """The bucket of the CSV snapshots: S3_SFTP_BUCKET, else S3_BUCKET_NAME."""
-        return _bucket_of(self.s3_sftp_bucket or self.s3_bucket_name)
+        return _bucket_of(self.s3_sftp_bucket or "") or self.s3_bucket_name
 
     @property
     def parquet_bucket(self) -> str:
         """The bucket of the leads parquet: S3_PARQUET_BUCKET, else S3_BUCKET_NAME."""
-        return _bucket_of(self.s3_parquet_bucket or self.s3_bucket_name)
+        return _bucket_of(self.s3_parquet_bucket or "") or self.s3_bucket_name
 
 
 def _bucket_of(name: str) -> str:
@@ -279,7 +279,7 @@ def connect_postgres(settings: Settings) -> Connection:
 
 
 def _lift_time_limits(connection: Connection) -> None:
-    """Apply the session settings again, because a pooler may discard `options`, and the limits of newer servers."""
+    """Apply the session settings again, as a pooler may discard `options`, and lift the limits of newer servers."""
     limits = {name: "0" for name, version in _LIMITS_SINCE.items() if connection.server_version >= version}
     try:
         connection.autocommit = True

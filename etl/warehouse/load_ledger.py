@@ -70,10 +70,10 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
 
 
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
-    """Raise if one of these tables, or a partition, was loaded but then dropped or detached outside the pipeline.
+    """Raise if one of these tables or their partitions was dropped, renamed or detached after it was loaded.
 
     Raises:
-        CheckFailedError: tables were dropped or detached; the hint names the step that loads them again.
+        CheckFailedError: names these tables; the hint names the step that loads them again.
     """
     db.execute(
         sql.SQL("select table_name from meta.table_loads where parent_table = any(%s) and not ({}) order by 1").format(
@@ -84,7 +84,7 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
     dropped = [name for (name,) in db.fetchall()]
     if dropped:
         raise CheckFailedError(
-            f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped or detached outside the pipeline",
+            f"{', '.join(dropped[:5])}{' …' * (len(dropped) > 5)}: dropped, renamed or detached outside the pipeline",
             hint=f"to load the data again: python main.py --from-step {loaded_by_step}. "
             "To remove a day permanently: sql_scripts/admin/remove_day.psql",
         )
@@ -127,8 +127,8 @@ def current_loads(
 ) -> dict[str, TableLoad]:
     """Return name → current load of `parents` and their partitions, for tables that still contain what was loaded.
 
-    A table that was dropped, detached or modified outside the pipeline is left out, so that its step loads it again.
-    The order is that of the days; tables without a day come last.
+    A table that was dropped, renamed, detached or modified outside the pipeline is left out, so that its step loads it
+    again. The order is that of the days; tables without a day come last.
 
     Args:
         rejects_of_step: the step that writes the tables' rejected rows. If given, a table is also left out if the

@@ -136,7 +136,7 @@ def swap_partition(db: Cursor, parent: str, staged: str, published: str, partiti
         partition_value: the `_partition_date` of its rows, as YYYY-MM-DD.
 
     Raises:
-        PostgresError: `published` is a partition of another table; or other objects depend on it, and it is none.
+        PostgresError: `published` is a partition of another table, or of none and other objects depend on it.
     """
     db.execute(
         "select inhparent = %s::regclass, inhparent::regclass::text from pg_inherits where inhrelid = to_regclass(%s)",
@@ -144,7 +144,7 @@ def swap_partition(db: Cursor, parent: str, staged: str, published: str, partiti
     )
     is_attached, other = db.fetchone() or (None, None)
     if is_attached is False:
-        hint = f"move it, to keep it (alter table {published} set schema …), or drop {other}, then rerun"
+        hint = f"to keep it, move it (alter table {published} set schema …); otherwise, drop {other}; then rerun"
         raise PostgresError(f"{published} cannot be replaced: it is a partition of {other}, not of {parent}", hint=hint)
     names = {
         "published": quote_identifier(published),
@@ -186,7 +186,9 @@ def add_change_trigger(db: Cursor, table: str) -> None:
 
 
 def empty_table(db: Cursor, table: str) -> None:
-    """Truncate a table. With wal_level=minimal, rows copied in the same transaction are not written to the WAL.
+    """Truncate a table, after waiting for the sessions that use it.
+
+    With wal_level=minimal, rows that the same transaction copies into the table are not written to the WAL.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.

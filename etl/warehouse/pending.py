@@ -166,11 +166,14 @@ def why_build(silver: TableLoad, gold: Mapping[str, TableLoad], *, full_refresh:
 
 
 def removed_partitions(db: Cursor, silver_days: Iterable[Day]) -> list[str]:
-    """Return the partitions of gold.lead_quality_matching whose days silver no longer contains."""
+    """Return the partitions of gold.lead_quality_matching whose days silver no longer contains.
+
+    Partitions that users added are left out: their names differ from those of the pipeline.
+    """
     db.execute(
         "select relnamespace::regnamespace || '.' || relname from pg_inherits "
         "inner join pg_class on pg_class.oid = inhrelid where inhparent = to_regclass(%s) "
-        "and relname ~ '_[0-9]+$'",  # not a partition that users have added
+        "and relname ~ '^lead_quality_matching_[0-9]+$'",
         (GOLD_MATCHING,),
     )
     return sorted({table for (table,) in db.fetchall()} - set(map(gold_partition, silver_days)))

@@ -87,7 +87,7 @@ def publish_rejected(db: Cursor, day: Day) -> None:
 
 
 def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
-    """Log a warning with the number of rejected leads of a file or day by reason, if there are any."""
+    """Log a warning with the number of rejected rows of a file or day by reason, except blank rows and footers."""
     reasons = Counter({reason: count for reason, count in reasons.items() if reason not in {BLANK_ROW, FOOTER}})
     if reasons:
         described = describe_reasons(reasons)
@@ -101,7 +101,7 @@ def describe_reasons(reasons: Counter[str]) -> str:
 
 
 def describe_first(lines: Sequence[RejectedLine], invalid: pd.DataFrame) -> str:
-    """Return the first rejected line, preferably of a lead, else the first invalid row, with its reason.
+    """Return the first rejected line, preferably no blank row or footer, else the first invalid row, with its reason.
 
     A row is shown without its NULL cells, invalid values first, and is cut after 300 characters.
     """

@@ -67,8 +67,8 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
             raise PostgresError(
                 f"{change.table} cannot be altered ({change.columns}): {message}",
                 hint=f"nothing was changed: fix the values, or sql_scripts/{DECLARATION}, and rerun. If "
-                "a view uses a column, save its definition (select pg_get_viewdef('…')), drop it, rerun, and create it "
-                "again",
+                "a view or another object depends on the column, save its definition (of a view: select "
+                "pg_get_viewdef('…')), drop it, rerun, and create it again",
             ) from error
         if pending := pending_type_changes(db, [change.table]):
             raise PostgresError(

@@ -98,7 +98,7 @@ def test_partitions_of_a_renamed_schema_are_not_dropped(
 
 
 @pytest.mark.parametrize("table", ["bronze.leads_parquet", "silver.stg_leads_parquet", "meta.affected_leads"])
-def test_session_that_reads_a_table_to_empty_is_named(
+def test_session_that_blocks_a_truncate_is_named(
     before: dict[str, str],
     bucket: Bucket,
     run_pipeline: Run,

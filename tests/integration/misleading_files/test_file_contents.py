@@ -199,7 +199,7 @@ def test_file_with_many_lines_of_another_kind_is_refused(settings: Settings, buc
     assert_refused(run(settings), "40 of its 100 records (40.00%) cannot be loaded", "For example, line 62, ")
 
 
-def test_totals_and_footers_are_at_most_ten(settings: Settings, bucket: Bucket) -> None:
+def test_more_than_ten_footers_count_as_rejected(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(60)) + b"Total: 60\n" * 10)
     assert run(settings).error is None
@@ -339,8 +339,8 @@ def test_refusal_names_reasons_without_footers(
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(100)) + b",,,,,,,,,,,\n" * 20 + b"x,y\n" * 8 + b"x,y,z\n")
     reasons = "too few fields: 2 instead of 12 (8), too few fields: 3 instead of 12 (1). For example, line 122, too few"
-    refusal = "9 of its 109 records (8.26%) cannot be loaded, more than MAX_REJECT_RATIO=0.05: "
-    assert_refused(run(settings), refusal + reasons)
+    share = "9 of its 109 records (8.26%; without 20 blank rows and footers)"
+    assert_refused(run(settings), f"{share} cannot be loaded, more than MAX_REJECT_RATIO=0.05: {reasons}")
     assert "see silver.rejected_rows" not in caplog.text, "rejected rows of refused files are not kept"
 
 

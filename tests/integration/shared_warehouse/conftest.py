@@ -88,13 +88,13 @@ def in_other_database(settings: Settings, *statements: str) -> None:
     with closing(psycopg2.connect(**other)) as connection, connection.cursor() as db:
         connection.autocommit = True
         for statement in statements:
-            without_autovacuum(db.execute, statement)
+            retry_while_autovacuum_runs(db.execute, statement)
 
 
-without_autovacuum = tenacity.Retrying(
+retry_while_autovacuum_runs = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(psycopg2.errors.InsufficientPrivilege),
     wait=tenacity.wait_fixed(0.2),
     stop=tenacity.stop_after_delay(20),
     reraise=True,
 )
-"""Retries while an autovacuum worker is busy in a database to drop: only a superuser may terminate it."""
+"""Retries while an autovacuum worker is active in a database to be dropped: only a superuser may terminate it."""

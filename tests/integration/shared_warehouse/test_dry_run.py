@@ -187,7 +187,7 @@ def test_external_changes_are_planned_as_they_are_repaired(
 
     warehouse.rows("drop table silver.stg_csv_data_02")
     assert list(work_of(plan(from_step=3))[3]) == [DAYS[1]]
-    with pytest.raises(CheckFailedError, match=r"silver\.stg_csv_data_02: dropped or detached outside the pipeline"):
+    with pytest.raises(CheckFailedError, match=r"silver\.stg_csv_data_02: dropped, renamed or detached outside"):
         plan(only_step=6)
     assert run_pipeline().error is None
 

@@ -81,7 +81,7 @@ def test_open_reader_transaction_sees_one_state_of_gold(
     assert warehouse.rows(of_days) != before
 
 
-def test_partition_of_another_owner_is_kept(
+def test_partition_added_by_users_is_kept(
     loaded_contents: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     del loaded_contents

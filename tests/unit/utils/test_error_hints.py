@@ -73,7 +73,7 @@ def test_answer_without_message_shows_its_code() -> None:
 
 def test_invalid_configuration_of_botocore_has_a_hint() -> None:
     error = translated(json.JSONDecodeError("Expecting value", "", 0))
-    assert error.message == "s3://bucket/key: invalid AWS configuration: Expecting value: line 1 column 1 (char 0)"
+    assert error.message == "s3://bucket/key: Expecting value: line 1 column 1 (char 0)"
     assert "credential_process" in str(error.hint)
 
 

@@ -62,7 +62,7 @@ def test_keys_of_other_files_are_ignored_with_a_warning(s3: S3Client, caplog: py
     with caplog.at_level(logging.WARNING):
         assert listed(s3) == [("SFTP/data_7.csv", 7, "2024-10-07")]
     (warning,) = caplog.messages
-    assert warning.startswith("keys in bucket leads ignored, as they are not SFTP/data_<number>.csv or .csv.gz, with ")
+    assert warning.startswith("bucket leads: 9 keys ignored that do not match SFTP/data_<number>.csv or .csv.gz, with ")
     assert all(key in warning for key in foreign)
 
 
