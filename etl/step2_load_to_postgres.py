@@ -222,8 +222,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     from etl.warehouse.bulk_copy import copy_from_frame
 
     raw = download(s3_client(settings), file)
-    staged = StagedFile(file)
-    table = staging_bronze_partition(file.day)
+    staged, table = StagedFile(file), staging_bronze_partition(file.day)
     try:
         with transaction(settings) as db:
             fence_run(db, run_id, filling=table)
@@ -233,12 +232,13 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
             for chunk in prefetch(read_snapshot_chunks(raw, file, extraction_date, CHUNK_SIZE)):
                 copy_from_frame(db, table, chunk.rows, frozen=True)
                 rejected += chunk.rejected
-                lead_numbers.append(pd.to_numeric(chunk.rows["LEADNUMBER"], errors="coerce"))
+                numbers = pd.to_numeric(chunk.rows["LEADNUMBER"], errors="coerce")
+                lead_numbers.append(pd.Series(numbers.to_numpy("float64", na_value=float("nan"))))
                 staged = staged.with_chunk(chunk)
             times = pd.concat(lead_numbers).value_counts()
             counts = {"distinct": len(times), "repeated": int((times > 1).sum())}
             staged = replace(staged, counts=staged.counts._replace(**counts))
-            # For --explain. Rows are in the order of the file, so this index is tiny.
+            # for --explain; tiny, because rows are in the order of the file
             index = "create index on {} using brin (_source_row) with (pages_per_range = 16)"
             db.execute(sql.SQL(index).format(quote_identifier(table)))
             rejected_rows.stage_rejected(db, rejected, file, run_id)

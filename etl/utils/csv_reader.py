@@ -95,9 +95,11 @@ def _as_utf8(raw: bytes) -> _Utf8:
 
     A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. The
     whole file is decoded as cp1252 if nearly all of its non-ASCII lines are invalid UTF-8: at most one is valid, or one
-    for every ten invalid ones. With the byte order mark of UTF-16 or UTF-32, invalid bytes become U+FFFD.
+    for every ten invalid ones.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    if encoding == "utf-16":
+        raw = raw[: len(raw) // 2 * 2]  # the file may end within a character
     if encoding == "utf-8":
         while raw.startswith(_UTF8_MARK):
             raw = raw.removeprefix(_UTF8_MARK)
@@ -106,12 +108,10 @@ def _as_utf8(raw: bytes) -> _Utf8:
     try:
         return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
     except UnicodeError:
-        if encoding != "utf-8":
-            return _Utf8(raw.decode(encoding, "replace").lstrip("\ufeff").encode(), encoding)
         lines = raw.splitlines()
         odd = [number for number, line in enumerate(lines, start=1) if line.decode(errors="ignore").encode() != line]
         valid = sum(not line.isascii() for line in lines) - len(odd)
-        if valid < len(odd) and valid <= max(1, len(odd) // 10):
+        if encoding != "utf-8" or (valid < len(odd) and valid <= max(1, len(odd) // 10)):
             return _Utf8(_cp1252(raw).encode(), "cp1252")
         return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
 
@@ -336,9 +336,9 @@ def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:
     reason = f"too {'few' if actual < expected else 'many'} fields: {actual} instead of {expected}"
-    value = text.strip("," + BLANKS)
-    is_record = "," in value or max(map(value.count, ";\t|")) >= FEWEST_COLUMNS - 1
-    if actual < expected >= FEWEST_COLUMNS and not is_record:
+    value = text.strip(',"' + BLANKS)
+    is_other = "," in value or value.startswith("<") or max(map(value.count, ";\t|")) >= FEWEST_COLUMNS - 1
+    if actual < expected >= FEWEST_COLUMNS and not is_other:
         reason = FOOTER if value else BLANK_ROW
     return RejectedLine(line, reason, text)
 

@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     @classmethod
     def _require_bucket(cls, name: str) -> str:
         if "/" in name and not name.startswith("arn:"):
-            raise ValueError("must be the name or ARN of a bucket, without s3:// or a folder")
+            raise ValueError("must be the name of a bucket or the ARN of an access point, without s3:// or a folder")
         return name
 
     @field_validator("aws_endpoint_url_s3")
@@ -143,7 +143,7 @@ class Settings(BaseSettings):
 
 
 def _bucket_of(name: str) -> str:
-    """Return a bucket without the folder that may follow it. An ARN is returned as it is."""
+    """Return a bucket without the folder that may follow it. The ARN of an access point is returned as it is."""
     return name if name.startswith("arn:") else name.partition("/")[0]
 
 

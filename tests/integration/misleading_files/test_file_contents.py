@@ -11,6 +11,7 @@ import pytest
 from file_runs import Row, assert_refused, csv_of, leads, put_case, put_leads, run
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
+from etl import step2_load_to_postgres
 from etl.utils.utils_connection import Settings
 
 # --- encoding ---------------------------------------------------------------------------------------------------------
@@ -199,6 +200,18 @@ def test_file_with_many_lines_of_another_kind_is_refused(settings: Settings, buc
     assert_refused(run(settings), "40 of its 100 records (40.00%) cannot be loaded", "For example, line 62, ")
 
 
+def test_header_with_an_error_page_is_refused(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", csv_of([]) + b"<html>\n<p>500</p>\n</html>\n")
+    assert_refused(run(settings), "3 of its 3 records (100.00%) cannot be loaded")
+
+
+def test_lines_of_empty_quotes_are_blank_rows(settings: Settings, bucket: Bucket) -> None:
+    put_leads(bucket)
+    bucket.put("SFTP/data_1.csv", csv_of(leads(60)) + b'""\n' * 12)
+    assert run(settings).error is None
+
+
 def test_more_than_ten_footers_count_as_rejected(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket)
     bucket.put("SFTP/data_1.csv", csv_of(leads(60)) + b"Total: 60\n" * 10)
@@ -283,6 +296,21 @@ def test_growth_after_a_day_whose_rows_were_all_rejected_is_accepted(settings: S
     bucket.put("SFTP/data_1.csv", f"{','.join(HEADER)}\n{line}\n".encode())
     bucket.put_snapshot(2, leads(60))
     assert run(settings.model_copy(update={"max_reject_ratio": 1.0, "max_row_drop": 1.0})).error is None
+
+
+def test_lead_numbers_of_any_size_are_counted_across_chunks(
+    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step2_load_to_postgres, "CHUNK_SIZE", 1000)
+    rows = leads(40)
+    rows[0] = dict.fromkeys(HEADER, "-----")
+    for row, number in zip(rows[-3:], ("12345678901234567", "18446744073709551615", "1e300"), strict=True):
+        row["LEADNUMBER"] = number
+    put_leads(bucket)
+    bucket.put_snapshot(1, rows)
+    report = run(settings.model_copy(update={"max_reject_ratio": 0.1}))
+    assert report.error is None
+    assert report.steps[2].result.rejected == {"LEADNUMBER is not a 32-bit integer": 3}
 
 
 def test_lead_number_that_is_too_long_for_an_index_rejects_its_row_alone(settings: Settings, bucket: Bucket) -> None:

@@ -85,10 +85,10 @@ def test_partition_added_by_users_is_kept(
     loaded_contents: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
 ) -> None:
     del loaded_contents
-    warehouse.rows("create table public.other_days partition of gold.lead_quality_matching default")
+    warehouse.rows("create table public.other_days_2023 partition of gold.lead_quality_matching default")
     bucket.put_snapshot(6, random_day(random.Random("new")))
     assert run_pipeline().error is None
-    assert warehouse.value("select count(*) from public.other_days") == 0
+    assert warehouse.value("select count(*) from public.other_days_2023") == 0
 
 
 def test_lock_timeout_of_the_session_is_set_again_after_an_exclusive_lock(settings: Settings) -> None:

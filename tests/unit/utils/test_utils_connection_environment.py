@@ -138,9 +138,8 @@ def test_endpoint_that_is_no_url_is_named(url: str) -> None:
 
 @pytest.mark.parametrize("name", ["s3://leads", "leads/", "leads/parquet", "/"])
 def test_bucket_with_scheme_or_folder_is_named(name: str) -> None:
-    assert "S3_BUCKET_NAME must be the name or ARN of a bucket, without s3:// or a folder" in error_of(
-        S3_BUCKET_NAME=name
-    )
+    expected = "S3_BUCKET_NAME must be the name of a bucket or the ARN of an access point, without s3:// or a folder"
+    assert expected in error_of(S3_BUCKET_NAME=name)
 
 
 def test_access_point_arn_is_accepted_as_bucket() -> None:
