@@ -298,19 +298,19 @@ def test_growth_after_a_day_whose_rows_were_all_rejected_is_accepted(settings: S
     assert run(settings.model_copy(update={"max_reject_ratio": 1.0, "max_row_drop": 1.0})).error is None
 
 
-def test_lead_numbers_of_any_size_are_counted_across_chunks(
-    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", ["12345678901234567", "18446744073709551615", "1e300"])
+def test_lead_number_of_any_size_in_a_later_chunk_is_counted(
+    settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, number: str
 ) -> None:
     monkeypatch.setattr(step2_load_to_postgres, "CHUNK_SIZE", 1000)
     rows = leads(40)
     rows[0] = dict.fromkeys(HEADER, "-----")
-    for row, number in zip(rows[-3:], ("12345678901234567", "18446744073709551615", "1e300"), strict=True):
-        row["LEADNUMBER"] = number
+    rows[-1]["LEADNUMBER"] = number
     put_leads(bucket)
     bucket.put_snapshot(1, rows)
     report = run(settings.model_copy(update={"max_reject_ratio": 0.1}))
     assert report.error is None
-    assert report.steps[2].result.rejected == {"LEADNUMBER is not a 32-bit integer": 3}
+    assert report.steps[2].result.rejected == {"LEADNUMBER is not a 32-bit integer": 1}
 
 
 def test_lead_number_that_is_too_long_for_an_index_rejects_its_row_alone(settings: Settings, bucket: Bucket) -> None:
