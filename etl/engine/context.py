@@ -25,7 +25,7 @@ count of each finished item."""
 
 
 CURRENT_RUN: dict[str, Any] = {"run_id": None, "step": None}
-"""Id of the run that this process executes, and number of its current step: for the JSON log. None before."""
+"""Id of the run that this process executes, and number of its current step: for the JSON log. None until they start."""
 
 
 @contextmanager

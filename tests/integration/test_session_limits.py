@@ -50,19 +50,15 @@ def assert_loaded(done: subprocess.CompletedProcess[str], settings: Settings) ->
 
 
 @pytest.mark.parametrize("of", [f"role {ROLE}", f"role {ROLE} in database leads", "database leads"])
-def test_time_limits_of_the_role_do_not_apply_to_the_pipeline(
+def test_settings_of_the_role_do_not_apply_to_the_pipeline(
     server: Server, limited: Settings, python: Python, of: str
 ) -> None:
     limits = {"statement_timeout": "1ms", "idle_session_timeout": "20ms", "lock_timeout": "1ms"}
+    limits["quote_all_identifiers"] = "on"
     server.execute("postgres", *(f"alter {of} set {name} = '{value}'" for name, value in limits.items()))
     done = python("main.py", environment=environment_of(limited))
     server.execute("postgres", *(f"alter {of} reset {name}" for name in limits))
     assert_loaded(done, limited)
-
-
-def test_setting_that_quotes_all_names_does_not_apply(server: Server, limited: Settings, python: Python) -> None:
-    server.execute("postgres", "alter database leads set quote_all_identifiers = on")
-    assert_loaded(python("main.py", environment=environment_of(limited)), limited)
 
 
 def test_transaction_timeout_of_newer_servers_does_not_apply(settings: Settings) -> None:

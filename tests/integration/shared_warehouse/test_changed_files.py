@@ -158,8 +158,7 @@ def test_file_without_rows_is_skipped_with_a_warning(
 
 
 @pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("name", ["header only", "separator", "total and blank rows"])
+@pytest.mark.parametrize(("number", "name"), [(1, "separator"), (2, "header only"), (2, "total and blank rows")])
 def test_file_that_lost_its_rows_keeps_its_day(
     bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, number: int, name: str
 ) -> None:
