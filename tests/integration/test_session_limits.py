@@ -53,8 +53,12 @@ def assert_loaded(done: subprocess.CompletedProcess[str], settings: Settings) ->
 def test_settings_of_the_role_do_not_apply_to_the_pipeline(
     server: Server, limited: Settings, python: Python, of: str
 ) -> None:
-    limits = {"statement_timeout": "1ms", "idle_session_timeout": "20ms", "lock_timeout": "1ms"}
-    limits["quote_all_identifiers"] = "on"
+    limits = {
+        "statement_timeout": "1ms",
+        "idle_session_timeout": "20ms",
+        "lock_timeout": "1ms",
+        "quote_all_identifiers": "on",
+    }
     server.execute("postgres", *(f"alter {of} set {name} = '{value}'" for name, value in limits.items()))
     done = python("main.py", environment=environment_of(limited))
     server.execute("postgres", *(f"alter {of} reset {name}" for name in limits))
