@@ -21,11 +21,12 @@ FLAGS = {"0": "0", "1": "1", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
 
 
 def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS.
+    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS or HH:MM:SS.ffffff.
 
     Accepts dates as MM/DD/YYYY (also M/D/YYYY), YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour
-    format with AM or PM. Fractions of seconds are dropped, and a time zone is ignored: the time stays as written. For
-    any other text, and if the date or the time does not exist, both are NULL. Without a time of day, the time is NULL.
+    format with AM or PM. The time stays as written: a time zone is ignored. Fractions of seconds are cut after the
+    microseconds, and lose zeros at the end. For any other text, and if the date or the time does not exist, both are
+    NULL. Without a time of day, the time is NULL.
     """
     coded = text.dictionary_encode()  # a file has few distinct dates, and regular expressions are slow
     iso = coded.dictionary
@@ -49,7 +50,9 @@ def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
 
     valid = on_calendar & on_clock
     clock = [pc.utf8_lpad(pa.array(number).cast(pa.string()), 2, "0") for number in (hour, minute, second)]
-    time = pc.if_else(pa.array(valid & has_time), pc.binary_join_element_wise(*clock, ":"), None)
+    fraction = pc.utf8_rtrim(pc.struct_field(parts, "fraction"), ".0")
+    clock_time = pc.binary_join_element_wise(pc.binary_join_element_wise(*clock, ":"), fraction, "")
+    time = pc.if_else(pa.array(valid & has_time), clock_time, None)
     return pc.if_else(pa.array(valid), date_text, None).take(coded.indices), time.take(coded.indices)
 
 
@@ -64,7 +67,7 @@ _OTHER_DATE_LAYOUTS = (
 _TIMESTAMP = (
     r"^(?P<date>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2}))"
     rf"(?P<time>(?:{_BLANK}+|T)(?P<hour>[0-9]{{1,2}}):(?P<minute>[0-9]{{2}})"
-    rf"(?::(?P<second>[0-9]{{2}})(?:\.[0-9]{{1,9}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?"
+    rf"(?::(?P<second>[0-9]{{2}})(?:(?P<fraction>\.[0-9]{{1,6}})[0-9]{{0,3}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?"
     rf"(?:{_BLANK}*(?:[Zz]|[+-][0-9]{{2}}:?[0-9]{{2}}))?)?$"
 )
 _LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))

@@ -95,7 +95,10 @@ def parse_timestamp(text: str | None) -> tuple[str | None, str | None]:
 
 
 def time_of_day(text: str) -> str:
-    """Parse the text after a date, including its gap, into HH:MM:SS. Raises ValueError for an invalid time."""
+    """Parse the text after a date, including its gap, into HH:MM:SS, with a fraction if it is not 0.
+
+    Raises ValueError for an invalid time.
+    """
     if text[0] == "T":
         clock = text[1:]
     elif text[0].isspace():
@@ -112,12 +115,13 @@ def time_of_day(text: str) -> str:
         raise ValueError("not a time of day")
     if point and not is_digits(fraction, 1, 9):
         raise ValueError("not a fraction of a second")
+    kept = f".{fraction[:6]}".rstrip("0").rstrip(".")
     if half not in ("AM", "PM"):
-        return time(int(hour), int(minute), int(second)).isoformat()
+        return time(int(hour), int(minute), int(second)).isoformat() + kept
     if not 1 <= int(hour) <= 12:
         raise ValueError("not an hour of a 12-hour clock")
     hour_of_half = 0 if hour == "12" else int(hour)
-    return time(hour_of_half + (12 if half == "PM" else 0), int(minute), int(second)).isoformat()
+    return time(hour_of_half + (12 if half == "PM" else 0), int(minute), int(second)).isoformat() + kept
 
 
 def expected_state(state: str | None, location: str | None) -> str | None:
