@@ -33,8 +33,8 @@ Steps:
 Exit codes:
   0  complete
   1  failed: unfinished changes were rolled back; fix the cause and rerun
-  2  data refused: a file violates its data contract (its day keeps its last good rows),
-     or a day is missing or late (MISSING_DAYS=refuse)
+  2  data refused: a file violates its data contract (its day keeps its last
+     good rows), or a day is missing or late (MISSING_DAYS=refuse)
   3  another run is active on this warehouse
 """,
 )

@@ -105,7 +105,7 @@ def _with(snapshot: Snapshot, **values: np.ndarray) -> Snapshot:
 
 
 BREAKS: dict[str, tuple[str, Callable[[Snapshot], Snapshot]]] = {
-    "40 % of the rows are missing": ("rows", lambda day: _rows(day, np.arange(len(day.lead)) % 5 < 3)),
+    "20 % of the rows are missing": ("rows", lambda day: _rows(day, np.arange(len(day.lead)) % 5 < 4)),
     "a column becomes NULL": ("city_null_share", lambda day: _with(day, city_null=np.ones(len(day.lead), bool))),
     "a flag is stuck at 0": (
         "set_share",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from etl.reporting import daily, outcomes, runs
-from etl.reporting.answers import MATCHES, NO_ANOMALIES, Anomalies, Answer, ranges
+from etl.reporting.answers import FUNNEL, MATCHES, NO_ANOMALIES, QUALITY, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.weeks import week_on_week
@@ -52,20 +52,22 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
 def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     """Answer which days should not be trusted.
 
-    Rows: `_partition_date metric observed expected`, one per anomaly; the values are text (see `Anomalies.shown`). If
-    neither `set_share` nor `demo_share` has an anomaly, the note also lists the days of `flags_at_zero`.
+    Rows: `_partition_date metric observed expected`, one per anomaly; the values are text (see `Anomalies.shown`). The
+    note also lists the days of `flags_at_zero` on which the flag has no anomaly.
 
     Args:
         flags_at_zero: `_partition_date metric`, one row per flag and day on which no row has the value 1, if rows of
             other days have it. `metric` is `set_share` or `demo_share`.
     """
     affected, notes = anomalies.days(["*"]), [anomalies.note(["*"])]
-    if not anomalies.days(["set_share", "demo_share"]):
-        notes += [
-            f"no row of these snapshots has {str(metric).removesuffix('_share').capitalize()} = 1: {ranges(days)}; "
-            "leads are graded by this flag, so their quality seems too low there"
-            for metric, days in flags_at_zero.groupby("metric", sort=False)["_partition_date"]
-        ]
+    for metric, rows in flags_at_zero.groupby("metric", sort=False):
+        days = sound(rows, anomalies.days([f"*{metric}"]))["_partition_date"]
+        if len(days):
+            flag = str(metric).removesuffix("_share").capitalize()
+            notes.append(
+                f"no row of these snapshots has {flag} = 1: {ranges(days)}; leads are graded by this flag, so their "
+                "quality seems too low there"
+            )
     sentence = (
         f"These days have unexpected values: {ranges(affected)}." if affected else "No unexpected values were found."
     )
@@ -135,4 +137,4 @@ def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> A
         f"{share(first['suspect_count'], first['lead_count'])} of leads match by suspect hashes alone in their latest "
         f"row: {', '.join(counts)}.",
     )
-    return anomalies.mark(answer, MATCHES)
+    return anomalies.mark(answer, (*QUALITY, *FUNNEL))

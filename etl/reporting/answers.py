@@ -20,10 +20,9 @@ MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_s
 FLAGS = ("set_*", "demo_*", "appt_date_without_set_share")
 QUALITY = (*MATCHES, *FLAGS)
 NEW_LEADS = (*MATCHES, "new_lead_share", "lost_lead_share")
-FUNNEL = (
-    *(*MATCHES, "set_without_appt_date_share", "appt_date_null*_share", "demo_*"),
-    *("dispo_null*_share", "dispo_share: Sale"),
-)
+SALES = (*MATCHES, "dispo_null*_share", "dispo_share: Sale")
+DEMOS = (*SALES, "demo_*")
+FUNNEL = (*DEMOS, "set_without_appt_date_share", "appt_date_null*_share")
 """Without `set_share`: an appointment with a date counts even if `set` is 0."""
 FUNNEL_PER_STATE = (*FUNNEL, "state_null*_share")
 OUTCOMES = (*FUNNEL, "dispo_*", "lost_lead_share")

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from etl.reporting.daily import per_day
 from etl.reporting.drawing import ChartFigure, by_day, chart, named_bars, stacked_bars_by_day, with_gaps
-from etl.reporting.states import FEW, HIGHEST, UNCLEAR
+from etl.reporting.states import FEW, HIGHEST, NO_STATE, UNCLEAR
 from etl.reporting.theme import LIGHT
 from etl.reporting.weeks import NOT_COMPARED
 from etl.reporting.words import share
@@ -54,16 +54,25 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
         ("total_leads", "in the snapshot", LIGHT.accent),
     ):
         line = with_gaps(days, rows[column])
-        above.plot(line.index, line, marker="o", markersize=4, color=colour, label=label)
+        above.plot(line.index, line, marker=_marker(days), markersize=4, color=colour, label=label)
     above.set_title("Leads")
-    above.legend(loc="upper left", bbox_to_anchor=(0, 0.72))
+    above.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
     above.set_ylim(0, float(rows["cumulative_leads"].max()) * 1.1)
     by_day(above, days, {"in the snapshot": rows["total_leads"], "ever seen": rows["cumulative_leads"]})
-    below.set_title("New leads per day, without the first day")
     new = per_day(rows, "new_leads", ())
+    if new.empty:
+        below.set_axis_off()
+        return
+    below.set_title("New leads per day, without the first day")
     centre = new["_partition_date"] - pd.to_timedelta((new["covered_days"] - 1) / 2, unit="D")
     below.bar(centre, new["rate"], width=new["covered_days"] - 0.25, color=LIGHT.good)
+    below.set_ylim(0, max(1.0, float(new["rate"].max()) * 1.1))
     by_day(below, days, {"new": rows["new_leads"]})
+
+
+def _marker(days: pd.Series) -> str | None:
+    """Return the marker of the points of a line; None for so many days that the markers would touch."""
+    return "o" if len(days) <= 60 else None
 
 
 @chart(2.1, "Bars: leads by quality.")
@@ -102,7 +111,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
     days, rates = later["_partition_date"], later["rate"]
     line = with_gaps(days, rates)
     axes.fill_between(line.index, line, color=LIGHT.good, alpha=0.12)
-    axes.plot(line.index, line, marker="o", color=LIGHT.good, linewidth=2)
+    axes.plot(line.index, line, marker=_marker(days), color=LIGHT.good, linewidth=2)
     sound_days = per_day(rows, "new_high_quality_leads", figure.affected_days)
     since = sound_days["_partition_date"] - pd.to_timedelta(sound_days["covered_days"] - 1, unit="D")
     axes.hlines(sound_days["rate"], since, sound_days["_partition_date"], color=LIGHT.good, linewidth=2)
@@ -147,11 +156,12 @@ def conversion_funnel(figure: ChartFigure, rows: pd.DataFrame) -> None:
 def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw which share of the leads of a state was sold, with 95 % confidence intervals.
 
-    Draws the eight states with the most leads. States with fewer than FEW_LEADS are grey and have no interval.
+    Draws the eight states with the most leads. States with fewer than FEW_LEADS, and leads without a state, are grey
+    and have no interval.
     """
     axes = figure.subplots()
     shown = rows.head(8)
-    states = "" if len(shown) == len(rows) else " of the eight largest states"
+    states = "" if len(shown) == len(rows) else " of the states with the most leads"
     figure.title(f"Sold, of all leads{states}" + ("" if figure.is_narrow else ", with 95 % intervals"))
     rates = shown["conversion_rate"].astype(float)
     labels = [
@@ -159,13 +169,13 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
         for sold, leads, comparison in zip(shown["sale_count"], shown["lead_count"], shown["comparison"], strict=True)
     ]
     colours = [
-        LIGHT.poor if comparison == FEW else LIGHT.good if comparison == HIGHEST else LIGHT.accent
+        LIGHT.poor if comparison in (FEW, NO_STATE) else LIGHT.good if comparison == HIGHEST else LIGHT.accent
         for comparison in shown["comparison"]
     ]
     named_bars(axes, list(shown["state"]), list(rates), colours, labels)
     for text in list(axes.texts):
         text.remove()  # they are drawn again below, at the ends of the intervals
-    judged = shown[shown["comparison"] != FEW]  # with few leads, the interval is too wide to draw
+    judged = shown[~shown["comparison"].isin([FEW, NO_STATE])]  # with few leads, the interval is too wide to draw
     ends = judged["highest_rate"].reindex(shown.index).fillna(rates)
     spread = [judged["conversion_rate"] - judged["lowest_rate"], judged["highest_rate"] - judged["conversion_rate"]]
     axes.errorbar(
@@ -173,7 +183,7 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
     )
     longest = max(float(ends.max()), 1e-9)
     for position, (end, label) in enumerate(zip(ends, labels, strict=True)):
-        axes.text(float(end) + longest * 0.02, position, label, va="center")
+        axes.text(float(end) + longest * (0.05 if figure.is_narrow else 0.02), position, label, va="center")
     axes.set_xlim(0, longest * (1.9 if figure.is_narrow else 1.8))
 
 
@@ -188,7 +198,10 @@ def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     shown = rows.head(10)
     joint = " →\n" if figure.is_narrow else " → "
     shown = shown.head(7) if figure.is_narrow else shown
-    names = [f"{before}{joint}{after}" for before, after in zip(shown["dispo_before"], shown["dispo"], strict=True)]
+    names = [
+        f"{_cut(before, 24)}{joint}{_cut(after, 24)}"
+        for before, after in zip(shown["dispo_before"], shown["dispo"], strict=True)
+    ]
     named_bars(axes, names, [int(count) for count in shown["change_count"]], LIGHT.accent)
 
 
@@ -254,7 +267,9 @@ def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
             figure.show_on_hover(bar, f"{stage}, {part}: {count:,}")
     parts = {"when first seen": LIGHT.good, "within 7 days": LIGHT.fair, "later": LIGHT.poor}
     handles = [Patch(color=colour, label=label) for label, colour in parts.items()]
-    axes.legend(handles=handles, loc="lower right", ncols=1)
+    axes.set_ylim(max(len(rows), 3) - 0.4, -1.4)  # room for the legend
+    left = -0.25 if figure.is_narrow else 0
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(left, 1), ncols=3, columnspacing=1, handlelength=1)
 
 
 @chart(3.5, "Pairs of bars: figures per day in the last seven days, and in the seven days before.")
@@ -264,7 +279,7 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
     Each pair of bars has its own scale: the longer bar of every pair has the same length.
     """
     axes = figure.subplots()
-    figure.title("Per day")
+    figure.title("Figures per day")
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
     names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
     compared = rows["comparison"] != NOT_COMPARED
@@ -297,6 +312,10 @@ def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     shown = rows.head(6)
     names = [f"{value[:8]}… {kind}" for value, kind in zip(shown["hash"], shown["kind"], strict=True)]
     named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 # --- silver ---------------------------------------------------------------------------------------
@@ -335,5 +354,5 @@ def rejected_rows(figure: ChartFigure, rows: pd.DataFrame) -> None:
     axes = figure.subplots()
     figure.title("Rejected rows by reason")
     shown = rows.head(8)
-    names = [reason if len(reason) <= 44 else f"{reason[:43]}…" for reason in shown["reason"]]
+    names = [fill(_cut(reason, 44), 22 if figure.is_narrow else 44) for reason in shown["reason"]]
     named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)

@@ -126,9 +126,14 @@ def themed(svg: str) -> str:
 def _name_affected_days(figure: ChartFigure) -> None:
     """List the affected days below the chart."""
     if figure.affected_days:
-        text = f"affected days: {ranges(figure.affected_days)}"
+        days, count = ranges(figure.affected_days), len(figure.affected_days)
+        text = f"affected days: {days if len(days) <= LONGEST_LIST else f'{count} from {days[:10]} to {days[-10:]}'}"
         width = 46 if figure.is_narrow else 90
         figure.supxlabel(fill(text, width), x=0.01, ha="left", fontsize="small", color=LIGHT.dim)
+
+
+LONGEST_LIST = 200
+"""Maximum number of characters of a list of affected days below a chart."""
 
 
 def with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
@@ -172,7 +177,7 @@ def stacked_bars_by_day(
     for label, (counts, colour) in parts.items():
         axes.bar(days, counts, bottom=top, color=colour, width=0.75, label=label)
         top = top + counts
-    axes.set_ylim(0, float(top.max()) * 1.25)  # room for the legend
+    axes.set_ylim(0, max(float(top.max()), 1.0) * 1.25)  # room for the legend
     axes.legend(loc="upper left", ncols=len(parts))
     by_day(axes, days, {label: counts for label, (counts, _) in parts.items()})
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL, NEW_LEADS, NO_ANOMALIES, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.answers import (
+    FLAGS,
+    FUNNEL,
+    NEW_LEADS,
+    NO_ANOMALIES,
+    OUTCOMES,
+    STATUS,
+    Anomalies,
+    Answer,
+    gap_sentence,
+)
 from etl.reporting.states import FEW, FEW_LEADS
 from etl.reporting.words import counted, day, share
 
@@ -41,8 +51,8 @@ def status_changes(
     """Answer how the status of leads changes.
 
     Rows: `dispo_before dispo change_count lead_count`, one per pair of dispositions, the most frequent change first.
-    A missing disposition is shown as `(none)`. Changes that only a broken `set` causes are not counted, because
-    gold.status_changes omits them.
+    A missing disposition is shown as `(none)`. Changes that only a broken `set` or `demo` causes are not counted,
+    because gold.status_changes omits them.
 
     Args:
         rows: changes of disposition in gold.status_changes, counted per pair of dispositions.
@@ -66,8 +76,8 @@ def status_changes(
             f" The most frequent change of disposition is from {most['dispo_before']} to {most['dispo']}: "
             f"{counted(most['change_count'], 'time')}."
         )
-    if anomalies.days(["set_share"]):
-        sentence += " Changes that only the broken flag Set causes are not counted."
+    if anomalies.days(FLAGS):
+        sentence += " Changes that only a broken flag causes are not counted."
     sentence += gap_sentence(days)
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
@@ -110,7 +120,9 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> 
     table = table.assign(left_share=table["left_count"] / table["lead_count"]).reset_index(drop=True)
     left, total = int(table["left_count"].sum()), int(table["lead_count"].sum())
     groups = [
-        f"{group} ({count:,})" for group, count in zip(table["disposition_group"], table["left_count"], strict=True)
+        f"{group} ({count:,})"
+        for group, count in zip(table["disposition_group"], table["left_count"], strict=True)
+        if count
     ]
     answer = Answer(
         "What became of the leads that left the latest snapshot?",
@@ -118,7 +130,9 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> 
         f"{left:,} of {counted(total, 'lead')} ({share(left, total)}) are not in the latest snapshot. When they were "
         f"last seen: {', '.join(groups)}."
         if left
-        else "All leads ever seen are in the latest snapshot.",
+        else "All leads ever seen are in the latest snapshot."
+        if total
+        else "There is no snapshot yet.",
     )
     return anomalies.mark(answer, OUTCOMES)
 
@@ -148,10 +162,8 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answ
         f"{share(week['sale_count'], week['lead_count'])} a sale so far."
         for week in judged.iloc[sorted({0, len(judged) - 1} if len(judged) else ())].to_dict("records")
     ]
-    sentences.append(
-        "Leads of later weeks had less time. "
-        f"Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) may be older."
-    )
+    sentences += ["Leads of later weeks had less time."] * bool(len(judged))
+    sentences.append(f"Leads of the first snapshot ({rows['lead_count'][~is_known].sum():,}) may be older.")
     if uncertain := int(rows["uncertain_count"].sum()):
         sentences.append(
             f"{counted(uncertain, 'lead')} may belong to an earlier week, because the days before have no snapshot."
@@ -187,7 +199,7 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies =
     length = (days["_partition_date"].iloc[-1] - days["_partition_date"].iloc[0]).days
     sentence = (
         f"Of {counted(rows['lead_count'].iloc[0], 'lead')} first seen after the first snapshot, {'; '.join(stages)}. "
-        f"No time can be longer than the {length} days since then."
+        f"No time can be longer than the {counted(length, 'day')} since then."
     )
     if rows["inexact_count"].any():
         counts = [f"{count:,}" for count in rows["inexact_count"]]

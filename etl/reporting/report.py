@@ -13,7 +13,7 @@ from etl import __version__
 from etl.reporting import charts as charts  # registers the charts
 from etl.reporting import silver_analysis, words
 from etl.reporting.analysis import analyse_gold
-from etl.reporting.answers import NULL_SHARES, ROWS, Anomalies, Answer, ranges
+from etl.reporting.answers import FUNNEL, NULL_SHARES, ROWS, SALES, Anomalies, Answer, ranges
 from etl.reporting.daily import last_sound_quality, per_day
 from etl.reporting.drawing import CHARTS, Chart, as_svg, themed
 from etl.reporting.reading import Read, reading
@@ -145,7 +145,7 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
     return [
         Kpi(
             f"{last['total_leads']:,}",
-            "leads in the latest snapshot",
+            f"{'lead' if last['total_leads'] == 1 else 'leads'} in the latest snapshot",
             f"of {last['cumulative_leads']:,} ever seen",
             _days_note(days),
         ),
@@ -154,9 +154,9 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
                 share(stages.iloc[stage], stages.iloc[0]),
                 label,
                 counted(stages.iloc[stage], "lead"),
-                _days_note(funnel),
+                _days_note(anomalies.mark(funnel, metrics)),
             )
-            for stage, label in ((1, "had an appointment"), (3, "were sold"))
+            for stage, label, metrics in ((1, "had an appointment", FUNNEL), (3, "were sold", SALES))
         ),
         Kpi(
             share(rows.iloc[0], rows.sum()),
@@ -166,11 +166,13 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
         ),
         _quality(gold, anomalies),
         Kpi(
-            f"{new['count'].sum() / new['covered_days'].sum():.1f}" if len(new) else "unknown",
+            f"{new['count'].sum() / new['covered_days'].sum():.1f}" if len(new) else "-",
             "became high quality a day, on average",
             f"{counted(new['count'].sum(), 'lead')} after the first day{left_out}"
             if len(new)
-            else "no unaffected day after the first",
+            else "no unaffected day after the first"
+            if len(trend.rows) > 1
+            else "known from the second snapshot on",
             _days_note(trend),
         ),
     ]
@@ -215,7 +217,8 @@ def _period(days: pd.DataFrame) -> str:
     if days.empty:
         return "No snapshot yet"
     first, last = days["_partition_date"].iloc[0], days["_partition_date"].iloc[-1]
-    return f"{counted(len(days), 'snapshot')}, {words.day(first)} to {words.day(last)}"
+    until = f" to {words.day(last)}" if last > first else ""
+    return f"{counted(len(days), 'snapshot')}, {words.day(first)}{until}"
 
 
 def _last_run(runs: pd.DataFrame) -> dict[str, Any]:

@@ -42,14 +42,14 @@ def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Ans
     average = (rows if sound_days.empty else sound_days)["row_count"].mean()
     without = f" (without {counted(left_out, 'affected day')})" if left_out and len(sound_days) else ""
     fewest, most = fewest_of(rows, "row_count"), most_of(rows, "row_count")
-    answer = Answer(
-        question,
-        rows,
+    sentence = (
         f"{counted(len(rows), 'day')} of {average:,.0f} rows on average{without}, from {fewest['row_count']:,} "
-        f"({day(fewest['_partition_date'])}) to {most['row_count']:,} ({day(most['_partition_date'])}); "
-        f"{counted(rows['rejected_count'].sum(), 'row')} rejected.",
+        f"({day(fewest['_partition_date'])}) to {most['row_count']:,} ({day(most['_partition_date'])})"
+        if len(rows) > 1
+        else f"1 day of {counted(most['row_count'], 'row')}"
     )
-    return anomalies.mark(answer, ROWS)
+    sentence += f"; {counted(rows['rejected_count'].sum(), 'row')} rejected."
+    return anomalies.mark(Answer(question, rows, sentence), ROWS)
 
 
 def null_shares(filled: pd.DataFrame) -> Answer:
@@ -117,7 +117,9 @@ def duplicate_keys(rows: pd.DataFrame) -> Answer:
     return Answer(
         "Which ids and hashes occur in more than one row?",
         rows,
-        f"Values that occur in more than one row: {named}." if named else "No id or hash occurs in more than one row.",
+        f"Values that occur in more than one row: {named}."
+        if named
+        else "No lead number occurs twice on a day, and no id or hash belongs to two backend leads.",
     )
 
 

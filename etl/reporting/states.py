@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
+import numpy as np
 import pandas as pd
 
 from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALIES, Anomalies, Answer, fewest_of, most_of
@@ -13,8 +14,9 @@ FEW_LEADS = 50
 """Minimum number of leads for a meaningful rate."""
 QUANTILE_OF_95_PERCENT = 1.959964
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
-FEW, HIGHEST, UNCLEAR, LOWER = "few leads", "highest", "no clear difference", "lower"
-"""Values of the column `comparison`: too few leads to compare, or how the rate compares with the highest rate."""
+FEW, HIGHEST, UNCLEAR, LOWER, NO_STATE = "few leads", "highest", "no clear difference", "lower", ""
+"""Values of the column `comparison`: too few leads to compare; how the rate compares with the highest rate; and leads
+without a state, which are not compared, however many they are."""
 
 
 def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
@@ -24,25 +26,27 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_AN
     lowest_rate highest_rate comparison`, one per state, the state with the most leads first; "unknown" for leads
     without a state. Rates are shares of `lead_count`, from 0 to 1; `conversion_rate` is that of sales. `lowest_rate`
     and `highest_rate` are the limits of its 95 % confidence interval (Wilson). `comparison` is one of FEW, HIGHEST,
-    UNCLEAR and LOWER.
+    UNCLEAR, LOWER and NO_STATE.
     """
     table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)
     intervals = [wilson_interval(*pair) for pair in zip(table["sale_count"], table["lead_count"], strict=True)]
     table["lowest_rate"] = pd.Series([low for low, _ in intervals], dtype=float)
     table["highest_rate"] = pd.Series([high for _, high in intervals], dtype=float)
-    table["comparison"] = FEW
-    judged = table[table["lead_count"] >= FEW_LEADS]
+    has_state = rows["state"].notna().to_numpy()
+    is_few = table["lead_count"] < FEW_LEADS
+    table["comparison"] = np.where(has_state | is_few, FEW, NO_STATE)
+    judged = table[has_state & ~is_few]
     if len(judged):
         best = most_of(judged, "conversion_rate")
         overlaps = judged["highest_rate"] >= best["lowest_rate"]
         comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
-        table["comparison"] = comparison.reindex(table.index, fill_value=FEW)
+        table["comparison"] = comparison.reindex(table.index).fillna(table["comparison"])
     answer = Answer("How does conversion differ between states?", table, _sentence(table))
     return anomalies.mark(answer, FUNNEL_PER_STATE)
 
 
 def _sentence(table: pd.DataFrame) -> str:
-    judged = table[table["comparison"] != FEW]
+    judged = table[~table["comparison"].isin([FEW, NO_STATE])]
     if judged.empty:
         return f"No state has {FEW_LEADS} leads yet: too few for a rate."
     best, worst = most_of(judged, "conversion_rate"), fewest_of(judged, "conversion_rate")

@@ -8,7 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL, MATCHES, NEW_LEADS, NO_ANOMALIES, QUALITY, Anomalies, Answer, row_of
+from etl.reporting.answers import (
+    DEMOS,
+    FUNNEL,
+    MATCHES,
+    NEW_LEADS,
+    NO_ANOMALIES,
+    QUALITY,
+    SALES,
+    Anomalies,
+    Answer,
+    row_of,
+)
 from etl.reporting.states import QUANTILE_OF_95_PERCENT, UNCLEAR
 from etl.reporting.words import counted, day
 
@@ -16,8 +27,8 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
     "new leads": ("new_count", NEW_LEADS),
     "leads that left": ("left_count", (*MATCHES, "lost_lead_share")),
     "appointments": ("appointment_count", FUNNEL),
-    "demos": ("demo_count", FUNNEL),
-    "sales": ("sale_count", FUNNEL),
+    "demos": ("demo_count", DEMOS),
+    "sales": ("sale_count", SALES),
     "high quality for the first time": ("high_quality_count", QUALITY),
 }
 """Figure → its column in the query result, and the metrics of gold.daily_metrics that it depends on."""

@@ -120,7 +120,7 @@ def _is_plain_number(text: pa.Array) -> pa.Array:
 
 
 def as_flag(text: pa.Array) -> pa.Array:
-    """Convert the keys of `FLAGS`, in any case, to the texts 0 and 1. Other text is unchanged (see `is_flag`)."""
+    """Convert True, False, 1.0 and 0.0, in any case, to the texts 1 and 0. Other text is unchanged."""
     return pc.coalesce(_FLAG_NUMBERS.take(pc.index_in(pc.utf8_lower(text), _FLAG_WORDS)), text)
 
 

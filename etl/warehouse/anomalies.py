@@ -78,7 +78,7 @@ class Anomaly(NamedTuple):
 
 @cache
 def definitions() -> dict[str, dict[str, Any]]:
-    """Return metric → definition from gold/daily_metrics.toml, with the optional keys `condition tolerance label`."""
+    """Return metric → definition from gold/daily_metrics.toml, with optional keys, which the file describes."""
     return tomllib.loads(read_script(METRICS))
 
 
@@ -134,8 +134,9 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
     expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
     it is computed from fewer than `FEWEST_ROWS` rows. A day with an anomaly does not enter the baseline, so a break is
-    reported on every day until the source is corrected or the change is accepted. A day without a value for a
-    disposition or a `_nulled_share` counts as 0.
+    reported on every day until the source is corrected or the change is accepted. A metric whose definition has an
+    `expected` value is compared with that value instead, without a baseline. A day without a value for a disposition or
+    a `_nulled_share` counts as 0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -151,11 +152,11 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
             # Not recorded on days on which the share is 0 or too small.
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
-        found += _anomalies_of(sorted(values), accepted.get(name, ()))
+        found += _anomalies_of(sorted(values), definitions().get(name, {}).get("expected"), accepted.get(name, ()))
     return sorted(found)
 
 
-def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[Anomaly]:
+def _anomalies_of(values: Iterable[Metric], fixed: float | None, accepted: Sequence[date]) -> list[Anomaly]:
     sound: deque[float] = deque(maxlen=BASELINE_DAYS)
     found = []
     waiting = sorted(accepted)
@@ -163,8 +164,9 @@ def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[An
         while waiting and metric.day >= waiting[0]:
             waiting.pop(0)
             sound.clear()
-        if len(sound) >= SHORTEST_BASELINE and metric.row_count >= FEWEST_ROWS:
-            expected = median(sound)
+            fixed = None
+        if metric.row_count >= FEWEST_ROWS and (fixed is not None or len(sound) >= SHORTEST_BASELINE):
+            expected = median(sound) if fixed is None else fixed
             deviation = abs(metric.value - expected)
             # most deviations are below any tolerance, which takes longer to compute
             if deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
@@ -177,7 +179,7 @@ def _anomalies_of(values: Iterable[Metric], accepted: Sequence[date]) -> list[An
 def _tolerance(metric: Metric, expected: float, sound: Sequence[float]) -> float:
     """Return the largest deviation that is not an anomaly, in the unit of `metric.value`."""
     tolerance: float | None = definitions().get(metric.name, {}).get("tolerance")
-    spread = DEVIATIONS * MAD_OF_NORMAL * median(abs(value - expected) for value in sound)
+    spread = DEVIATIONS * MAD_OF_NORMAL * median([abs(value - expected) for value in sound] or [0.0])
     if metric.name == "rows":
         return max((tolerance or 0) * expected, spread)
     rare = min(expected, 1 - expected)
@@ -189,8 +191,9 @@ def _tolerance(metric: Metric, expected: float, sound: Sequence[float]) -> float
 
 
 def _anomaly(metric: Metric, expected: float) -> Anomaly:
-    shown = "{:,.0f} rows" if metric.name == "rows" else "{:.1%}"
-    message = f"{listed([metric.name])} is {shown.format(metric.value)}, expected {shown.format(expected)}"
+    verb, shown, unit = ("are", "{:,.0f}", 1) if metric.name == "rows" else ("is", "{:.1f} %", 100)
+    values = [shown.format(unit * value) for value in (metric.value, expected)]
+    message = f"{listed([metric.name])} {verb} {values[0]}, expected {values[1]}"
     return Anomaly(metric.day, metric.name[:100], metric.value, expected, "warn", message[:500])
 
 

@@ -178,20 +178,28 @@ select -- noqa: ST06
 from span;
 
 -- The one definition of a change of a lead's status.
--- Grain: one row per lead, lead number and day on which the status changed. A change of `set` alone does not count if set_share
--- has an anomaly on that day, in the snapshot before it, or on the day on which the previous status began.
+-- Grain: one row per lead, lead number and day on which the status changed. A change of the flags `set` and `demo` alone does not
+-- count if a flag that has changed is broken on that day, in the snapshot before it, or on the day on which the previous status
+-- began. A flag is broken on the days with an anomaly of its share or, for `set`, of its agreement with appt_date.
 create or replace view gold.status_changes as
 with broken_days as (
-    select anomalies._partition_date
+    select
+        anomalies._partition_date,
+        case when anomalies.metric = 'demo_share' then 'demo' else 'set' end as flag
     from gold.data_anomalies as anomalies
-    where anomalies.metric = 'set_share'
+    where
+        anomalies.metric in ('set_share', 'set_without_appt_date_share', 'appt_date_without_set_share', 'demo_share')
 ),
 
 affected_days as (
-    select _partition_date
+    select
+        _partition_date,
+        flag
     from broken_days
     union
-    select snapshots._partition_date
+    select
+        snapshots._partition_date,
+        broken_days.flag
     from gold.snapshots as snapshots
     inner join broken_days on snapshots.previous_snapshot = broken_days._partition_date
 ),
@@ -202,10 +210,14 @@ periods as (
         lead_number,
         valid_from,
         dispo,
+        lead_status_history.set,
+        demo,
         lag(valid_from) over lead_numbers as valid_from_before,
         lag(dispo) over lead_numbers as dispo_before,
-        row(dispo, job_status, demo, appt_date) as status_without_set,
-        lag(row(dispo, job_status, demo, appt_date)) over lead_numbers as status_before,
+        lag(lead_status_history.set) over lead_numbers as set_before,
+        lag(demo) over lead_numbers as demo_before,
+        row(dispo, job_status, appt_date) as other_status,
+        lag(row(dispo, job_status, appt_date)) over lead_numbers as other_status_before,
         min(valid_from) over lead_numbers as first_seen
     from gold.lead_status_history
     window lead_numbers as (partition by lead_uuid, lead_number order by valid_from)
@@ -217,10 +229,16 @@ changes as (
     where
         periods.valid_from_before is not null
         and (
-            periods.status_without_set is distinct from periods.status_before
+            periods.other_status is distinct from periods.other_status_before
             or (
-                periods.valid_from not in (select affected_days._partition_date from affected_days)
-                and periods.valid_from_before not in (select broken_days._partition_date from broken_days)
+                periods.set is distinct from periods.set_before
+                and (periods.valid_from, 'set') not in (select affected_days.* from affected_days)
+                and (periods.valid_from_before, 'set') not in (select broken_days.* from broken_days)
+            )
+            or (
+                periods.demo is distinct from periods.demo_before
+                and (periods.valid_from, 'demo') not in (select affected_days.* from affected_days)
+                and (periods.valid_from_before, 'demo') not in (select broken_days.* from broken_days)
             )
         )
 )

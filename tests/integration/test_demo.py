@@ -91,7 +91,7 @@ def test_lead_of_the_demo_is_explained_and_a_dry_run_finds_nothing_to_do(first_o
     done = demo.run("--explain", lead)
     assert done.returncode == 0, done.stderr
     assert f"lead {lead}\n" in done.stdout
-    assert "set_share is 0.0%, expected 21." in done.stdout
+    assert "set_share is 0.0 %, expected 21." in done.stdout
     done = demo.run("--dry-run")
     assert done.returncode == 0, done.stderr
     assert "23 unchanged · 0 refused" in done.stdout

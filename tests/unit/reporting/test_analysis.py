@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from etl.reporting import analysis, daily, outcomes, runs, silver_analysis, states, words
+from etl.reporting import analysis, charts, daily, outcomes, runs, silver_analysis, states, weeks, words
 from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
@@ -129,6 +129,35 @@ def test_states_with_few_leads_are_not_compared() -> None:
         "Only WA has at least 50 leads: 10.0 % of them are sold."
     )
     assert states.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
+
+
+def test_leads_without_a_state_are_not_compared_with_states() -> None:
+    rows = pd.DataFrame(
+        {"state": [None, "WA"], "lead_count": [900, 2], "sale_count": [90, 1], "conversion_rate": [0.1, 0.5]}
+    )
+    answer = states.conversion_funnel_per_state(rows)
+    assert answer.rows["comparison"].tolist() == ["", "few leads"]
+    assert answer.sentence == "No state has 50 leads yet: too few for a rate."
+    charts.conversion_funnel_per_state(answer.rows)
+
+
+def test_flag_at_zero_is_noted_unless_the_day_has_an_anomaly_of_this_flag() -> None:
+    zero = pd.DataFrame({"_partition_date": [DAYS[0], DAYS[1], DAYS[1]], "metric": ["set_share"] * 2 + ["demo_share"]})
+    found = pd.DataFrame(
+        {"_partition_date": DAYS[:1], "metric": ["appt_date_without_set_share"], "observed": [0.2], "expected": [0.0]}
+    )
+    note = analysis.data_anomalies(Anomalies(found), zero).note
+    assert "has Set = 1: 2024-10-02;" in note
+    assert "has Demo = 1: 2024-10-02;" in note
+
+
+def test_sales_do_not_depend_on_the_flags() -> None:
+    week = {name: [7, 7] for name, _ in weeks.FIGURES.values()} | {"covered_days": [7, 7], "snapshot_count": [7, 7]}
+    rows = pd.DataFrame(week | {"first_day": [DAYS[1], DAYS[0]], "last_day": [DAYS[1], DAYS[0]]})
+    broken = pd.DataFrame({"_partition_date": DAYS[:1], "metric": ["demo_share"], "observed": [0.0], "expected": [0.2]})
+    table = weeks.week_on_week(rows, Anomalies(broken)).rows.set_index("figure")["comparison"]
+    assert table["sales"] == states.UNCLEAR
+    assert table["demos"] == table["appointments"] == weeks.NOT_COMPARED
 
 
 def test_status_changes_name_the_most_frequent_change() -> None:
