@@ -14,14 +14,14 @@ from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
 from etl.engine.context import RunContext, StepResult
-from etl.utils.columns import BLANKS, CONTENT_COLUMNS, CRM_COLUMNS, ROW_HASH, SOURCE_ROW
+from etl.utils.columns import BLANKS, CONTENT_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import connect_postgres
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns
 from etl.warehouse.sql_scripts import quote_identifiers, run_sql
-from etl.warehouse.tables import BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS
+from etl.warehouse.tables import SNAPSHOT_COLUMNS
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
@@ -45,13 +45,7 @@ def run(context: RunContext) -> StepResult:
         run_sql(db, "schemas/create_schemas.sql")
         apply_ddl(db, "bronze/create_bronze_tables.sql")
         apply_ddl(db, "silver/create_silver_tables.sql")
-        crm_columns = {
-            BRONZE_SNAPSHOTS: {column.bronze: "text" for column in CRM_COLUMNS},
-            # As text: step 4 applies the types.
-            SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS}
-            | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
-        }
-        add_missing_columns(db, crm_columns)
+        add_missing_columns(db, SNAPSHOT_COLUMNS)
         names = {"columns": quote_identifiers(CONTENT_COLUMNS), "blanks": sql.Literal(BLANKS)}
         apply_ddl(db, "silver/create_row_versions.sql", **names)
         apply_descriptions(db, "bronze", "silver", "meta")

@@ -19,6 +19,7 @@ from etl.utils.utils_connection import Settings, s3_client
 from etl.warehouse import gold_models, pending, row_versions
 from etl.warehouse.load_ledger import TableLoad, current_loads, require_loaded, require_tables
 from etl.warehouse.migrations import pending_migrations
+from etl.warehouse.partitions import missing_columns
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, pending_type_changes
 from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import (
@@ -29,6 +30,7 @@ from etl.warehouse.tables import (
     REJECTED_ROWS,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
+    SNAPSHOT_COLUMNS,
     bronze_partition,
     gold_partition,
 )
@@ -86,6 +88,8 @@ class WarehouseState:
     models_are_current: bool = True
     migrations: Sequence[str] = ()
     """Notes on migrations of schema meta that would be applied."""
+    added_columns: Sequence[str] = ()
+    """Notes on columns that would be added."""
     type_changes: Sequence[str] = ()
     """Notes on columns of silver whose types would be changed."""
 
@@ -141,6 +145,8 @@ def plan_run(
         )
         steps = [step for step in steps if step.number <= 2]
         numbers &= {1, 2}
+    if 1 in numbers:
+        notes += state.added_columns
     if 4 in numbers:
         notes += state.type_changes
     work: dict[int, Work] = {2: {file.day: file.why for file in source.files if file.why}}
@@ -193,6 +199,10 @@ def _read_state(db: Cursor) -> WarehouseState:
         leads_are_matched=not leads or are_damaged or row_versions.are_matched(db, leads),
         models_are_current=gold_models.are_current(db),
         migrations=[f"schema meta: migration {migration} would be applied" for migration in migrations],
+        added_columns=[
+            f"{table}: column {column} would be added, and all days of the table loaded again"
+            for table, column, _ in missing_columns(db, SNAPSHOT_COLUMNS)
+        ],
         type_changes=[f"{change.table} would be altered: {change.columns}" for change in type_changes],
     )
 

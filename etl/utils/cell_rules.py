@@ -93,16 +93,21 @@ def clean_zip(text: pa.Array) -> pa.Array:
     return pc.struct_field(pc.extract_regex(text, r"^0*(?P<zip>[0-9]{5})(?:-[0-9]{4}|\.0+)?$"), "zip")
 
 
+def trimmed(text: pa.Array) -> pa.Array:
+    """Remove surrounding blanks. Nothing else is changed."""
+    return text
+
+
 def without_fraction(text: pa.Array) -> pa.Array:
     """Remove the `.0` of integers that were stored as floats. Other text is unchanged."""
-    if pc.all(_is_plain_number(text)).as_py() is not False:
+    if pc.all(is_plain_number(text)).as_py() is not False:
         return text
     return pc.replace_substring_regex(text, r"^([+-]?[0-9]+)\.0+$", r"\1")
 
 
 def is_int32(text: pa.Array) -> pa.Array:
     """Return whether each text is an integer that fits a PostgreSQL INT; true for NULL."""
-    plain = _is_plain_number(text)
+    plain = is_plain_number(text)
     if pc.all(plain).as_py() is not False:
         return pc.fill_null(plain, True)
     parts = pc.extract_regex(text, r"^(?P<sign>[+-]?)0*(?P<digits>[0-9]{1,10})$")
@@ -111,7 +116,7 @@ def is_int32(text: pa.Array) -> pa.Array:
     return pc.or_(pc.is_null(text), pc.fill_null(in_range, False))
 
 
-def _is_plain_number(text: pa.Array) -> pa.Array:
+def is_plain_number(text: pa.Array) -> pa.Array:
     """Return whether each text consists of one to nine digits; NULL for NULL.
 
     True for most numbers, and fast: it needs no regular expression.

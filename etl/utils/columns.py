@@ -18,8 +18,8 @@ class CrmColumn(NamedTuple):
     other_names: tuple[str, ...] = ()
     """Other names of the column in the header of files."""
     rule: str | None = None
-    """Name of the function in etl/utils/cell_rules.py that cleans trimmed values. None: values are kept as they are,
-    but those of `location` are trimmed. In every column, NA_VALUES become NULL."""
+    """Name of the function in etl/utils/cell_rules.py that cleans trimmed values. None: values keep their surrounding
+    blanks, which gold trims. In every column, NA_VALUES become NULL."""
     max_length: int | None = None
     """Maximum number of characters of a text column: rows with longer values are rejected."""
     is_optional: bool = False
@@ -43,7 +43,7 @@ CRM_COLUMNS = (
     CrmColumn("Demo", "demo", rule="as_flag"),
     CrmColumn("Dispo", "dispo", max_length=50),
     CrmColumn("JOB_STATUS", "job_status", other_names=("Job Status",), max_length=100),
-    CrmColumn("location", "location", max_length=255, is_optional=True),
+    CrmColumn("location", "location", rule="trimmed", max_length=255, is_optional=True),
 )
 
 APPT_TIME = "appt_time"
@@ -96,6 +96,11 @@ SILVER_COLUMNS = (
     SOURCE_ROW,
 )
 """The columns of silver.stg_csv_snapshots, except `_row_hash`."""
+
+TRIMMED_IN_GOLD = {
+    column.silver for column in CRM_COLUMNS if not (column.rule or column.silver in ("email_hash", "phone_hash"))
+}
+"""The columns that gold trims, because silver keeps the blanks around their values. Hashes are compared trimmed."""
 
 GOLD_COLUMNS = tuple(column.silver for column in CRM_COLUMNS if column.is_content and column.is_in_gold)
 """The content columns of the CRM that gold contains under the same name."""

@@ -93,14 +93,15 @@ def register_secrets(*secrets: str | None) -> None:
 
 
 def redact(text: str) -> str:
-    """Replace registered secrets, and the query (signature) and user (password) of URLs, with asterisks."""
+    """Replace registered secrets, query (signature) and user (password) of URLs, and `password=…` with asterisks."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return _URL_USER.sub("//***@", _URL_QUERY.sub(r"\1?***", text))
+    return _PASSWORD.sub(r"\1***", _URL_USER.sub("//***@", _URL_QUERY.sub(r"\1?***", text)))
 
 
 _URL_QUERY = re.compile(r"(\bhttps?://[^\s?\"']*)\?[^\s\"']*")
 _URL_USER = re.compile(r"//[^\s/@]+@")
+_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)  # in a connection string
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -58,14 +58,17 @@ _CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function) (?:if no
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys."""
+    """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys.
+
+    Functions are compared by their text, because pg_upgrade changes their OIDs.
+    """
     db.execute(
         """
         select md5(string_agg(
             concat_ws(
                 ' ',
                 name,
-                coalesce(oid, to_regproc(name)),
+                coalesce(oid::text, (select prosrc from pg_proc where pg_proc.oid = to_regproc(name))),
                 case when relkind = 'v' then pg_get_viewdef(oid) end,
                 (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
                 where tgrelid = pg_class.oid and not tgisinternal),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
-from etl.utils.columns import BLANKS, GOLD_COLUMNS
+from etl.utils.columns import BLANKS, GOLD_COLUMNS, TRIMMED_IN_GOLD
 from etl.utils.retry import retry_transient
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
 from etl.warehouse.partitions import empty_table, table_columns
@@ -45,8 +45,6 @@ METRICS = "gold/daily_metrics.toml"
 """Definitions of metrics. They are counted when a day is built, so all days are rebuilt after a change."""
 COLUMNS = quote_identifiers(GOLD_COLUMNS)
 """The columns of a snapshot row that gold contains."""
-TRIMMED = ("city", "dispo", "job_status")
-"""The columns that gold trims, because silver keeps the blanks around their values."""
 
 
 def trimmed(column: str) -> sql.Composable:
@@ -55,9 +53,9 @@ def trimmed(column: str) -> sql.Composable:
 
 
 TRIMMED_COLUMNS = sql.SQL(", ").join(
-    trimmed(name) if name in TRIMMED else sql.Identifier(name) for name in GOLD_COLUMNS
+    trimmed(name) if name in TRIMMED_IN_GOLD else sql.Identifier(name) for name in GOLD_COLUMNS
 )
-"""`COLUMNS` as selected from silver: those in `TRIMMED` are trimmed."""
+"""`COLUMNS` as selected from silver: those in `TRIMMED_IN_GOLD` are trimmed."""
 
 
 def model_query(table: str, **names: sql.Composable) -> sql.Composable:

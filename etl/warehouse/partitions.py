@@ -218,14 +218,7 @@ def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
     """
-    db.execute("select name from unnest(%s) as name where to_regclass(name) is not null", (list(tables),))
-    existing = {table: set(table_columns(db, table)) for (table,) in db.fetchall()}
-    missing = [
-        (table, column, data_type)
-        for table, known in existing.items()
-        for column, data_type in tables[table].items()
-        if column not in known
-    ]
+    missing = missing_columns(db, tables)
     if missing:
         acquire_exclusive_lock(db, *dict.fromkeys(table for table, *_ in missing))
     for table, column, data_type in missing:
@@ -236,3 +229,15 @@ def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> 
         )
         db.execute("update meta.table_loads set changed = true where parent_table = %s", (table,))
         log.info("%s: column %s added", table, column)
+
+
+def missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, str]]:
+    """Return table, column and data type of the columns that `add_missing_columns` would add."""
+    db.execute("select name from unnest(%s) as name where to_regclass(name) is not null", (list(tables),))
+    existing = {table: set(table_columns(db, table)) for (table,) in db.fetchall()}
+    return [
+        (table, column, data_type)
+        for table, known in existing.items()
+        for column, data_type in tables[table].items()
+        if column not in known
+    ]

@@ -82,13 +82,13 @@ class BronzeState:
 
     def describe_empty(self, files: Iterable[SnapshotFile]) -> tuple[dict[SnapshotFile, str], list[str]]:
         """Describe files without leads. Returns file → sentence if bronze lacks the day, and the other sentences."""
-        without_data, others = {}, []
+        without_leads, kept = {}, []
         for file in files:
             if bronze_partition(file.day) in self.tables:
-                others.append(f"{file} contains no leads: the rows loaded earlier for {file.day} are kept")
+                kept.append(f"{file} contains no leads: the rows loaded earlier for {file.day} are kept")
             else:
-                without_data[file] = f"{file} contains no leads: {file.day} has no data"
-        return without_data, others
+                without_leads[file] = f"{file} contains no leads: {file.day} has no data"
+        return without_leads, kept
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
         """Raise if a file, or another file with its number, was loaded for another day.

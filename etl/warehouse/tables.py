@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from etl.utils.columns import CRM_COLUMNS, ROW_HASH, SOURCE_ROW
 from etl.utils.day import Day
 
 BRONZE_SNAPSHOTS = "bronze.csv_snapshots"
@@ -33,6 +34,13 @@ LAYERS = (
     GOLD_HISTORY,
 )
 """The tables whose row counts are part of the summary and of meta.pipeline_runs, in this order."""
+
+SNAPSHOT_COLUMNS = {
+    BRONZE_SNAPSHOTS: {column.bronze: "text" for column in CRM_COLUMNS},
+    # As text: step 4 applies the types.
+    SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS} | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
+}
+"""Table → column → data type, for the columns that step 1 adds to existing tables."""
 
 
 def _daily_table(name: str, day: Day) -> str:

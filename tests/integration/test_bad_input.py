@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -128,7 +130,10 @@ def test_invalid_option_is_explained_without_a_traceback(python: Python) -> None
 
 
 def test_unreachable_postgres_is_named_with_host_and_port(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenacity.stop_after_delay", lambda _: tenacity.stop_after_attempt(2))  # instead of ten seconds
+    def retrying(original: type[tenacity.Retrying], **options: Any) -> tenacity.Retrying:
+        return original(**options | {"stop": tenacity.stop_after_attempt(2)})  # instead of ten seconds
+
+    monkeypatch.setattr("tenacity.Retrying", partial(retrying, tenacity.Retrying))
     port = free_port()
     assert_one_clear_error(run(postgres_port=port), f"127.0.0.1:{port}", "POSTGRES_HOST", "POSTGRES_PORT")
 

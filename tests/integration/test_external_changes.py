@@ -146,6 +146,18 @@ def test_unmodified_day_is_not_loaded_again(before: dict[str, str], run_pipeline
     assert warehouse.rows(ledger) == loads
 
 
+def test_function_with_another_oid_as_after_pg_upgrade_rebuilds_nothing(
+    before: dict[str, str], run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    definition = warehouse.value("select pg_get_functiondef('silver.match_key'::regproc)")
+    warehouse.rows("drop function silver.match_key cascade")
+    warehouse.rows(definition)
+    loads = warehouse.rows("select table_name, load_id from meta.table_loads order by 1")
+    assert run_pipeline().error is None
+    assert warehouse.rows("select table_name, load_id from meta.table_loads order by 1") == loads
+    assert warehouse.contents() == before
+
+
 def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, ROWS)
     bucket.put_leads([("lead 1", "p1", "e1"), ("lead\0 2", "p2", "e2"), ("lead 3", "p3", "e" * 256)])

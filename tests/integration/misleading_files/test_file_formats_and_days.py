@@ -180,3 +180,16 @@ def test_folder_of_spark_is_read_or_named(settings: Settings, bucket: Bucket, wa
     report = run(settings)
     assert report.exit_code == 1
     assert "parquet/leads.parquet is a folder with 2 parts, as Spark writes it" in str(report.error)
+
+
+def test_flag_that_contradicts_appointments_from_the_first_days_on_is_reported(
+    settings: Settings, bucket: Bucket, warehouse: Warehouse
+) -> None:
+    appointment = {"Appt Date": "10/01/2024  1:00PM"}
+    for day in range(1, 4):
+        bucket.put_snapshot(day, leads(60, Set="1" if day == 1 else "0", **appointment))
+    put_leads(bucket)
+    report = run(settings)
+    assert "appt_date_without_set_share is 100.0 %, expected 0.0 %: 2024-10-02 to 2024-10-03" in str(report.warnings)
+    assert warehouse.value("select count(*) from gold.lead_status_history where not is_current") == 5
+    assert warehouse.value("select count(*) from gold.status_changes") == 0

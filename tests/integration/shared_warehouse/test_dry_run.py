@@ -263,6 +263,14 @@ def test_missing_and_late_days_are_listed_and_refused_by_setting(
 
 
 @pytest.mark.usefixtures("loaded")
+def test_column_that_step_1_would_add_is_noted(plan: Planner, warehouse: Warehouse) -> None:
+    warehouse.rows("alter table bronze.csv_snapshots drop column location cascade")
+    added = "bronze.csv_snapshots: column location would be added, and all days of the table loaded again"
+    assert plan().notes == [added]
+    assert plan(from_step=2).notes == []
+
+
+@pytest.mark.usefixtures("loaded")
 def test_ledger_of_an_earlier_version_is_named(plan: Planner, warehouse: Warehouse) -> None:
     warehouse.rows("delete from meta.migrations where number = 4")
     assert "schema meta: migration 0004_accepted_changes would be applied" in plan().notes

@@ -14,6 +14,7 @@ from support import PROJECT, Bucket, Warehouse, connection_arguments
 
 from etl.engine.report import RunReport
 from etl.local.postgres_cluster import server_account, server_programs
+from etl.utils.errors import CheckFailedError
 from etl.warehouse.run_history import RUN_LOCK
 
 Run = Callable[..., RunReport]
@@ -55,8 +56,27 @@ def test_removed_day_leaves_no_trace(
     report = run_pipeline()
     assert (report.error, report.warnings) == (None, [])
     assert (warehouse.contents(), warehouse.gold()) == (contents, gold)
-    assert "no file has been loaded for this day" in remove_day(warehouse, WRONG_DAY)
+    assert "bronze and silver do not contain this day" in remove_day(warehouse, WRONG_DAY)
     assert "DAY is not set" in remove_day(warehouse, None)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_day_that_the_load_ledger_lacks_stops_the_run_and_can_be_removed(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    gold = warehouse.gold()
+    bucket.put_snapshot(30, loads.rows_of_day(3, city="Reno"))
+    assert run_pipeline().error is None
+    with_day = warehouse.gold()
+    bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_30.csv")
+    warehouse.rows("drop schema meta cascade")
+    report = run_pipeline()
+    assert isinstance(report.error, CheckFailedError)
+    assert "silver.stg_csv_data_30: not in the load ledger" in report.error.message
+    assert warehouse.gold() == with_day
+    assert remove_day(warehouse, WRONG_DAY) == ""
+    assert run_pipeline().error is None
+    assert warehouse.gold() == gold
 
 
 @pytest.mark.usefixtures("loaded")
