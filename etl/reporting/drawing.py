@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from html import escape
 from textwrap import fill
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -56,15 +56,29 @@ class ChartFigure(Figure):
 Draw = Callable[[ChartFigure, "pd.DataFrame"], None]
 
 
-class Chart(Protocol):
-    """A function that draws the rows of one answer in the light theme: `chart(rows)`, `chart(rows, narrow=True)`.
+@dataclass(frozen=True)
+class Chart:
+    """Draws the rows of one answer in the light theme when it is called: `chart(rows)`, `chart(rows, narrow=True)`.
 
     Every chart with rows lists the affected days below the drawing; a chart with a time axis also marks them.
     """
 
+    draw: Draw
+    height: float
+    """Height in inches."""
     alt: str
+    """Description for screen readers."""
 
-    def __call__(self, rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure: ...
+    def __call__(self, rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure:
+        with mpl.rc_context(style(LIGHT, narrow)):
+            figure = ChartFigure(figsize=(NARROW if narrow else WIDE, self.height), layout="constrained")
+            figure.affected_days = affected_days
+            if rows.empty:
+                figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color=LIGHT.dim)
+            else:
+                self.draw(figure, rows)
+                _name_affected_days(figure)
+            return figure
 
 
 CHARTS: dict[str, Chart] = {}
@@ -72,30 +86,8 @@ CHARTS: dict[str, Chart] = {}
 
 
 def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
-    """Return a decorator that turns a drawing function into a chart, and adds the chart to CHARTS.
-
-    Args:
-        height: height of the chart in inches.
-        alt: description of the chart for screen readers.
-    """
-
-    def decorate(draw: Draw) -> Chart:
-        def drawn(rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure:
-            with mpl.rc_context(style(LIGHT, narrow)):
-                figure = ChartFigure(figsize=(NARROW if narrow else WIDE, height), layout="constrained")
-                figure.affected_days = affected_days
-                if rows.empty:
-                    figure.text(0.5, 0.5, "nothing to show yet", ha="center", va="center", color=LIGHT.dim)
-                else:
-                    draw(figure, rows)
-                    _name_affected_days(figure)
-                return figure
-
-        drawn.alt = alt  # type: ignore[attr-defined]
-        CHARTS[draw.__name__] = drawn  # type: ignore[assignment]
-        return CHARTS[draw.__name__]
-
-    return decorate
+    """Return a decorator that turns a drawing function into a `Chart`, and adds the chart to CHARTS."""
+    return lambda draw: CHARTS.setdefault(draw.__name__, Chart(draw, height, alt))
 
 
 def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:

@@ -30,8 +30,8 @@ class Check:
     failing_rows_sql: str
     """SQL query: one row per failing row, described in the column `sample`."""
     hint: str
-    things: str = "rows"
-    """What a row of the query stands for: a plural noun in -s for messages."""
+    noun: str = "row"
+    """What a row of the query stands for, for messages. Its plural ends in -s."""
 
 
 def run_checks(db: Cursor, checks: Iterable[Check]) -> list[str]:
@@ -56,9 +56,8 @@ def _describe_failure(db: Cursor, check: Check) -> str | None:
     count, samples = db.fetchone() or (0, [])
     if not count:
         return None
-    things = check.things if count > 1 else check.things.removesuffix("s")
     listed = "; ".join([*samples, "…"] if count > len(samples) else samples)
-    return f"check failed for {count:,} {things}: {check.description}. {listed}"
+    return f"check failed for {count:,} {check.noun}{'s' * (count > 1)}: {check.description}. {listed}"
 
 
 FILES_ARE_ACCOUNTED_FOR = Check(
@@ -70,7 +69,7 @@ FILES_ARE_ACCOUNTED_FOR = Check(
     where record_count <> bronze_rows + rejected_lines
     """,
     hint="this is a bug in the pipeline: report it and attach the file",
-    things="files",
+    noun="file",
 )
 
 LEADS_ARE_ACCOUNTED_FOR = replace(
@@ -101,7 +100,7 @@ DAYS_ARE_RECONCILED = Check(
         <> cleaned.row_count + cleaned.rejected_count + cleaned.separator_count + missing_id + duplicates
     """,
     hint="rerun with --full-refresh; if the check fails again, report a bug in the pipeline",
-    things="tables",
+    noun="table",
 )
 
 REJECTED_ROWS_ARE_KEPT = Check(
@@ -131,7 +130,7 @@ REJECTED_ROWS_ARE_KEPT = Check(
         )
     """,
     hint="rejected rows were added or deleted outside the pipeline; to restore them: python main.py",
-    things="tables",
+    noun="table",
 )
 
 GOLD_HAS_EVERY_ROW = Check(
@@ -148,7 +147,7 @@ GOLD_HAS_EVERY_ROW = Check(
         and gold.row_count < silver.row_count
     """,
     hint="rerun with --full-refresh",
-    things="tables",
+    noun="table",
 )
 
 LEADS_ARE_THE_BACKENDS = Check(
@@ -178,7 +177,7 @@ LEADS_ARE_THE_BACKENDS = Check(
         )
     """,
     hint="rerun with --full-refresh",
-    things="tables",
+    noun="table",
 )
 
 GOLD_IS_UP_TO_DATE = Check(
@@ -196,7 +195,7 @@ GOLD_IS_UP_TO_DATE = Check(
     order by bronze.file_number
     """,
     hint="run the pending steps: python main.py",
-    things="tables",
+    noun="table",
 )
 
 ROWS_MATCH_LEADS = Check(
@@ -223,7 +222,7 @@ ROWS_MATCH_LEADS = Check(
     order by partition_date, priority
     """,
     hint="check that CRM and backend still hash e-mail addresses and phone numbers in the same way",
-    things="days",
+    noun="day",
 )
 
 HASHES_ARE_HASHED = Check(
@@ -240,7 +239,7 @@ HASHES_ARE_HASHED = Check(
     order by partition_date
     """,
     hint="plain addresses are personal data and match no hash: have the CRM hash them and deliver these days again",
-    things="days",
+    noun="day",
 )
 
 LEADS_ARE_HASHED = replace(
@@ -251,7 +250,7 @@ LEADS_ARE_HASHED = replace(
     where email_hash like '%@%' or phone_hash like '%@%'
     """,
     hint="plain addresses are personal data and match no hash: have the backend hash them",
-    things="leads",
+    noun="lead",
 )
 
 SEPARATORS_ARE_FEW = Check(
@@ -264,7 +263,7 @@ SEPARATORS_ARE_FEW = Check(
     order by partition_date
     """,
     hint="if these rows are leads, request the file again, with empty cells instead of dashes",
-    things="days",
+    noun="day",
 )
 
 VALUES_SURVIVE_CLEANING = Check(
@@ -290,7 +289,7 @@ VALUES_SURVIVE_CLEANING = Check(
     order by partition_date, column_name
     """,
     hint="bronze keeps the values as they are: request the file again, or add a rule to etl/utils/cell_rules.py",
-    things="cases",
+    noun="case",
 )
 
 DAYS_ARE_AS_EXPECTED = Check(
@@ -305,7 +304,7 @@ DAYS_ARE_AS_EXPECTED = Check(
     """,
     hint="do not trust figures that depend on these values: see gold.data_anomalies, and docs/observability.md for how "
     "to accept a change",
-    things="metrics",
+    noun="metric",
 )
 
 END_OF_RUN_CHECKS = (
@@ -336,7 +335,7 @@ def _ids_are_distinct(ids: str) -> Check:
         order by count(*) desc, min(lead_uuid)
         """,  # noqa: S608 - names of columns
         hint="see these leads in silver.stg_leads_parquet; a row of the CRM matches all leads that share its hash",
-        things="values",
+        noun="value",
     )
 
 
