@@ -202,7 +202,7 @@ def clean_leads(
         fence_run(db, run_id, filling=SILVER_LEADS)
         clean = clean_parquet(copy_to_frame(db, BRONZE_LEADS))
         _refuse_rejected_leads(db, bronze, clean, max_reject_ratio)
-        warnings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)
+        findings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)
         empty_table(db, SILVER_LEADS)
         apply_type_changes(db, pending_type_changes(db, [SILVER_LEADS]))
         rows = copy_from_frame(db, SILVER_LEADS, clean.rows, frozen=True)
@@ -217,9 +217,9 @@ def clean_leads(
             rejected_count=len(rejected),
             built_from=[bronze.load_id],
             code_version=pending.cleaning_code_version(),
-            metrics=clean.report._asdict(),
+            metrics=clean.report._asdict() | {"findings": findings},
         )
-        warnings += run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
+        warnings = run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
         log.warning("leads: %d dropped because an id is missing, %d as duplicates", *clean.report)
     log.info("leads cleaned: %d rows, %d rejected", rows, len(rejected))
@@ -250,10 +250,15 @@ def _refuse_rejected_leads(db: Cursor, bronze: TableLoad, clean: CleanLeads, max
 
 
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:
-    """Compare the number of cleaned leads with silver. Returns a warning, as a list, if they are considerably fewer."""
+    """Compare the number of cleaned leads with silver. Returns a finding, as a list, if they are considerably fewer.
+
+    The check LEADS_ARE_COMPLETE reports the finding until a file has more leads.
+    """
     known = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
-    if not known or known.row_count < FEWEST_LEADS or rows >= (1 - min(UNUSUAL_DROP, max_row_drop)) * known.row_count:
+    if not known or rows > known.row_count:
         return []
+    if known.row_count < FEWEST_LEADS or rows >= (1 - min(UNUSUAL_DROP, max_row_drop)) * known.row_count:
+        return list(known.metrics.get("findings", ()))
     file, drop = source_key(db, BRONZE_LEADS), 1 - rows / known.row_count
     finding = f"{file}: {rows:,} leads after cleaning, down from {known.row_count:,}: a decrease of {drop:.2%}"
     if drop > max_row_drop:
@@ -261,7 +266,7 @@ def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> lis
             f"{finding}, more than MAX_ROW_DROP={max_row_drop:g}; silver and gold keep their leads",
             hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
-    return [f"{finding}; check that the file is complete, and that its ids are filled"]
+    return [finding]
 
 
 UNUSUAL_DROP = 0.05

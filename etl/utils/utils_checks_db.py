@@ -307,6 +307,14 @@ DAYS_ARE_AS_EXPECTED = Check(
     noun="metric",
 )
 
+LEADS_ARE_COMPLETE = replace(
+    DAYS_ARE_AS_EXPECTED,
+    description="a leads file should not have considerably fewer leads than the one before",
+    failing_rows_sql=DAYS_ARE_AS_EXPECTED.failing_rows_sql.replace("gold.data_anomalies", "silver.stg_leads_parquet"),
+    hint="check that the file is complete, and that its ids are filled",
+    noun="file",
+)
+
 END_OF_RUN_CHECKS = (
     FILES_ARE_ACCOUNTED_FOR,
     DAYS_ARE_RECONCILED,
@@ -319,6 +327,7 @@ END_OF_RUN_CHECKS = (
     SEPARATORS_ARE_FEW,
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
+    LEADS_ARE_COMPLETE,
 )
 """The checks at the end of a run that has completed its steps, even if it has loaded nothing."""
 

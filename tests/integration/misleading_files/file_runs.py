@@ -13,8 +13,8 @@ from etl.utils.utils_connection import Settings
 Row = dict[str, str]
 
 
-def run(settings: Settings) -> RunReport:
-    return run_steps(settings, choose_steps())
+def run(settings: Settings, *, full_refresh: bool = False) -> RunReport:
+    return run_steps(settings, choose_steps(), full_refresh=full_refresh)
 
 
 def put_case(bucket: Bucket, name: str) -> None:
