@@ -54,7 +54,7 @@ One = Callable[[str], tuple[Any, ...]]
     "name",
     [
         *("lead_quality_distribution", "lead_quality_per_day", "new_high_quality_leads_per_day", "status_changes"),
-        *("week_on_week", "data_anomalies"),
+        *("week_on_week", "data_anomalies", "suspect_shares"),
     ],
 )
 def test_answers_that_rest_on_set_name_its_days(gold: dict[str, Answer], name: str) -> None:
@@ -66,7 +66,7 @@ def test_answers_that_rest_on_set_name_its_days(gold: dict[str, Answer], name: s
 @pytest.mark.parametrize(
     "name",
     [
-        *("match_scenarios", "leads_per_day", "conversion_funnel", "suspect_hashes", "suspect_shares"),
+        *("match_scenarios", "leads_per_day", "conversion_funnel", "suspect_hashes"),
         *("first_weeks", "days_to_stage", "disposition_groups", "leads_that_left"),
     ],
 )

@@ -95,7 +95,10 @@ def test_silver_notebook_shows_the_figures_of_the_sample(on_sample: dict[str, Sh
     assert "location (first on 13 October 2024)" in silver["null_shares"]
     types = {name: kind for name, kind, *_ in rows_of(silver["distinct_values"])}
     assert types["appt_date"] == "timestamp without time zone"
-    assert "No id or hash occurs in more than one row." in silver["duplicate_keys"]
+    assert (
+        "No lead number occurs twice on a day, and no id or hash belongs to two backend leads."
+        in silver["duplicate_keys"]
+    )
     assert "No row is rejected." in silver["rejected_rows"]
     changed = {day: (added, missing, moved) for day, added, missing, moved in rows_of(silver["header_drift"])}
     assert changed == {
