@@ -252,7 +252,11 @@ def _refuse_rejected_leads(db: Cursor, bronze: TableLoad, clean: CleanLeads, max
 def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> list[str]:
     """Compare the number of cleaned leads with silver. Returns a finding, as a list, if they are considerably fewer.
 
-    The check LEADS_ARE_COMPLETE reports the finding until a file has more leads.
+    If there are not more leads than before, an earlier finding is returned again. The check LEADS_ARE_COMPLETE reports
+    it in every run.
+
+    Raises:
+        DataRefusedError: the decrease exceeds `max_row_drop`.
     """
     known = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
     if not known or rows > known.row_count:

@@ -219,7 +219,7 @@ def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refres
     incomplete = check_completeness([file.day for file in snapshots], missing, settings)
     files = [PlannedFile(file, file.day, bronze.why_load(file, full_refresh=full_refresh)) for file in snapshots]
     files.append(PlannedFile(leads, None, bronze.why_load(leads, full_refresh=full_refresh)))
-    replaced = {bronze_partition(file.day) for file in files if file.why and file.day}
+    replaced = {bronze_partition(file.day) if file.day else BRONZE_LEADS for file in files if file.why}
     removed = bronze.describe_removed(keys | {leads.key}, replaced)
     return SourceFiles(files, [*refused, *refused_days(incomplete, settings)], incomplete, removed)
 

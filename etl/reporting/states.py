@@ -15,8 +15,8 @@ FEW_LEADS = 50
 QUANTILE_OF_95_PERCENT = 1.959964
 """Half the width of a 95 % interval of a normal distribution, in standard deviations."""
 FEW, HIGHEST, UNCLEAR, LOWER, NO_STATE = "few leads", "highest", "no clear difference", "lower", ""
-"""Values of the column `comparison`: too few leads to compare; how the rate compares with the highest rate; and leads
-without a state, which are not compared, however many they are."""
+"""Values of the column `comparison`: too few leads to compare; how the rate compares with the highest rate; and
+NO_STATE for leads without a state, which are not compared (FEW if they are fewer than FEW_LEADS)."""
 
 
 def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:

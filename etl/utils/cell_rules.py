@@ -21,12 +21,12 @@ FLAGS = {"0": "0", "1": "1", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
 
 
 def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS or HH:MM:SS.ffffff.
+    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS or HH:MM:SS.05.
 
     Accepts dates as MM/DD/YYYY (also M/D/YYYY), YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour
-    format with AM or PM. The time stays as written: a time zone is ignored. Fractions of seconds are cut after the
-    microseconds, and lose zeros at the end. For any other text, and if the date or the time does not exist, both are
-    NULL. Without a time of day, the time is NULL.
+    format with AM or PM. The time stays as written: a time zone is ignored. Fractions of seconds are truncated to
+    microseconds, without trailing zeros. For any other text, and if the date or the time does not exist, both are NULL.
+    Without a time of day, the time is NULL.
     """
     coded = text.dictionary_encode()  # a file has few distinct dates, and regular expressions are slow
     iso = coded.dictionary
@@ -94,7 +94,7 @@ def clean_zip(text: pa.Array) -> pa.Array:
 
 
 def trimmed(text: pa.Array) -> pa.Array:
-    """Remove surrounding blanks. Nothing else is changed."""
+    """Keep text without surrounding blanks, which the caller has already removed."""
     return text
 
 
@@ -125,7 +125,7 @@ def is_plain_number(text: pa.Array) -> pa.Array:
 
 
 def as_flag(text: pa.Array) -> pa.Array:
-    """Convert True, False, 1.0 and 0.0, in any case, to the texts 1 and 0. Other text is unchanged."""
+    """Convert True and 1.0 to the text 1, False and 0.0 to 0, in any letter case. Other text is unchanged."""
     return pc.coalesce(_FLAG_NUMBERS.take(pc.index_in(pc.utf8_lower(text), _FLAG_WORDS)), text)
 
 

@@ -19,7 +19,7 @@ class CrmColumn(NamedTuple):
     """Other names of the column in the header of files."""
     rule: str | None = None
     """Name of the function in etl/utils/cell_rules.py that cleans trimmed values. None: values keep their surrounding
-    blanks, which gold trims. In every column, NA_VALUES become NULL."""
+    blanks in silver; gold trims them, except hashes. In every column, NA_VALUES become NULL."""
     max_length: int | None = None
     """Maximum number of characters of a text column: rows with longer values are rejected."""
     is_optional: bool = False
@@ -100,7 +100,8 @@ SILVER_COLUMNS = (
 TRIMMED_IN_GOLD = {
     column.silver for column in CRM_COLUMNS if not (column.rule or column.silver in ("email_hash", "phone_hash"))
 }
-"""The columns that gold trims, because silver keeps the blanks around their values. Hashes are compared trimmed."""
+"""The columns that gold trims, because silver keeps the blanks around their values. Hashes stay as they are; matching
+compares them trimmed (`silver.match_key`)."""
 
 GOLD_COLUMNS = tuple(column.silver for column in CRM_COLUMNS if column.is_content and column.is_in_gold)
 """The content columns of the CRM that gold contains under the same name."""

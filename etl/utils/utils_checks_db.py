@@ -294,7 +294,7 @@ VALUES_SURVIVE_CLEANING = Check(
 
 DAYS_ARE_AS_EXPECTED = Check(
     "warn",
-    "each metric should be close to its value on the days before",
+    "each metric should be close to its expected value",
     """
     select finding as sample
     from meta.table_loads

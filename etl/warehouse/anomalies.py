@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 BASELINE_DAYS = 10
 """Maximum number of days in a baseline: the latest days before the tested one without an anomaly of the metric."""
 SHORTEST_BASELINE = 5
-"""Minimum number of days in a baseline: with fewer, a metric is not tested."""
+"""Minimum number of days in a baseline: with fewer, a metric is not tested, unless its definition has an `expected`
+value."""
 FEWEST_ROWS = 50
 """Minimum `Metric.row_count`: a metric that is computed from fewer rows is not tested."""
 DEVIATIONS = 5.0
@@ -135,8 +136,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
     it is computed from fewer than `FEWEST_ROWS` rows. A day with an anomaly does not enter the baseline, so a break is
     reported on every day until the source is corrected or the change is accepted. A metric whose definition has an
-    `expected` value is compared with that value instead, without a baseline. A day without a value for a disposition or
-    a `_nulled_share` counts as 0.
+    `expected` value is compared with that value instead, until a change of its level is accepted. A day without a value
+    for a disposition or a `_nulled_share` counts as 0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -191,9 +192,9 @@ def _tolerance(metric: Metric, expected: float, sound: Sequence[float]) -> float
 
 
 def _anomaly(metric: Metric, expected: float) -> Anomaly:
-    verb, shown, unit = ("are", "{:,.0f}", 1) if metric.name == "rows" else ("is", "{:.1f} %", 100)
-    values = [shown.format(unit * value) for value in (metric.value, expected)]
-    message = f"{listed([metric.name])} {verb} {values[0]}, expected {values[1]}"
+    message = f"{listed([metric.name])} is {100 * metric.value:.1f} %, expected {100 * expected:.1f} %"
+    if metric.name == "rows":
+        message = f"rows: {metric.value:,.0f}, expected {expected:,.0f}"
     return Anomaly(metric.day, metric.name[:100], metric.value, expected, "warn", message[:500])
 
 

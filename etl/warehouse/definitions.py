@@ -60,7 +60,7 @@ _CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function) (?:if no
 def _state_of(db: Cursor, objects: list[str]) -> str:
     """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys.
 
-    Functions are compared by their text, because pg_upgrade changes their OIDs.
+    A function is represented by its body instead of its OID, which pg_upgrade changes.
     """
     db.execute(
         """

@@ -6,7 +6,7 @@ Entries are written in the transaction that fills the table, so that they agree 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -72,32 +72,38 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
     """Raise if one of these tables or their partitions was dropped, renamed or detached after it was loaded.
 
-    Also raise if the load ledger lacks a partition of the pipeline, for example because schema meta was dropped: gold
-    would lose its day. Partitions that users added have other names.
+    Also raise if the load ledger lacks a partition, for example because schema meta was dropped: gold would lose its
+    day. Partitions that users added have other names.
 
     Raises:
         CheckFailedError: names these tables; the hint names the step that loads them again.
     """
-    db.execute(
-        sql.SQL(
-            "select table_name, false from meta.table_loads where parent_table = any(%(parents)s) and not ({}) "
-            "union all "
-            "select inhrelid::regclass::text, true from pg_inherits inner join pg_class on pg_class.oid = inhrelid "
-            "where inhparent = any(%(parents)s::regclass[]) and relname ~ '_[0-9]+$' "
-            "and inhrelid not in (select table_oid from meta.table_loads) order by 1"
-        ).format(_IS_IN_PLACE),
-        {"parents": list(parents)},
-    )
-    found = db.fetchall()
-    if found:
-        names = [name for name, _ in found]
-        is_unknown = all(is_unknown for _, is_unknown in found)
-        fault = "not in the load ledger" if is_unknown else "dropped, renamed or detached outside the pipeline"
+    moved = "select table_name from meta.table_loads where parent_table = any(%s) and not ({}) order by 1"
+    db.execute(sql.SQL(moved).format(_IS_IN_PLACE), (list(parents),))
+    if names := [name for (name,) in db.fetchall()]:
         raise CheckFailedError(
-            f"{', '.join(names[:5])}{' …' * (len(names) > 5)}: {fault}",
-            hint=f"to load the data again: python main.py --from-step {2 if is_unknown else loaded_by_step}, with the "
-            "files in S3. To remove a day permanently: sql_scripts/admin/remove_day.psql",
+            f"{_first_of(names)}: dropped, renamed or detached outside the pipeline",
+            hint=f"to load the data again: python main.py --from-step {loaded_by_step}. {_REMOVE_A_DAY}",
         )
+    db.execute(
+        "select name from pg_inherits inner join pg_class on pg_class.oid = inhrelid "
+        "cross join lateral (select relnamespace::regnamespace || '.' || relname) as full_name (name) "
+        "where inhparent = any(%s::regclass[]) and relname ~ '_[0-9]+$' "
+        "and name not in (select table_name from meta.table_loads) order by 1",
+        (list(parents),),
+    )
+    if names := [name for (name,) in db.fetchall()]:
+        raise CheckFailedError(
+            f"{_first_of(names)}: not in the load ledger",
+            hint=f"restore the files of these days in S3, then run: python main.py --from-step 2. {_REMOVE_A_DAY}",
+        )
+
+
+_REMOVE_A_DAY = "To remove a day permanently: sql_scripts/admin/remove_day.psql"
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{' …' * (len(names) > 5)}"
 
 
 _IS_IN_PLACE = sql.SQL("""

@@ -40,7 +40,7 @@ SNAPSHOT_COLUMNS = {
     # As text: step 4 applies the types.
     SILVER_SNAPSHOTS: {column.silver: "text" for column in CRM_COLUMNS} | {ROW_HASH: "bigint", SOURCE_ROW: "bigint"},
 }
-"""Table → column → data type, for the columns that step 1 adds to existing tables."""
+"""Table → column → data type, for the columns that step 1 adds to existing tables that lack them."""
 
 
 def _daily_table(name: str, day: Day) -> str:

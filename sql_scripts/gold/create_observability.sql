@@ -178,9 +178,9 @@ select -- noqa: ST06
 from span;
 
 -- The one definition of a change of a lead's status.
--- Grain: one row per lead, lead number and day on which the status changed. A change of the flags `set` and `demo` alone does not
--- count if a flag that has changed is broken on that day, in the snapshot before it, or on the day on which the previous status
--- began. A flag is broken on the days with an anomaly of its share or, for `set`, of its agreement with appt_date.
+-- Grain: one row per lead, lead number and day on which the status changed. If only `set` or `demo` changed, the change counts
+-- unless every changed flag is broken on that day, in the snapshot before it, or on the day on which the previous status began. A
+-- flag is broken on days with an anomaly of its share or, for `set`, of a metric that compares it with appt_date.
 create or replace view gold.status_changes as
 with broken_days as (
     select

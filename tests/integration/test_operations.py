@@ -246,7 +246,7 @@ def test_documented_change_adds_and_fills_a_column(
         assert done.returncode == 0, done.stdout + done.stderr
 
     run("git", "apply", "-", stdin=block_after("the change for a new column", "diff"))
-    run(".venv/bin/python", "main.py", "--full-refresh")
+    run(".venv/bin/python", "main.py")
     query = "select agent, count(*) from silver.stg_csv_snapshots where _partition_date = '2024-10-07' group by 1"
     warehouse = Warehouse(server.settings(ENV["POSTGRES_USER"], ENV["POSTGRES_PASSWORD"], ENV["POSTGRES_DB"], ""))
     ((agent, rows),) = warehouse.rows(query)

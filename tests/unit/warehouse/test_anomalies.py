@@ -90,7 +90,7 @@ def test_messages_show_observed_and_expected_value() -> None:
     assert anomaly.message == "set_share is 0.0 %, expected 22.0 %"
     assert (anomaly.observed, anomaly.expected, anomaly.severity) == (0.0, 0.22, "warn")
     values = [Metric(day(n), "rows", 3700.0 if n < 11 else 7400.0, 3700) for n in range(1, 12)]
-    assert find_anomalies(values, {})[0].message == "rows are 7,400, expected 3,700"
+    assert find_anomalies(values, {})[0].message == "rows: 7,400, expected 3,700"
 
 
 def test_findings_join_consecutive_days_and_put_the_largest_first() -> None:
@@ -107,10 +107,14 @@ def test_findings_put_new_anomalies_first_and_then_the_number_of_rows() -> None:
     found += find_anomalies(metrics("demo_share", [0.22] * 11 + [0.3]), {})
     found += find_anomalies([Metric(day(n), "rows", 3700.0 if n < 12 else 2500.0, 3700) for n in range(1, 13)], {})
     known = {(day(11), "set_share"), (day(12), "set_share"), (day(12), "demo_share")}
-    named = [[text.split()[0] for text in describe_findings(found, ends)] for ends in (set(), known)]
+    named = [[text.split()[0].rstrip(":") for text in describe_findings(found, ends)] for ends in (set(), known)]
     assert named == [["rows", "set_share", "demo_share"]] * 2
     known = {(day(12), "rows"), *known} - {(day(12), "demo_share")}
-    assert [text.split()[0] for text in describe_findings(found, known)] == ["demo_share", "rows", "set_share"]
+    assert [text.split()[0].rstrip(":") for text in describe_findings(found, known)] == [
+        "demo_share",
+        "rows",
+        "set_share",
+    ]
 
 
 def test_message_escapes_control_characters_of_a_disposition() -> None:
