@@ -21,7 +21,7 @@ FLAGS = {"0": "0", "1": "1", "true": "1", "false": "0", "0.0": "0", "1.0": "1"}
 
 
 def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS or HH:MM:SS.05.
+    """Parse dates with an optional time of day. Returns dates as YYYY-MM-DD, and times as HH:MM:SS, with any fraction.
 
     Accepts dates as MM/DD/YYYY (also M/D/YYYY), YYYY-MM-DD or DD-MM-YYYY, and times in 24-hour format, or in 12-hour
     format with AM or PM. The time stays as written: a time zone is ignored. Fractions of seconds are truncated to
