@@ -57,7 +57,7 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
         above.plot(line.index, line, marker=_marker(days), markersize=4, color=colour, label=label)
     above.set_title("Leads")
     above.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
-    above.set_ylim(0, float(rows["cumulative_leads"].max()) * 1.1)
+    above.set_ylim(0, max(1.0, float(rows["cumulative_leads"].max()) * 1.1))
     by_day(above, days, {"in the snapshot": rows["total_leads"], "ever seen": rows["cumulative_leads"]})
     new = per_day(rows, "new_leads", ())
     if new.empty:

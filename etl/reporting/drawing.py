@@ -87,7 +87,12 @@ CHARTS: dict[str, Chart] = {}
 
 def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
     """Return a decorator that turns a drawing function into a `Chart`, and adds the chart to CHARTS."""
-    return lambda draw: CHARTS.setdefault(draw.__name__, Chart(draw, height, alt))
+
+    def decorate(draw: Draw) -> Chart:
+        CHARTS[draw.__name__] = Chart(draw, height, alt)
+        return CHARTS[draw.__name__]
+
+    return decorate
 
 
 def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:

@@ -19,10 +19,7 @@ def tables(history: LeadHistory) -> Iterator[Table]:
     yield (
         "appointments",
         ("id", "appointment", "status"),
-        [
-            (str(row["appointment_id"]), f"{row['appointment_date']:%Y-%m-%d %H:%M}", row["status"])
-            for row in history.appointments
-        ],
+        [(str(row["appointment_id"]), str(row["appointment_date"]), row["status"]) for row in history.appointments],
     )
     yield (
         "rejected rows",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from etl.reporting.answers import (
+    FLAGS,
     FUNNEL,
     NEW_LEADS,
     NO_ANOMALIES,
@@ -75,7 +76,7 @@ def status_changes(
             f" The most frequent change of disposition is from {most['dispo_before']} to {most['dispo']}: "
             f"{counted(most['change_count'], 'time')}."
         )
-    if anomalies.days(["*set_share", "set_without_appt_date_share", "demo_share"]):
+    if anomalies.days(FLAGS):
         sentence += " Changes that only a broken flag causes are not counted."
     sentence += gap_sentence(days)
     return anomalies.mark(Answer(question, named, sentence), STATUS)

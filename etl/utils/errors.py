@@ -101,7 +101,7 @@ def redact(text: str) -> str:
 
 _URL_QUERY = re.compile(r"(\bhttps?://[^\s?\"']*)\?[^\s\"']*")
 _URL_USER = re.compile(r"//[^\s/@]+@")
-_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('[^']*'|\S+)", re.IGNORECASE)  # in a connection string
+_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('[^']*'|[^\s\"'\\]+)", re.IGNORECASE)  # in a connection string
 
 
 def shorten(value: object, limit: int = 80) -> str:

@@ -173,7 +173,8 @@ def _anomalies_of(values: Iterable[Metric], fixed: float | None, accepted: Seque
             if deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
                 found.append(_anomaly(metric, expected))
                 continue
-        sound.append(metric.value)
+        if fixed is None:
+            sound.append(metric.value)
     return found
 
 

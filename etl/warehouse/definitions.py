@@ -60,7 +60,7 @@ _CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function) (?:if no
 def _state_of(db: Cursor, objects: list[str]) -> str:
     """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys.
 
-    A function is represented by its body instead of its OID, which pg_upgrade changes.
+    A function is represented by its definition instead of its OID, which pg_upgrade changes.
     """
     db.execute(
         """
@@ -68,7 +68,7 @@ def _state_of(db: Cursor, objects: list[str]) -> str:
             concat_ws(
                 ' ',
                 name,
-                coalesce(oid::text, (select prosrc from pg_proc where pg_proc.oid = to_regproc(name))),
+                coalesce(oid::text, pg_get_functiondef(to_regproc(name))),
                 case when relkind = 'v' then pg_get_viewdef(oid) end,
                 (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
                 where tgrelid = pg_class.oid and not tgisinternal),

@@ -72,8 +72,8 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
 def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
     """Raise if one of these tables or their partitions was dropped, renamed or detached after it was loaded.
 
-    Also raise if the load ledger lacks a partition, for example because schema meta was dropped: gold would lose its
-    day. Partitions that users added have other names.
+    Also raise if the load ledger lacks a day of silver, for example because schema meta was dropped: gold would lose
+    that day. Partitions that users added have other names.
 
     Raises:
         CheckFailedError: names these tables; the hint names the step that loads them again.
@@ -88,7 +88,7 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
     db.execute(
         "select name from pg_inherits inner join pg_class on pg_class.oid = inhrelid "
         "cross join lateral (select relnamespace::regnamespace || '.' || relname) as full_name (name) "
-        "where inhparent = any(%s::regclass[]) and relname ~ '_[0-9]+$' "
+        "where inhparent = any(%s::regclass[]) and relname ~ '^stg_csv_data_[0-9]+$' "
         "and name not in (select table_name from meta.table_loads) order by 1",
         (list(parents),),
     )

@@ -158,6 +158,15 @@ def test_function_with_another_oid_as_after_pg_upgrade_rebuilds_nothing(
     assert warehouse.contents() == before
 
 
+def test_replaced_function_is_restored(before: dict[str, str], run_pipeline: Run, warehouse: Warehouse) -> None:
+    definition = warehouse.value("select pg_get_functiondef('silver.match_key'::regproc)")
+    warehouse.rows("drop function silver.match_key cascade")
+    warehouse.rows("create function silver.match_key(hash text) returns text language sql immutable return 'x' || hash")
+    assert run_pipeline().error is None
+    assert warehouse.value("select pg_get_functiondef('silver.match_key'::regproc)") == definition
+    assert warehouse.contents() == before
+
+
 def test_invalid_leads_are_quarantined(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     bucket.put_snapshot(1, ROWS)
     bucket.put_leads([("lead 1", "p1", "e1"), ("lead\0 2", "p2", "e2"), ("lead 3", "p3", "e" * 256)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from file_runs import assert_refused, leads, put_leads, run
 from support import Bucket, Warehouse
 
+from etl.engine.dry_run import plan_run
+from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
 
 
@@ -36,6 +39,21 @@ def test_leads_file_with_many_rejected_rows_is_refused(
     assert warehouse.value("select count(*) from silver.stg_leads_parquet") == 20
     assert run(settings.model_copy(update={"max_reject_ratio": 0.1})).error is None
     assert warehouse.value("select count(*) from silver.rejected_rows") == 2
+
+
+def test_leads_file_under_a_new_key_is_not_reported_as_missing(
+    settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.put_snapshot(1, leads(20))
+    put_leads(bucket, 100)
+    assert run(settings).error is None
+    content = bucket.get(settings.s3_parquet_file)
+    bucket.client.delete_object(Bucket=bucket.name, Key=settings.s3_parquet_file)
+    moved = settings.model_copy(update={"s3_parquet_file": "parquet/moved.parquet"})
+    bucket.put(moved.s3_parquet_file, content)
+    assert plan_run(moved, choose_steps()).notes == []
+    assert run(moved).error is None
+    assert "no longer listed" not in caplog.text
 
 
 def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:

@@ -68,6 +68,10 @@ def test_day_that_the_load_ledger_lacks_stops_the_run_and_can_be_removed(
     bucket.put_snapshot(30, loads.rows_of_day(3, city="Reno"))
     assert run_pipeline().error is None
     with_day = warehouse.gold()
+    warehouse.rows('create table silver."Theirs_1" (like silver.stg_csv_snapshots)')
+    attach = "alter table silver.stg_csv_snapshots attach partition silver.\"Theirs_1\" for values in ('2023-01-01')"
+    warehouse.rows(attach)
+    assert run_pipeline().error is None, "a partition of users is none of the pipeline's"
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_30.csv")
     warehouse.rows("drop schema meta cascade")
     report = run_pipeline()
@@ -75,6 +79,7 @@ def test_day_that_the_load_ledger_lacks_stops_the_run_and_can_be_removed(
     assert "silver.stg_csv_data_30: not in the load ledger" in report.error.message
     assert warehouse.gold() == with_day
     assert remove_day(warehouse, WRONG_DAY) == ""
+    assert "do not contain this day" in remove_day(warehouse, "2023-01-01")
     assert run_pipeline().error is None
     assert warehouse.gold() == gold
 

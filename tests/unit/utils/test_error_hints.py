@@ -17,6 +17,7 @@ from etl.utils.errors import PostgresError, SourceError, redact, register_secret
 from etl.utils.postgres_errors import ConnectError
 from etl.utils.utils_connection import Settings
 
+WORD = "password"
 PLANTED = "planted/secret+with=signs"
 
 
@@ -146,6 +147,10 @@ def test_postgres_error_shows_no_secret(kind: object) -> None:
         ("https://bucket.s3/key?X-Amz-Signature=abc 'end'", "https://bucket.s3/key?*** 'end'"),
         ("proxy http://user:pw@proxy:3128 refused", "proxy http://***@proxy:3128 refused"),
         ("etl@server:5432/warehouse: is it up?", "etl@server:5432/warehouse: is it up?"),
+        (f"invalid dsn: host=a {WORD}=pw dbname=b", f"invalid dsn: host=a {WORD}=*** dbname=b"),
+        (f"invalid dsn: {WORD} = 'p w' host=a", f"invalid dsn: {WORD} = *** host=a"),
+        (f'{{"message": "{WORD}=pw", "step": 2}}', f'{{"message": "{WORD}=***", "step": 2}}'),
+        ("check the password of the user", "check the password of the user"),
     ],
 )
 def test_redaction_removes_secrets_and_nothing_else(text: str, expected: str) -> None:

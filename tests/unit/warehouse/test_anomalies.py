@@ -44,6 +44,11 @@ def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() ->
     assert anomalous_days("appt_date_without_set_share", [0.21, 0.0, 0.009, 0.21] + [0.21] * 8) == [1, *range(4, 13)]
     assert anomalous_days("appt_date_without_set_share", [0.21] * 10 + [0.0], since=[day(1)]) == [11]
     assert anomalous_days("set_without_appt_date_share", [1.0], rows=49) == []
+    small = [
+        Metric(day(n), "appt_date_without_set_share", 0.1 if n < 7 else 0.2, 40 if n < 7 else 3700) for n in range(1, 8)
+    ]
+    rows = [Metric(metric.day, "rows", 40.0, 40) for metric in small]
+    assert [anomaly.day for anomaly in find_anomalies([*small, *rows], {})] == [day(7)]
 
 
 def test_first_days_are_not_tested() -> None:
