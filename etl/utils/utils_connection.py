@@ -30,6 +30,25 @@ log = logging.getLogger(__name__)
 PROJECT = Path(__file__).parents[2]
 
 
+_LAYOUTS = {
+    "dask_scheduler_address": (
+        r"(tcp|tls)://[^/\s]+:[0-9]+",
+        "must be tcp://host:port or tls://host:port (also if given as --scheduler)",
+    ),
+    "s3_bucket_name": (
+        "arn:.*|[^/]*",
+        "must be the name of a bucket or the ARN of an access point, without s3:// or a folder",
+    ),
+    "aws_endpoint_url_s3": (
+        r"https?://[^/\s@?#]+(/[^\s?#]*)?",
+        "must be a URL such as http://host:port or https://host, without user, password or query",
+    ),
+    # pydantic would accept other layouts, and numbers as seconds since 1970.
+    "partition_start_date": ("[0-9]{4}-[0-9]{2}-[0-9]{2}", "must be a date such as 2024-10-01"),
+}
+"""Setting → regular expression that its text must match, and the error otherwise."""
+
+
 class Settings(BaseSettings):
     """The configuration of a run: each field is read from the environment variable of the same name.
 
@@ -93,34 +112,13 @@ class Settings(BaseSettings):
             return value
         return value.strip("\r\n") if (field.field_name or "").endswith("password") else value.strip()
 
-    @field_validator("dask_scheduler_address")
+    @field_validator(*_LAYOUTS, mode="before")
     @classmethod
-    def _require_protocol(cls, address: str | None) -> str | None:
-        if address and not re.fullmatch(r"(tcp|tls)://[^/\s]+:[0-9]+", address):
-            raise ValueError("must be tcp://host:port or tls://host:port (also if given as --scheduler)")
-        return address
-
-    @field_validator("s3_bucket_name")
-    @classmethod
-    def _require_bucket(cls, name: str) -> str:
-        if "/" in name and not name.startswith("arn:"):
-            raise ValueError("must be the name of a bucket or the ARN of an access point, without s3:// or a folder")
-        return name
-
-    @field_validator("aws_endpoint_url_s3")
-    @classmethod
-    def _require_url(cls, url: str | None) -> str | None:
-        if url and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", url):
-            raise ValueError("must be a URL such as http://host:port or https://host, without user, password or query")
-        return url
-
-    @field_validator("partition_start_date", mode="before")
-    @classmethod
-    def _require_date(cls, day: Any) -> Any:
-        # pydantic would accept other layouts, and numbers as seconds since 1970.
-        if isinstance(day, str) and not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", day.strip()):
-            raise ValueError("must be a date such as 2024-10-01")
-        return day
+    def _require_layout(cls, value: Any, field: ValidationInfo) -> Any:
+        layout, rule = _LAYOUTS[field.field_name or ""]
+        if isinstance(value, str) and not re.fullmatch(layout, value.strip()):
+            raise ValueError(rule)
+        return value
 
     def __reduce__(self) -> tuple[object, ...]:
         # Tasks carry no secrets: the receiving process has settings of its own.

@@ -134,10 +134,11 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
 
     The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
     expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
-    it is computed from fewer than `FEWEST_ROWS` rows. A day with an anomaly does not enter the baseline, so a break is
+    it is computed from fewer than `FEWEST_ROWS` rows. As a day with an anomaly does not enter the baseline, a break is
     reported on every day until the source is corrected or the change is accepted. A metric whose definition has an
-    `expected` value is compared with that value instead, until a change of its level is accepted. A day without a value
-    for a disposition or a `_nulled_share` counts as 0.
+    `expected` value is compared with that value instead, until a change of its level is accepted. A day with an anomaly
+    of one of the metrics in `baseline_without` does not enter the baseline either. A day without a value for a
+    disposition or a `_nulled_share` counts as 0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -147,17 +148,21 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     for metric in metrics:
         by_name[metric.name].append(metric)
     rows = {metric.day: metric.row_count for metric in by_name["rows"]}
-    found = []
-    for name, values in by_name.items():
+    found: list[Anomaly] = []
+    for name in sorted(by_name, key=lambda name: "baseline_without" in definitions().get(name, {})):
+        definition, values = definitions().get(name, {}), by_name[name]
         if name.startswith("dispo_share: ") or name.endswith("_nulled_share"):
             # Not recorded on days on which the share is 0 or too small.
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
-        found += _anomalies_of(sorted(values), definitions().get(name, {}).get("expected"), accepted.get(name, ()))
+        broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}
+        found += _anomalies_of(sorted(values), definition.get("expected"), accepted.get(name, ()), broken)
     return sorted(found)
 
 
-def _anomalies_of(values: Iterable[Metric], fixed: float | None, accepted: Sequence[date]) -> list[Anomaly]:
+def _anomalies_of(
+    values: Iterable[Metric], fixed: float | None, accepted: Sequence[date], broken: Set[date]
+) -> list[Anomaly]:
     sound: deque[float] = deque(maxlen=BASELINE_DAYS)
     found = []
     waiting = sorted(accepted)
@@ -173,7 +178,7 @@ def _anomalies_of(values: Iterable[Metric], fixed: float | None, accepted: Seque
             if deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
                 found.append(_anomaly(metric, expected))
                 continue
-        if fixed is None:
+        if fixed is None and metric.day not in broken:
             sound.append(metric.value)
     return found
 

@@ -51,6 +51,13 @@ def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() ->
     assert [anomaly.day for anomaly in find_anomalies([*small, *rows], {})] == [day(7)]
 
 
+def test_flag_that_is_broken_at_first_does_not_make_later_days_anomalies() -> None:
+    values = metrics("set_share", [0.0] * 7 + [0.21] * 10 + [0.0])
+    values += metrics("appt_date_without_set_share", [0.21] * 7 + [0.0] * 11)[:18]
+    found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(values, {})]
+    assert found == [*(("appt_date_without_set_share", day(n)) for n in range(1, 8)), ("set_share", day(18))]
+
+
 def test_first_days_are_not_tested() -> None:
     assert anomalous_days("set_share", [0.2, 0.0, 0.2, 0.0, 0.2]) == []
     assert anomalous_days("set_share", [0.2] * 5 + [0.0]) == [6]
