@@ -217,7 +217,7 @@ def clean_leads(
             rejected_count=len(rejected),
             built_from=[bronze.load_id],
             code_version=pending.cleaning_code_version(),
-            metrics=clean.report._asdict() | {"findings": findings},
+            metrics=clean.report._asdict() | ({"findings": findings} if findings else {}),
         )
         warnings = run_checks(db, [DAYS_ARE_RECONCILED, LEADS_ARE_HASHED, *LEADS_ARE_DISTINCT])
     if any(clean.report):
