@@ -52,11 +52,12 @@ dictionary: $(VENV)/run.installed ## Generate docs/data_dictionary.md, img/gold-
 graph: $(VENV)/run.installed ## Draw img/graph.png, the trend of new high-quality leads, from the sample data
 	$(BIN)/python -m tools.trend_graph
 
-lint: $(VENV)/dev.installed ## Check Python with ruff and mypy, and SQL with sqlfluff
+lint: $(VENV)/dev.installed ## Check Python with ruff and mypy, SQL with sqlfluff, and files for secrets
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --nocolor --disable-progress-bar sql_scripts
+	$(BIN)/python .ci/audit.py --only secrets
 
 audit: $(VENV)/dev.installed ## Check dependencies for known vulnerabilities, and files for secrets
 	$(BIN)/python .ci/audit.py

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import pytest
 from support import PROJECT
 
 VULNERABLE = "pandas"
@@ -98,14 +97,7 @@ def test_audit_without_a_connection_fails() -> None:
     assert "dependencies: NOT AUDITED" in output
 
 
-# --- Secrets ----------------------------------------------------------------------------------------------------------
-
-
-def test_no_file_contains_an_unknown_secret() -> None:
-    if not (PROJECT / ".git").exists() or shutil.which("git") is None:
-        pytest.skip("this is no git checkout")
-    code, output = audit("--only", "secrets")
-    assert code == 0, output
+# --- Secrets: `make lint` scans this checkout -------------------------------------------------------------------------
 
 
 def test_secret_in_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
