@@ -97,7 +97,7 @@ def test_audit_without_a_connection_fails() -> None:
     assert "dependencies: NOT AUDITED" in output
 
 
-# --- Secrets: `make lint` scans this checkout -------------------------------------------------------------------------
+# --- Secrets, for which `make lint` scans this checkout ---------------------------------------------------------------
 
 
 def test_secret_in_a_file_is_found_and_not_shown(tmp_path: Path) -> None:
