@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     @classmethod
     def _require_layout(cls, value: Any, field: ValidationInfo) -> Any:
         layout, rule = _LAYOUTS[field.field_name or ""]
-        if isinstance(value, str) and not re.fullmatch(layout, value.strip()):
+        if isinstance(value, str) and value and not re.fullmatch(layout, value.strip()):
             raise ValueError(rule)
         return value
 
