@@ -36,7 +36,6 @@ DELETED_APPOINTMENT = {"LEADNUMBER": "99", "email_hash": "e7", "phone_hash": "p7
 """Has the highest appointment id, and is removed by a corrected file."""
 
 BRONZE = "select table_name, load_id, table_oid from meta.table_loads where parent_table like 'bronze.%' order by 1"
-BRONZE_COLUMNS = "select count(*) from pg_attribute where attrelid = 'bronze.csv_snapshots'::regclass and attnum > 0"
 LEDGER = "select table_name, load_id from meta.table_loads order by 1"
 APPOINTMENT_IDS = "select lead_uuid, appointment_date, appointment_id from gold.appointments"
 KEYS_OF_THE_FACT = """
@@ -164,13 +163,11 @@ def test_plain_run_upgrades_the_warehouse(
     run_pipeline: Run,
 ) -> None:
     bronze, counts, ids = warehouse.rows(BRONZE), warehouse.rows(GOLD_COUNTS), appointment_ids(warehouse)
-    columns = warehouse.value(BRONZE_COLUMNS)
     with reader_of_gold(settings) as seen:
         report = run_pipeline()
     assert report.error is None
     assert seen == set(counts), "gold was complete at every moment"
-    has_new_columns = warehouse.value(BRONZE_COLUMNS) > columns
-    assert has_new_columns or warehouse.rows(BRONZE) == bronze, "nothing was loaded into bronze again"
+    assert warehouse.rows(BRONZE) == bronze, "nothing was loaded into bronze again"
     assert warehouse.value("select count(*) from silver.stg_csv_snapshots where _row_hash is null") == 0
     assert appointment_ids(warehouse) == ids
     assert warehouse.staging_tables() == []
@@ -197,7 +194,6 @@ def test_repeatedly_killed_upgrade_gives_the_same_tables(
 ) -> None:
     """The first run is killed at its first commit, and each run after it one commit later than the run before."""
     bronze, counts, ids = warehouse.rows(BRONZE), warehouse.rows(GOLD_COUNTS), appointment_ids(warehouse)
-    columns = warehouse.value(BRONZE_COLUMNS)
     kills = 0
     with reader_of_gold(settings) as seen:
         for last_commit in itertools.count(1):
@@ -214,7 +210,7 @@ def test_repeatedly_killed_upgrade_gives_the_same_tables(
             break
     assert kills > 10
     assert seen == set(counts), "gold was complete at every moment"
-    assert warehouse.value(BRONZE_COLUMNS) > columns or warehouse.rows(BRONZE) == bronze
+    assert warehouse.rows(BRONZE) == bronze
     assert warehouse.value("select count(*) from silver.stg_csv_snapshots where _row_hash is null") == 0
     assert appointment_ids(warehouse) == ids
     assert warehouse.staging_tables() == []
