@@ -17,25 +17,22 @@ from functools import cache
 from math import sqrt
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
 from etl.utils.columns import CONTENT_COLUMNS
 from etl.utils.day import day_ranges
 from etl.utils.errors import listed
 from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import Settings
 from etl.warehouse.gold_models import METRICS, trimmed
 from etl.warehouse.load_ledger import current_loads, fence_run, record_load
 from etl.warehouse.sql_scripts import quote_identifier, read_script, scripts_digest
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-    from etl.utils.utils_connection import Settings
 
 BASELINE_DAYS = 10
 """Maximum number of days in a baseline: the latest days before the tested one without an anomaly of the metric."""

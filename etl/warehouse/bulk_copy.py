@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import CheckFailedError
 from etl.utils.frames import text_frame
 from etl.warehouse.partitions import table_columns
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers
 from etl.warehouse.transactions import raise_if_aborting
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 PAGES_PER_CHUNK = 1024
 """Number of pages of a table that are read into one frame: 8 MB, about 25,000 rows of bronze."""

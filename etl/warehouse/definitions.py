@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.warehouse.partitions import acquire_exclusive_lock, add_change_trigger
 from etl.warehouse.sql_scripts import script_text
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 
 def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:

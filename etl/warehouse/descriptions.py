@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.warehouse.sql_scripts import read_script
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 
 @cache

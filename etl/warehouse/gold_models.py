@@ -8,22 +8,18 @@ all leads are affected.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.columns import BLANKS, GOLD_COLUMNS, TRIMMED_IN_GOLD
 from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
 from etl.warehouse.partitions import empty_table, table_columns
 from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, script_text, scripts_digest
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-    from etl.utils.utils_connection import Settings
 
 MODELS = {
     GOLD_LEADS: ("lead_uuid",),

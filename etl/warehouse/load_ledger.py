@@ -9,16 +9,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.s3_source import SourceObject
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 
 @dataclass(frozen=True)

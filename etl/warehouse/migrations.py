@@ -8,14 +8,12 @@ text changes (see `definitions.apply_ddl`), bronze only gets new columns, and si
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import CheckFailedError, listed
 from etl.warehouse.partitions import acquire_exclusive_lock
 from etl.warehouse.sql_scripts import SQL_SCRIPTS, run_sql, table_exists
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 log = logging.getLogger(__name__)
 

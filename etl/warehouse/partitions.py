@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import PostgresError
 from etl.utils.utils_connection import SESSION_SETTINGS
 from etl.warehouse.sql_scripts import quote_identifier
 from etl.warehouse.transactions import raise_if_aborting
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING
 
+from psycopg2.extensions import cursor as Cursor
+
+from etl.utils.day import Day
 from etl.utils.errors import DataRefusedError
 from etl.utils.s3_source import SnapshotFile, SourceObject
 from etl.utils.utils_connection import PROJECT
@@ -31,13 +33,6 @@ from etl.warehouse.tables import (
     gold_partition,
     silver_partition,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-    from etl.utils.day import Day
 
 FULL_REFRESH = "full refresh"
 NEW, CHANGED = "new file", "changed file"

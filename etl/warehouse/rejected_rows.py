@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.columns import BLANK_ROW, FOOTER
 from etl.utils.day import Day
 from etl.utils.errors import shorten
+from etl.utils.s3_source import SnapshotFile
 from etl.warehouse.sql_scripts import quote_identifier, table_exists
 from etl.warehouse.tables import REJECTED_ROWS, staging_rejected_table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
     from etl.utils.csv_reader import RejectedLine
-    from etl.utils.s3_source import SnapshotFile
 
 log = logging.getLogger(__name__)
 

@@ -17,23 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from typing import TYPE_CHECKING
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.columns import CONTENT_COLUMNS
 from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
 from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_CONTENTS, SILVER_LEADS, VERSION_MATCHES
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-    from etl.utils.utils_connection import Settings
 
 TABLES = {
     ROW_CONTENTS: ROW_CONTENTS,

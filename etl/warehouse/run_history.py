@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from etl.warehouse.migrations import migrate
 from etl.warehouse.sql_scripts import quote_identifiers
 from etl.warehouse.tables import LAYERS
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 RUN_LOCK = int.from_bytes(b"HOMEBUDY")
 """Key of the advisory lock: one run at a time per database. PostgreSQL releases the lock when the connection ends."""

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import PostgresError
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import run_sql
 from etl.warehouse.tables import SILVER_LEADS, SILVER_SNAPSHOTS
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 log = logging.getLogger(__name__)
 

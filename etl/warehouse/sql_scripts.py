@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
-
+from psycopg2.extensions import cursor as Cursor
 
 SQL_SCRIPTS = Path(__file__).parents[2] / "sql_scripts"
 

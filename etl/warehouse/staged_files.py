@@ -8,16 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.utils.columns import BLANK_ROW, FOOTER
+from etl.utils.day import Day
 from etl.utils.errors import DataRefusedError
 from etl.utils.s3_source import SnapshotFile
+from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad
 from etl.warehouse.rejected_rows import describe_first, describe_reasons
 
 if TYPE_CHECKING:
-    from etl.utils.day import Day
     from etl.utils.extract import Snapshot
-    from etl.utils.utils_connection import Settings
-
 
 MOST_FOOTERS = 10
 """Maximum number of totals and footers in a file. If a file has more, MAX_REJECT_RATIO applies to all of them."""

@@ -8,19 +8,15 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import TYPE_CHECKING
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.errors import AbortedError, PostgresError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings, connect_postgres
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812 - types, named as such
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
-
 
 log = logging.getLogger(__name__)
 
