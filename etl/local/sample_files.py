@@ -20,13 +20,13 @@ from etl.local.sample_shape import (
     DUPLICATE_ROWS,
     JOB_LADDERS,
     LAYOUTS,
-    OUTCOME_GROUPS,
     PADDED_ROWS,
     SEPARATOR,
     SOLD,
     UNTOUCHED,
     UPPER_CASE_ROWS,
     Layout,
+    outcomes,
 )
 
 CSV_FOLDER = "SFTP"
@@ -68,8 +68,8 @@ def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.
 def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
     """Return the columns whose values change from day to day."""
     fates = population.fates
-    outcomes = [(dispo, group) for group in OUTCOME_GROUPS for dispo in group.dispos]
-    flags = [(group.booked, group.set, group.demo, dispo == SOLD) for dispo, group in outcomes]
+    dispos = [outcome.dispo for outcome in outcomes()]
+    flags = [(final.booked, final.set, final.demo, final.dispo == SOLD) for final in outcomes()]
     booked, final_set, final_demo, final_sale = np.array(flags, dtype=bool).T
     outcome = fates.outcome[rows]
     decided = fates.outcome_day[rows] <= day
@@ -77,7 +77,7 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     demo = decided & final_demo[outcome]
     is_set = pending | (decided & final_set[outcome])
 
-    untouched, appointment_set, confirmed = range(len(outcomes), len(outcomes) + 3)
+    untouched, appointment_set, confirmed = range(len(dispos), len(dispos) + 3)
     not_decided = np.where(fates.outcome_day[rows] - CONFIRMED_DAYS <= day, confirmed, appointment_set)
     dispo = np.where(decided, outcome, np.where(pending, not_decided, untouched))
     appointment = np.where(fates.move_day[rows] <= day, fates.appointment[rows], fates.first_appointment[rows])
@@ -91,7 +91,7 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     return {
         "Set": pa.array(["0", "1"]).take((is_set & layout.set_given).astype(np.int8)),
         "Demo": pa.array(layout.demo_words).take(demo.astype(np.int8)),
-        "Dispo": pa.array([*(dispo for dispo, _ in outcomes), UNTOUCHED, BOOKED, CONFIRMED]).take(dispo),
+        "Dispo": pa.array([*dispos, UNTOUCHED, BOOKED, CONFIRMED]).take(dispo),
         "Appt Date": population.appointments.take(pa.array(appointment, mask=~is_set)),
         "Job Status": pa.array(job_steps).take(pa.array(job_status, mask=~sold)),
     }

@@ -38,12 +38,12 @@ from etl.local.sample_shape import (
     MOVED_SHARE,
     NO_VALUE_HASH,
     ODD_PLACES,
-    OUTCOME_GROUPS,
     SETTLED_LEADS_PER_DAY,
     SHORTEST_LATENESS,
     WINDOW_DAYS,
     HashSource,
     cities,
+    outcomes,
 )
 
 IntArray = npt.NDArray[np.int64]
@@ -91,7 +91,7 @@ class Fates:
     """
 
     outcome: IntArray
-    """Index of a disposition among those of all `OUTCOME_GROUPS`, in order."""
+    """Index of a disposition among those of `outcomes`, in order."""
     booking_day: IntArray
     move_day: IntArray
     outcome_day: IntArray
@@ -254,7 +254,7 @@ def _fates(draw: Draw, entry_day: IntArray) -> Fates:
     hour = draw.weighted("hour", APPOINTMENT_TIMES.values())
     first_hour = (hour + 1) % len(APPOINTMENT_TIMES)
     return Fates(
-        outcome=draw.weighted("outcome", (weight for group in OUTCOME_GROUPS for weight in group.dispos.values())),
+        outcome=draw.weighted("outcome", (final.weight for final in outcomes())),
         booking_day=booking_day,
         move_day=np.where(draw.happens("moved", MOVED_SHARE), (booking_day + outcome_day + 1) // 2, booking_day),
         outcome_day=outcome_day,

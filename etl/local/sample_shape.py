@@ -114,9 +114,13 @@ class City(NamedTuple):
 @cache
 def cities() -> tuple[City, ...]:
     """Return the cities of sample_cities.csv."""
-    with Path(__file__).with_name("sample_cities.csv").open(encoding="utf-8", newline="") as file:
-        _, *rows = csv.reader(file)
-    return tuple(City(state, name, int(first), int(zips), int(weight)) for state, name, first, zips, weight in rows)
+    return tuple(City(state, name, *map(int, numbers)) for state, name, *numbers in _csv_rows("sample_cities.csv"))
+
+
+def _csv_rows(name: str) -> list[list[str]]:
+    with Path(__file__).with_name(name).open(encoding="utf-8", newline="") as file:
+        _header, *rows = csv.reader(file)
+    return rows
 
 
 CITY_FORMS = {"{}": 926, "{:<28}": 62, "{} ": 12}
@@ -151,77 +155,28 @@ ODD_PLACES = (
 )
 
 
-class OutcomeGroup(NamedTuple):
-    """Dispositions with equal final flags, and their weights."""
+class Outcome(NamedTuple):
+    """A final disposition, its flags, and its weight.
 
-    booked: bool
+    `booked` leads are BOOKED and CONFIRMED before their outcome; a final `set` of 0 means a cancelled appointment.
+    """
+
+    dispo: str
+    booked: int
     set: int
     demo: int
-    dispos: dict[str, int]
+    weight: int
 
 
-# `booked` leads are BOOKED and CONFIRMED before their outcome; a final `set` of 0 means a cancelled appointment. One
-# disposition contains a backslash, as one of the real ones does: it must be escaped for COPY.
-OUTCOME_GROUPS = (
-    OutcomeGroup(
-        False,
-        0,
-        0,
-        {
-            "Data": 1560,
-            "DQ-Bad Phone": 400,
-            "Do Not Contact": 260,
-            "DQ - Tenant": 185,
-            "DQ-Outside Territory": 112,
-            "DQ-New Construction": 80,
-            "DQ Bath - Townhouse": 76,
-            "DQ-Bought Elsewhere": 68,
-            "DQ - Known Lead": 62,
-            "DQ - Robot": 66,
-            "DQ-Parts Only": 60,
-            "DQ-No Answer": 32,
-            "DQ Bath-Tub\\Spa": 20,
-            "DQ - Misc": 8,
-            "DQ-Repair Visit": 2,
-        },
-    ),
-    OutcomeGroup(True, 0, 0, {"CXL-Withdrawn": 40}),
-    OutcomeGroup(
-        True,
-        1,
-        0,
-        {
-            "CXL-BT": 60,
-            "No Show": 26,
-            "Not Home": 24,
-            "CXL-Price": 20,
-            "CXL-Not Now": 19,
-            "CXL-Office": 10,
-            "Issued": 8,
-            "CXL-Illness": 7,
-            "CXL-Rival": 6,
-            "CXL-Partner": 4,
-            "CXL-Weather": 3,
-            "CXL-Loan": 2,
-            "CXL-Misc": 1,
-        },
-    ),
-    OutcomeGroup(
-        True,
-        1,
-        1,
-        {
-            "Sale": 120,
-            "NS-Price": 150,
-            "NS-Undecided": 136,
-            "NS-One Owner": 74,
-            "NS-Later": 58,
-            "NS-Quotes": 19,
-            "NS-Style": 10,
-            "NS-Credit": 4,
-        },
-    ),
-)
+@cache
+def outcomes() -> tuple[Outcome, ...]:
+    """Return the outcomes of sample_outcomes.csv.
+
+    One disposition contains a backslash, as one of the real ones does: it must be escaped for COPY.
+    """
+    return tuple(Outcome(dispo, *map(int, numbers)) for dispo, *numbers in _csv_rows("sample_outcomes.csv"))
+
+
 UNTOUCHED, BOOKED, CONFIRMED, SOLD = "Data", "Appt Set", "Confirmed", "Sale"
 MOVED_SHARE = 0.2
 """Share of appointments that are moved."""
