@@ -10,24 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from etl.local import sample_shape as shape
 from etl.local.sample_population import IntArray, Population
-from etl.local.sample_shape import (
-    APPOINTMENT_TIMES,
-    BOOKED,
-    CONFIRMED,
-    CONFIRMED_DAYS,
-    DAYS_PER_JOB_STEP,
-    DUPLICATE_ROWS,
-    JOB_LADDERS,
-    LAYOUTS,
-    PADDED_ROWS,
-    SEPARATOR,
-    SOLD,
-    UNTOUCHED,
-    UPPER_CASE_ROWS,
-    Layout,
-    outcomes,
-)
 
 CSV_FOLDER = "SFTP"
 PARQUET_FOLDER = "parquet"
@@ -39,20 +23,20 @@ def write_snapshots(population: Population, days: int, folder: Path) -> int:
     folder.mkdir()
     rows = 0
     for day in range(1, days + 1):
-        layout = [layout for layout in LAYOUTS if layout.first_file <= day][-1]
+        layout = [layout for layout in shape.LAYOUTS if layout.first_file <= day][-1]
         columns = _snapshot(population, day, layout)
         header = layout.header.split(",")
         table = pa.table([columns[name] for name in header], names=header)
         with (folder / f"data_{day}.csv").open("wb") as file:
             file.write(f"{layout.header}\n".encode())
             if layout.separator:
-                file.write(f"{','.join([SEPARATOR] * len(header))}\n".encode())
+                file.write(f"{','.join([shape.SEPARATOR] * len(header))}\n".encode())
             pacsv.write_csv(table, file, pacsv.WriteOptions(include_header=False, quoting_style="none"))
         rows += table.num_rows + layout.separator
     return rows
 
 
-def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.Array]:
+def _snapshot(population: Population, day: int, layout: shape.Layout) -> dict[str, pa.Array]:
     """Return all columns that a file of this day can have, by their names in the header."""
     present = (population.arrival_day <= day) & (day < population.departure_day)
     present &= (day < population.gap_day) | (population.return_day <= day)
@@ -65,11 +49,11 @@ def _snapshot(population: Population, day: int, layout: Layout) -> dict[str, pa.
     return columns | SAVED_BY[day](columns) if day in SAVED_BY else columns
 
 
-def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) -> dict[str, pa.Array]:
+def _statuses(population: Population, rows: IntArray, day: int, layout: shape.Layout) -> dict[str, pa.Array]:
     """Return the columns whose values change from day to day."""
     fates = population.fates
-    dispos = [outcome.dispo for outcome in outcomes()]
-    flags = [(final.booked, final.set, final.demo, final.dispo == SOLD) for final in outcomes()]
+    dispos = [outcome.dispo for outcome in shape.outcomes()]
+    flags = [(final.booked, final.set, final.demo, final.dispo == shape.SOLD) for final in shape.outcomes()]
     booked, final_set, final_demo, final_sale = np.array(flags, dtype=bool).T
     outcome = fates.outcome[rows]
     decided = fates.outcome_day[rows] <= day
@@ -78,20 +62,20 @@ def _statuses(population: Population, rows: IntArray, day: int, layout: Layout) 
     is_set = pending | (decided & final_set[outcome])
 
     untouched, appointment_set, confirmed = range(len(dispos), len(dispos) + 3)
-    not_decided = np.where(fates.outcome_day[rows] - CONFIRMED_DAYS <= day, confirmed, appointment_set)
+    not_decided = np.where(fates.outcome_day[rows] - shape.CONFIRMED_DAYS <= day, confirmed, appointment_set)
     dispo = np.where(decided, outcome, np.where(pending, not_decided, untouched))
     appointment = np.where(fates.move_day[rows] <= day, fates.appointment[rows], fates.first_appointment[rows])
 
     sold = decided & final_sale[outcome]
-    steps = np.array([len(statuses) for statuses in JOB_LADDERS])
+    steps = np.array([len(statuses) for statuses in shape.JOB_LADDERS])
     ladder = fates.ladder[rows]
-    step = np.minimum((day - fates.outcome_day[rows]) // DAYS_PER_JOB_STEP, steps[ladder] - 1)
+    step = np.minimum((day - fates.outcome_day[rows]) // shape.DAYS_PER_JOB_STEP, steps[ladder] - 1)
     job_status = (np.cumsum(steps) - steps)[ladder] + step
-    job_steps = [status for statuses in JOB_LADDERS for status in statuses]
+    job_steps = [status for statuses in shape.JOB_LADDERS for status in statuses]
     return {
         "Set": pa.array(["0", "1"]).take((is_set & layout.set_given).astype(np.int8)),
         "Demo": pa.array(layout.demo_words).take(demo.astype(np.int8)),
-        "Dispo": pa.array([*dispos, UNTOUCHED, BOOKED, CONFIRMED]).take(dispo),
+        "Dispo": pa.array([*dispos, shape.UNTOUCHED, shape.BOOKED, shape.CONFIRMED]).take(dispo),
         "Appt Date": population.appointments.take(pa.array(appointment, mask=~is_set)),
         "Job Status": pa.array(job_steps).take(pa.array(job_status, mask=~sold)),
     }
@@ -110,7 +94,7 @@ def _as_spreadsheets_write(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
     entry_date, appointment = (
         pc.replace_substring_regex(columns[name], r"(^|/)0", r"\1") for name in ("ENTRYDATE", "Appt Date")
     )
-    for time in APPOINTMENT_TIMES:
+    for time in shape.APPOINTMENT_TIMES:
         appointment = pc.replace_substring_regex(appointment, rf" +{time}$", f" {_on_24_hours(time)}")
     return {"ENTRYDATE": entry_date, "Appt Date": appointment, "Demo": pc.utf8_upper(columns["Demo"])}
 
@@ -133,13 +117,15 @@ def write_leads(leads: pa.Table, folder: Path) -> int:
     """
     folder.mkdir()
     count = len(leads)
-    every = np.arange(1, 1 + max(DUPLICATE_ROWS, UPPER_CASE_ROWS, PADDED_ROWS)) * count // 8
+    every = np.arange(1, 1 + max(shape.DUPLICATE_ROWS, shape.UPPER_CASE_ROWS, shape.PADDED_ROWS)) * count // 8
     without_id = leads.slice(0, 1).set_column(0, "lead_UUID", pa.nulls(1, pa.string()))
-    table = pa.concat_tables([leads, leads.take(every[:DUPLICATE_ROWS]), without_id])
+    table = pa.concat_tables([leads, leads.take(every[: shape.DUPLICATE_ROWS]), without_id])
 
     # The last duplicate is in upper case: it is found only if rows are cleaned before duplicates are dropped.
-    upper_case = np.isin(np.arange(len(table)), [*(every + 1)[: UPPER_CASE_ROWS - 1], count + DUPLICATE_ROWS - 1])
-    padded = np.isin(np.arange(len(table)), (every + 2)[:PADDED_ROWS])
+    upper_case = np.isin(
+        np.arange(len(table)), [*(every + 1)[: shape.UPPER_CASE_ROWS - 1], count + shape.DUPLICATE_ROWS - 1]
+    )
+    padded = np.isin(np.arange(len(table)), (every + 2)[: shape.PADDED_ROWS])
     email_hash, phone_hash = table["email_hash"], table["phone_hash"]
     email_hash = pc.if_else(upper_case, pc.utf8_upper(email_hash), email_hash)
     email_hash = pc.if_else(padded, pc.binary_join_element_wise(" ", email_hash, " ", ""), email_hash)

@@ -13,38 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from etl.local.sample_shape import (
-    AHEAD_SHARE,
-    APPOINTMENT_TIMES,
-    ARRIVALS_PER_DAY,
-    BACKEND_LEADS,
-    BEHIND_SHARE,
-    CITY_FORMS,
-    DEFAULT_DAYS,
-    FIRST_LEAD_NUMBER,
-    FIRST_SNAPSHOT,
-    GAP_SHARE,
-    GAP_WITHIN_DAYS,
-    JOB_LADDERS,
-    LARGEST_NUMBER_STEP,
-    LATE_SHARE,
-    LEAD_KINDS,
-    LEAD_NUMBERS,
-    LEADS_PER_DAY,
-    LEAVING_EARLY_SHARE,
-    LONGEST_DELAY,
-    LONGEST_GAP,
-    LONGEST_LATENESS,
-    MOVED_SHARE,
-    NO_VALUE_HASH,
-    ODD_PLACES,
-    SETTLED_LEADS_PER_DAY,
-    SHORTEST_LATENESS,
-    WINDOW_DAYS,
-    HashSource,
-    cities,
-    outcomes,
-)
+from etl.local import sample_shape as shape
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -138,7 +107,7 @@ def _draw(seed: int, counts: Mapping[int, int]) -> Draw:
 
 def draw_population(scale: float, horizon: int, seed: int) -> Population:
     """Draw all lead numbers of the snapshots of days 1 to `horizon` + 1, and the backend's leads on day `horizon`."""
-    arrived = _scaled(np.cumsum([LEADS_PER_DAY[0], *np.resize(ARRIVALS_PER_DAY, horizon)]), scale)
+    arrived = _scaled(np.cumsum([shape.LEADS_PER_DAY[0], *np.resize(shape.ARRIVALS_PER_DAY, horizon)]), scale)
     arrivals = np.diff(arrived, prepend=0)
     draw = _draw(seed, dict(enumerate(arrivals.tolist(), 1)))
     arrival_day = np.repeat(np.arange(1, horizon + 2), arrivals)
@@ -146,19 +115,21 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
     gap_day, return_day = _gaps(draw, arrival_day)
     place, zip_code = _places(draw)
     email_hash, phone_hash, leads = _identities(draw, arrival_day, horizon, scale, seed)
-    days = range(EARLIEST_DAY, horizon + LONGEST_DELAY + 1)
-    dates = [f"{FIRST_SNAPSHOT + timedelta(days=day - 1):%m/%d/%Y}" for day in days]
-    written = [(form.format(city.name), city.state) for form in CITY_FORMS for city in cities()]
-    places = written + [(odd.city, odd.state) for odd in ODD_PLACES]
-    zips = [f"{city.first_zip + turn:05d}" for city in cities() for turn in range(city.zips)]
+    days = range(EARLIEST_DAY, horizon + shape.LONGEST_DELAY + 1)
+    dates = [f"{shape.FIRST_SNAPSHOT + timedelta(days=day - 1):%m/%d/%Y}" for day in days]
+    written = [(form.format(city.name), city.state) for form in shape.CITY_FORMS for city in shape.cities()]
+    places = written + [(odd.city, odd.state) for odd in shape.ODD_PLACES]
+    zips = [f"{city.first_zip + turn:05d}" for city in shape.cities() for turn in range(city.zips)]
     fixed = {
         "ENTRYDATE": pa.array(dates).take(entry_day - EARLIEST_DAY),
-        "LEADNUMBER": pa.array(FIRST_LEAD_NUMBER + np.cumsum(1 + draw.below("number", LARGEST_NUMBER_STEP))),
+        "LEADNUMBER": pa.array(
+            shape.FIRST_LEAD_NUMBER + np.cumsum(1 + draw.below("number", shape.LARGEST_NUMBER_STEP))
+        ),
         "email_hash": email_hash,
         "phone_hash": phone_hash,
         "CITY": pa.array([city for city, _ in places]).take(place),
         "STATE": pa.array([state for _, state in places]).take(place),
-        "ZIP": pa.array(zips + [odd.zip for odd in ODD_PLACES]).take(zip_code),
+        "ZIP": pa.array(zips + [odd.zip for odd in shape.ODD_PLACES]).take(zip_code),
         "location": pa.array([f"{city} | {state}" for city, state in places]).take(place),
     }
     return Population(
@@ -170,7 +141,7 @@ def draw_population(scale: float, horizon: int, seed: int) -> Population:
         fixed=pa.table(fixed),
         fates=_fates(draw, entry_day),
         # The CRM right-aligns the time in seven characters: two blanks precede a one-digit hour.
-        appointments=pa.array([f"{day} {time:>7}" for day in dates for time in APPOINTMENT_TIMES]),
+        appointments=pa.array([f"{day} {time:>7}" for day in dates for time in shape.APPOINTMENT_TIMES]),
         leads=leads,
     )
 
@@ -188,18 +159,18 @@ def _spread(counts: Sequence[int], positions: IntArray) -> IntArray:
     """
     turns = sorted(((turn + 0.5) / count, mark) for mark, count in enumerate(counts, 1) for turn in range(count))
     marks = np.array([mark for _, mark in turns])
-    before, after = positions * len(marks) // LEAD_NUMBERS, (positions + 1) * len(marks) // LEAD_NUMBERS
+    before, after = positions * len(marks) // shape.LEAD_NUMBERS, (positions + 1) * len(marks) // shape.LEAD_NUMBERS
     return np.where(after > before, marks[before % len(marks)], 0)
 
 
 def _entry_days(draw: Draw, arrival_day: IntArray, stock: int) -> IntArray:
     """Return entry days: of arrivals of day 1, spread over the window; of others, up to 20 days before arrival."""
-    elapsed = (np.arange(len(arrival_day)) * WINDOW_DAYS + draw.below("entry", 3 * stock)) // stock
-    lateness = SHORTEST_LATENESS + draw.below("lateness", LONGEST_LATENESS - SHORTEST_LATENESS + 1)
+    elapsed = (np.arange(len(arrival_day)) * shape.WINDOW_DAYS + draw.below("entry", 3 * stock)) // stock
+    lateness = shape.SHORTEST_LATENESS + draw.below("lateness", shape.LONGEST_LATENESS - shape.SHORTEST_LATENESS + 1)
     return np.where(
         arrival_day == 1,
-        1 - np.clip(WINDOW_DAYS - elapsed, 0, WINDOW_DAYS - 1),
-        arrival_day - np.where(draw.happens("late", LATE_SHARE), lateness, draw.below("entry", 2)),
+        1 - np.clip(shape.WINDOW_DAYS - elapsed, 0, shape.WINDOW_DAYS - 1),
+        arrival_day - np.where(draw.happens("late", shape.LATE_SHARE), lateness, draw.below("entry", 2)),
     )
 
 
@@ -208,13 +179,13 @@ def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale:
 
     They leave `LEADS_PER_DAY`, then `SETTLED_LEADS_PER_DAY` lead numbers (times `scale`) in the snapshots.
     """
-    settled = np.resize(SETTLED_LEADS_PER_DAY, len(arrived))
-    present = np.array([*LEADS_PER_DAY, *settled][: len(arrived)])
+    settled = np.resize(shape.SETTLED_LEADS_PER_DAY, len(arrived))
+    present = np.array([*shape.LEADS_PER_DAY, *settled][: len(arrived)])
     departed = np.maximum.accumulate(arrived - _scaled(present, scale))
 
     # A lead number must not move ahead of so many others that it departs before it arrives: at scale 1, about 3,650.
     late, early = 300 * draw.uniform["leaving"], 200 + 3100 * draw.uniform["leaving"]
-    turn = np.where(draw.happens("leaving early", LEAVING_EARLY_SHARE), -early, late) * scale
+    turn = np.where(draw.happens("leaving early", shape.LEAVING_EARLY_SHARE), -early, late) * scale
     queue = np.argsort(np.arange(len(arrival_day)) + turn, kind="stable")
     departure_day = 1 + np.searchsorted(departed, np.argsort(queue), side="right")  # by each lead's rank in the queue
     return np.maximum(departure_day, arrival_day + 1)
@@ -222,8 +193,8 @@ def _departure_days(draw: Draw, arrival_day: IntArray, arrived: IntArray, scale:
 
 def _gaps(draw: Draw, arrival_day: IntArray) -> tuple[IntArray, IntArray]:
     """Return the first day of each lead number's gap and the first day after it; equal days if it has none."""
-    gap_day = arrival_day + 1 + draw.below("gap day", GAP_WITHIN_DAYS)
-    length = np.where(draw.happens("gap", GAP_SHARE), 1 + draw.below("gap length", LONGEST_GAP), 0)
+    gap_day = arrival_day + 1 + draw.below("gap day", shape.GAP_WITHIN_DAYS)
+    length = np.where(draw.happens("gap", shape.GAP_SHARE), 1 + draw.below("gap length", shape.LONGEST_GAP), 0)
     return gap_day, gap_day + length
 
 
@@ -232,14 +203,14 @@ def _places(draw: Draw) -> tuple[IntArray, IntArray]:
 
     In both lists, the entries of ODD_PLACES come last.
     """
-    city = draw.weighted("city", (city.weight for city in cities()))
-    form = draw.weighted("form", CITY_FORMS.values())
-    zips = np.array([city.zips for city in cities()])
+    city = draw.weighted("city", (city.weight for city in shape.cities()))
+    form = draw.weighted("form", shape.CITY_FORMS.values())
+    zips = np.array([city.zips for city in shape.cities()])
     first_zip = np.cumsum(zips) - zips
 
     # Shifted against the lead kinds, so that both irregularities do not always hit the same lead numbers.
-    odd = _spread([place.numbers for place in ODD_PLACES], np.arange(len(city)) + LEAD_NUMBERS // 2)
-    place = np.where(odd > 0, len(CITY_FORMS) * len(cities()) + odd - 1, form * len(cities()) + city)
+    odd = _spread([place.numbers for place in shape.ODD_PLACES], np.arange(len(city)) + shape.LEAD_NUMBERS // 2)
+    place = np.where(odd > 0, len(shape.CITY_FORMS) * len(shape.cities()) + odd - 1, form * len(shape.cities()) + city)
     zip_code = np.where(odd > 0, zips.sum() + odd - 1, first_zip[city] + draw.below("zip", zips[city]))
     return place, zip_code
 
@@ -247,20 +218,20 @@ def _places(draw: Draw) -> tuple[IntArray, IntArray]:
 def _fates(draw: Draw, entry_day: IntArray) -> Fates:
     # Multiplication, because pow() may round differently on another machine.
     delay_share = draw.uniform["delay"] * draw.uniform["delay"] * draw.uniform["delay"]
-    delay = 1 + (delay_share * LONGEST_DELAY).astype(np.int64)
+    delay = 1 + (delay_share * shape.LONGEST_DELAY).astype(np.int64)
     booking_day, outcome_day = entry_day + delay * 2 // 5, entry_day + delay
     appointment_day = np.maximum(booking_day, outcome_day - 1)
     first_appointment_day = np.maximum(booking_day, appointment_day - 1 - draw.below("move", 6))
-    hour = draw.weighted("hour", APPOINTMENT_TIMES.values())
-    first_hour = (hour + 1) % len(APPOINTMENT_TIMES)
+    hour = draw.weighted("hour", shape.APPOINTMENT_TIMES.values())
+    first_hour = (hour + 1) % len(shape.APPOINTMENT_TIMES)
     return Fates(
-        outcome=draw.weighted("outcome", (final.weight for final in outcomes())),
+        outcome=draw.weighted("outcome", (final.weight for final in shape.outcomes())),
         booking_day=booking_day,
-        move_day=np.where(draw.happens("moved", MOVED_SHARE), (booking_day + outcome_day + 1) // 2, booking_day),
+        move_day=np.where(draw.happens("moved", shape.MOVED_SHARE), (booking_day + outcome_day + 1) // 2, booking_day),
         outcome_day=outcome_day,
         first_appointment=_appointment_code(first_appointment_day, first_hour),
         appointment=_appointment_code(appointment_day, hour),
-        ladder=draw.weighted("ladder", JOB_LADDERS.values()),
+        ladder=draw.weighted("ladder", shape.JOB_LADDERS.values()),
     )
 
 
@@ -269,27 +240,28 @@ def _identities(
 ) -> tuple[pa.StringArray, pa.StringArray, pa.Table]:
     """Return the e-mail and phone hash of each lead number, and the leads in the parquet of day `horizon`."""
     position = np.arange(len(arrival_day))
-    kinds = _spread([kind.numbers for kind in LEAD_KINDS[1:]], position)
+    kinds = _spread([kind.numbers for kind in shape.LEAD_KINDS[1:]], position)
     in_backend = np.flatnonzero(kinds == 0)
 
     # Position of the lead number that owns each hash; the one past the end stands for the hash of no value.
     before = np.maximum(np.cumsum(kinds == 0) - (kinds == 0), 1)
     earlier = draw.below("earlier lead", before)
     other = (earlier + 1 + draw.below("other earlier lead", np.maximum(before - 1, 1))) % before
-    owners: dict[HashSource, IntArray] = {
+    owners: dict[shape.HashSource, IntArray] = {
         "own": position,
         "earlier lead": in_backend[earlier],
         "other earlier lead": in_backend[other],
         "no value": np.full_like(position, len(position)),
     }
     stock = in_backend[arrival_day[in_backend] == 1]
-    email_owner = np.choose(kinds, [owners[kind.email] for kind in LEAD_KINDS])
-    phone_owner = np.choose(kinds, [owners[kind.phone] for kind in LEAD_KINDS])
+    email_owner = np.choose(kinds, [owners[kind.email] for kind in shape.LEAD_KINDS])
+    phone_owner = np.choose(kinds, [owners[kind.phone] for kind in shape.LEAD_KINDS])
     email_hash = _hashes(draw.ids[:, EMAIL_BYTES], stock[len(stock) // 3]).take(email_owner)
     phone_hash = _hashes(draw.ids[:, PHONE_BYTES], stock[len(stock) * 2 // 3]).take(phone_owner)
 
     parquet_day = _parquet_days(draw, arrival_day)[in_backend]
-    unseen = _draw(seed, {0: max(0, round(BACKEND_LEADS * scale) - int(np.sum(parquet_day <= DEFAULT_DAYS)))}).ids
+    seen = int(np.sum(parquet_day <= shape.DEFAULT_DAYS))
+    unseen = _draw(seed, {0: max(0, round(shape.BACKEND_LEADS * scale) - seen)}).ids
     in_parquet = in_backend[parquet_day <= horizon]
     leads = {
         "lead_UUID": [_uuids(draw.ids[in_parquet, UUID_BYTES]), _uuids(unseen[:, UUID_BYTES])],
@@ -301,14 +273,14 @@ def _identities(
 
 def _parquet_days(draw: Draw, arrival_day: IntArray) -> IntArray:
     """Return the first day on which the parquet has each lead: the arrival day, or for some the day before or after."""
-    ahead = draw.happens("in parquet", AHEAD_SHARE)
-    behind = ~draw.happens("in parquet", 1 - BEHIND_SHARE) & (arrival_day > 1)
+    ahead = draw.happens("in parquet", shape.AHEAD_SHARE)
+    behind = ~draw.happens("in parquet", 1 - shape.BEHIND_SHARE) & (arrival_day > 1)
     return arrival_day - ahead + behind
 
 
 def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
     """Return the hash of each lead number, then that of no value, which also replaces the one at `without_value`."""
-    no_value = np.frombuffer(bytes.fromhex(NO_VALUE_HASH), dtype=np.uint8)
+    no_value = np.frombuffer(bytes.fromhex(shape.NO_VALUE_HASH), dtype=np.uint8)
     digests = np.vstack([digests, no_value])
     digests[without_value] = no_value
     return _text(_hex(digests))
@@ -333,8 +305,8 @@ def _text(characters: ByteArray) -> pa.StringArray:
     return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(characters.tobytes()))
 
 
-EARLIEST_DAY = 1 - WINDOW_DAYS
+EARLIEST_DAY = 1 - shape.WINDOW_DAYS
 
 
 def _appointment_code(day: IntArray, hour: IntArray) -> IntArray:
-    return (day - EARLIEST_DAY) * len(APPOINTMENT_TIMES) + hour
+    return (day - EARLIEST_DAY) * len(shape.APPOINTMENT_TIMES) + hour
