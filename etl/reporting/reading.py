@@ -7,12 +7,22 @@ from contextlib import contextmanager
 
 import pandas as pd
 
+from etl.utils.columns import BRONZE_COLUMNS, SILVER_COLUMNS
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
 
 DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
 """Columns to parse as dates."""
+_CLEANED = [name for name in SILVER_COLUMNS if not name.startswith("_")]
+PLACEHOLDERS = {
+    "filled_cells": ", ".join(f'count("{name}") as "{name}"' for name in _CLEANED),
+    "distinct_values": ", ".join(f'count(distinct "{name}") as "{name}"' for name in _CLEANED),
+    "source_cells": ", ".join(
+        f"count(*) filter (where btrim(\"{name}\") not in ('', '-----')) as \"{name}\"" for name in BRONZE_COLUMNS
+    ),
+}
+"""Placeholder in a query → columns of its result, one per CRM column."""
 Read = Callable[[str], pd.DataFrame]
 """A function that returns the rows of a query. Its argument is a file name in sql_scripts/analysis/, without `.sql`."""
 
@@ -33,7 +43,7 @@ def reading(settings: Settings) -> Iterator[Read]:
         postgres_engine(settings).connect().execution_options(**isolation) as connection,
     ):
         yield lambda question: pd.read_sql(
-            text(read_script(f"analysis/{question}.sql")), connection, parse_dates=list(DAYS)
+            text(read_script(f"analysis/{question}.sql").format(**PLACEHOLDERS)), connection, parse_dates=list(DAYS)
         )
 
 
