@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -115,18 +115,3 @@ def gap_sentence(days: pd.DataFrame) -> str:
 def _range(metric: str, values: pd.Series[float]) -> str:
     shown = [f"{value:,.0f}" if metric == "rows" else share(value, 1) for value in (values.min(), values.max())]
     return shown[0] if shown[0] == shown[1] else " to ".join(shown)
-
-
-def most_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the greatest value in a column, as column → value."""
-    return row_of(rows, int(rows[column].argmax()))
-
-
-def fewest_of(rows: pd.DataFrame, column: str) -> dict[str, Any]:
-    """Return the first row with the smallest value in a column, as column → value."""
-    return row_of(rows, int(rows[column].argmin()))
-
-
-def row_of(rows: pd.DataFrame, position: int) -> dict[str, Any]:
-    """Return the row at a position, as column → value; -1 is the last row."""
-    return {str(name): value for name, value in rows.iloc[position].items()}

@@ -15,8 +15,6 @@ from etl.reporting.answers import (
     Anomalies,
     Answer,
     Days,
-    most_of,
-    row_of,
     sound,
 )
 from etl.reporting.words import counted, day, share
@@ -31,7 +29,7 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> An
     question = "How many leads are there each day, and how many of them are new?"
     if rows.empty:
         return Answer(question, rows, "There is no snapshot yet.")
-    last, later = row_of(rows, -1), rows.iloc[1:]
+    last, later = rows.iloc[-1], rows.iloc[1:]
     sentence = (
         f"The snapshot of {day(last['_partition_date'])} has {counted(last['total_leads'], 'lead')}, "
         f"of {last['cumulative_leads']:,} ever seen"
@@ -85,7 +83,7 @@ def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str
     days = sound(per_day, affected)
     if days.empty:
         return None
-    last = row_of(days, -1)
+    last = days.iloc[-1]
     return f"{last['_partition_date']:%Y-%m-%d}", share(last["High Quality"], last["total_leads"])
 
 
@@ -110,7 +108,7 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     if sound_days.empty:
         sentence = "No snapshot has sound flags: the quality of the leads is not known."
     else:
-        first, last = row_of(sound_days, 0), row_of(sound_days, -1)
+        first, last = sound_days.iloc[0], sound_days.iloc[-1]
         is_latest = last["_partition_date"] == table["_partition_date"].iloc[-1]
         sentence = (
             f"High-quality leads were {share(first['High Quality'], first['total_leads'])} of the snapshot of "
@@ -172,7 +170,7 @@ def _rate(new: pd.DataFrame) -> str:
 
 
 def _most(new: pd.DataFrame) -> str:
-    most = most_of(new, "rate")
+    most = new.iloc[new["rate"].argmax()]
     text = f"and most in the snapshot of {day(most['_partition_date'])}: {most['count']:,}"
     if most["covered_days"] == 1:
         return text

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from etl.reporting.answers import Anomalies, Answer, missing_days, ranges, row_of
+from etl.reporting.answers import Anomalies, Answer, missing_days, ranges
 from etl.reporting.words import counted, day
 from etl.warehouse.anomalies import SHORTEST_BASELINE
 
@@ -22,7 +22,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
         days: the rows of `leads_per_day`.
         runs: the last ten runs, the latest first.
     """
-    question, latest = "How current and complete is the data?", row_of(rows, 0)
+    question, latest = "How current and complete is the data?", rows.iloc[0]
     aspects = ["aspect", "state", "detail"]
     if days.empty:
         return Answer(question, pd.DataFrame(columns=aspects), "There is no snapshot yet.")
@@ -74,7 +74,7 @@ def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     question, ended = "What did the checks of the last run find?", runs[runs["ended_at"].notna()]
     if ended.empty:
         return Answer(question, rows, "No run has ended yet.")
-    last = row_of(ended, 0)
+    last = ended.iloc[0]
     run = f"The run that ended {moment(last['ended_at'])}"
     if last["status"] != "complete":  # its checks may not have run, and a check that stopped it is only in the message
         return Answer(question, rows, f"{run} has the status {last['status']}: {last['message']}")
@@ -96,7 +96,7 @@ def refused_files(runs: pd.DataFrame) -> Answer:
     ended = runs[runs["ended_at"].notna()]
     if ended.empty:
         return Answer(question, table, "No run has ended yet.")
-    last = row_of(ended, 0)
+    last = ended.iloc[0]
     if last["status"] == "refused":
         return Answer(question, table, f"The last run refused data: {last['message']}")
     if last["status"] != "complete":  # it may have refused data, too

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from etl.reporting.answers import NO_ANOMALIES, NULL_SHARES, ROWS, Anomalies, Answer, fewest_of, most_of, ranges, sound
+from etl.reporting.answers import NO_ANOMALIES, NULL_SHARES, ROWS, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.words import counted, day, share
 
@@ -41,7 +41,7 @@ def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Ans
     left_out = len(rows) - len(sound_days)
     average = (rows if sound_days.empty else sound_days)["row_count"].mean()
     without = f" (without {counted(left_out, 'affected day')})" if left_out and len(sound_days) else ""
-    fewest, most = fewest_of(rows, "row_count"), most_of(rows, "row_count")
+    fewest, most = rows.iloc[rows["row_count"].argmin()], rows.iloc[rows["row_count"].argmax()]
     sentence = (
         f"{counted(len(rows), 'day')} of {average:,.0f} rows on average{without}, from {fewest['row_count']:,} "
         f"({day(fewest['_partition_date'])}) to {most['row_count']:,} ({day(most['_partition_date'])})"
@@ -95,7 +95,7 @@ def distinct_values(distinct: pd.DataFrame, types: pd.DataFrame, filled: pd.Data
         distinct_count=types["column_name"].map(distinct.iloc[0]),
     )
     table = table.dropna(subset="distinct_count").astype({"distinct_count": int}).reset_index(drop=True)
-    most = most_of(table, "distinct_count")
+    most = table.iloc[table["distinct_count"].argmax()]
     return Answer(
         "Which types and values do the columns have?",
         table,

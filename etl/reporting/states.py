@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALIES, Anomalies, Answer, fewest_of, most_of
+from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALIES, Anomalies, Answer
 from etl.reporting.words import counted, share
 
 FEW_LEADS = 50
@@ -37,7 +37,7 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_AN
     table["comparison"] = np.where(has_state | is_few, FEW, NO_STATE)
     judged = table[has_state & ~is_few]
     if len(judged):
-        best = most_of(judged, "conversion_rate")
+        best = judged.iloc[judged["conversion_rate"].argmax()]
         overlaps = judged["highest_rate"] >= best["lowest_rate"]
         comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
         table["comparison"] = comparison.reindex(table.index).fillna(table["comparison"])
@@ -49,7 +49,7 @@ def _sentence(table: pd.DataFrame) -> str:
     judged = table[~table["comparison"].isin([FEW, NO_STATE])]
     if judged.empty:
         return f"No state has {FEW_LEADS} leads yet: too few for a rate."
-    best, worst = most_of(judged, "conversion_rate"), fewest_of(judged, "conversion_rate")
+    best, worst = judged.iloc[judged["conversion_rate"].argmax()], judged.iloc[judged["conversion_rate"].argmin()]
     if len(judged) == 1:
         sold = share(best["sale_count"], best["lead_count"])
         return f"Only {best['state']} has at least {FEW_LEADS} leads: {sold} of them are sold."

@@ -18,7 +18,6 @@ from etl.reporting.answers import (
     SALES,
     Anomalies,
     Answer,
-    row_of,
 )
 from etl.reporting.states import QUANTILE_OF_95_PERCENT, UNCLEAR
 from etl.reporting.words import counted, day
@@ -57,7 +56,7 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Ans
             rows.head(0),
             "A comparison requires snapshots in both of the last two weeks, besides the first snapshot.",
         )
-    latest, before = row_of(rows, 0), row_of(rows, 1)
+    latest, before = rows.iloc[0], rows.iloc[1]
     table = pd.DataFrame([_compared(figure, latest, before, anomalies) for figure in FIGURES])
     sentence = f"The 7 days to {day(latest['last_day'])}, compared with the 7 days before: {_changes(table)}."
     if rows["snapshot_count"].iloc[:2].sum() < 14:
@@ -69,7 +68,7 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Ans
     return anomalies.mark(Answer(question, table, sentence), metrics)
 
 
-def _compared(figure: str, latest: dict[str, Any], before: dict[str, Any], anomalies: Anomalies) -> dict[str, Any]:
+def _compared(figure: str, latest: pd.Series, before: pd.Series, anomalies: Anomalies) -> dict[str, Any]:
     column, metrics = FIGURES[figure]
     counts, days = (latest[column], before[column]), (latest["covered_days"], before["covered_days"])
     per_day, per_day_before = counts[0] / days[0], counts[1] / days[1]
