@@ -35,7 +35,7 @@ def match_scenarios(figure: ChartFigure, rows: pd.DataFrame) -> None:
     whole.set_xlim(0, max(total, 1))
     whole.set_axis_off()
     below.set_title(f"The other {total - counts['both']:,}")
-    named_bars(below, list(rest), list(rest.values()), LIGHT.fair)
+    named_bars(below, rest.keys(), rest.values(), LIGHT.fair)
 
 
 _SCENARIOS = {"email_only": "e-mail alone", "phone_only": "phone alone", "none": "no lead"}
@@ -78,11 +78,10 @@ def _marker(days: pd.Series) -> str | None:
 @chart(2.1, "Bars: leads by quality.")
 def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads of each quality, each lead by its latest snapshot."""
-    axes = figure.subplots()
-    figure.title("Leads as they are now")
-    names = [str(flag).removesuffix(" Quality") for flag in rows["lead_quality_flag"]]
-    counts = [int(count) for count in rows["current_lead_count"]]
-    labels = [f"{count:,} · {share(count, sum(counts))}" for count in counts]
+    axes = figure.titled_axes("Leads as they are now")
+    names = rows["lead_quality_flag"].str.removesuffix(" Quality")
+    counts = rows["current_lead_count"]
+    labels = [f"{count:,} · {share(count, counts.sum())}" for count in counts]
     named_bars(axes, names, counts, [LIGHT.good, LIGHT.fair, LIGHT.poor], labels)
 
 
@@ -101,9 +100,8 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
     in which all leads are new, is left out; the mean also leaves out affected days, and the snapshot after each of them
     (see `daily.per_day`).
     """
-    axes = figure.subplots()
+    axes = figure.titled_axes("New high-quality leads per day" + figure.if_wide(", without the first day"))
     later = per_day(rows, "new_high_quality_leads", ())
-    figure.title("New high-quality leads per day" + ("" if figure.is_narrow else ", without the first day"))
     if later.empty:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "a trend requires two snapshots", ha="center", va="center", transform=axes.transAxes)
@@ -144,12 +142,10 @@ MOST_LABELS = 31
 @chart(2.6, "Bars: leads that reached each stage.")
 def conversion_funnel(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads that reached each stage of the funnel, or a later one."""
-    axes = figure.subplots()
-    figure.title("Leads that reached each stage")
-    counts = [int(count) for count in rows["lead_count"]]
-    labels = [f"{counts[0]:,}", *(f"{count:,} · {share(count, counts[0])}" for count in counts[1:])]
-    colours = [LIGHT.poor, LIGHT.accent, LIGHT.fair, LIGHT.good]
-    named_bars(axes, list(rows["stage"]), counts, colours, labels)
+    axes = figure.titled_axes("Leads that reached each stage")
+    leads, *others = counts = list(rows["lead_count"])
+    labels = [f"{leads:,}", *(f"{count:,} · {share(count, leads)}" for count in others)]
+    named_bars(axes, rows["stage"], counts, [LIGHT.poor, LIGHT.accent, LIGHT.fair, LIGHT.good], labels)
 
 
 @chart(3.4, "Bars: share of sold leads in the states with the most leads.")
@@ -159,20 +155,19 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
     Draws the eight states with the most leads. States with fewer than FEW_LEADS, and leads without a state, are grey
     and have no interval.
     """
-    axes = figure.subplots()
     shown = rows.head(8)
     states = "" if len(shown) == len(rows) else " of the states with the most leads"
-    figure.title(f"Sold, of all leads{states}" + ("" if figure.is_narrow else ", with 95 % intervals"))
+    axes = figure.titled_axes(f"Sold, of all leads{states}" + figure.if_wide(", with 95 % intervals"))
     rates = shown["conversion_rate"].astype(float)
     labels = [
-        f"{share(sold, leads)} of {leads:,}" + ("" if figure.is_narrow else _COMPARISONS.get(comparison, ""))
+        f"{share(sold, leads)} of {leads:,}" + figure.if_wide(_COMPARISONS.get(comparison, ""))
         for sold, leads, comparison in zip(shown["sale_count"], shown["lead_count"], shown["comparison"], strict=True)
     ]
     colours = [
         LIGHT.poor if comparison in (FEW, NO_STATE) else LIGHT.good if comparison == HIGHEST else LIGHT.accent
         for comparison in shown["comparison"]
     ]
-    named_bars(axes, list(shown["state"]), list(rates), colours, labels)
+    named_bars(axes, shown["state"], rates, colours, labels)
     for text in list(axes.texts):
         text.remove()  # they are drawn again below, at the ends of the intervals
     judged = shown[~shown["comparison"].isin([FEW, NO_STATE])]  # with few leads, the interval is too wide to draw
@@ -193,41 +188,38 @@ _COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear d
 @chart(3.6, "Bars: the most frequent changes of disposition.")
 def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw how often the ten most frequent changes of disposition occur; in a narrow chart, seven."""
-    axes = figure.subplots()
-    figure.title("Most frequent changes")
-    shown = rows.head(10)
+    axes = figure.titled_axes("Most frequent changes")
+    shown = rows.head(7 if figure.is_narrow else 10)
     joint = " →\n" if figure.is_narrow else " → "
-    shown = shown.head(7) if figure.is_narrow else shown
     names = [
         f"{_cut(before, 24)}{joint}{_cut(after, 24)}"
         for before, after in zip(shown["dispo_before"], shown["dispo"], strict=True)
     ]
-    named_bars(axes, names, [int(count) for count in shown["change_count"]], LIGHT.accent)
+    named_bars(axes, names, shown["change_count"], LIGHT.accent)
 
 
 @chart(3.0, "Bars: leads by disposition group.")
 def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads in each disposition group, each lead by its latest snapshot."""
-    figure.title("Leads by disposition group")
     total = int(rows["lead_count"].sum())
-    _groups(figure, rows, [f"{count:,} · {share(count, total)}" for count in rows["lead_count"]], "lead_count")
+    labels = [f"{count:,} · {share(count, total)}" for count in rows["lead_count"]]
+    _groups(figure, "Leads by disposition group", rows, "lead_count", labels)
 
 
 @chart(3.0, "Bars: leads that are not in the latest snapshot, by disposition group.")
 def leads_that_left(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads that are not in the latest snapshot, by disposition group."""
-    figure.title("Leads that left, of all leads of their group")
     labels = [
-        f"{left:,} of {leads:,}" + ("" if figure.is_narrow else f" ({share(left, leads)})")
+        f"{left:,} of {leads:,}" + figure.if_wide(f" ({share(left, leads)})")
         for left, leads in zip(rows["left_count"], rows["lead_count"], strict=True)
     ]
-    _groups(figure, rows, labels, "left_count")
+    _groups(figure, "Leads that left, of all leads of their group", rows, "left_count", labels)
 
 
-def _groups(figure: ChartFigure, rows: pd.DataFrame, labels: list[str], column: str) -> None:
+def _groups(figure: ChartFigure, title: str, rows: pd.DataFrame, column: str, labels: list[str]) -> None:
     names = [fill(name, 14) if figure.is_narrow else name for name in rows["disposition_group"]]
     colours = [LIGHT.good if name == "sold" else LIGHT.accent for name in rows["disposition_group"]]
-    named_bars(figure.subplots(), names, [int(count) for count in rows[column]], colours, labels)
+    named_bars(figure.titled_axes(title), names, rows[column], colours, labels)
 
 
 @chart(2.9, "Bars: share of leads with an appointment, by the week in which they were first seen. Few leads: grey.")
@@ -236,28 +228,26 @@ def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
     With fewer than eight weeks, one of these rows contains the leads of the first snapshot.
     """
-    figure.title("With an appointment" + ("" if figure.is_narrow else ", by week of the first snapshot with the lead"))
+    axes = figure.titled_axes("With an appointment" + figure.if_wide(", by week of the first snapshot with the lead"))
     shown = rows.tail(8)
     labels = [
-        f"{share(some, leads)} of {leads:,}" + (": few leads" if comparison and not figure.is_narrow else "")
-        for some, leads, comparison in zip(
-            shown["appointment_count"], shown["lead_count"], shown["comparison"], strict=True
-        )
+        f"{share(week['appointment_count'], week['lead_count'])} of {week['lead_count']:,}"
+        + figure.if_wide(_COMPARISONS.get(week["comparison"], ""))
+        for week in shown.to_dict("records")
     ]
     colours = [LIGHT.poor if comparison == FEW else LIGHT.accent for comparison in shown["comparison"]]
-    named_bars(figure.subplots(), list(shown["first_week"]), list(shown["appointment_rate"]), colours, labels)
+    named_bars(axes, shown["first_week"], shown["appointment_rate"], colours, labels)
 
 
 @chart(2.7, "Bars: leads that reached each stage, of those first seen after the first snapshot.")
 def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads that reached each stage: when first seen, within seven days, or later."""
-    axes = figure.subplots()
-    figure.title("Leads that reached the stage, and when")
+    axes = figure.titled_axes("Leads that reached the stage, and when")
     labels = [
         f"{count:,}{': few leads' if comparison else ''}"
         for count, comparison in zip(rows["reached_count"], rows["comparison"], strict=True)
     ]
-    named_bars(axes, list(rows["stage"]), [int(count) for count in rows["reached_count"]], LIGHT.poor, labels)
+    named_bars(axes, rows["stage"], rows["reached_count"], LIGHT.poor, labels)
     for column, part, colour in (
         ("within_7_days_count", "within 7 days", LIGHT.fair),
         ("same_day_count", "when first seen", LIGHT.good),
@@ -278,8 +268,7 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
     Each pair of bars has its own scale: the longer bar of every pair has the same length.
     """
-    axes = figure.subplots()
-    figure.title("Figures per day")
+    axes = figure.titled_axes("Figures per day")
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
     names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
     compared = rows["comparison"] != NOT_COMPARED
@@ -307,11 +296,10 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(2.6, "Bars: rows per suspect hash.")
 def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of rows of the six most frequent suspect hashes. E-mail and phone count separately."""
-    axes = figure.subplots()
-    figure.title("Rows with a suspect hash")
+    axes = figure.titled_axes("Rows with a suspect hash")
     shown = rows.head(6)
     names = [f"{value[:8]}… {kind}" for value, kind in zip(shown["hash"], shown["kind"], strict=True)]
-    named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)
+    named_bars(axes, names, shown["row_count"], LIGHT.fair)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -331,8 +319,7 @@ def rows_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(4.4, "Heat map: share of rows without a value, by column and day.")
 def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the share of rows without a value, by column and day, from light (filled) to dark (empty)."""
-    axes = figure.subplots()
-    figure.title("Share of rows without a value")
+    axes = figure.titled_axes("Share of rows without a value")
     colours = LinearSegmentedColormap.from_list("emptiness", [LIGHT.grid, LIGHT.accent])
     rows = rows.reindex(columns=pd.date_range(rows.columns.min(), rows.columns.max()))  # a missing day is a gap
     shown = axes.imshow(rows.to_numpy(dtype=float), aspect="auto", cmap=colours, vmin=0, vmax=1)
@@ -351,8 +338,7 @@ def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(3.0, "Bars: rejected rows by reason.")
 def rejected_rows(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of rejected rows for the eight most frequent reasons."""
-    axes = figure.subplots()
-    figure.title("Rejected rows by reason")
+    axes = figure.titled_axes("Rejected rows by reason")
     shown = rows.head(8)
     names = [fill(_cut(reason, 44), 22 if figure.is_narrow else 44) for reason in shown["reason"]]
-    named_bars(axes, names, [int(count) for count in shown["row_count"]], LIGHT.fair)
+    named_bars(axes, names, shown["row_count"], LIGHT.fair)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from html import escape
@@ -45,8 +45,17 @@ class ChartFigure(Figure):
     def is_narrow(self) -> bool:
         return self.get_figwidth() < WIDE
 
+    def titled_axes(self, title: str) -> Axes:
+        """Write the title, and return axes that fill the rest of the figure."""
+        self.title(title)
+        return self.subplots()
+
     def title(self, text: str) -> None:
         self.suptitle(text, x=0.01, ha="left")
+
+    def if_wide(self, text: str) -> str:
+        """Return a text for which a narrow chart has no room: the text, or an empty string."""
+        return "" if self.is_narrow else text
 
     def show_on_hover(self, part: Artist, text: str) -> None:
         part.set_gid(f"value-{len(self.values)}")
@@ -140,15 +149,15 @@ def with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
 
 def named_bars(
     axes: Axes,
-    names: Sequence[str],
-    values: Sequence[float],
+    names: Collection[str],
+    values: Collection[float],
     colours: str | Sequence[str],
     labels: Sequence[str] | None = None,
 ) -> None:
     """Draw horizontal bars, the first bar on top, each with a label at its end: by default, its value."""
     figure, positions = cast(ChartFigure, axes.figure), range(len(names))
     labels = labels or [f"{value:,}" for value in values]
-    bars = axes.barh(positions, values, color=colours, height=0.7)
+    bars = axes.barh(positions, list(values), color=colours, height=0.7)
     axes.bar_label(bars, labels, padding=4)
     for bar, name, label in zip(bars, names, labels, strict=True):
         figure.show_on_hover(bar, f"{' '.join(name.split())}: {label}")
@@ -168,8 +177,7 @@ def stacked_bars_by_day(
     Args:
         parts: label → counts per day and colour, from the bottom of the bar to the top.
     """
-    axes = figure.subplots()
-    figure.title(title)
+    axes = figure.titled_axes(title)
     top = np.zeros(len(days))
     for label, (counts, colour) in parts.items():
         axes.bar(days, counts, bottom=top, color=colour, width=0.75, label=label)
