@@ -22,7 +22,7 @@ from etl.warehouse.anomalies import Anomaly, describe_findings
 from etl.warehouse.gold_models import GRADE
 from etl.warehouse.load_ledger import require_tables
 from etl.warehouse.row_versions import COLUMNS
-from etl.warehouse.sql_scripts import fetch_dicts, run_sql, script_text
+from etl.warehouse.sql_scripts import query_dicts, script_text
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_CURRENT, REJECTED_ROWS, ROW_CONTENTS, SILVER_LEADS
 from etl.warehouse.transactions import read_only_transaction
 
@@ -190,7 +190,9 @@ def _matches(db: Cursor, condition: sql.SQL, values: Sequence[object]) -> list[M
 def _history(db: Cursor, subject: Subject) -> LeadHistory:
     uuid = subject.lead_uuid
     matches = {match.row_hash: match for match in subject.matches}
-    rows = _version_rows(db, list(matches))
+    with_content = _HAS_CONTENT.format(sql.Literal(list(matches)))
+    query = script_text("explain/row_versions.sql", condition=with_content, columns=COLUMNS, grade=script_text(GRADE))
+    rows = query_dicts(db, query)
     notes = [f"only the first {MOST_VERSIONS} of {len(rows):,} row versions are shown"] * (len(rows) > MOST_VERSIONS)
     rows = rows[:MOST_VERSIONS]
     bronze = read_bronze_rows(db, rows) if may_read_bronze(db) else None
@@ -213,9 +215,9 @@ def _history(db: Cursor, subject: Subject) -> LeadHistory:
     return LeadHistory(
         title=f"lead {uuid}" if uuid else f"{without_uuid}, which matches no backend lead",
         backend=subject.backend,
-        current=(_rows(db, _CURRENT, uuid) or [{}])[0],
+        current=(query_dicts(db, _CURRENT, uuid) or [{}])[0],
         versions=[_version(row, matches[row[ROW_HASH]], others, bronze or {}) for row in rows],
-        appointments=_rows(db, _APPOINTMENTS, uuid),
+        appointments=query_dicts(db, _APPOINTMENTS, uuid),
         rejected_rows=rejected,
         anomalies=[anomaly._asdict() for anomaly in found],
         findings=describe_findings(found),
@@ -264,34 +266,22 @@ def _version(row: Mapping[str, Any], match: Match, others: Iterable[Match], bron
     )
 
 
-def _version_rows(db: Cursor, contents: Sequence[int]) -> list[dict[str, Any]]:
-    run_sql(
-        db,
-        "explain/row_versions.sql",
-        condition=_HAS_CONTENT.format(sql.Literal(list(contents))),
-        columns=COLUMNS,
-        grade=script_text(GRADE),
-    )
-    return fetch_dicts(db)
-
-
 def _backend_leads(db: Cursor, leads: Sequence[str], hash_: str | None = None) -> list[dict[str, Any]]:
-    run_sql(db, "explain/backend_leads.sql", leads=sql.Literal(list(leads)), hash=sql.Literal(hash_))
-    return fetch_dicts(db)
+    query = script_text("explain/backend_leads.sql", leads=sql.Literal(list(leads)), hash=sql.Literal(hash_))
+    return query_dicts(db, query)
 
 
 def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the first MOST_REJECTED rejected rows with one of these ids, and a list with a note if there are more."""
     ids = list(filter(None, ids))
     unmistakable = [value for value in ids if len(value) >= SHORTEST_ID_IN_LINE]
-    run_sql(
-        db,
+    query = script_text(
         "explain/rejected_rows.sql",
         ids=sql.Literal(ids),
         unmistakable_ids=sql.Literal(unmistakable),
         most=sql.Literal(MOST_REJECTED),
     )
-    rows = fetch_dicts(db)
+    rows = query_dicts(db, query)
     total = [row.pop("total") for row in rows]
     found = max(total, default=0)
     return rows, [f"only the first {len(rows)} of {found:,} rejected rows are shown"] * (found > len(rows))
@@ -305,8 +295,3 @@ def _anomalies(db: Cursor, versions: Iterable[Mapping[str, Any]]) -> list[Anomal
     )
     anomalies = [Anomaly(*row) for row in db.fetchall()]
     return [anomaly for anomaly in anomalies if any(first <= anomaly.day <= last for first, last in ranges)]
-
-
-def _rows(db: Cursor, query: str, lead_uuid: str | None) -> list[dict[str, Any]]:
-    db.execute(query, (lead_uuid,))
-    return fetch_dicts(db)

@@ -25,7 +25,7 @@ from etl.utils.columns import (
     CrmColumn,
 )
 from etl.utils.utils_connection import PROJECT
-from etl.warehouse.sql_scripts import fetch_dicts, quote_identifiers, run_sql
+from etl.warehouse.sql_scripts import query_dicts, quote_identifiers, script_text
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
@@ -94,26 +94,24 @@ def read_bronze_rows(db: Cursor, versions: Sequence[Mapping[str, Any]]) -> Bronz
     Args:
         versions: rows with `_row_hash`, `valid_from` and `last_day`.
     """
-    run_sql(
-        db,
+    query = script_text(
         "explain/silver_rows.sql",
         columns=quote_identifiers(SILVER_COLUMNS),
         days=sql.Literal(sorted({row[day] for row in versions for day in ("valid_from", "last_day")})),
         hashes=sql.Literal(sorted({row[ROW_HASH] for row in versions})),
     )
     by_day: dict[date, list[dict[str, Any]]] = {}
-    for row in fetch_dicts(db):
+    for row in query_dicts(db, query):
         by_day.setdefault(row["_partition_date"], []).append(row)
     rows: BronzeRows = {}
     for day, cleaned in by_day.items():
-        run_sql(
-            db,
+        query = script_text(
             "explain/bronze_rows.sql",
             columns=quote_identifiers(BRONZE_COLUMNS),
             day=sql.Literal(str(day)),
             lines=sql.Literal([row[SOURCE_ROW] for row in cleaned]),
         )
-        raw_rows = {row[SOURCE_ROW]: row for row in fetch_dicts(db)}
+        raw_rows = {row[SOURCE_ROW]: row for row in query_dicts(db, query)}
         for clean in cleaned:
             if raw := raw_rows.get(clean[SOURCE_ROW]):
                 rows[day, clean[ROW_HASH]] = BronzeRow(

@@ -55,8 +55,9 @@ def table_exists(db: Cursor, table: str) -> bool:
     return db.fetchone() == (True,)
 
 
-def fetch_dicts(db: Cursor) -> list[dict[str, Any]]:
-    """Return the rows of the last query, each as column → value."""
+def query_dicts(db: Cursor, query: str | sql.Composable, *values: object) -> list[dict[str, Any]]:
+    """Execute a query with values for its `%s`, if any. Returns its rows, each as column → value."""
+    db.execute(query, values or None)
     names = [column.name for column in db.description or ()]
     return [dict(zip(names, row, strict=True)) for row in db.fetchall()]
 
