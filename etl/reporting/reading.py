@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,6 +12,9 @@ from etl.utils.columns import BRONZE_COLUMNS, SILVER_COLUMNS
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
+
+if TYPE_CHECKING:
+    from sqlalchemy import ExceptionContext
 
 DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
 """Columns to parse as dates."""
@@ -34,31 +38,17 @@ def reading(settings: Settings) -> Iterator[Read]:
     Raises:
         PostgresError: the server or the connection reports an error.
     """
-    from sqlalchemy import text
+    from sqlalchemy import event, text
 
+    engine = postgres_engine(settings)
+    event.listen(engine, "handle_error", _raise_driver_error)
     isolation = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with (
-        translate_postgres_errors(settings),
-        _driver_errors(),
-        postgres_engine(settings).connect().execution_options(**isolation) as connection,
-    ):
+    with translate_postgres_errors(settings), engine.connect().execution_options(**isolation) as connection:
         yield lambda question: pd.read_sql(
             text(read_script(f"analysis/{question}.sql").format(**PLACEHOLDERS)), connection, parse_dates=list(DAYS)
         )
 
 
-@contextmanager
-def _driver_errors() -> Iterator[None]:
-    """Raise the psycopg2 error that an error of SQLAlchemy or pandas wraps: wrappers contain the whole statement."""
-    import psycopg2
-    from sqlalchemy.exc import DBAPIError
-
-    try:
-        yield
-    except (DBAPIError, pd.errors.DatabaseError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, psycopg2.Error):
-            cause = getattr(cause, "orig", None) or cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+def _raise_driver_error(context: ExceptionContext) -> None:
+    """Raise the error of psycopg2 instead of the one of SQLAlchemy, which contains the whole statement."""
+    raise context.original_exception
