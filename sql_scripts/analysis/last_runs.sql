@@ -4,7 +4,6 @@ select
     started_at,
     ended_at,
     status,
-    version,
     message
 from meta.pipeline_runs
 order by started_at desc
