@@ -163,10 +163,8 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
         f"{share(sold, leads)} of {leads:,}" + figure.if_wide(_COMPARISONS.get(comparison, ""))
         for sold, leads, comparison in zip(shown["sale_count"], shown["lead_count"], shown["comparison"], strict=True)
     ]
-    colours = [
-        LIGHT.poor if comparison in (FEW, NO_STATE) else LIGHT.good if comparison == HIGHEST else LIGHT.accent
-        for comparison in shown["comparison"]
-    ]
+    special = {FEW: LIGHT.poor, NO_STATE: LIGHT.poor, HIGHEST: LIGHT.good}
+    colours = [special.get(comparison, LIGHT.accent) for comparison in shown["comparison"]]
     named_bars(axes, shown["state"], rates, colours, labels)
     for text in list(axes.texts):
         text.remove()  # they are drawn again below, at the ends of the intervals
@@ -271,16 +269,13 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
     axes = figure.titled_axes("Figures per day")
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
     names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
-    compared = rows["comparison"] != NOT_COMPARED
     weeks = {"last week": ("per_day", -0.2, LIGHT.good), "week before": ("per_day_before", 0.2, LIGHT.poor)}
     for week, (column, offset, colour) in weeks.items():
         positions = [number + offset for number in range(len(rows))]
         bars = axes.barh(positions, rows[column] / longest, color=colour, height=0.36, label=week)
-        labels = [f"{value:.1f}" for value in rows[column]]
+        labels = rows[column].map("{:.1f}".format)
         if column == "per_day":
-            labels = [
-                label if is_compared else "not compared" for label, is_compared in zip(labels, compared, strict=True)
-            ]
+            labels = labels.where(rows["comparison"] != NOT_COMPARED, "not compared")
         axes.bar_label(bars, labels, padding=4)
         for bar, name, label in zip(bars, rows["figure"], labels, strict=True):
             figure.show_on_hover(bar, f"{name}, {week}: {label}" + ("" if label == "not compared" else " a day"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 import pandas as pd
 
@@ -29,9 +27,7 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_AN
     UNCLEAR, LOWER and NO_STATE.
     """
     table = rows.assign(state=rows["state"].fillna("unknown")).reset_index(drop=True)
-    intervals = [wilson_interval(*pair) for pair in zip(table["sale_count"], table["lead_count"], strict=True)]
-    table["lowest_rate"] = pd.Series([low for low, _ in intervals], dtype=float)
-    table["highest_rate"] = pd.Series([high for _, high in intervals], dtype=float)
+    table["lowest_rate"], table["highest_rate"] = wilson_intervals(table["sale_count"], table["lead_count"])
     has_state = rows["state"].notna().to_numpy()
     is_few = table["lead_count"] < FEW_LEADS
     table["comparison"] = np.where(has_state | is_few, FEW, NO_STATE)
@@ -66,12 +62,11 @@ def _sentence(table: pd.DataFrame) -> str:
     return f"{sentence}."
 
 
-def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
-    """Return the lower and upper limit of the 95 % confidence interval of a share (Wilson); 0 and 1 without trials."""
-    if not trials:
-        return 0.0, 1.0
-    part, squared = successes / trials, QUANTILE_OF_95_PERCENT**2
+def wilson_intervals(successes: pd.Series, trials: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return the lower and upper limits of the 95 % confidence intervals of shares (Wilson). Trials are at least 1."""
+    trials = trials.astype(float)
+    part, squared = successes.astype(float) / trials, QUANTILE_OF_95_PERCENT**2
     centre = (part + squared / (2 * trials)) / (1 + squared / trials)
-    spread = sqrt(part * (1 - part) / trials + squared / (4 * trials**2)) / (1 + squared / trials)
+    spread = np.sqrt(part * (1 - part) / trials + squared / (4 * trials**2)) / (1 + squared / trials)
     low, high = centre - QUANTILE_OF_95_PERCENT * spread, centre + QUANTILE_OF_95_PERCENT * spread
-    return max(0.0, min(low, part)), min(1.0, max(high, part))  # rounding must not move a limit past the share
+    return low.clip(0, part), high.clip(part, 1)  # rounding must not move a limit past the share
