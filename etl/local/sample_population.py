@@ -300,9 +300,7 @@ def _uuids(data: ByteArray) -> pa.StringArray:
 
 def _text(characters: ByteArray) -> pa.StringArray:
     """Return one text per row of characters."""
-    count, width = characters.shape
-    offsets = np.arange(count + 1, dtype=np.int32) * np.int32(width)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(characters.tobytes()))
+    return pa.array(characters.view(f"S{characters.shape[1]}")[:, 0]).cast(pa.string())
 
 
 EARLIEST_DAY = 1 - shape.WINDOW_DAYS

@@ -187,7 +187,7 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies =
         return Answer(question, rows, "No lead was first seen after the first snapshot yet.")
     table = rows.assign(comparison=(rows["reached_count"] < FEW_LEADS).map({True: FEW, False: ""}))
     stages = [
-        f"{stage['reached_count']:,} had {_ARTICLES[stage['stage']]} {stage['stage']}"
+        f"{stage['reached_count']:,} had {'an' if stage['stage'] == 'appointment' else 'a'} {stage['stage']}"
         + (
             f" (median {counted(stage['median_days'], 'day')}, {stage['same_day_count']:,} when first seen"
             f"{', few leads' if stage['comparison'] else ''})"
@@ -205,6 +205,3 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies =
         counts = [f"{count:,}" for count in rows["inexact_count"]]
         sentence += f" Days without a snapshot make {', '.join(counts[:-1])} and {counts[-1]} of these times inexact."
     return anomalies.mark(Answer(question, table, sentence), FUNNEL)
-
-
-_ARTICLES = {"appointment": "an", "demo": "a", "sale": "a"}
