@@ -7,16 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import (
-    FLAGS,
-    NEW_LEADS,
-    NO_ANOMALIES,
-    QUALITY,
-    Anomalies,
-    Answer,
-    Days,
-    sound,
-)
+from etl.reporting.answers import FLAGS, NEW_LEADS, NO_ANOMALIES, QUALITY, Anomalies, Answer, Days, sound
 from etl.reporting.words import counted, day, share
 
 
