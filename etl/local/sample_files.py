@@ -117,15 +117,13 @@ def write_leads(leads: pa.Table, folder: Path) -> int:
     """
     folder.mkdir()
     count = len(leads)
-    every = np.arange(1, 1 + max(shape.DUPLICATE_ROWS, shape.UPPER_CASE_ROWS, shape.PADDED_ROWS)) * count // 8
+    every = np.arange(1, 1 + shape.DIRTY_ROWS) * count // 8
     without_id = leads.slice(0, 1).set_column(0, "lead_UUID", pa.nulls(1, pa.string()))
-    table = pa.concat_tables([leads, leads.take(every[: shape.DUPLICATE_ROWS]), without_id])
+    table = pa.concat_tables([leads, leads.take(every), without_id])
 
     # The last duplicate is in upper case: it is found only if rows are cleaned before duplicates are dropped.
-    upper_case = np.isin(
-        np.arange(len(table)), [*(every + 1)[: shape.UPPER_CASE_ROWS - 1], count + shape.DUPLICATE_ROWS - 1]
-    )
-    padded = np.isin(np.arange(len(table)), (every + 2)[: shape.PADDED_ROWS])
+    upper_case = np.isin(np.arange(len(table)), [*(every + 1)[:-1], count + shape.DIRTY_ROWS - 1])
+    padded = np.isin(np.arange(len(table)), every + 2)
     email_hash, phone_hash = table["email_hash"], table["phone_hash"]
     email_hash = pc.if_else(upper_case, pc.utf8_upper(email_hash), email_hash)
     email_hash = pc.if_else(padded, pc.binary_join_element_wise(" ", email_hash, " ", ""), email_hash)

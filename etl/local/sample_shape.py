@@ -95,10 +95,8 @@ LEAD_KINDS = (
 )
 LEAD_NUMBERS = sum(kind.numbers for kind in LEAD_KINDS)
 BACKEND_LEADS = LEAD_KINDS[0].numbers + UNSEEN_LEADS
-DUPLICATE_ROWS = 5
-UPPER_CASE_ROWS = 5
-PADDED_ROWS = 5
-"""Number of rows of each kind in the parquet that need cleaning, at any scale, besides one row without lead_UUID."""
+DIRTY_ROWS = 5
+"""Number of duplicate, of upper-case and of padded rows in the parquet, at any scale. One more row lacks lead_UUID."""
 
 
 class City(NamedTuple):
