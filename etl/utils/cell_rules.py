@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -28,50 +31,39 @@ def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
     microseconds, without trailing zeros. For any other text, and if the date or the time does not exist, both are NULL.
     Without a time of day, the time is NULL.
     """
-    coded = text.dictionary_encode()  # a file has few distinct dates, and regular expressions are slow
-    iso = coded.dictionary
-    for layout, year_first in _OTHER_DATE_LAYOUTS:
-        iso = pc.replace_substring_regex(iso, layout, year_first)
-    parts = pc.extract_regex(iso, _TIMESTAMP)
-    date_text, time_text, half = (pc.struct_field(parts, name) for name in ("date", "time", "half"))
-
-    year, month, day = (_numbers(parts, name) for name in ("year", "month", "day"))
-    leap = ((year % 4 == 0) & (year % 100 != 0)) | (year % 400 == 0)
-    last_day = _LAST_DAY[np.clip(month, 0, 13)] + (leap & (month == 2))
-    on_calendar = (year >= 1) & (day >= 1) & (day <= last_day)
-
-    hour, minute, second = (_numbers(parts, name) for name in ("hour", "minute", "second"))
-    is_pm = fill_false(pc.is_in(half, pa.array(["PM", "pm", "Pm", "pM"])))
-    on_12_hours = fill_false(pc.not_equal(half, ""))
-    has_time = fill_false(pc.not_equal(time_text, ""))
-    right_hour = np.where(on_12_hours, (hour >= 1) & (hour <= 12), hour <= 23)
-    on_clock = ~has_time | (right_hour & (minute <= 59) & (second <= 59))
-    hour = np.where(on_12_hours, hour % 12 + 12 * is_pm, hour)
-
-    valid = on_calendar & on_clock
-    clock = [pc.utf8_lpad(pa.array(number).cast(pa.string()), 2, "0") for number in (hour, minute, second)]
-    fraction = pc.utf8_rtrim(pc.struct_field(parts, "fraction"), ".0")
-    clock_time = pc.binary_join_element_wise(pc.binary_join_element_wise(*clock, ":"), fraction, "")
-    time = pc.if_else(pa.array(valid & has_time), clock_time, None)
-    return pc.if_else(pa.array(valid), date_text, None).take(coded.indices), time.take(coded.indices)
+    coded = text.dictionary_encode()  # a file has few distinct dates
+    parsed = [_parse_timestamp(value) for value in coded.dictionary.to_pylist()]
+    dates, times = (pa.array([parts[position] for parts in parsed], pa.string()) for position in (0, 1))
+    return dates.take(coded.indices), times.take(coded.indices)
 
 
-_BLANK = r"[\s\v\x1c-\x1f\x85\pZ]"
-"""The characters that `utf8_trim_whitespace` trims; RE2's `\\s` covers ASCII only."""
-_OTHER_DATE_LAYOUTS = (
-    (r"^([0-9])/", r"0\1/"),
-    (r"^([0-9]{2})/([0-9])/", r"\1/0\2/"),
-    (r"^([0-9]{2})/([0-9]{2})/([0-9]{4})", r"\3-\1-\2"),
-    (r"^([0-9]{2})-([0-9]{2})-([0-9]{4})", r"\3-\2-\1"),
+@lru_cache(maxsize=100_000)  # most dates of a snapshot are also in the one before
+def _parse_timestamp(text: str) -> tuple[str | None, str | None]:
+    match = next(filter(None, (layout.fullmatch(text) for layout in _TIMESTAMP_LAYOUTS)), None)
+    if match is None:
+        return None, None
+    hour, half = int(match["hour"] or 0), (match["half"] or "").upper()
+    if half and not 1 <= hour <= 12:
+        return None, None
+    if half:
+        hour = hour % 12 + 12 * (half == "PM")
+    try:
+        date = dt.date(int(match["year"]), int(match["month"]), int(match["day"])).isoformat()
+        time = dt.time(hour, int(match["minute"] or 0), int(match["second"] or 0)).isoformat()
+    except ValueError:  # the date or the time does not exist
+        return None, None
+    return date, time + (match["fraction"] or "").rstrip(".0") if match["hour"] else None
+
+
+_TIME = (
+    r"((\s+|T)(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(:(?P<second>[0-9]{2})((?P<fraction>\.[0-9]{1,6})[0-9]{0,3})?)?"
+    r"(\s*(?P<half>[AaPp][Mm]))?(\s*([Zz]|[+-][0-9]{2}:?[0-9]{2}))?)?"
 )
-_TIMESTAMP = (
-    r"^(?P<date>(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2}))"
-    rf"(?P<time>(?:{_BLANK}+|T)(?P<hour>[0-9]{{1,2}}):(?P<minute>[0-9]{{2}})"
-    rf"(?::(?P<second>[0-9]{{2}})(?:(?P<fraction>\.[0-9]{{1,6}})[0-9]{{0,3}})?)?(?:{_BLANK}*(?P<half>[AaPp][Mm]))?"
-    rf"(?:{_BLANK}*(?:[Zz]|[+-][0-9]{{2}}:?[0-9]{{2}}))?)?$"
+_TIMESTAMP_LAYOUTS = (
+    re.compile(r"(?P<month>[0-9]{1,2})/(?P<day>[0-9]{1,2})/(?P<year>[0-9]{4})" + _TIME),
+    re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})" + _TIME),
+    re.compile(r"(?P<day>[0-9]{2})-(?P<month>[0-9]{2})-(?P<year>[0-9]{4})" + _TIME),
 )
-_LAST_DAY = np.array((0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0))
-"""Last day of each month, without leap days; 0 for invalid months."""
 
 
 def usps_state(code: pa.Array) -> pa.Array:
@@ -81,7 +73,8 @@ def usps_state(code: pa.Array) -> pa.Array:
 
 def state_of(location: pa.Array) -> pa.Array:
     """Extract the USPS state code from locations such as `Las Vegas | NV`; NULL if there is none."""
-    named = pc.extract_regex(location, rf"\|{_BLANK}*(?P<code>[A-Z]{{2}})$")
+    # RE2's `\s` covers ASCII only: these are the blanks that `utf8_trim_whitespace` trims.
+    named = pc.extract_regex(location, r"\|[\s\v\x1c-\x1f\x85\pZ]*(?P<code>[A-Z]{2})$")
     return usps_state(pc.struct_field(named, "code"))
 
 
@@ -151,10 +144,3 @@ def fill_false(mask: pa.Array) -> np.ndarray:
     """Convert a mask to a NumPy array; NULL becomes False."""
     known: np.ndarray = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
     return known
-
-
-def _numbers(parts: pa.StructArray, name: str) -> np.ndarray:
-    """Return the numbers that a regular expression's group matched; 0 where it did not match."""
-    digits = pc.struct_field(parts, name)
-    numbers: np.ndarray = pc.fill_null(pc.if_else(pc.equal(digits, ""), "0", digits), "0").cast(pa.int32()).to_numpy()
-    return numbers
