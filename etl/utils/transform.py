@@ -285,20 +285,25 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     Args:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, of any string dtype.
     """
-    ids = {"lead_uuid": "lead_UUID", "phone_hash": "phone_hash", "email_hash": "email_hash"}
-    clean, lacks = {}, []
-    for name, bronze_name in ids.items():
-        clean[name], lacking = _clean_id(text_array(raw[bronze_name]), is_hash=name != "lead_uuid")
-        lacks.append(lacking)
-    missing = _any_of(len(raw), lacks)
-    too_long = _any_of(len(raw), (_is_longer(clean[name], _LONGEST_ID) for name in ids))
+    bare = {name: pc.utf8_trim_whitespace(text_array(raw[name])) for name in ("lead_UUID", "phone_hash", "email_hash")}
+    ids = {
+        "lead_uuid": text_array(raw["lead_UUID"]),
+        "phone_hash": pc.utf8_lower(bare["phone_hash"]),
+        "email_hash": pc.utf8_lower(bare["email_hash"]),
+    }
+    missing = _any_of(len(raw), (pc.is_in(cells, _NO_VALUE) for cells in bare.values()))
+    too_long = _any_of(len(raw), (_is_longer(cells, _LONGEST_ID) for cells in ids.values()))
     rejected = pc.and_not(too_long, missing)
-    leads = pa.table(clean | {"_extraction_date": text_array(raw["_extraction_date"])})
-    is_whole = ~fill_false(pc.or_(missing, rejected))
-    is_repeated = _is_duplicate(leads, is_whole, list(ids))
-    rows = text_frame(rows_where(pa.array(is_whole & ~is_repeated), leads))
+    leads = pa.table(ids | {"_extraction_date": text_array(raw["_extraction_date"])})
+    is_kept = ~fill_false(pc.or_(missing, rejected))
+    all_rows = text_frame(leads)
+    is_shared = all_rows["lead_uuid"].duplicated(keep=False).to_numpy()
+    shares_an_id = all_rows.iloc[np.flatnonzero(is_kept & is_shared)]  # few rows, so that comparing all ids is quick
+    duplicates = shares_an_id.index[shares_an_id.duplicated(list(ids))]
+    is_kept[duplicates] = False
+    rows = text_frame(rows_where(pa.array(is_kept), leads))
 
-    report = LeadsReport(missing_id=pc.sum(missing).as_py() or 0, duplicates=int(is_repeated.sum()))
+    report = LeadsReport(missing_id=pc.sum(missing).as_py() or 0, duplicates=len(duplicates))
     positions = np.flatnonzero(fill_false(rejected))
     refused = pd.DataFrame(
         {
@@ -308,21 +313,6 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
         }
     )
     return CleanLeads(rows, report, refused)
-
-
-def _clean_id(cells: pa.Array, *, is_hash: bool) -> tuple[pa.Array, pa.Array]:
-    """Return an id column, with hashes trimmed and in lower case, and a mask of the rows without a value."""
-    bare = pc.utf8_trim_whitespace(cells)
-    return pc.utf8_lower(bare) if is_hash else cells, pc.is_in(bare, _NO_VALUE)
-
-
-def _is_duplicate(leads: pa.Table, is_whole: np.ndarray, ids: list[str]) -> np.ndarray:
-    """Return a mask of leads in `is_whole` with the ids of an earlier one. Compares those that share the first id."""
-    shares_an_id = text_frame(leads.select(ids[:1]))[ids[0]].duplicated(keep=False).to_numpy() & is_whole
-    is_repeated = np.zeros(len(is_whole), dtype=bool)
-    if shares_an_id.any():
-        is_repeated[shares_an_id] = text_frame(leads.filter(pa.array(shares_an_id))).duplicated(ids).to_numpy()
-    return is_repeated
 
 
 _LONGEST_ID = 255
