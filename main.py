@@ -6,17 +6,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from etl.console.command import run_and_report, run_cli
 from etl.console.output import LOG_FORMATS, configure_logging, echo
 from etl.pipeline import STEPS, choose_steps
-from etl.utils.utils_connection import load_settings
-
-if TYPE_CHECKING:
-    from etl.utils.utils_connection import Settings
+from etl.utils.utils_connection import Settings, load_settings
 
 STEP_NUMBER = click.IntRange(1, len(STEPS))
 

@@ -7,28 +7,23 @@ of a role is missing, or a definition, a description or a password has changed.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 from psycopg2.extensions import encrypt_password
+from pydantic import SecretStr
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.columns import BLANKS, CONTENT_COLUMNS
 from etl.utils.retry import retry_transient
-from etl.utils.utils_connection import connect_postgres
+from etl.utils.utils_connection import Settings, connect_postgres
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
 from etl.warehouse.partitions import add_missing_columns
 from etl.warehouse.sql_scripts import quote_identifiers, run_sql
 from etl.warehouse.tables import SNAPSHOT_COLUMNS
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-    from pydantic import SecretStr
-
-    from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 

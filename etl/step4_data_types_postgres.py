@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.retry import retry_transient
+from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, fence_run, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
 from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-    from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,8 @@ access, so that steps 5 and 6 restore gold after the schema was dropped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.columns import CRM_COLUMNS, GOLD_COLUMNS
@@ -19,9 +18,6 @@ from etl.warehouse.partitions import add_missing_columns, table_columns
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import GOLD_CURRENT, GOLD_LEADS, GOLD_MATCHING, SILVER_SNAPSHOTS
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 FUNNELS = {
     "gold.conversion_funnel_per_day": ("_partition_date", GOLD_MATCHING),

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
 
@@ -22,15 +22,13 @@ from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
+from etl.utils.utils_connection import Settings
 from etl.warehouse import anomalies, gold_models, pending, row_versions
 from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, record_load, require_loaded, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, swap_partition
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS, gold_partition, staging_gold_partition
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 

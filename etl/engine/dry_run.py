@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 from etl.engine.report import Step
 from etl.engine.shutdown import raise_before_requests
+from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, DataRefusedError, listed
 from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SourceObject, check_completeness, discover_snapshots, find_leads, refused_days
@@ -36,12 +39,7 @@ from etl.warehouse.tables import (
 )
 from etl.warehouse.transactions import read_only_transaction
 
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
-
-    from etl.utils.day import Day
-
-Work = dict["Day | None", str]
+Work = dict[Day | None, str]
 """What a step would process → why. The key is a snapshot day, or None for the leads and, in step 6, their tables."""
 
 

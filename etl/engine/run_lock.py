@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
 
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.errors import LockHeldError, PostgresError
@@ -16,10 +16,6 @@ from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings, connect_postgres
 from etl.warehouse.run_history import RUN_LOCK
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
-
 
 SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 """Longest wait for the lock of a killed run: PostgreSQL needs a moment to notice that the process has ended."""

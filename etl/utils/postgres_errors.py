@@ -12,13 +12,11 @@ import re
 import select
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg2
 from psycopg2 import _psycopg, extensions
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
 
 
 class ConnectError(psycopg2.OperationalError):

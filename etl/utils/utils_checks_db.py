@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 from etl.utils.errors import CheckFailedError
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 SAMPLES = 3
 """Number of failing rows that a message shows."""
