@@ -7,14 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from etl.console.output import TextHandler, is_terminal, json_handler
 
 log = logging.getLogger(__name__)
 
-
 SECONDS_BETWEEN_LINES = 5.0
+Show = Callable[[int, int, float], None]
+"""A function that displays the number of finished items, their rows, and the seconds since the start."""
 
 
 @contextmanager
@@ -25,23 +26,25 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
     """
     is_watched = is_terminal(sys.stderr) and not json_handler()
     lock = threading.Lock()
-    with _bar(total) if is_watched and total > 1 else _lines(total) as advance:
+    began = time.monotonic()
+    done = rows_done = 0
+    with _bar(total) if is_watched and total > 1 else nullcontext(_lines(total)) as show:
 
-        def advance_once(rows: int) -> None:
+        def advance(rows: int) -> None:
+            nonlocal done, rows_done
             with lock:  # items finish in several threads
-                advance(rows)
+                done, rows_done = done + 1, rows_done + rows
+                show(done, rows_done, time.monotonic() - began)
 
-        yield advance_once
+        yield advance
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
+def _bar(total: int) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.theme import Theme
 
-    began = time.monotonic()
-    rows_done = 0
     handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, TextHandler)]
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     # Colour is reserved for warnings and errors.
@@ -49,45 +52,37 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True, theme=Theme({**calm, "progress.remaining": "dim"}))
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
-
-        def advance(rows: int) -> None:
-            nonlocal rows_done
-            rows_done += rows
-            bar.update(task, advance=1, description=_rows_and_rate(rows_done, began))
-
         for handler in handlers:
             handler.bar = bar
         try:
-            yield advance
+            yield lambda done, rows, seconds: bar.update(
+                task, completed=done, description=_rows_and_rate(rows, seconds)
+            )
         finally:
             for handler in handlers:
                 handler.bar = None
 
 
-@contextmanager
-def _lines(total: int) -> Iterator[Callable[[int], None]]:
-    began = last = time.monotonic()
-    done = rows_done = 0
+def _lines(total: int) -> Show:
+    last = 0.0
 
-    def advance(rows: int) -> None:
-        nonlocal done, rows_done, last
-        done, rows_done, now = done + 1, rows_done + rows, time.monotonic()
-        if now - last < SECONDS_BETWEEN_LINES or done == total:
+    def log_line(done: int, rows: int, seconds: float) -> None:
+        nonlocal last
+        if seconds - last < SECONDS_BETWEEN_LINES or done == total:
             return
-        last = now
-        left = (now - began) / done * (total - done)
-        counts = {"done": done, "total": total, "rows": rows_done}
+        last = seconds
         log.info(
             "%d of %d tasks done, %s, about %.0f s left",
-            done,
-            total,
-            _rows_and_rate(rows_done, began),
-            left,
-            extra={"event": "progress", "counts": counts, "seconds": round(now - began, 3)},
+            *(done, total, _rows_and_rate(rows, seconds), seconds / done * (total - done)),
+            extra={
+                "event": "progress",
+                "counts": {"done": done, "total": total, "rows": rows},
+                "seconds": round(seconds, 3),
+            },
         )
 
-    yield advance
+    return log_line
 
 
-def _rows_and_rate(rows: int, began: float) -> str:
-    return f"{rows:,} rows, {rows / max(time.monotonic() - began, 0.001):,.0f} a second"
+def _rows_and_rate(rows: int, seconds: float) -> str:
+    return f"{rows:,} rows, {rows / max(seconds, 0.001):,.0f} a second"
