@@ -87,8 +87,7 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         )
     files, refused = _by_day(listed_by_number, settings.partition_start_date)
     keys = frozenset(source.key for sources in listed_by_number.values() for source in sources)
-    without_file = _missing_days([file.day for file in files], set(listed_by_number))
-    return Listing(files, refused, keys, _describe_missing(without_file, ignored, prefix))
+    return Listing(files, refused, keys, _describe_missing(files, listed_by_number.keys(), ignored, prefix))
 
 
 def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[SourceObject, datetime]]:
@@ -129,27 +128,25 @@ def _by_day(
                 )
             )
             continue
-        files.append(SnapshotFile(source.bucket, source.key, source.etag, source.size, day))
+        files.append(SnapshotFile(**vars(source), day=day))
     return files, refused
 
 
-def _missing_days(days: Sequence[Day], listed_numbers: Set[int]) -> list[Day]:
-    """Return the days without a file between the first and the latest of `days`, in order.
+def _describe_missing(
+    files: Sequence[SnapshotFile], listed_numbers: Set[int], ignored: Iterable[str], prefix: str
+) -> str | None:
+    """Return a finding about days without a file, with the ignored keys that resemble their files; None if no day.
 
     Args:
-        days: the days of the files that are not refused, in order.
+        files: the files that are not refused, in the order of their days.
         listed_numbers: the numbers of all files, including refused ones, whose days are not missing.
     """
-    return [
+    days = [
         Day(number, before.date + timedelta(number - before.number))
-        for before, after in pairwise(days)
+        for before, after in pairwise(file.day for file in files)
         for number in range(before.number + 1, after.number)
         if number not in listed_numbers
     ]
-
-
-def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) -> str | None:
-    """Return a finding about days without a file, with the ignored keys that resemble their files; None if no day."""
     if not days:
         return None
     numbers = {day.number for day in days}
