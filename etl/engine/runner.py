@@ -133,7 +133,8 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
             return replace(report, error=error)
         done = StepReport(step, result, time.perf_counter() - started)
         report = replace(report, steps=[*report.steps, done], warnings=[*report.warnings, *result.warnings])
-        _log_end_of_step(report.steps[-1])
+        event = {"event": "step_ended", "counts": _counts(done), "seconds": round(done.seconds, 3), "in_summary": True}
+        log.info("%s, has ended", step, extra=event)
         for refusal in result.refused:
             refusal.step = str(step)
             log.error("refused: %s → %s", refusal.message, refusal.hint, extra={"event": "file_refused"})
@@ -146,14 +147,6 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
                     refusal.hint = f"{refusal.hint}; --allow-partial publishes everything else meanwhile"
                 return report
     return _checked(context.settings, report)
-
-
-def _log_end_of_step(done: StepReport) -> None:
-    """Log the result of a step as an event. Text output omits the event, because the summary has the same numbers."""
-    fields = _as_json(done)
-    counts = {name: value for name, value in fields.items() if name not in ("step", "title", "seconds")}
-    event = {"event": "step_ended", "counts": counts, "seconds": fields["seconds"], "in_summary": True}
-    log.info("%s, has ended", done.step, extra=event)
 
 
 def _checked(settings: Settings, report: RunReport) -> RunReport:
@@ -202,7 +195,10 @@ def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
             report.run_id,
             status=report.status,
             exit_code=report.exit_code,
-            steps=[_as_json(step) for step in report.steps],
+            steps=[
+                {"step": done.step.number, "title": done.step.title, "seconds": round(done.seconds, 3)} | _counts(done)
+                for done in report.steps
+            ],
             rows_per_table=dict(report.rows_per_table),
             checks=list(report.warnings),
             message=str(report.error) if report.error else None,
@@ -210,13 +206,7 @@ def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
     return report
 
 
-def _as_json(report: StepReport) -> dict[str, Any]:
-    return {
-        "step": report.step.number,
-        "title": report.step.title,
-        "seconds": round(report.seconds, 3),
-        "rows_in": report.result.rows_in,
-        "rows_out": report.result.rows_out,
-        "rejected": report.result.rejected.total(),
-        **report.result.metrics,
-    }
+def _counts(done: StepReport) -> dict[str, Any]:
+    result = done.result
+    counts = {"rows_in": result.rows_in, "rows_out": result.rows_out, "rejected": result.rejected.total()}
+    return counts | dict(result.metrics)
