@@ -85,49 +85,43 @@ def _exit_code_of(work: Callable[[], int]) -> int:
     try:
         with abortable():
             return work()
-    except PipelineError as error:
-        print_error(error)
-        return error.exit_code
     except click.ClickException as error:
         error.show()
         return 1  # click's own 2 would mean that data was refused
-    except (OSError, MemoryError) as error:
-        print_error(_machine_error(error))
-        return 1
     except Exception as error:  # noqa: BLE001 - the outermost handler
-        print_unexpected(error)
-        return 1
+        fault = _pipeline_error(error)
+        print_error(fault)
+        return fault.exit_code
 
 
-def _machine_error(error: OSError | MemoryError) -> PipelineError:
-    """Translate an error of the machine, such as a file that cannot be read, into a pipeline error with a hint."""
+def _pipeline_error(error: Exception) -> PipelineError:
+    """Translate an error of the machine, such as a file that cannot be read, or of the code, to one with a hint."""
+    if isinstance(error, PipelineError):
+        return error
     if isinstance(error, MemoryError):
         hint = "free memory on this machine, then rerun. A run on this machine needs the least memory with --workers 1"
         return PipelineError("out of memory", hint=hint)
-    problem = error.strerror or str(error) or type(error).__name__
-    if not error.filename:
-        return PipelineError(problem, hint="check the free disk space and the limits of this machine, then rerun")
-    return PipelineError(
-        f"{problem}: {error.filename}",
-        hint="check that the file or folder exists, its permissions, and the free disk space, then rerun",
-    )
-
-
-def print_unexpected(error: Exception) -> None:
-    """Print an unexpected error. The traceback is logged at level debug only, because it may contain data."""
+    if isinstance(error, OSError):
+        problem = error.strerror or str(error) or type(error).__name__
+        if not error.filename:
+            return PipelineError(problem, hint="check the free disk space and the limits of this machine, then rerun")
+        return PipelineError(
+            f"{problem}: {error.filename}",
+            hint="check that the file or folder exists, its permissions, and the free disk space, then rerun",
+        )
     fault = PipelineError(
         f"unexpected {type(error).__name__}: {shorten(error, 200)}",
         hint="this is a bug in the pipeline: rerun with --log-level debug and report the output. "
         "All unfinished changes were rolled back",
     )
     fault.__cause__ = error
-    print_error(fault)
+    return fault
 
 
 def print_error(error: PipelineError) -> None:
     """Print an error with its step and hint: as text to standard error, or as a JSON event to standard output.
 
-    The traceback is logged at level debug.
+    The traceback is logged at level debug only, because it may contain data.
     """
     if handler := json_handler():
         handler.echo(error.message, "error", logging.ERROR, error=_error_fields(error))
