@@ -247,17 +247,15 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     rows: list[list[str]] = []
     lines: list[int] = []
     rejected: list[RejectedLine] = []
-    position, line, records = 0, 1, 0
-    chunks = 0
-    while position < len(content):
+    position, line, chunks = 0, 1, 0
+    while position < len(content) or not chunks:
         fields, end, fault = _next_record(content, position, len(header or ()))
         text = content[position:end].rstrip("\r\n")
         if fault == _UNCLOSED:
-            unreadable = _rejected_lines(content[position:], line, f"{fault} (record of line {line})")
-            records += len(unreadable)
-            rejected.extend(unreadable)
+            unreadable = enumerate(_LINE_END.split(content[position:]), start=line)
+            reason = f"{fault} (record of line {line})"
+            rejected.extend(RejectedLine(number, reason, text) for number, text in unreadable if text)
         elif text and header is not None:
-            records += 1
             if "\0" in text or fault:
                 rejected.append(RejectedLine(line, fault or "NUL byte", text))
             elif len(fields) == len(header):
@@ -269,19 +267,13 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
             header = fields
         line += len(_LINE_END.findall(content, position, end))
         position = end
-        if chunk_size and position >= (chunks + 1) * chunk_size and header is not None:
-            table = text_table(header, rows)
+        is_full = chunk_size and position >= (chunks + 1) * chunk_size and header is not None
+        if is_full or (position == len(content) and (rows or rejected or not chunks)):
+            records = len(rows) + len(rejected)
+            table = text_table(header or [], rows)
             yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
-            rows, lines, rejected, records = [], [], [], 0
-            chunks = position // chunk_size
-    if records or not chunks:
-        table = text_table(header or [], rows)
-        yield CsvText(table, rejected, pa.array(lines, pa.int64()), file.encoding, records, file.cp1252_lines)
-
-
-def _rejected_lines(content: str, first_line: int, reason: str) -> list[RejectedLine]:
-    texts = enumerate(_LINE_END.split(content), start=first_line)
-    return [RejectedLine(line, reason, text) for line, text in texts if text]
+            rows, lines, rejected = [], [], []
+            chunks = max(1, position // chunk_size) if chunk_size else 1
 
 
 FEWEST_COLUMNS = 6
