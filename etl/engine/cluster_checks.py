@@ -209,23 +209,18 @@ with others as (
 )
 
 select
-    (
-        select
-            sum(setting::int) filter (where name = 'max_connections')
-            - sum(setting::int) filter (where name <> 'max_connections')
-        from pg_settings
-        where name in ('max_connections', 'superuser_reserved_connections', 'reserved_connections')
-    ) - (select count(*) from others),
-    (
-        select rolconnlimit - (select count(*) from others where usename = current_user)
-        from pg_roles
-        where rolname = current_user and rolconnlimit >= 0
-    ),
-    (
-        select datconnlimit - (select count(*) from others where datname = current_database())
-        from pg_database
-        where datname = current_database() and datconnlimit >= 0
+    least(  -- ignores NULL: no limit
+        (
+            select sum(case name when 'max_connections' then setting::int else -setting::int end)
+            from pg_settings
+            where name in ('max_connections', 'superuser_reserved_connections', 'reserved_connections')
+        ) - count(*),
+        (select nullif(rolconnlimit, -1) from pg_roles where rolname = current_user)
+        - count(*) filter (where usename = current_user),
+        (select nullif(datconnlimit, -1) from pg_database where datname = current_database())
+        - count(*) filter (where datname = current_database())
     )
+from others
     """
 
 
@@ -241,8 +236,7 @@ def check_connection_budget(settings: Settings, threads: int) -> None:
     with transaction(settings) as db:
         # Connections of the pipeline count as free: the driver uses them, or they are idle connections of workers.
         db.execute(_FREE_CONNECTIONS)
-        free, *limits = db.fetchone() or (0, None, None)
-    free = min(limit for limit in (free, *limits) if limit is not None)
+        (free,) = db.fetchone() or (0,)
     needed = CONNECTIONS_OF_A_THREAD * threads + CONNECTIONS_OF_THE_DRIVER
     if needed > free:
         allowed = max(0, (free - CONNECTIONS_OF_THE_DRIVER) // CONNECTIONS_OF_A_THREAD)
