@@ -20,7 +20,7 @@ from etl.utils.retry import retry_transient
 from etl.utils.s3_source import SourceObject, check_completeness, discover_snapshots, find_leads, refused_days
 from etl.utils.utils_connection import Settings, s3_client
 from etl.warehouse import gold_models, pending, row_versions
-from etl.warehouse.load_ledger import TableLoad, current_loads, require_loaded, require_tables
+from etl.warehouse.load_ledger import current_loads, require_loaded, require_tables
 from etl.warehouse.migrations import pending_migrations
 from etl.warehouse.partitions import missing_columns
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, pending_type_changes
@@ -68,20 +68,14 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class WarehouseState:
-    """The state of each layer according to the load ledger: table → current load, and flags.
+    """What each layer needs according to the load ledger. The defaults describe an empty database."""
 
-    `silver` includes days that were modified outside the pipeline. The defaults describe an empty database.
-    """
-
-    ingested: pending.BronzeState = field(default_factory=pending.BronzeState)
-    bronze: Mapping[str, TableLoad] = field(default_factory=dict)
-    cleaned: Mapping[str, TableLoad] = field(default_factory=dict)
-    waiting: Mapping[str, TableLoad] = field(default_factory=dict)
+    bronze: pending.BronzeState = field(default_factory=pending.BronzeState)
+    clean: Work = field(default_factory=dict)
+    publish: Work = field(default_factory=dict)
     """Cleaned days that step 4 has not published yet."""
-    silver: Mapping[str, TableLoad] = field(default_factory=dict)
-    gold: Mapping[str, TableLoad] = field(default_factory=dict)
+    build: Work = field(default_factory=dict)
     removed_partitions: Sequence[str] = ()
-    versions_are_damaged: bool = False
     leads_are_matched: bool = True
     models_are_current: bool = True
     migrations: Sequence[str] = ()
@@ -134,8 +128,8 @@ def plan_run(
     numbers = {step.number for step in steps}
     with read_only_transaction(settings) as db:
         _require_tables(db, numbers)
-        state = _read_state(db)
-    source = _list_source(settings, state.ingested, full_refresh=full_refresh) if 2 in numbers else SourceFiles()
+        state = _read_state(db, full_refresh=full_refresh)
+    source = _list_source(settings, state.bronze, full_refresh=full_refresh) if 2 in numbers else SourceFiles()
     notes = [*state.migrations, *source.removed]
     if source.refused and not allow_partial and max(numbers) > 2:
         notes.append(
@@ -148,11 +142,14 @@ def plan_run(
     if 4 in numbers:
         notes += state.type_changes
     work: dict[int, Work] = {2: {file.day: file.why for file in source.files if file.why}}
-    work[3] = _work_of_step_3(state, work[2], full_refresh=full_refresh) if 3 in numbers else {}
-    work[4] = {load.day: "cleaned by an earlier run" for load in state.waiting.values()}
-    work[4] |= {day: "cleaned in step 3" for day in work[3] if day}
+    work[3] = _merge(dict.fromkeys(work[2], "loaded in step 2"), state.clean) if 3 in numbers else {}
+    work[4] = state.publish | {day: "cleaned in step 3" for day in work[3] if day}
     published = work[4] if 4 in numbers else {}
-    work[6] = _work_of_step_6(state, published, leads=work[3].get(None), full_refresh=full_refresh)
+    work[6] = _merge(dict.fromkeys(published, "published in step 4"), state.build)
+    if None in work[3] or not state.leads_are_matched:
+        work[6][None] = "cleaned leads are not matched yet; days whose matches change are rebuilt, too"
+    elif not (work[6] or state.models_are_current):
+        work[6][None] = f"tables of leads were {pending.MODIFIED}, or their SQL has changed"
     if 6 in numbers:
         returning = set(map(gold_partition, published))
         removed = [table for table in state.removed_partitions if table not in returning]
@@ -170,7 +167,7 @@ def _require_tables(db: Cursor, numbers: Set[int]) -> None:
         require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
 
 
-def _read_state(db: Cursor) -> WarehouseState:
+def _read_state(db: Cursor, *, full_refresh: bool) -> WarehouseState:
     if not table_exists(db, "meta.table_loads"):  # the first run creates it
         return WarehouseState()
     migrations = pending_migrations(db)
@@ -184,16 +181,21 @@ def _read_state(db: Cursor) -> WarehouseState:
     silver = current_loads(db, SILVER_SNAPSHOTS, include_modified=True)
     type_changes = pending_type_changes(db, [*TYPED_TABLES, *DERIVED_TABLES]) if silver else []
     leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
-    are_damaged = row_versions.are_damaged(db)
+    cleaned, gold = pending.cleaned_loads(db), current_loads(db, GOLD_MATCHING)
+    bronze = current_loads(db, BRONZE_SNAPSHOTS, BRONZE_LEADS).values()
+    why_clean = {load.of_day: pending.why_clean(load, cleaned, full_refresh=full_refresh) for load in bronze}
+    why_build = {load.day: pending.why_build(load, gold, full_refresh=full_refresh) for load in silver.values()}
+    if are_damaged := row_versions.are_damaged(db):
+        reason = f"row versions or matches were {pending.MODIFIED}, or their SQL has changed"
+        why_build = dict.fromkeys(why_build, reason)
     return WarehouseState(
-        ingested=pending.BronzeState.read(db),
-        bronze=current_loads(db, BRONZE_SNAPSHOTS, BRONZE_LEADS),
-        cleaned=pending.cleaned_loads(db),
-        waiting=current_loads(db, CLEANED_SNAPSHOTS),
-        silver=silver,
-        gold=current_loads(db, GOLD_MATCHING),
+        bronze=pending.BronzeState.read(db),
+        clean={day: why for day, why in why_clean.items() if why},
+        publish=dict.fromkeys(
+            (load.day for load in current_loads(db, CLEANED_SNAPSHOTS).values()), "cleaned by an earlier run"
+        ),
+        build={day: why for day, why in why_build.items() if why},
         removed_partitions=pending.removed_partitions(db, [load.day for load in silver.values()]),
-        versions_are_damaged=are_damaged,
         leads_are_matched=not leads or are_damaged or row_versions.are_matched(db, leads),
         models_are_current=gold_models.are_current(db),
         migrations=[f"schema meta: migration {migration} would be applied" for migration in migrations],
@@ -222,25 +224,6 @@ def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refres
     return SourceFiles(files, [*refused, *refused_days(incomplete, settings)], incomplete, removed)
 
 
-def _work_of_step_3(state: WarehouseState, loaded: Work, *, full_refresh: bool) -> Work:
-    work: Work = dict.fromkeys(loaded, "loaded in step 2")
-    for load in state.bronze.values():
-        why = pending.why_clean(load, state.cleaned, full_refresh=full_refresh)
-        if why and load.of_day not in work:
-            work[load.of_day] = why
-    return work
-
-
-def _work_of_step_6(state: WarehouseState, published: Work, *, leads: str | None, full_refresh: bool) -> Work:
-    work: Work = dict.fromkeys(published, "published in step 4")
-    for load in state.silver.values():
-        why = pending.why_build(load, state.gold, full_refresh=full_refresh)
-        if state.versions_are_damaged:
-            why = f"row versions or matches were {pending.MODIFIED}, or their SQL has changed"
-        if why and load.day not in work:
-            work[load.day] = why
-    if leads or not state.leads_are_matched:
-        work[None] = "cleaned leads are not matched yet; days whose matches change are rebuilt, too"
-    elif not (work or state.models_are_current):
-        work[None] = f"tables of leads were {pending.MODIFIED}, or their SQL has changed"
-    return work
+def _merge(first: Work, second: Work) -> Work:
+    """Return the work of both, each with its first reason."""
+    return first | {key: why for key, why in second.items() if key not in first}
