@@ -10,7 +10,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 from etl.engine.context import RunContext, StepResult
-from etl.utils.columns import CRM_COLUMNS, GOLD_COLUMNS
+from etl.utils.columns import GOLD_COLUMNS
 from etl.utils.retry import retry_transient
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
@@ -62,11 +62,7 @@ def add_columns(db: Cursor) -> None:
         (SILVER_SNAPSHOTS,),
     )
     types = dict(db.fetchall())
-    columns = {
-        column.silver: types[column.silver]
-        for column in CRM_COLUMNS
-        if column.silver in GOLD_COLUMNS and column.silver in types
-    }
+    columns = {name: types[name] for name in GOLD_COLUMNS if name in types}
     tables = dict.fromkeys((GOLD_MATCHING, GOLD_LEADS, GOLD_CURRENT), columns)
     add_missing_columns(db, tables | {GOLD_MATCHING: columns | {"lead_match_id": "int"}})
 
