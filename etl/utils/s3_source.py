@@ -66,16 +66,14 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         SourceError: S3 cannot be read, or contains no snapshot.
     """
     bucket, prefix = settings.csv_bucket, settings.s3_sftp_files_prefix
-    numbered = re.compile(re.escape(prefix) + r"([0-9]+)\.csv(?:\.gz)?")
+    numbered = re.compile(re.escape(prefix) + r"0*([1-9][0-9]*)\.csv(?:\.gz)?")
     listed_by_number: dict[int, list[SourceObject]] = {}
     ignored = []
     for source, _ in list_objects(client, bucket, prefix):
-        match = numbered.fullmatch(source.key)
-        number = int(match[1]) if match else 0
-        if number < 1:
+        if match := numbered.fullmatch(source.key):
+            listed_by_number.setdefault(int(match[1]), []).append(source)
+        else:
             ignored.append(source.key)
-            continue
-        listed_by_number.setdefault(number, []).append(source)
     if ignored:
         pattern = f"{prefix}<number>.csv or .csv.gz, with a number of at least 1"
         shown = listed(ignored[:10]) + ", …" * (len(ignored) > 10)
