@@ -56,24 +56,8 @@ def translate_s3_errors(what: str) -> Iterator[None]:
     Raises:
         SourceError: with a hint; `transient` if a retry may succeed.
     """
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionClosedError,
-        FlexibleChecksumError,
-        IncompleteReadError,
-        ReadTimeoutError,
-        ResponseStreamingError,
-    )
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    # botocore retries requests, but not a response whose body ends early: `retry_transient` does.
-    cut_short = (
-        ConnectionClosedError,
-        FlexibleChecksumError,
-        IncompleteReadError,
-        ReadTimeoutError,
-        ResponseStreamingError,
-    )
     try:
         yield
     except ClientError as error:
@@ -85,13 +69,13 @@ def translate_s3_errors(what: str) -> Iterator[None]:
             hint=next(
                 (hint for sign, hint in _S3_MESSAGE_HINTS.items() if sign in message), _S3_HINTS.get(code, _S3_HINT)
             ),
-            transient=code in _S3_BUSY,
+            transient=code in _S3_TRANSIENT,
         ) from error
     except (BotoCoreError, ValueError) as error:  # ValueError: for example, if a credential_process prints no JSON
         raise SourceError(
             f"{what}: {_botocore_message(error)}",
             hint=_S3_HINTS.get(type(error).__name__, _S3_HINT),
-            transient=isinstance(error, cut_short),
+            transient=type(error).__name__ in _S3_TRANSIENT,
         ) from error
 
 
@@ -110,6 +94,11 @@ def _botocore_message(error: Exception) -> str:
 
 
 _S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
+# botocore retries requests, but not a response whose body ends early: `retry_transient` does.
+_S3_CUT_SHORT = frozenset(
+    "ConnectionClosedError FlexibleChecksumError IncompleteReadError ReadTimeoutError ResponseStreamingError".split()
+)
+_S3_TRANSIENT = _S3_BUSY | _S3_CUT_SHORT
 _S3_HINT = "check S3_BUCKET_NAME, S3_REGION, AWS_ENDPOINT_URL_S3, the credentials and the network, then rerun"
 _NO_RIGHTS = (
     "the credentials lack permission: grant s3:ListBucket on the bucket and s3:GetObject on its objects; "
