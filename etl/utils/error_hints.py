@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg2
+
 from etl.utils.errors import PostgresError, SourceError
+from etl.utils.postgres_errors import hint_of, is_transient
 
 if TYPE_CHECKING:
-    import psycopg2
-
     from etl.utils.utils_connection import Settings
 
 
@@ -21,10 +22,6 @@ def translate_postgres_errors(settings: Settings) -> Iterator[None]:
     Raises:
         PostgresError: with a hint; `transient` if a retry may succeed.
     """
-    import psycopg2
-
-    from etl.utils.postgres_errors import hint_of, is_transient
-
     try:
         yield
     except psycopg2.Error as error:

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import SettingsError, register_secrets
+from etl.utils.postgres_errors import open_connection
 
 if TYPE_CHECKING:
     import boto3
-    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
     from sqlalchemy import Engine
     from types_boto3_s3 import S3Client
     from types_boto3_sts import STSClient
@@ -248,8 +249,6 @@ def connect_postgres(settings: Settings) -> Connection:
     Raises:
         psycopg2.Error: the connection cannot be opened. To add a hint, use `translate_postgres_errors`.
     """
-    from etl.utils.postgres_errors import open_connection
-
     password = settings.postgres_password.get_secret_value()
     if password not in (settings.postgres_user, settings.postgres_db, settings.postgres_host):
         register_secrets(password)
