@@ -20,6 +20,7 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, fence_run, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
+from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
 from etl.warehouse.transactions import transaction
 
@@ -90,20 +91,10 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     tables = [change.table for change in changes]
     acquire_exclusive_lock(db, *tables)
     if SILVER_SNAPSHOTS in tables:
-        for replaced in _replaced_days(db, waiting):
-            empty_table(db, replaced)  # its rows are about to be replaced, and need not fit the new types
+        for replaced in (silver_partition(load.day) for load in waiting):
+            if table_exists(db, replaced):
+                empty_table(db, replaced)  # its rows are about to be replaced, and need not fit the new types
     apply_type_changes(db, changes)
-
-
-def _replaced_days(db: Cursor, waiting: Iterable[TableLoad]) -> list[str]:
-    """Return the partitions of silver that the cleaned days will replace."""
-    names = [silver_partition(load.day) for load in waiting]
-    db.execute(
-        "select name from unnest(%s::text[]) as name "
-        "inner join pg_inherits on inhrelid = to_regclass(name) and inhparent = %s::regclass",
-        (names, SILVER_SNAPSHOTS),
-    )
-    return [name for (name,) in db.fetchall()]
 
 
 if __name__ == "__main__":
