@@ -42,7 +42,7 @@ def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Ca
                 return failures[-1] - failures[0] >= seconds
 
             return Retrying(
-                retry=retry_if_exception(_is_transient),
+                retry=retry_if_exception(lambda error: isinstance(error, PipelineError) and error.transient),
                 wait=wait_random_exponential(multiplier=0.2, max=5.0),
                 stop=has_timed_out,
                 before_sleep=_log_retry,
@@ -54,12 +54,7 @@ def retry_transient(seconds: float = 60.0) -> Callable[[Callable[P, Result]], Ca
     return decorate
 
 
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, PipelineError) and error.transient
-
-
 def _log_retry(attempt: RetryCallState) -> None:
     error = attempt.outcome.exception() if attempt.outcome else None
-    pause = attempt.next_action.sleep if attempt.next_action else 0
     message = error.message if isinstance(error, PipelineError) else error
-    log.warning("attempt %d failed, retrying in %.1f s: %s", attempt.attempt_number, pause, message)
+    log.warning("attempt %d failed, retrying in %.1f s: %s", attempt.attempt_number, attempt.upcoming_sleep, message)
