@@ -7,7 +7,7 @@ import os
 import re
 from datetime import date
 from difflib import get_close_matches
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -225,9 +225,7 @@ def local_settings(warehouse: str) -> Settings:
     return _local_settings.get(warehouse) or _settings_of_environment()
 
 
-@lru_cache(maxsize=1)
-def _settings_of_environment() -> Settings:
-    return load_settings()
+_settings_of_environment = cache(load_settings)
 
 
 def _describe_validation_error(error: ValidationError) -> str:
