@@ -218,16 +218,14 @@ def find_leads(client: S3Client, settings: Settings) -> SourceObject:
 
 
 def _only_part(client: S3Client, bucket: str, folder: str) -> SourceObject | None:
-    parts = [found for found, _ in list_objects(client, bucket, f"{folder.rstrip('/')}/") if _PART.search(found.key)]
+    objects = list_objects(client, bucket, f"{folder.rstrip('/')}/")
+    parts = [found for found, _ in objects if found.key.rpartition("/")[2].startswith("part-")]
     if len(parts) > 1:
         raise SourceError(
             f"s3://{bucket}/{folder} is a folder with {len(parts)} parts, as Spark writes it, not a parquet file",
             hint="write a single file (in Spark: coalesce(1)), or set S3_PARQUET_FILE to the key of a file",
         )
     return parts[0] if parts else None
-
-
-_PART = re.compile(r"/part-[^/]*$")
 
 
 def download(client: S3Client, source: SourceObject) -> bytes:
