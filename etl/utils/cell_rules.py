@@ -37,7 +37,7 @@ def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
     return dates.take(coded.indices), times.take(coded.indices)
 
 
-@lru_cache(maxsize=100_000)  # most dates of a snapshot are also in the one before
+@lru_cache(maxsize=20_000)  # most dates of a snapshot are also in the one before
 def _parse_timestamp(text: str) -> tuple[str | None, str | None]:
     match = next(filter(None, (layout.fullmatch(text) for layout in _TIMESTAMP_LAYOUTS)), None)
     if match is None:
