@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import connection as Connection
 
 CONNECTIONS = 2
 

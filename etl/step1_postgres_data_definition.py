@@ -10,7 +10,7 @@ import logging
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import encrypt_password
 from pydantic import SecretStr
 

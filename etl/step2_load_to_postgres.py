@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,7 +38,7 @@ from etl.utils.s3_source import (
     refused_days,
 )
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
-from etl.utils.utils_connection import s3_client
+from etl.utils.utils_connection import Settings, s3_client
 from etl.warehouse import rejected_rows
 from etl.warehouse.load_ledger import fence_run, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
@@ -55,12 +56,9 @@ from etl.warehouse.tables import (
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
-    from datetime import date
-
     import pandas as pd
 
     from etl.utils.csv_reader import RejectedLine
-    from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.engine.context import RunContext, StepResult
 from etl.engine.prefetch import prefetch
 from etl.utils.errors import DataRefusedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, LEADS_ARE_HASHED, run_checks
+from etl.utils.utils_connection import Settings
 from etl.warehouse import pending
 from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
 from etl.warehouse.partitions import create_staging_partition, empty_table
@@ -45,10 +47,8 @@ from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
     import pandas as pd
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
     from etl.utils.transform import CleanLeads, CleanSnapshots, Nulled
-    from etl.utils.utils_connection import Settings
 
 log = logging.getLogger(__name__)
 

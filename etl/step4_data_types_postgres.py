@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+from psycopg2.extensions import cursor as Cursor
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.retry import retry_transient

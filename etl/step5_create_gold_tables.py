@@ -7,7 +7,7 @@ access, so that steps 5 and 6 restore gold after the schema was dropped.
 from __future__ import annotations
 
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+from psycopg2.extensions import cursor as Cursor
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.columns import GOLD_COLUMNS

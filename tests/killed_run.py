@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
+from psycopg2.extensions import connection as Connection
 
 TIMEOUT_SECONDS = 120.0
 

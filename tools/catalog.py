@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import cursor as Cursor
 
 _SHORT_NAMES = {
     "character varying": "varchar",

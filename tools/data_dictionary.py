@@ -20,7 +20,7 @@ from etl.utils.utils_connection import connect_postgres
 from tools import catalog, dbt_sources, er_diagram, superset_assets
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import cursor as Cursor
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "data_dictionary.md"
 SCHEMAS = ("gold", "silver", "bronze", "meta")

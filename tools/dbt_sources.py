@@ -11,7 +11,7 @@ from etl.utils.cell_rules import USPS_STATES
 from tools import catalog
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import cursor as Cursor
 
 SOURCES = Path(__file__).parents[1] / "integrations" / "dbt" / "models" / "gold.yml"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tools import catalog
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import cursor as Cursor
 
 PICTURE = Path(__file__).parents[1] / "img" / "gold-model.svg"
 

@@ -13,7 +13,7 @@ import yaml
 from tools import catalog
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import cursor as Cursor
 
 INTEGRATIONS = Path(__file__).parents[1] / "integrations"
 ASSETS = INTEGRATIONS / "superset" / "assets"

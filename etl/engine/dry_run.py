@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+from psycopg2.extensions import cursor as Cursor
 
 from etl.engine.report import Step
 from etl.engine.shutdown import raise_before_requests

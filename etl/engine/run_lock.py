@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg2
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
+from psycopg2.extensions import connection as Connection
 
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.errors import LockHeldError, PostgresError

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psycopg2.extensions import cursor as Cursor
 from pydantic import SecretStr
 
 from etl.local.embedded import start_postgres
@@ -28,7 +29,6 @@ from etl.warehouse.sql_scripts import run_sql, table_exists
 from etl.warehouse.transactions import transaction
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
     from types_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import date
+from typing import Any, NamedTuple
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.reporting.raw_values import BronzeRow, BronzeRows, may_read_bronze, read_bronze_rows
 from etl.utils.columns import CONTENT_COLUMNS, ROW_HASH
@@ -25,11 +27,6 @@ from etl.warehouse.row_versions import COLUMNS
 from etl.warehouse.sql_scripts import query_dicts, script_text
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_CURRENT, REJECTED_ROWS, ROW_CONTENTS, SILVER_LEADS
 from etl.warehouse.transactions import read_only_transaction
-
-if TYPE_CHECKING:
-    from datetime import date
-
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 MOST_LEADS = 10
 """Maximum number of leads to show if several share a hash or a lead number."""

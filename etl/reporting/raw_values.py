@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.columns import (
     APPT_TIME,
@@ -26,9 +27,6 @@ from etl.utils.columns import (
 )
 from etl.utils.utils_connection import PROJECT
 from etl.warehouse.sql_scripts import query_dicts, quote_identifiers, script_text
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from etl.reporting.answers import NO_ANOMALIES, NULL_SHARES, ROWS, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.words import counted, day, share
-
-if TYPE_CHECKING:
-    from datetime import date
 
 
 def analyse_silver(read: Read) -> dict[str, Answer]:

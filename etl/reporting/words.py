@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import Any
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    from datetime import date
 
 
 def formatted(rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2 import _psycopg, extensions
-from psycopg2.extensions import connection as Connection  # noqa: N812 - a type, named as one
+from psycopg2.extensions import connection as Connection
 
 
 class ConnectError(psycopg2.OperationalError):

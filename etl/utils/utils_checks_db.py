@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import CheckFailedError
 

@@ -28,7 +28,7 @@ from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_s
 from etl.warehouse.tables import GOLD_LEADS
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a type, named as one
+    from psycopg2.extensions import cursor as Cursor
 
 FOLDERS = sorted(folder for folder in Path(__file__).parent.iterdir() if (folder / "expected.csv").exists())
 MATCHING = "gold.lead_quality_matching"
