@@ -1,9 +1,8 @@
 """Step 6: match row versions to backend leads, grade them, build the tables of gold, and publish them.
 
 Row versions are updated day by day, one transaction each. Days of gold.lead_quality_matching are built in parallel,
-each as soon as its contents are matched. The tables of leads are built from the versions of affected leads. All tables
-but gold.data_anomalies are published in one short transaction: a reader sees the old gold or the new, never a mix.
-gold.data_anomalies is replaced right afterwards.
+each as soon as its contents are matched. The tables of leads are built from the versions of affected leads. All tables,
+anomalies included, are published in one short transaction: a reader sees the old gold or the new, never a mix.
 Grain of gold.lead_quality_matching: one row per snapshot row and matching lead; one row if no lead matches.
 """
 
@@ -73,7 +72,6 @@ def run(context: RunContext) -> StepResult:
     if with_models:
         context.map(partial(gold_models.build_tables, settings, run_id), gold_models.BUILT_IN_PARALLEL, rows=int)
     publish_gold(settings, run_id, silver, built, with_models=with_models)
-    anomalies.update_anomalies(settings, run_id)
 
     # --- report -----------------------------------------------------------------------------------
     return StepResult(
@@ -143,7 +141,7 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
 def publish_gold(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
 ) -> None:
-    """Publish the staging tables of gold, and drop days that silver no longer has, all in one transaction.
+    """Publish the staging tables of gold, drop days that silver no longer has, update anomalies: in one transaction.
 
     Args:
         with_models: also merge the staging tables of leads into gold.
@@ -155,8 +153,6 @@ def publish_gold(
     """
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
-        if not (with_models or built or removed):
-            return
         if with_models:
             gold_models.merge_models(db, run_id)
         if built or removed:
@@ -179,8 +175,10 @@ def publish_gold(
                 code_version=gold_models.code_version(GOLD_MATCHING),
                 metrics=match.metrics,
             )
-        run_sql(db, "gold/create_matching_key.sql")
-        run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
+        if with_models or built or removed:
+            run_sql(db, "gold/create_matching_key.sql")
+            run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
+        anomalies.update_anomalies(db, run_id)
 
 
 def warn_of_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:

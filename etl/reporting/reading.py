@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from etl.utils.columns import BRONZE_COLUMNS, SILVER_COLUMNS
+from etl.utils.columns import BRONZE_COLUMNS, CLEANED_COLUMNS
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
 """Columns to parse as dates."""
-_CLEANED = [name for name in SILVER_COLUMNS if not name.startswith("_")]
 PLACEHOLDERS = {
-    "filled_cells": ", ".join(f'count("{name}") as "{name}"' for name in _CLEANED),
-    "distinct_values": ", ".join(f'count(distinct "{name}") as "{name}"' for name in _CLEANED),
+    "filled_cells": ", ".join(f'count("{name}") as "{name}"' for name in CLEANED_COLUMNS),
+    "distinct_values": ", ".join(f'count(distinct "{name}") as "{name}"' for name in CLEANED_COLUMNS),
     "source_cells": ", ".join(
         f"count(*) filter (where btrim(\"{name}\") not in ('', '-----')) as \"{name}\"" for name in BRONZE_COLUMNS
     ),

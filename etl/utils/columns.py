@@ -88,13 +88,10 @@ CONTENT_COLUMNS = tuple(
 )
 """The columns that `_row_hash` covers and silver.row_contents contains: what the CRM says about a lead on a day."""
 
-SILVER_COLUMNS = (
-    *(column.silver for column in CRM_COLUMNS if not column.is_content),
-    *CONTENT_COLUMNS,
-    "_extraction_date",
-    "_partition_date",
-    SOURCE_ROW,
-)
+CLEANED_COLUMNS = (*(column.silver for column in CRM_COLUMNS if not column.is_content), *CONTENT_COLUMNS)
+"""The columns of silver.stg_csv_snapshots that come from the CRM."""
+
+SILVER_COLUMNS = (*CLEANED_COLUMNS, "_extraction_date", "_partition_date", SOURCE_ROW)
 """The columns of silver.stg_csv_snapshots, except `_row_hash`."""
 
 TRIMMED_IN_GOLD = {

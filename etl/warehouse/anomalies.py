@@ -3,7 +3,7 @@
 When step 6 builds a day of gold, it counts the rows that meet the condition of a metric, the NULLs of each column and
 the rows of each disposition, and records the counts in the load ledger. The view gold.daily_metrics computes the
 metrics from them, from the counts of earlier steps, and from tables of gold.
-After gold is published, `update_anomalies` compares each metric with its baseline and replaces gold.data_anomalies.
+When gold is published, `update_anomalies` compares each metric with its baseline and replaces gold.data_anomalies.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from functools import cache
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from statistics import median
@@ -23,16 +24,13 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from etl.utils.columns import CONTENT_COLUMNS
+from etl.utils.columns import CLEANED_COLUMNS
 from etl.utils.day import day_ranges
 from etl.utils.errors import listed
-from etl.utils.retry import retry_transient
-from etl.utils.utils_connection import Settings
 from etl.warehouse.gold_models import METRICS, trimmed
-from etl.warehouse.load_ledger import current_loads, fence_run, record_load
+from etl.warehouse.load_ledger import current_loads, record_load
 from etl.warehouse.sql_scripts import quote_identifier, read_script, scripts_digest
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
-from etl.warehouse.transactions import transaction
 
 BASELINE_DAYS = 10
 """Maximum number of days in a baseline: the latest days before the tested one without an anomaly of the metric."""
@@ -99,7 +97,7 @@ def label_of(metric: str) -> str:
 
 
 def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
-    """Count the rows of a day that meet a metric's condition, are NULL in a content column, or have a disposition.
+    """Count the rows of a day that meet a metric's condition, are NULL in a column of the CRM, or have a disposition.
 
     Returns the counts that the load ledger records: `snapshot_rows`, the number of rows, and `metrics`, which maps each
     metric to its number of rows. Dispositions are trimmed, as in gold, and left out below `SMALLEST_RECORDED_SHARE`.
@@ -109,14 +107,14 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
     """
     conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
     counts: list[sql.Composable] = [
-        sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CONTENT_COLUMNS
+        sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CLEANED_COLUMNS
     ]
     counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
     query = sql.SQL("select {}, count(*), {} from {} as snapshot group by 1")
     db.execute(query.format(trimmed("dispo"), sql.SQL(", ").join(counts), snapshot))
     by_dispo = db.fetchall()
     rows = sum(count for _, count, *_ in by_dispo)
-    names = [*(f"{name}_null_share" for name in CONTENT_COLUMNS), *conditions]
+    names = [*(f"{name}_null_share" for name in CLEANED_COLUMNS), *conditions]
     metrics = {name: sum(group[place] for group in by_dispo) for place, name in enumerate(names, start=2)}
     dispositions = {
         f"dispo_share: {dispo}": count
@@ -134,8 +132,9 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     it is computed from fewer than `FEWEST_ROWS` rows. As a day with an anomaly does not enter the baseline, a break is
     reported on every day until the source is corrected or the change is accepted. A metric whose definition has an
     `expected` value is compared with that value instead, until a change of its level is accepted. A day with an anomaly
-    of one of the metrics in `baseline_without` does not enter the baseline either. A day without a value for a
-    disposition or a `_nulled_share` counts as 0.
+    of one of the metrics in `baseline_without` does not enter the baseline either, and a day on which an anomaly of one
+    in `explained_by` begins, or is over, is left out. A day without a value for a disposition or a `_nulled_share`
+    counts as 0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -146,15 +145,27 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
         by_name[metric.name].append(metric)
     rows = {metric.day: metric.row_count for metric in by_name["rows"]}
     found: list[Anomaly] = []
-    for name in sorted(by_name, key=lambda name: "baseline_without" in definitions().get(name, {})):
+    for name in sorted(by_name, key=_depends_on_others):
         definition, values = definitions().get(name, {}), by_name[name]
         if name.startswith("dispo_share: ") or name.endswith("_nulled_share"):
             # Not recorded on days on which the share is 0 or too small.
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
+        causes: dict[date, set[str]] = defaultdict(set)
+        for anomaly in found:
+            if anomaly.metric in definition.get("explained_by", ()):
+                causes[anomaly.day].add(anomaly.metric)
+        explained = {day for before, day in pairwise(sorted(rows)) if causes[before] != causes[day]}
+        tested = sorted(metric for metric in values if metric.day not in explained)
         broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}
-        found += _anomalies_of(sorted(values), definition.get("expected"), accepted.get(name, ()), broken)
+        found += _anomalies_of(tested, definition.get("expected"), accepted.get(name, ()), broken)
     return sorted(found)
+
+
+def _depends_on_others(metric: str) -> tuple[bool, bool]:
+    """Return a sort key: metrics whose definition refers to anomalies of other metrics come last."""
+    definition = definitions().get(metric, {})
+    return "explained_by" in definition, "baseline_without" in definition
 
 
 def _anomalies_of(
@@ -201,40 +212,29 @@ def _anomaly(metric: Metric, expected: float) -> Anomaly:
     return Anomaly(metric.day, metric.name[:100], metric.value, expected, "warn", message[:500])
 
 
-@retry_transient()
-def update_anomalies(settings: Settings, run_id: str) -> None:
-    """Rebuild gold.data_anomalies if it is outdated, and record the load, in one transaction.
+def update_anomalies(db: Cursor, run_id: str) -> None:
+    """Rebuild gold.data_anomalies if it is outdated, and record the load, in the transaction that publishes gold.
 
     The table is outdated if gold, the accepted changes or the code have changed since it was built, or if it was
     modified externally.
-
-    Raises:
-        LockHeldError: see `fence_run`.
     """
-    with transaction(settings) as db:
-        fence_run(db, run_id, filling=GOLD_ANOMALIES)
-        inputs = current_loads(db, GOLD_MATCHING, GOLD_LEADS, GOLD_HISTORY, include_modified=True)
-        built_from = tuple(sorted(load.load_id for load in inputs.values()))
-        db.execute("select metric, array_agg(since order by since) from meta.accepted_changes group by 1 order by 1")
-        accepted = dict(db.fetchall())
-        version = scripts_digest(METRICS, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
-        current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
-        if current and (current.built_from, current.code_version) == (built_from, version):
-            return
-        db.execute("select _partition_date, metric, value, row_count from gold.daily_metrics where value is not null")
-        anomalies = find_anomalies([Metric(*row) for row in db.fetchall()], accepted)
-        db.execute(sql.SQL("delete from {} returning _partition_date, metric").format(quote_identifier(GOLD_ANOMALIES)))
-        known = set(db.fetchall())
-        execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
-        record_load(
-            db,
-            run_id,
-            GOLD_ANOMALIES,
-            len(anomalies),
-            built_from=built_from,
-            code_version=version,
-            metrics={"findings": describe_findings(anomalies, known)},
-        )
+    inputs = current_loads(db, GOLD_MATCHING, GOLD_LEADS, GOLD_HISTORY, include_modified=True)
+    built_from = tuple(sorted(load.load_id for load in inputs.values()))
+    db.execute("select metric, array_agg(since order by since) from meta.accepted_changes group by 1 order by 1")
+    accepted = dict(db.fetchall())
+    version = scripts_digest(METRICS, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
+    current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
+    if current and (current.built_from, current.code_version) == (built_from, version):
+        return
+    db.execute("select _partition_date, metric, value, row_count from gold.daily_metrics where value is not null")
+    anomalies = find_anomalies([Metric(*row) for row in db.fetchall()], accepted)
+    db.execute(sql.SQL("delete from {} returning _partition_date, metric").format(quote_identifier(GOLD_ANOMALIES)))
+    known = set(db.fetchall())
+    execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
+    metrics = {"findings": describe_findings(anomalies, known)}
+    record_load(
+        db, run_id, GOLD_ANOMALIES, len(anomalies), built_from=built_from, code_version=version, metrics=metrics
+    )
 
 
 def describe_findings(anomalies: Iterable[Anomaly], known: Set[tuple[date, str]] = frozenset()) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from etl.utils.columns import BLANKS, GOLD_COLUMNS, TRIMMED_IN_GOLD
+from etl.utils.columns import BLANKS, CLEANED_COLUMNS, GOLD_COLUMNS, TRIMMED_IN_GOLD
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
@@ -69,7 +69,7 @@ def code_version(table: str) -> str:
     """Return a digest of the SQL that builds a table. Tables of leads are built together and share one digest."""
     is_matching = table == GOLD_MATCHING
     scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
-    return scripts_digest(GRADE, *scripts, also=(repr(TRIMMED_COLUMNS),))
+    return scripts_digest(GRADE, *scripts, also=(repr(TRIMMED_COLUMNS), *CLEANED_COLUMNS))
 
 
 def are_current(db: Cursor) -> bool:

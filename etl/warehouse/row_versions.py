@@ -21,7 +21,7 @@ from datetime import date
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from etl.utils.columns import CONTENT_COLUMNS
+from etl.utils.columns import CLEANED_COLUMNS, CONTENT_COLUMNS
 from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
@@ -124,9 +124,9 @@ def snapshot_rows(silver: TableLoad) -> sql.Composable:
     if not silver.modified_externally:
         return quote_identifier(silver.table)
     return sql.SQL(
-        "(select {columns}, _extraction_date, _partition_date, "
-        "hashtextextended(jsonb_build_array({columns})::text, 0) as _row_hash from {table})"
-    ).format(columns=COLUMNS, table=quote_identifier(silver.table))
+        "(select {cleaned}, _extraction_date, _partition_date, "
+        "hashtextextended(jsonb_build_array({content})::text, 0) as _row_hash from {table})"
+    ).format(cleaned=quote_identifiers(CLEANED_COLUMNS), content=COLUMNS, table=quote_identifier(silver.table))
 
 
 def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int) -> None:

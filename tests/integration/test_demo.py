@@ -61,7 +61,6 @@ def test_only_the_breaks_of_the_sample_are_anomalies(first_output: str, demo: De
         "location_null_share": list(range(13, 23)),
         "set_share": broken,
         "appt_date_without_set_share": broken,
-        "status_change_share": [16],  # on this day every flag turns to 0
     }
 
 

@@ -71,6 +71,8 @@ def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: 
         assert any("60 leads after cleaning, down from 96: a decrease of 37.50%" in text for text in report.warnings)
     bucket.put_leads([(f"lead {n}", f"p{n}", f"e{n}" if n <= 20 else None) for n in range(1, 61)])
     assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
+    warehouse.rows("drop table silver.stg_leads_parquet")
+    assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
     assert warehouse.rows("select count(*) from gold.leads") == [(60,)]
     assert run(settings.model_copy(update={"max_row_drop": 0.7})).error is None
     assert warehouse.rows("select count(*) from gold.leads") == [(20,)]

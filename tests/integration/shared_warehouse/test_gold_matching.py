@@ -182,6 +182,18 @@ def test_text_is_trimmed_in_gold_and_kept_in_silver(bucket: Bucket, run_pipeline
     assert warehouse.rows(metrics) == [("dispo_share: Sale",)]
 
 
+def test_missing_values_of_every_column_are_a_metric(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
+    bucket.put_leads(LEADS)
+    bucket.put_snapshot(1, [{"LEADNUMBER": "1"}, {"LEADNUMBER": "2", "ENTRYDATE": "yesterday"}])
+    assert run_pipeline().error is None
+    of_the_day = "from gold.daily_metrics where metric ~ '_null_share$' and _partition_date = '2024-10-01'"
+    metrics = dict(warehouse.rows(f"select metric, value {of_the_day}"))
+    silver = "attrelid = 'silver.stg_csv_snapshots'::regclass and attnum > 0 and attname !~ '^_'"
+    columns = warehouse.rows(f"select attname from pg_attribute where {silver}")
+    assert {f"{column}_null_share" for (column,) in columns} == metrics.keys()
+    assert metrics["entry_date_null_share"] == 0.5
+
+
 # --- Grades -----------------------------------------------------------------------------------------------------------
 
 GRADES = [

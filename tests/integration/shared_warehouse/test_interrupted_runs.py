@@ -12,6 +12,7 @@ from support import Bucket, Warehouse
 
 from etl import step6_insert_into_gold_tables
 from etl.engine.report import RunReport
+from etl.warehouse import anomalies
 
 Run = Callable[..., RunReport]
 
@@ -67,6 +68,23 @@ def test_run_killed_before_publishing_gold_is_completed_by_the_next(
     assert run_pipeline().error is None
     assert warehouse.value("select count(*) from gold.lead_quality_matching where city = 'Reno'") == 7
     assert warehouse.staging_tables() == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_days_are_published_together_with_their_anomalies(
+    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row | {"Set": "0"} for row in loads.rows_of_day(1) * 10]
+    bucket.put_snapshot(3, rows)
+    gold = warehouse.gold()
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(anomalies, "describe_findings", loads.raise_interrupt)
+        run_pipeline()
+    assert warehouse.gold() == gold
+
+    assert run_pipeline().error is None
+    found = "select metric from gold.data_anomalies where _partition_date = '2024-10-03'"
+    assert ("appt_date_without_set_share",) in warehouse.rows(found)
 
 
 @pytest.mark.usefixtures("loaded")

@@ -58,6 +58,18 @@ def test_flag_that_is_broken_at_first_does_not_make_later_days_anomalies() -> No
     assert found == [*(("appt_date_without_set_share", day(n)) for n in range(1, 8)), ("set_share", day(18))]
 
 
+def test_status_changes_are_not_tested_when_a_flag_breaks_or_is_repaired() -> None:
+    breaks = metrics("set_share", [0.21] * 10 + [0.0] * 2 + [0.21] * 3)
+    changes = metrics("status_change_share", [0.01] * 10 + [0.22, 0.01, 0.22, 0.22, 0.01])[:15]
+    found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(breaks + changes, {})]
+    assert found == [("set_share", day(11)), ("set_share", day(12)), ("status_change_share", day(14))]
+    other_flag = metrics("demo_share", [0.3] * 12 + [0.0] + [0.3] * 2)[:15]
+    changes[13] = changes[14]
+    changes[12:14] = metrics("status_change_share", [0.01] * 12 + [0.22, 0.22])[12:14]
+    found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(breaks + other_flag + changes, {})]
+    assert found == [("set_share", day(11)), ("set_share", day(12)), ("demo_share", day(13))]
+
+
 def test_first_days_are_not_tested() -> None:
     assert anomalous_days("set_share", [0.2, 0.0, 0.2, 0.0, 0.2]) == []
     assert anomalous_days("set_share", [0.2] * 5 + [0.0]) == [6]
