@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -83,9 +83,9 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
             f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz",
             hint="check S3_SFTP_FILES_PREFIX and S3_BUCKET_NAME (or S3_SFTP_BUCKET), and that the files were uploaded",
         )
-    files, refused = _by_day(listed_by_number, settings.partition_start_date)
+    files, refused, days = _by_day(listed_by_number, settings.partition_start_date)
     keys = frozenset(source.key for sources in listed_by_number.values() for source in sources)
-    return Listing(files, refused, keys, _describe_missing(files, listed_by_number.keys(), ignored, prefix))
+    return Listing(files, refused, keys, _describe_missing(days, ignored, prefix))
 
 
 def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[SourceObject, datetime]]:
@@ -102,16 +102,12 @@ def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[S
 
 def _by_day(
     listed_by_number: Mapping[int, Sequence[SourceObject]], partition_start_date: date
-) -> tuple[list[SnapshotFile], list[DataRefusedError]]:
-    files, refused = [], []
+) -> tuple[list[SnapshotFile], list[DataRefusedError], list[Day]]:
+    """Return the accepted files, the refusals of others, and the days up to today that have a file, all in order."""
+    files, refused, days = [], [], []
     today = datetime.now(UTC).date()
     for number, sources in sorted(listed_by_number.items()):
         source = sources[0]
-        if len(sources) > 1:
-            keys = " and ".join(source.key for source in sources)
-            problem = f"{keys} in bucket {source.bucket} have the same file number, {number}"
-            refused.append(DataRefusedError(problem, hint="delete or rename all but one of them"))
-            continue
         try:
             day = Day.of_file(number, partition_start_date)
             problem = f"its snapshot day {day} is in the future (UTC)" if day.date > today else ""
@@ -126,39 +122,40 @@ def _by_day(
                 )
             )
             continue
+        days.append(day)
+        if len(sources) > 1:
+            keys = " and ".join(source.key for source in sources)
+            problem = f"{keys} in bucket {source.bucket} have the same file number, {number}"
+            refused.append(DataRefusedError(problem, hint="delete or rename all but one of them"))
+            continue
         files.append(SnapshotFile(**vars(source), day=day))
-    return files, refused
+    return files, refused, days
 
 
-def _describe_missing(
-    files: Sequence[SnapshotFile], listed_numbers: Set[int], ignored: Iterable[str], prefix: str
-) -> str | None:
-    """Return a finding about days without a file, with the ignored keys that resemble their files; None if no day.
+def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) -> str | None:
+    """Return a finding about days without a file between the first and the last of `days`; None if all have one.
 
-    Args:
-        files: the files that are not refused, in the order of their days.
-        listed_numbers: the numbers of all files, including refused ones, whose days are not missing.
+    It includes the ignored keys that resemble the missing files.
     """
-    days = [
+    missing = [
         Day(number, before.date + timedelta(number - before.number))
-        for before, after in pairwise(file.day for file in files)
+        for before, after in pairwise(days)
         for number in range(before.number + 1, after.number)
-        if number not in listed_numbers
     ]
-    if not days:
+    if not missing:
         return None
-    numbers = {day.number for day in days}
-    finding = f"no file for {days[0]} (file number {days[0].number})"
-    if days[1:]:
-        ranges = day_ranges(day.date for day in days)
-        finding = f"no files for {len(days):,} days: {ranges} (the first is file number {days[0].number})"
+    numbers = {day.number for day in missing}
+    finding = f"no file for {missing[0]} (file number {missing[0].number})"
+    if missing[1:]:
+        ranges = day_ranges(day.date for day in missing)
+        finding = f"no files for {len(missing):,} days: {ranges} (the first is file number {missing[0].number})"
     numbered = re.compile(re.escape(prefix) + r"0*([0-9]{1,9})(?![0-9])")
     similar = [key for key in ignored if (match := numbered.match(key)) and int(match[1]) in numbers]
     return f"{finding}; similar keys that were ignored: {listed(similar)}" if similar else finding
 
 
 def check_completeness(days: Sequence[Day], missing: str | None, settings: Settings) -> list[str]:
-    """Return findings about missing days and, with MAX_DAYS_LATE, a late snapshot (specification §7).
+    """Return findings about missing days and, with MAX_DAYS_LATE, late snapshots (specification §7).
 
     Args:
         days: the days that have a file, in order.
@@ -167,10 +164,11 @@ def check_completeness(days: Sequence[Day], missing: str | None, settings: Setti
     findings = [missing] if missing else []
     if settings.max_days_late is not None:
         expected = datetime.now(UTC).date() - timedelta(settings.max_days_late)
-        if days and days[-1].date < expected:
-            findings.append(
-                f"the latest file is for {days[-1]}; a file for {expected} was expected by now (MAX_DAYS_LATE)"
-            )
+        latest = days[-1].date if days else settings.partition_start_date - timedelta(1)
+        if late := [latest + timedelta(number) for number in range(1, (expected - latest).days + 1)]:
+            known = f"the latest file is for {latest}" if days else "there is no file that can be loaded"
+            others = f"; late days: {day_ranges(late)}" if late[1:] else ""
+            findings.append(f"{known}; a file for {expected} was expected by now (MAX_DAYS_LATE){others}")
     return findings
 
 

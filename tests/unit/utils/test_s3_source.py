@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from etl.utils.day import Day
 from etl.utils.errors import SourceError
-from etl.utils.s3_source import discover_snapshots, download, find_leads
+from etl.utils.s3_source import check_completeness, discover_snapshots, download, find_leads
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -85,6 +87,27 @@ def test_two_files_with_one_number_are_refused_by_name(s3: S3Client) -> None:
     (refused,) = found.refused
     assert re.search(r"SFTP/data_01\.csv and SFTP/data_1\.csv .* file number, 1", refused.message)
     assert refused.hint
+
+
+def test_days_between_refused_files_are_missing(s3: S3Client) -> None:
+    """Two files for one day are refused, but the days between it and the others have no file."""
+    put_objects(s3, *(f"SFTP/data_{number}.csv" for number in ("1", "01", "3", "6", "06", "9999999")))
+    found = discover_snapshots(s3, make_settings())
+    assert len(found.refused) == 3
+    assert found.missing == "no files for 3 days: 2024-10-02, 2024-10-04 to 2024-10-05 (the first is file number 2)"
+
+
+def test_late_days_are_listed_even_if_no_file_is_accepted() -> None:
+    settings = make_settings(partition_start_date="2024-10-01", max_days_late="0")
+    (finding,) = check_completeness([], None, settings)
+    today = datetime.now(UTC).date()
+    assert finding.startswith("there is no file that can be loaded; a file for ")
+    assert "; late days: 2024-10-01 to " in finding
+    latest = Day.of_file(1, today - timedelta(1))
+    (finding,) = check_completeness([latest], None, settings)
+    assert finding.endswith(f"for {today} was expected by now (MAX_DAYS_LATE)")
+    later = make_settings(partition_start_date=str(today + timedelta(1)), max_days_late="0")
+    assert check_completeness([], None, later) == []
 
 
 def test_file_number_beyond_the_calendar_is_refused_by_name(s3: S3Client) -> None:
