@@ -100,7 +100,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
     in which all leads are new, is left out; the mean also leaves out affected days, and the snapshot after each of them
     (see `daily.per_day`).
     """
-    axes = figure.titled_axes("New high-quality leads per day" + figure.if_wide(", without the first day"))
+    axes = figure.titled_axes("New high-quality leads per day, without the first day")
     later = per_day(rows, "new_high_quality_leads", ())
     if later.empty:
         axes.set_axis_off()
@@ -157,10 +157,11 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
     """
     shown = rows.head(8)
     states = "" if len(shown) == len(rows) else " of the states with the most leads"
-    axes = figure.titled_axes(f"Sold, of all leads{states}" + figure.if_wide(", with 95 % intervals"))
+    axes = figure.titled_axes(f"Sold, of all leads{states}, with 95 % intervals")
     rates = shown["conversion_rate"].astype(float)
+    comparisons = {FEW: _COMPARISONS[FEW]} if figure.is_narrow else _COMPARISONS  # the others have a colour or interval
     labels = [
-        f"{share(sold, leads)} of {leads:,}" + figure.if_wide(_COMPARISONS.get(comparison, ""))
+        f"{share(sold, leads)} of {leads:,}{comparisons.get(comparison, '')}"
         for sold, leads, comparison in zip(shown["sale_count"], shown["lead_count"], shown["comparison"], strict=True)
     ]
     special = {FEW: LIGHT.poor, NO_STATE: LIGHT.poor, HIGHEST: LIGHT.good}
@@ -208,7 +209,7 @@ def disposition_groups(figure: ChartFigure, rows: pd.DataFrame) -> None:
 def leads_that_left(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads that are not in the latest snapshot, by disposition group."""
     labels = [
-        f"{left:,} of {leads:,}" + figure.if_wide(f" ({share(left, leads)})")
+        f"{left:,} of {leads:,}" + ("" if figure.is_narrow else f" ({share(left, leads)})")
         for left, leads in zip(rows["left_count"], rows["lead_count"], strict=True)
     ]
     _groups(figure, "Leads that left, of all leads of their group", rows, "left_count", labels)
@@ -226,11 +227,11 @@ def first_weeks(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
     With fewer than eight weeks, one of these rows contains the leads of the first snapshot.
     """
-    axes = figure.titled_axes("With an appointment" + figure.if_wide(", by week of the first snapshot with the lead"))
+    axes = figure.titled_axes("With an appointment, by week of the first snapshot with the lead")
     shown = rows.tail(8)
     labels = [
         f"{share(week['appointment_count'], week['lead_count'])} of {week['lead_count']:,}"
-        + figure.if_wide(_COMPARISONS.get(week["comparison"], ""))
+        + _COMPARISONS.get(week["comparison"], "")
         for week in shown.to_dict("records")
     ]
     colours = [LIGHT.poor if comparison == FEW else LIGHT.accent for comparison in shown["comparison"]]
@@ -260,13 +261,13 @@ def days_to_stage(figure: ChartFigure, rows: pd.DataFrame) -> None:
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(left, 1), ncols=3, columnspacing=1, handlelength=1)
 
 
-@chart(3.5, "Pairs of bars: figures per day in the last seven days, and in the seven days before.")
+@chart(3.5, "Pairs of bars, each on its own scale: figures per day in the last seven days, and in the seven before.")
 def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw each figure per day in the last seven days and in the seven days before.
 
     Each pair of bars has its own scale: the longer bar of every pair has the same length.
     """
-    axes = figure.titled_axes("Figures per day")
+    axes = figure.titled_axes("Figures per day, each pair on its own scale")
     longest = rows[["per_day", "per_day_before"]].max(axis=1).clip(lower=1e-9)
     names = [fill(name, 16) if figure.is_narrow else name for name in rows["figure"]]
     weeks = {"last week": ("per_day", -0.2, LIGHT.good), "week before": ("per_day_before", 0.2, LIGHT.poor)}

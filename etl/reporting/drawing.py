@@ -51,11 +51,8 @@ class ChartFigure(Figure):
         return self.subplots()
 
     def title(self, text: str) -> None:
-        self.suptitle(text, x=0.01, ha="left")
-
-    def if_wide(self, text: str) -> str:
-        """Return a text for which a narrow chart has no room: the text, or an empty string."""
-        return "" if self.is_narrow else text
+        """Write the title; in a narrow chart, on several lines if it is long."""
+        self.suptitle(fill(text, 46) if self.is_narrow else text, x=0.01, ha="left")
 
     def show_on_hover(self, part: Artist, text: str) -> None:
         part.set_gid(f"value-{len(self.values)}")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from etl.reporting import charts, drawing
 from etl.reporting.theme import DARK, LIGHT, Theme
@@ -109,3 +110,44 @@ def test_text_and_bars_have_sufficient_contrast(theme: Theme) -> None:
         assert contrast(text, theme.background) >= 4.5
     for bar in (theme.good, theme.fair, theme.poor, theme.accent):
         assert contrast(bar, theme.background) >= 3
+
+
+WEEK = {"figure": ["sales"], "per_day": [1.4], "per_day_before": [2.0], "comparison": ["lower"]}
+PER_STATE = {
+    "state": ["WA", "IL", *"abcdefg"],
+    "lead_count": [1416, 2, *range(7)],
+    "sale_count": [51, 2, *[0] * 7],
+    "conversion_rate": [0.036, 1.0, *[0.0] * 7],
+    "lowest_rate": [0.027, 0.2, *[0.0] * 7],
+    "highest_rate": [0.047, 1.0, *[0.5] * 7],
+    "comparison": ["highest", *["few leads"] * 8],
+}
+FIRST_WEEKS = {
+    "first_week": ["first snapshot", "2024-10-21"],
+    "lead_count": [3715, 4],
+    "appointment_count": [802, 2],
+    "appointment_rate": [0.216, 0.5],
+    "comparison": ["", "few leads"],
+}
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("draw", "rows", "title", "label"),
+    [
+        (charts.week_on_week, WEEK, "Figures per day, each pair on its own scale", "1.4"),
+        (charts.conversion_funnel_per_state, PER_STATE, "leads, with 95 % intervals", "100.0 % of 2: few leads"),
+        (charts.first_weeks, FIRST_WEEKS, "by week of the first snapshot with the lead", "50.0 % of 4: few leads"),
+        (charts.new_high_quality_leads_per_day, trend(9), "per day, without the first day", "mean\n4.5"),
+    ],
+)
+def test_caveats_are_shown_and_fit_at_both_widths(
+    draw: drawing.Chart, rows: dict[str, list[object]], title: str, label: str, narrow: bool
+) -> None:
+    figure = draw(pd.DataFrame(rows), narrow=narrow)
+    drawing.as_svg(figure)  # arranges the texts
+    assert title in figure.get_suptitle().replace("\n", " ")
+    texts = {text.get_text(): text for text in figure.findobj(Text)}
+    for shown in (figure.get_suptitle(), label):
+        extent = texts[shown].get_window_extent()
+        assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width + 1
