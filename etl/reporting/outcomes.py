@@ -57,7 +57,7 @@ def status_changes(
     Args:
         rows: changes of disposition in gold.status_changes, counted per pair of dispositions.
         lifecycle: one row, `lead_count changed_lead_count change_count median_days`: number of leads, of leads with a
-            change, and of changes; median days that a status lasted before a change.
+            change, and of changes; median days that a status lasted before a change, at most since the first snapshot.
         days: the rows of `leads_per_day`.
     """
     named = rows.assign(dispo_before=rows["dispo_before"].fillna("(none)"), dispo=rows["dispo"].fillna("(none)"))
@@ -68,7 +68,8 @@ def status_changes(
     sentence = (
         f"Of {counted(life['lead_count'], 'lead')}, {life['changed_lead_count']:,.0f} "
         f"({share(life['changed_lead_count'], life['lead_count'])}) changed their status at least once; a status that "
-        f"ended had lasted {counted(life['median_days'], 'day')} (median)."
+        f"ended had lasted {counted(life['median_days'], 'day')} (median, counted from the first snapshot at the "
+        "earliest)."
     )
     if not named.empty:
         most = named.iloc[0]

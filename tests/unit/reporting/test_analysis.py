@@ -166,8 +166,9 @@ def test_status_changes_name_the_most_frequent_change() -> None:
     )
     life = {"lead_count": [10], "changed_lead_count": [3], "change_count": [4], "median_days": [2.5]}
     assert outcomes.status_changes(rows, pd.DataFrame(life), NO_DAYS).sentence == (
-        "Of 10 leads, 3 (30.0 %) changed their status at least once; a status that ended had lasted 2.5 days (median). "
-        "The most frequent change of disposition is from (none) to Data: 2 times."
+        "Of 10 leads, 3 (30.0 %) changed their status at least once; a status that ended had lasted 2.5 days "
+        "(median, counted from the first snapshot at the earliest). The most frequent change of disposition is from "
+        "(none) to Data: 2 times."
     )
     nothing = pd.DataFrame({"lead_count": [0], "changed_lead_count": [0], "change_count": [0], "median_days": [None]})
     assert outcomes.status_changes(rows.head(0), nothing, NO_DAYS).sentence == "No lead has changed its status yet."
