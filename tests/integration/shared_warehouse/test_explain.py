@@ -239,6 +239,7 @@ def test_json_is_one_event_per_lead(filled: Settings, tmp_path: Path) -> None:
 def test_text_has_a_table_for_each_question_and_unknown_lead_ends_with_1(filled: Settings, tmp_path: Path) -> None:
     done = explained(filled, tmp_path, "u1")
     assert (done.returncode, done.stderr) == (0, "")
+    assert "\nHigh Quality in its latest snapshot, 2024-10-03 (lead number 501)\n" in done.stdout
     titles = [title for title, *_ in tables(only(explain(filled, "u1")))]
     assert all(f"\n{title}" in done.stdout for title in titles)
     assert "  1  2024-10-01  2024-10-02     2  data_1.csv:3  data_2.csv:6 (+1)\n" in done.stdout
