@@ -78,7 +78,10 @@ def demo_environment(data: Path | None, *, all_steps: bool) -> Iterator[tuple[Se
     data = data or sample_folder()
     with s3_server() as endpoint:
         settings = demo_settings(postgres, endpoint).model_copy(
-            update={"bi_reader_password": SecretStr(postgres.reader_password or "")}
+            update={
+                "bi_reader_password": SecretStr(postgres.reader_password or ""),
+                "analyst_password": SecretStr(os.environ.get("ANALYST_PASSWORD", "")),
+            }
         )
         with translate_os_errors(data):
             upload_folder(s3_client(settings), BUCKET, data)

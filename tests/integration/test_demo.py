@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg2
 import pytest
 from servers import running_postgres
 
@@ -145,3 +146,13 @@ def test_printed_line_connects_as_bi_reader(first_output: str, demo: Demo, monke
     assert server is not None
     assert server.reader_password == chosen
     assert query("select current_user").stdout == "bi_reader\n"
+
+
+def test_analyst_logs_in_with_the_password_of_the_environment(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYST_PASSWORD", "chosen-by-the-analyst")
+    assert demo.run("--only-step", "1").returncode == 0
+    server = running_postgres(demo.folder / ".local")
+    assert server is not None
+    psycopg2.connect(
+        host=server.host, port=server.port, user="analyst", password="chosen-by-the-analyst", dbname=server.database
+    ).close()
