@@ -108,11 +108,12 @@ def run(context: RunContext) -> StepResult:
     cleaned += context.map(clean, days, rows=lambda day: day.rows)
 
     # --- report -----------------------------------------------------------------------------------
+    metrics = {"days": {"cleaned": len(days)}, "rows": {"separators": sum(day.separators for day in cleaned)}}
     return StepResult(
         rows_in=rows_in,
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum((day.rejected for day in cleaned), Counter[str]()),
-        metrics={"days": {"cleaned": len(days)}, "rows": {"separators": sum(day.separators for day in cleaned)}},
+        metrics=metrics | ({"files": {"refused in step 3": len(refused)}} if refused else {}),
         refused=refused,
         warnings=[warning for counts in cleaned for warning in counts.warnings],
     )

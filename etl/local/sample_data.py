@@ -22,6 +22,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 
 from etl.local.sample_files import CSV_FOLDER, PARQUET_FOLDER, write_leads, write_snapshots
@@ -63,3 +64,18 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
             for file in Path(draft, folder).iterdir():
                 file.replace(target / folder / file.name)  # atomic: another demo may be reading the sample
     return SampleData(target.resolve(), days, rows, int(np.count_nonzero(population.arrival_day <= days)), leads)
+
+
+@click.command()
+@click.argument("target", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--scale", default=1.0, show_default=True, help="Factor for leads and rows per day.")
+@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Number of CSV files.")
+@click.option("--seed", default=DEFAULT_SEED, show_default=True, help="Another seed gives other values.")
+def main(target: Path, scale: float, days: int, seed: int) -> None:
+    """Write sample data to TARGET: TARGET/SFTP and TARGET/parquet."""
+    sample = write_sample(target, scale=scale, days=days, seed=seed)
+    click.echo(f"{sample.rows:,} rows of snapshots and {sample.leads:,} leads written to {sample.target}")
+
+
+if __name__ == "__main__":
+    main()

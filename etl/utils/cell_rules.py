@@ -127,8 +127,9 @@ def is_flag(text: pa.Array) -> pa.Array:
     return pc.is_in(pc.utf8_lower(text), _FLAG_OR_NULL)
 
 
+_FUNCTIONS = {rule.__name__: rule for rule in (as_flag, clean_zip, trimmed, usps_state, without_fraction)}
 RULES: dict[str, Callable[[pa.Array], pa.Array]] = {
-    column.bronze: globals()[column.rule]
+    column.bronze: _FUNCTIONS[column.rule]
     for column in CRM_COLUMNS
     if column.rule and column.rule != parse_timestamp.__name__
 }

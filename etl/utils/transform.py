@@ -7,6 +7,7 @@ pandas' methods. Values of columns without a rule keep surrounding blanks; all o
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -244,16 +245,18 @@ _NOTHING_REJECTED = pa.schema([(name, pa.string()) for name in (*LINEAGE, "reaso
 
 
 def _describe_rejected(raw: pd.DataFrame, rejected: pa.Array, invalid: dict[str, pa.Array]) -> pd.DataFrame:
-    """Return one row per rejected row: its lineage, all reasons, and the raw row as JSON."""
+    """Return one row per rejected row: its lineage, all reasons, and the raw row as JSON, `_extra` as an object."""
     positions = np.flatnonzero(fill_false(rejected))
     if not len(positions):
         return text_frame(_NOTHING_REJECTED)
     rows = raw.iloc[positions].reset_index(drop=True)
     wrong = {reason: fill_false(mask)[positions] for reason, mask in invalid.items()}
     reasons = ["; ".join(reason for reason in wrong if wrong[reason][row]) for row in range(len(positions))]
+    cells = rows.drop(columns=[*LINEAGE, "_extraction_date"], errors="ignore")
+    if "_extra" in cells:
+        cells["_extra"] = cells["_extra"].map(json.loads, na_action="ignore").astype(object)
     return rows.reindex(columns=list(LINEAGE)).assign(
-        reason=pd.Series(reasons, dtype=TEXT),
-        raw_row=rows_as_json(rows.drop(columns=[*LINEAGE, "_extraction_date"], errors="ignore")),
+        reason=pd.Series(reasons, dtype=TEXT), raw_row=rows_as_json(cells)
     )
 
 

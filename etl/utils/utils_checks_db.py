@@ -15,9 +15,6 @@ from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import CheckFailedError
 
-SAMPLES = 3
-"""Number of failing rows that a message shows."""
-
 
 @dataclass(frozen=True)
 class Check:
@@ -31,6 +28,8 @@ class Check:
     hint: str
     noun: str = "row"
     """What a row of the query stands for, for messages. Its plural ends in -s."""
+    samples: int | None = 3
+    """Number of failing rows that a message shows; None: all."""
 
 
 def run_checks(db: Cursor, checks: Iterable[Check]) -> list[str]:
@@ -50,7 +49,7 @@ def run_checks(db: Cursor, checks: Iterable[Check]) -> list[str]:
 def _describe_failure(db: Cursor, check: Check) -> str | None:
     db.execute(
         f"with found as ({check.failing_rows_sql}) "  # noqa: S608 - contains no values
-        f"select (select count(*) from found), array(select sample::text from found limit {SAMPLES})"
+        f"select (select count(*) from found), array(select sample::text from found limit {check.samples or 'all'})"
     )
     count, samples = db.fetchone() or (0, [])
     if not count:
@@ -310,6 +309,7 @@ DAYS_ARE_AS_EXPECTED = Check(
     hint="do not trust figures that depend on these values: see gold.data_anomalies, and docs/observability.md for how "
     "to accept a change",
     noun="metric",
+    samples=None,
 )
 
 LEADS_ARE_COMPLETE = Check(

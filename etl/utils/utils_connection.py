@@ -40,6 +40,10 @@ _LAYOUTS = {
         "arn:.*|[^/]*",
         "must be the name of a bucket or the ARN of an access point, without s3:// or a folder",
     ),
+    **dict.fromkeys(
+        ("s3_sftp_bucket", "s3_parquet_bucket"),
+        ("(?!s3:).*", "must begin with the name of a bucket or the ARN of an access point, without s3://"),
+    ),
     "aws_endpoint_url_s3": (
         r"https?://[^/\s@?#]+(/[^\s?#]*)?",
         "must be a URL such as http://host:port or https://host, without user, password or query",

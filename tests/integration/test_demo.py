@@ -149,10 +149,11 @@ def test_printed_line_connects_as_bi_reader(first_output: str, demo: Demo, monke
 
 
 def test_analyst_logs_in_with_the_password_of_the_environment(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ANALYST_PASSWORD", "chosen-by-the-analyst")
+    chosen = "chosen-by-the-analyst"
+    monkeypatch.setenv("ANALYST_PASSWORD", chosen)
     assert demo.run("--only-step", "1").returncode == 0
     server = running_postgres(demo.folder / ".local")
     assert server is not None
     psycopg2.connect(
-        host=server.host, port=server.port, user="analyst", password="chosen-by-the-analyst", dbname=server.database
+        host=server.host, port=server.port, user="analyst", password=chosen, dbname=server.database
     ).close()

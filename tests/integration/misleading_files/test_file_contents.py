@@ -42,8 +42,10 @@ def test_stray_byte_of_the_case_changes_its_line_alone(
         (["東京".encode(), "é ".encode() + b"\xe9", b"plain"], ["東京", "é é", "plain"]),
         # partly UTF-8, partly cp1252
         ([b"M\xf3naco"] * 3 + ["Mónaco".encode()] * 2, ["Mónaco"] * 5),
-        # wholly cp1252, one line of which happens to be valid UTF-8
-        (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), "Ã©".encode("cp1252")], ["Bogotá", "Málaga", "Ã©"]),
+        # mostly cp1252: a line that is valid UTF-8 keeps its encoding
+        (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), "Cañon".encode()], ["Bogotá", "Málaga", "Cañon"]),
+        # wholly cp1252
+        (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), b"plain"], ["Bogotá", "Málaga", "plain"]),
     ],
 )
 def test_encoding_is_decided_per_line(

@@ -6,6 +6,7 @@ import pytest
 from file_runs import assert_refused, leads, put_leads, run
 from support import Bucket, Warehouse
 
+from etl.console.summary import metrics_by_subject
 from etl.engine.dry_run import plan_run
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
@@ -72,7 +73,9 @@ def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: 
     bucket.put_leads([(f"lead {n}", f"p{n}", f"e{n}" if n <= 20 else None) for n in range(1, 61)])
     assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
     warehouse.rows("drop table silver.stg_leads_parquet")
-    assert_refused(run(settings), "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
+    refused = run(settings)
+    assert_refused(refused, "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
+    assert metrics_by_subject(refused)["files"]["refused in step 3"] == 1
     assert warehouse.rows("select count(*) from gold.leads") == [(60,)]
     assert run(settings.model_copy(update={"max_row_drop": 0.7})).error is None
     assert warehouse.rows("select count(*) from gold.leads") == [(20,)]

@@ -86,6 +86,11 @@ def test_days_are_published_together_with_their_anomalies(
     found = "select metric from gold.data_anomalies where _partition_date = '2024-10-03'"
     assert ("appt_date_without_set_share",) in warehouse.rows(found)
 
+    findings = '{"findings": ["a", "b", "c", "d", "e"]}'
+    of_anomalies = "where table_name = 'gold.data_anomalies'"
+    warehouse.rows(f"update meta.table_loads set facts = '{findings}' {of_anomalies}")
+    assert any("5 metrics" in warning and ". a; b; c; d; e → " in warning for warning in run_pipeline().warnings)
+
 
 @pytest.mark.usefixtures("loaded")
 def test_run_after_a_killed_refresh_leaves_no_staging_tables(

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from sample_reader import clean_leads, contents, lines, raw_leads
 
-from etl.local import demo
+from etl.local import demo, sample_data
 from etl.local.sample_data import SampleData, write_sample
 
 DIGEST_AT_SCALE_1 = "491d993654f22e3822a178bc40e2e57d381f872fcdda1949f71f2052e8dda26d"
@@ -31,6 +32,15 @@ def test_scale_1_has_the_size_of_the_real_data(
     assert snapshots["LEADNUMBER"].nunique() == sample.lead_numbers == 4434
     assert len(leads) == sample.leads == 4364
     assert leads.nunique().tolist() == [4364, 4364, 4364]
+
+
+def test_command_writes_a_sample_of_another_size(tmp_path: Path) -> None:
+    done = CliRunner().invoke(sample_data.main, [str(tmp_path / "large"), "--scale", "2", "--days", "1"])
+    assert done.exit_code == 0, done.output
+    rows = len((tmp_path / "large/SFTP/data_1.csv").read_text().splitlines()) - 1
+    assert done.output == f"{rows:,} rows of snapshots and 8,728 leads written to {tmp_path / 'large'}\n"
+    assert len(pd.read_parquet(tmp_path / "large/parquet/leads.parquet").dropna()) > 8728
+    assert rows > 7000
 
 
 def test_each_day_has_about_as_many_rows_as_the_day_before(snapshots: pd.DataFrame) -> None:

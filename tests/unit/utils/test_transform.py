@@ -279,7 +279,7 @@ def test_rejected_row_keeps_all_cells_reasons_and_its_position() -> None:
             "reason": "APPT_DATE is 'nu'; LEADNUMBER is not a 32-bit integer; Demo is not one of 0, 1, True, False",
         }
     ]
-    kept = ORDINARY_ROW | faulty | {"_extra": '{"Rep": "Jo"}'}
+    kept = ORDINARY_ROW | faulty | {"_extra": {"Rep": "Jo"}}
     del kept["_partition_date"], kept["_extraction_date"]  # of the pipeline, not of the file
     assert json.loads(clean.rejected["raw_row"][0]) == kept
 

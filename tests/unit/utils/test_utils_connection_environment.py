@@ -142,6 +142,11 @@ def test_bucket_with_scheme_or_folder_is_named(name: str) -> None:
     assert expected in error_of(S3_BUCKET_NAME=name)
 
 
+@pytest.mark.parametrize("variable", ["S3_SFTP_BUCKET", "S3_PARQUET_BUCKET"])
+def test_other_bucket_with_scheme_is_named(variable: str) -> None:
+    assert f"{variable} must begin with the name of a bucket" in error_of(**{variable: "s3://leads/parquet"})
+
+
 def test_access_point_arn_is_accepted_as_bucket() -> None:
     arn = "arn:aws:s3:eu-north-1:123456789012:accesspoint/leads"
     assert load(S3_BUCKET_NAME=arn, S3_PARQUET_BUCKET="/parquet").parquet_bucket == arn
