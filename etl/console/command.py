@@ -90,6 +90,8 @@ def _exit_code_of(work: Callable[[], int]) -> int:
         return 1  # click's own 2 would mean that data was refused
     except Exception as error:  # noqa: BLE001 - the outermost handler
         fault = _pipeline_error(error)
+        if fault is not error:
+            fault.__cause__ = error
         print_error(fault)
         return fault.exit_code
 
@@ -109,13 +111,11 @@ def _pipeline_error(error: Exception) -> PipelineError:
             f"{problem}: {error.filename}",
             hint="check that the file or folder exists, its permissions, and the free disk space, then rerun",
         )
-    fault = PipelineError(
+    return PipelineError(
         f"unexpected {type(error).__name__}: {shorten(error, 200)}",
         hint="this is a bug in the pipeline: rerun with --log-level debug and report the output. "
         "All unfinished changes were rolled back",
     )
-    fault.__cause__ = error
-    return fault
 
 
 def print_error(error: PipelineError) -> None:

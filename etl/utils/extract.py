@@ -84,6 +84,7 @@ def read_snapshot_chunks(
         DataRefusedError: see `read_snapshot`. A repeated header is found only when its chunk is read.
     """
     content = _decompressed(raw, file)
+    warned: set[str] = set()
     for number, text in enumerate(read_csv_chunks(b"" if content.isspace() else content, chunk_size)):
         if number == 0:
             _warn_of_encoding(text, file)
@@ -93,8 +94,9 @@ def read_snapshot_chunks(
         rows = minimal_clean_csv(text_frame(table))
         _check_repeated_header(text, rows, file)
         unknown = [name for name in rows.columns if name not in BRONZE_COLUMNS]
-        if unknown and number == 0:
-            log.warning("%s has unknown columns, loaded into bronze.csv_snapshots._extra: %s", file, listed(unknown))
+        if new := [name for name in unknown if name not in warned]:  # a later chunk may fill a nameless column
+            warned.update(new)
+            log.warning("%s has unknown columns, loaded into bronze.csv_snapshots._extra: %s", file, listed(new))
         count = len(rows)
         columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
             "_extraction_date": repeated(extraction_date.isoformat(), count),

@@ -31,14 +31,15 @@ def test_error_of_the_machine_shows_cause_and_hint(
     assert capsys.readouterr().err == printed
 
 
-def test_traceback_of_an_unexpected_error_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [ValueError("of the code"), OSError("of the machine")])
+def test_traceback_of_an_error_is_logged_once(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     def fail() -> int:
-        raise ValueError("of the code")
+        raise error
 
     with caplog.at_level("DEBUG"):
         assert run_cli(fail) == 1
     assert caplog.messages == ["traceback:"]
-    assert "ValueError: of the code" in caplog.text
+    assert f"{type(error).__name__}: {error}" in caplog.text
 
 
 def test_dry_run_counts_refused_files_but_not_refused_days() -> None:

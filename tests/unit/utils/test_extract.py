@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 from etl.utils.columns import BRONZE_COLUMNS, OPTIONAL_COLUMNS
 from etl.utils.day import Day
 from etl.utils.errors import DataRefusedError, SourceError
-from etl.utils.extract import extract_all_csv, extract_parquet, minimal_clean_csv, read_snapshot
+from etl.utils.extract import extract_all_csv, extract_parquet, minimal_clean_csv, read_snapshot, read_snapshot_chunks
 from etl.utils.frames import TEXT
 from etl.utils.s3_source import SnapshotFile, SourceObject, find_leads
 
@@ -107,6 +107,16 @@ def test_unknown_columns_are_kept_in_extra_with_a_warning(caplog: pytest.LogCapt
     ]
     assert "SFTP/data_6.csv" in caplog.text
     assert "One, Not known" in caplog.text
+
+
+def test_nameless_column_that_a_later_chunk_fills_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    header, row = (line.decode() for line in snapshot_bytes(HEADER, {}).splitlines())
+    raw = "\n".join([f"{header},", *[f"{row},"] * 50, f"{row},Jo", f"{row},Jo"]).encode()
+    with caplog.at_level(logging.WARNING):
+        chunks = list(read_snapshot_chunks(raw, SNAPSHOT_FILE, TODAY, 1000))
+    assert len(chunks) > 2
+    assert [json.loads(extra) for extra in chunks[-1].rows["_extra"].tail(1)] == [{"column 13": "Jo"}]
+    assert [message.partition("_extra: ")[2] for message in caplog.messages] == ["column 13"]
 
 
 def test_line_numbers_stay_correct_next_to_rejected_lines() -> None:
