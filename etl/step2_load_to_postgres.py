@@ -100,7 +100,8 @@ def run(context: RunContext) -> StepResult:
 
     # --- report -----------------------------------------------------------------------------------
     without_leads, kept = bronze.describe_empty(file.file for file in validated if file.is_empty)
-    days = [file.day for file in listing.files if file not in without_leads]
+    empty_days = {file.day for file in without_leads}
+    days = [day for day in listing.days if day not in empty_days]
     incomplete = [*check_completeness(days, listing.missing, settings), *without_leads.values()]
     suspect = kept + find_copies([file.file for file in accepted], listing.files)
     loaded = [file for file in loaded_leads if not file.refused]

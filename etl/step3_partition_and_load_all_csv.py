@@ -113,7 +113,7 @@ def run(context: RunContext) -> StepResult:
         rows_in=rows_in,
         rows_out=sum(day.rows for day in cleaned),
         rejected=sum((day.rejected for day in cleaned), Counter[str]()),
-        metrics=metrics | ({"files": {"refused in step 3": len(refused)}} if refused else {}),
+        metrics=metrics | ({"files": {"refused": len(refused)}} if refused else {}),
         refused=refused,
         warnings=[warning for counts in cleaned for warning in counts.warnings],
     )
@@ -237,7 +237,7 @@ def _refuse_rejected_leads(db: Cursor, bronze: TableLoad, clean: CleanLeads, max
         raise DataRefusedError(
             f"{source_key(db, BRONZE_LEADS)}: none of its {bronze.row_count:,} rows has lead_UUID, "
             "phone_hash and email_hash, each of at most 255 characters",
-            hint="request the file again; silver and gold keep their leads",
+            hint="request the file again; the leads of gold are not replaced",
         )
     reasons = Counter({"NUL byte": bronze.rejected_count}) + Counter(clean.rejected["reason"])
     rejects, records = reasons.total(), bronze.row_count + bronze.rejected_count
@@ -245,8 +245,8 @@ def _refuse_rejected_leads(db: Cursor, bronze: TableLoad, clean: CleanLeads, max
         raise DataRefusedError(
             f"{source_key(db, BRONZE_LEADS)}: {rejects:,} of its {records:,} rows ({rejects / records:.2%}) cannot be "
             f"loaded, more than MAX_REJECT_RATIO={max_reject_ratio:g}: {describe_reasons(reasons)}",
-            hint="request the file again or, to load its other rows, raise MAX_REJECT_RATIO above this share; silver "
-            "and gold keep their leads",
+            hint="request the file again or, to load its other rows, raise MAX_REJECT_RATIO above this share; the "
+            "leads of gold are not replaced",
         )
 
 
@@ -269,7 +269,7 @@ def _compare_with_known_leads(db: Cursor, rows: int, max_row_drop: float) -> lis
     finding = f"{file}: {rows:,} leads after cleaning, down from {known_rows:,}: a decrease of {drop:.2%}"
     if drop > max_row_drop:
         raise DataRefusedError(
-            f"{finding}, more than MAX_ROW_DROP={max_row_drop:g}; silver and gold keep their leads",
+            f"{finding}, more than MAX_ROW_DROP={max_row_drop:g}; the leads of gold are not replaced",
             hint="request the complete file; if it is correct, raise MAX_ROW_DROP above this decrease for this run",
         )
     return [finding]

@@ -26,7 +26,14 @@ from etl.warehouse import anomalies, gold_models, pending, row_versions
 from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, record_load, require_loaded, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, swap_partition
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
-from etl.warehouse.tables import GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS, gold_partition, staging_gold_partition
+from etl.warehouse.tables import (
+    GOLD_ANOMALIES,
+    GOLD_MATCHING,
+    SILVER_LEADS,
+    SILVER_SNAPSHOTS,
+    gold_partition,
+    staging_gold_partition,
+)
 from etl.warehouse.transactions import transaction
 
 log = logging.getLogger(__name__)
@@ -99,7 +106,7 @@ def prepare(
     """
     with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, created_by_step=1)
-        require_tables(db, GOLD_MATCHING, *gold_models.MODELS, created_by_step=5)
+        require_tables(db, GOLD_MATCHING, *gold_models.MODELS, GOLD_ANOMALIES, "gold.daily_metrics", created_by_step=5)
         require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
         leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
         if leads is None:

@@ -37,11 +37,11 @@ def _steps_table(report: RunReport) -> list[Line]:
 
 
 def metrics_by_subject(report: RunReport) -> dict[str, dict[str, int]]:
-    """Return the metrics of all steps, merged: subject → name → count, as in `{"files": {"new": 22, "changed": 0}}`."""
+    """Return the sums of the steps' metrics: subject → name → count, as in `{"files": {"new": 22, "changed": 0}}`."""
     metrics: dict[str, dict[str, int]] = {}
     for done in report.steps:
         for subject, counts in done.result.metrics.items():
-            metrics.setdefault(subject, {}).update(counts)
+            metrics.setdefault(subject, Counter()).update(counts)
     rejected = sum((done.result.rejected for done in report.steps), Counter[str]())
     return metrics | ({"rejected_rows": dict(rejected.most_common())} if rejected else {})
 

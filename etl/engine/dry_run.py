@@ -213,10 +213,10 @@ FIRST_READABLE = "0002_code_version"
 
 def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refresh: bool) -> SourceFiles:
     client = raise_before_requests(s3_client(settings))
-    snapshots, refused, keys, missing = discover_snapshots(client, settings)
+    snapshots, refused, days, keys, missing = discover_snapshots(client, settings)
     leads = find_leads(client, settings)
     bronze.check_calendar(snapshots)
-    incomplete = check_completeness([file.day for file in snapshots], missing, settings)
+    incomplete = check_completeness(days, missing, settings)
     files = [PlannedFile(file, file.day, bronze.why_load(file, full_refresh=full_refresh)) for file in snapshots]
     files.append(PlannedFile(leads, None, bronze.why_load(leads, full_refresh=full_refresh)))
     replaced = {bronze_partition(file.day) if file.day else BRONZE_LEADS for file in files if file.why}
@@ -225,5 +225,5 @@ def _list_source(settings: Settings, bronze: pending.BronzeState, *, full_refres
 
 
 def _merge(first: Work, second: Work) -> Work:
-    """Return the work of both, each with its first reason."""
+    """Return the work of both, in this order. What both contain has the reason of the first."""
     return first | {key: why for key, why in second.items() if key not in first}

@@ -66,13 +66,13 @@ def write_sample(target: Path, *, scale: float = 1, days: int = DEFAULT_DAYS, se
     return SampleData(target.resolve(), days, rows, int(np.count_nonzero(population.arrival_day <= days)), leads)
 
 
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.argument("target", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--scale", default=1.0, show_default=True, help="Factor for leads and rows per day.")
-@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Number of CSV files.")
-@click.option("--seed", default=DEFAULT_SEED, show_default=True, help="Another seed gives other values.")
+@click.option("--scale", type=click.FloatRange(min=0.01), default=1, help="Factor for leads and rows per day.")
+@click.option("--days", type=click.IntRange(min=1), default=DEFAULT_DAYS, help="Number of CSV files.")
+@click.option("--seed", default=DEFAULT_SEED, help="Another seed gives other values.")
 def main(target: Path, scale: float, days: int, seed: int) -> None:
-    """Write sample data to TARGET: TARGET/SFTP and TARGET/parquet."""
+    """Write sample data to TARGET: TARGET/SFTP and TARGET/parquet. Files of other names in it are kept."""
     sample = write_sample(target, scale=scale, days=days, seed=seed)
     click.echo(f"{sample.rows:,} rows of snapshots and {sample.leads:,} leads written to {sample.target}")
 

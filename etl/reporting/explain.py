@@ -77,7 +77,7 @@ class LeadHistory:
     appointments: Sequence[Mapping[str, Any]] = ()
     """Rows of gold.appointments: `appointment_id appointment_date status`."""
     rejected_rows: Sequence[Mapping[str, Any]] = ()
-    """Rows of silver.rejected_rows: `_source_file _source_row _partition_date step reason raw_row`."""
+    """Rows of silver.rejected_rows: `_source_file _source_row _partition_date step reason raw_row latest_day`."""
     anomalies: Sequence[Mapping[str, Any]] = ()
     """Rows of gold.data_anomalies for the days of `versions`: the fields of `Anomaly`."""
     findings: Sequence[str] = ()

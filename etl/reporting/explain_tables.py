@@ -90,14 +90,14 @@ def _ranges(numbers: Sequence[int]) -> str:
 def summary(history: LeadHistory) -> str:
     """Return the grade of a lead, with day and lead number of the row of its latest snapshot that decides the grade.
 
-    If a row of a later day was rejected, the text says so. For a backend lead without row versions, return `in no
-    snapshot`; if gold does not grade the lead, an empty text.
+    If a rejected row of a later day has an id of the lead, the text says so. For a backend lead without row versions,
+    return `in no snapshot`; if gold does not grade the lead, an empty text.
     """
     if not history.current:
         return "in no snapshot" if history.backend and not history.versions else ""
     day, number = history.current["_partition_date"], _cell(history.current["lead_number"], null="NULL")
-    rejected = max((row["_partition_date"] or day for row in history.rejected_rows), default=day)
-    later = f"; a row of {rejected} was rejected: see below" if rejected > day else ""
+    rejected = max((row["latest_day"] or day for row in history.rejected_rows), default=day)
+    later = f"; a rejected row of {rejected} has one of its ids: see below" if rejected > day else ""
     return f"{history.current['lead_quality_flag']} in its latest snapshot, {day} (lead number {number}){later}"
 
 

@@ -39,6 +39,7 @@ def parse_timestamp(text: pa.Array) -> tuple[pa.Array, pa.Array]:
 
 @lru_cache(maxsize=20_000)  # most dates of a snapshot are also in the one before
 def _parse_timestamp(text: str) -> tuple[str | None, str | None]:
+    """Return the date and the time of day of one text, as `parse_timestamp` does for a column."""
     match = next(filter(None, (layout.fullmatch(text) for layout in _TIMESTAMP_LAYOUTS)), None)
     if match is None:
         return None, None
@@ -52,7 +53,7 @@ def _parse_timestamp(text: str) -> tuple[str | None, str | None]:
         time = dt.time(hour, int(match["minute"] or 0), int(match["second"] or 0)).isoformat()
     except ValueError:  # the date or the time does not exist
         return None, None
-    return date, time + (match["fraction"] or "").rstrip(".0") if match["hour"] else None
+    return date, (time + (match["fraction"] or "").rstrip(".0")) if match["hour"] else None
 
 
 _TIME = (

@@ -94,7 +94,7 @@ def _as_utf8(raw: bytes) -> _Utf8:
     """Re-encode content to UTF-8. Without a byte order mark, bytes that are not UTF-8 are decoded as Windows cp1252.
 
     A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. The
-    whole file is decoded as cp1252 if none of its non-ASCII lines is valid UTF-8.
+    whole file is decoded as cp1252 if it contains no non-ASCII character in UTF-8.
     """
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-16":
@@ -107,10 +107,10 @@ def _as_utf8(raw: bytes) -> _Utf8:
     try:
         return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
     except UnicodeError:
-        lines = raw.splitlines()
-        odd = [number for number, line in enumerate(lines, start=1) if line.decode(errors="ignore").encode() != line]
-        if encoding != "utf-8" or sum(not line.isascii() for line in lines) == len(odd):
+        if encoding != "utf-8" or raw.decode(errors="ignore").isascii():
             return _Utf8(_cp1252(raw).encode(), "cp1252")
+        lines = enumerate(raw.splitlines(), start=1)
+        odd = [number for number, line in lines if line.decode(errors="ignore").encode() != line]
         return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
 
 

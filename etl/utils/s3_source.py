@@ -49,6 +49,8 @@ class Listing(NamedTuple):
     """Files that are not refused, in the order of their days."""
     refused: list[DataRefusedError]
     """Refusals of files with the same number, a future day or an invalid day."""
+    days: list[Day]
+    """Days up to today that have a file, refused or not, in order."""
     keys: frozenset[str]
     """The keys of all snapshots, including refused ones."""
     missing: str | None
@@ -85,7 +87,7 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
         )
     files, refused, days = _by_day(listed_by_number, settings.partition_start_date)
     keys = frozenset(source.key for sources in listed_by_number.values() for source in sources)
-    return Listing(files, refused, keys, _describe_missing(days, ignored, prefix))
+    return Listing(files, refused, days, keys, _describe_missing(days, ignored, prefix))
 
 
 def list_objects(client: S3Client, bucket: str, prefix: str) -> Iterator[tuple[SourceObject, datetime]]:
@@ -166,7 +168,7 @@ def check_completeness(days: Sequence[Day], missing: str | None, settings: Setti
         expected = datetime.now(UTC).date() - timedelta(settings.max_days_late)
         latest = days[-1].date if days else settings.partition_start_date - timedelta(1)
         if late := [latest + timedelta(number) for number in range(1, (expected - latest).days + 1)]:
-            known = f"the latest file is for {latest}" if days else "there is no file that can be loaded"
+            known = f"the latest file is for {latest}" if days else "there is no file for a day up to today"
             others = f"; late days: {day_ranges(late)}" if late[1:] else ""
             findings.append(f"{known}; a file for {expected} was expected by now (MAX_DAYS_LATE){others}")
     return findings

@@ -132,8 +132,9 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     it is computed from fewer than `FEWEST_ROWS` rows. As a day with an anomaly does not enter the baseline, a break is
     reported on every day until the source is corrected or the change is accepted. A metric whose definition has an
     `expected` value is compared with that value instead, until a change of its level is accepted. A day with an anomaly
-    of one of the metrics in `baseline_without` does not enter the baseline either, and a day on which an anomaly of one
-    in `explained_by` begins, or is over, is left out. A day without a value for a disposition or a `_nulled_share`
+    of one of the metrics in `baseline_without` does not enter the baseline either. The first day
+    of an anomaly of a metric in `explained_by`, the first day after it, and the day from which its new level is
+    accepted, are neither tested nor part of the baseline. A day without a value for a disposition or a `_nulled_share`
     counts as 0.
 
     Args:
@@ -145,27 +146,31 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
         by_name[metric.name].append(metric)
     rows = {metric.day: metric.row_count for metric in by_name["rows"]}
     found: list[Anomaly] = []
-    for name in sorted(by_name, key=_depends_on_others):
+    for name in sorted(by_name, key=_order):
         definition, values = definitions().get(name, {}), by_name[name]
         if name.startswith("dispo_share: ") or name.endswith("_nulled_share"):
             # Not recorded on days on which the share is 0 or too small.
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
-        causes: dict[date, set[str]] = defaultdict(set)
-        for anomaly in found:
-            if anomaly.metric in definition.get("explained_by", ()):
-                causes[anomaly.day].add(anomaly.metric)
-        explained = {day for before, day in pairwise(sorted(rows)) if causes[before] != causes[day]}
+        explained: set[date] = set()
+        for cause in definition.get("explained_by", ()):
+            broken_cause = {anomaly.day for anomaly in found if anomaly.metric == cause}
+            explained |= _days_of_change(sorted(rows), broken_cause).union(accepted.get(cause, ()))
         tested = sorted(metric for metric in values if metric.day not in explained)
         broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}
         found += _anomalies_of(tested, definition.get("expected"), accepted.get(name, ()), broken)
     return sorted(found)
 
 
-def _depends_on_others(metric: str) -> tuple[bool, bool]:
+def _order(metric: str) -> tuple[bool, bool]:
     """Return a sort key: metrics whose definition refers to anomalies of other metrics come last."""
     definition = definitions().get(metric, {})
     return "explained_by" in definition, "baseline_without" in definition
+
+
+def _days_of_change(days: Sequence[date], broken: Set[date]) -> set[date]:
+    """Return the first broken day of each series of broken days, and the first day after it."""
+    return {day for before, day in pairwise(days) if (before in broken) != (day in broken)}
 
 
 def _anomalies_of(

@@ -66,10 +66,13 @@ def model_query(table: str, **names: sql.Composable) -> sql.Composable:
 
 
 def code_version(table: str) -> str:
-    """Return a digest of the SQL that builds a table. Tables of leads are built together and share one digest."""
+    """Return a digest of the SQL that builds a table, and of the columns in it.
+
+    Tables of leads are built together and share one digest.
+    """
     is_matching = table == GOLD_MATCHING
     scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
-    return scripts_digest(GRADE, *scripts, also=(repr(TRIMMED_COLUMNS), *CLEANED_COLUMNS))
+    return scripts_digest(GRADE, *scripts, also=(repr(TRIMMED_COLUMNS), *(CLEANED_COLUMNS if is_matching else ())))
 
 
 def are_current(db: Cursor) -> bool:

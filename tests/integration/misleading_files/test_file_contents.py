@@ -44,6 +44,7 @@ def test_stray_byte_of_the_case_changes_its_line_alone(
         ([b"M\xf3naco"] * 3 + ["Mónaco".encode()] * 2, ["Mónaco"] * 5),
         # mostly cp1252: a line that is valid UTF-8 keeps its encoding
         (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), "Cañon".encode()], ["Bogotá", "Málaga", "Cañon"]),
+        ([b"plain", "José ".encode() + b"\xe9", b"plain"], ["plain", "José é", "plain"]),
         # wholly cp1252
         (["Bogotá".encode("cp1252"), "Málaga".encode("cp1252"), b"plain"], ["Bogotá", "Málaga", "plain"]),
     ],

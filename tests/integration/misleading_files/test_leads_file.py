@@ -75,7 +75,7 @@ def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: 
     warehouse.rows("drop table silver.stg_leads_parquet")
     refused = run(settings)
     assert_refused(refused, "parquet", "20 leads after cleaning, down from 60", "MAX_ROW_DROP=0.5")
-    assert metrics_by_subject(refused)["files"]["refused in step 3"] == 1
+    assert metrics_by_subject(refused)["files"]["refused"] == 1
     assert warehouse.rows("select count(*) from gold.leads") == [(60,)]
     assert run(settings.model_copy(update={"max_row_drop": 0.7})).error is None
     assert warehouse.rows("select count(*) from gold.leads") == [(20,)]

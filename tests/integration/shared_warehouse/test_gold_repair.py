@@ -162,3 +162,13 @@ def test_run_killed_in_step_6_is_completed_by_the_next(
     assert warehouse.gold() == before
     assert run_pipeline().error is None
     assert_gold_equals_oracle(warehouse.rows)
+
+
+@pytest.mark.usefixtures("loaded_contents")
+def test_step_6_alone_names_tables_that_step_5_creates(run_pipeline: Run, warehouse: Warehouse) -> None:
+    warehouse.rows("drop table gold.data_anomalies cascade; drop view gold.daily_metrics")
+    refused = str(run_pipeline(only_step=6).error)
+    assert "missing tables: gold.data_anomalies, gold.daily_metrics" in refused
+    assert "python main.py --from-step 5" in refused
+    assert run_pipeline(from_step=5).error is None
+    assert warehouse.value("select count(*) > 0 from gold.daily_metrics") is True

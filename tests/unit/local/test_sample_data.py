@@ -43,6 +43,13 @@ def test_command_writes_a_sample_of_another_size(tmp_path: Path) -> None:
     assert rows > 7000
 
 
+@pytest.mark.parametrize("option", ["--scale=0", "--scale=-1", "--days=0"])
+def test_size_of_the_sample_must_be_positive(tmp_path: Path, option: str) -> None:
+    done = CliRunner().invoke(sample_data.main, [str(tmp_path / "empty"), option])
+    assert (done.exit_code, option.partition("=")[0] in done.output) == (2, True)
+    assert not (tmp_path / "empty").exists()
+
+
 def test_each_day_has_about_as_many_rows_as_the_day_before(snapshots: pd.DataFrame) -> None:
     rows = snapshots.groupby("day").size()
     assert rows.between(3640, 3830).all()

@@ -94,6 +94,7 @@ def test_days_between_refused_files_are_missing(s3: S3Client) -> None:
     put_objects(s3, *(f"SFTP/data_{number}.csv" for number in ("1", "01", "3", "6", "06", "9999999")))
     found = discover_snapshots(s3, make_settings())
     assert len(found.refused) == 3
+    assert [day.number for day in found.days] == [1, 3, 6]
     assert found.missing == "no files for 3 days: 2024-10-02, 2024-10-04 to 2024-10-05 (the first is file number 2)"
 
 
@@ -101,7 +102,7 @@ def test_late_days_are_listed_even_if_no_file_is_accepted() -> None:
     settings = make_settings(partition_start_date="2024-10-01", max_days_late="0")
     (finding,) = check_completeness([], None, settings)
     today = datetime.now(UTC).date()
-    assert finding.startswith("there is no file that can be loaded; a file for ")
+    assert finding.startswith("there is no file for a day up to today; a file for ")
     assert "; late days: 2024-10-01 to " in finding
     latest = Day.of_file(1, today - timedelta(1))
     (finding,) = check_completeness([latest], None, settings)

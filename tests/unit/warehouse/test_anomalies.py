@@ -63,6 +63,10 @@ def test_status_changes_are_not_tested_when_a_flag_breaks_or_is_repaired() -> No
     changes = metrics("status_change_share", [0.01] * 10 + [0.22, 0.01, 0.22, 0.22, 0.01])[:15]
     found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(breaks + changes, {})]
     assert found == [("set_share", day(11)), ("set_share", day(12)), ("status_change_share", day(14))]
+    accepted = {"set_share": [day(11)]}
+    lasting = metrics("set_share", [0.21] * 10 + [0.0] * 5)
+    found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(lasting + changes, accepted)]
+    assert found == [("status_change_share", day(13)), ("status_change_share", day(14))]
     other_flag = metrics("demo_share", [0.3] * 12 + [0.0] + [0.3] * 2)[:15]
     changes[13] = changes[14]
     changes[12:14] = metrics("status_change_share", [0.01] * 12 + [0.22, 0.22])[12:14]
