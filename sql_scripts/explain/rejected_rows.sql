@@ -1,6 +1,6 @@
 -- Grain: one row per rejected row that contains an id or hash of the lead, in a named cell or in a malformed line. The cells of a
--- malformed line have no names, so only long ids are searched there. latest_day, total: latest day and number of these rows, before
--- the limit.
+-- malformed line have no names, so only long ids are searched there. latest_day, total: latest day and number of these rows,
+-- before the limit.
 with rejected as (
     select
         *,
