@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from etl.engine.context import RunContext, StepResult
@@ -30,14 +30,14 @@ class StepReport:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunReport:
-    """The outcome of a run, as shown in the summary and recorded in meta.pipeline_runs."""
+    """The outcome of a run so far, as shown in the summary and recorded in meta.pipeline_runs."""
 
     run_id: str
-    steps: Sequence[StepReport] = ()
-    rows_per_table: Mapping[str, int] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    steps: list[StepReport] = field(default_factory=list)
+    rows_per_table: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     """Warnings from steps, and failed checks of severity `warn`."""
     seconds: float = 0.0
     error: PipelineError | None = None

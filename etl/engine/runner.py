@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,34 +50,32 @@ def run_steps(
         workers: number of threads on this machine, by default `default_workers()`. Ignored on a Dask cluster, all of
             whose threads are used.
     """
+    report = RunReport(str(uuid.uuid4()))
+    CURRENT_RUN.update(run_id=report.run_id, step=None)
+    log.info("run %s started", report.run_id, extra={"event": "run_started", "in_summary": True})
     started = time.perf_counter()
-    run_id = str(uuid.uuid4())
-    report = RunReport(run_id)
-    CURRENT_RUN.update(run_id=run_id, step=None)
-    log.info("run %s started", run_id, extra={"event": "run_started", "in_summary": True})
     try:
         with _during("opening the run"), run_lock(settings):
             options = {"full_refresh": full_refresh, "allow_partial": allow_partial}
-            _begin(settings, run_id, {"steps": [step.number for step in steps], **options})
+            _begin(settings, report.run_id, {"steps": [step.number for step in steps], **options})
             try:
-                with _executor(settings, report.run_id, workers) as executor:
+                with _during("opening the run"), _executor(settings, report.run_id, workers) as executor:
                     today = datetime.now(UTC).date()
                     context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
-                    report = _run_in_order(steps, context, report, allow_partial=allow_partial)
+                    _run_in_order(steps, context, report, allow_partial=allow_partial)
             except PipelineError as error:
-                report = replace(report, error=report.error or error)  # kept if the run cannot be closed, either
-                report = _closed(settings, report, started)
-                raise
+                report.error = error
             except Exception as error:
-                fault = PipelineError(f"unexpected {type(error).__name__}", hint="see the output of the run")
+                report.error = PipelineError(f"unexpected {type(error).__name__}", hint="see the output of the run")
                 with suppress(PipelineError):
-                    _closed(settings, replace(report, error=fault), started)
+                    _close(settings, report, started)
                 raise
             with _during("closing the run"):
-                report = _closed(settings, report, started)
+                _close(settings, report, started)
     except PipelineError as error:
-        report = replace(report, error=report.error or error)
-    return replace(report, seconds=time.perf_counter() - started)
+        report.error = report.error or error  # an error of the run is kept if the run cannot be closed, either
+    report.seconds = time.perf_counter() - started
+    return report
 
 
 @contextmanager
@@ -118,21 +115,20 @@ def default_workers() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
-def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> RunReport:
+def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> None:
+    """Run the steps and then the checks, and add the outcome of each to the report."""
     refused: list[DataRefusedError] = []
     for step in steps:
         started = time.perf_counter()
         CURRENT_RUN["step"] = step.number
         log.info("%s", step, extra={"event": "step_started"})
-        try:
-            with _during(str(step)):
-                raise_if_requested()
-                result = step.run(context)
-                raise_if_requested()
-        except PipelineError as error:
-            return replace(report, error=error)
+        with _during(str(step)):
+            raise_if_requested()
+            result = step.run(context)
+            raise_if_requested()
         done = StepReport(step, result, time.perf_counter() - started)
-        report = replace(report, steps=[*report.steps, done], warnings=[*report.warnings, *result.warnings])
+        report.steps.append(done)
+        report.warnings += result.warnings
         event = {"event": "step_ended", "counts": _counts(done), "seconds": round(done.seconds, 3), "in_summary": True}
         log.info("%s, has ended", step, extra=event)
         for refusal in result.refused:
@@ -140,28 +136,16 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
             log.error("refused: %s → %s", refusal.message, refusal.hint, extra={"event": "file_refused"})
         refused += result.refused
         if refused:
-            refusal = _refusal(refused)
-            report = replace(report, error=refusal)
+            report.error = _refusal(refused)
             if not allow_partial:
                 if step is not steps[-1]:
-                    refusal.hint = f"{refusal.hint}; --allow-partial publishes everything else meanwhile"
-                return report
-    return _checked(context.settings, report)
-
-
-def _checked(settings: Settings, report: RunReport) -> RunReport:
-    """Run the checks at the end of a run. Returns the report with their warnings, or with their error.
-
-    The error replaces that of refused files, which has been logged.
-    """
-    try:
-        with _during("checks at the end"):
-            failures = _run_checks_at_end(settings)
-    except PipelineError as error:
-        return replace(report, error=error)
+                    report.error.hint = f"{report.error.hint}; --allow-partial publishes everything else meanwhile"
+                return
+    with _during("checks at the end"):
+        failures = _run_checks_at_end(context.settings)
     for failure in failures:
         log.warning("%s", failure)
-    return replace(report, warnings=[*report.warnings, *failures])
+    report.warnings += failures
 
 
 @retry_transient()
@@ -186,10 +170,11 @@ def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> Non
 
 
 @retry_transient()
-def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
-    """Record the end of the run in meta.pipeline_runs. Returns the report with duration and row counts of tables."""
+def _close(settings: Settings, report: RunReport, started: float) -> None:
+    """Add duration and row counts of tables to the report, and record the end of the run in meta.pipeline_runs."""
     with transaction(settings) as db:
-        report = replace(report, rows_per_table=rows_per_table(db), seconds=time.perf_counter() - started)
+        report.rows_per_table = rows_per_table(db)
+        report.seconds = time.perf_counter() - started
         end_run(
             db,
             report.run_id,
@@ -199,11 +184,10 @@ def _closed(settings: Settings, report: RunReport, started: float) -> RunReport:
                 {"step": done.step.number, "title": done.step.title, "seconds": round(done.seconds, 3)} | _counts(done)
                 for done in report.steps
             ],
-            rows_per_table=dict(report.rows_per_table),
-            checks=list(report.warnings),
+            rows_per_table=report.rows_per_table,
+            checks=report.warnings,
             message=str(report.error) if report.error else None,
         )
-    return report
 
 
 def _counts(done: StepReport) -> dict[str, Any]:

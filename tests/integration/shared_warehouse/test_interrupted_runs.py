@@ -111,3 +111,17 @@ def kill_before_publication(run_pipeline: Run, monkeypatch: pytest.MonkeyPatch, 
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(step6_insert_into_gold_tables, "publish_gold", loads.raise_interrupt)
         run_pipeline(**options)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_unexpected_error_is_recorded_with_the_steps_before_it(
+    run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(step6_insert_into_gold_tables, "prepare", lambda *_args, **_options: 1 // 0)
+        run_pipeline()
+    (recorded,) = warehouse.rows(
+        "select status, exit_code, message, jsonb_path_query_array(steps, '$[*].step') from meta.pipeline_runs "
+        "order by started_at desc limit 1"
+    )
+    assert recorded == ("failed", 1, "unexpected ZeroDivisionError\n  → see the output of the run", [1, 2, 3, 4, 5])
