@@ -227,7 +227,8 @@ def update_anomalies(db: Cursor, run_id: str) -> None:
     built_from = tuple(sorted(load.load_id for load in inputs.values()))
     db.execute("select metric, array_agg(since order by since) from meta.accepted_changes group by 1 order by 1")
     accepted = dict(db.fetchall())
-    version = scripts_digest(METRICS, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
+    code = (METRICS, "gold/create_observability.sql")
+    version = scripts_digest(*code, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
     current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
     if current and (current.built_from, current.code_version) == (built_from, version):
         return

@@ -126,9 +126,10 @@ def _was_committed(mark: str, session: int, settings: Settings) -> bool:
             hint="rerun: committed work is kept, the rest is done again",
             transient=True,
         )
-    with _question(settings) as db:
+    with _question(settings) as db, suppress(psycopg2.errors.UndefinedTable):  # the first transaction creates the table
         db.execute("select exists (select from meta.commit_marks where mark = %s)", (mark,))
         return db.fetchone() == (True,)
+    return False
 
 
 def _end_session(settings: Settings, session: int) -> bool:

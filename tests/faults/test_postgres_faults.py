@@ -22,12 +22,13 @@ from fault_scenario import (
     seeded_rng,
 )
 from postgres_proxy import When, cutting_commits
+from psycopg2.extensions import cursor as Cursor
 from pydantic import SecretStr
-from support import Warehouse, times
+from support import Warehouse, drop_schemas, times
 
 from etl.local import embedded, postgres_cluster
 from etl.utils.utils_connection import Settings
-from etl.warehouse import bulk_copy
+from etl.warehouse import bulk_copy, transactions
 from etl.warehouse.transactions import close_connections
 
 # --- Connections terminated by the server -----------------------------------------------------------------------------
@@ -81,6 +82,26 @@ def test_connection_lost_during_commit_is_retried(
         assert cutter.has_cut
     assert report.error is None, report.error
     assert_equals_clean_run(scenario, settings)
+
+
+def test_connection_lost_before_the_first_commit_of_a_warehouse_is_retried(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction that creates meta.commit_marks is lost: the markers cannot be read afterwards."""
+    drop_schemas(settings)
+    write_marker = transactions.write_commit_marker
+
+    def write_marker_and_lose_connection(db: Cursor) -> str | None:
+        mark = write_marker(db)
+        if mark:
+            monkeypatch.undo()
+            execute(settings, f"select pg_terminate_backend({db.connection.info.backend_pid})")
+        return mark
+
+    monkeypatch.setattr(transactions, "write_commit_marker", write_marker_and_lose_connection)
+    report = run(settings)
+    assert transactions.write_commit_marker is write_marker, "no transaction has written anything"
+    assert report.error is None, report.error
 
 
 def test_session_of_a_lost_client_is_terminated(scenario: Scenario, settings: Settings, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
-from etl.warehouse import gold_models, pending
+from etl.warehouse import anomalies, gold_models, pending, sql_scripts
 
 Run = Callable[..., RunReport]
 
@@ -83,3 +83,22 @@ def test_gold_days_of_an_earlier_code_version_are_rebuilt(
     assert loads.metrics(run_pipeline(), 6)["days"] == {"published": len(loads.DAYS)}
     assert loads.metrics(run_pipeline(), 6)["days"] == {"published": 0}
     assert warehouse.contents() == contents
+
+
+@pytest.mark.usefixtures("loaded")
+def test_changed_view_of_metrics_rebuilds_the_anomalies(
+    run_pipeline: Run, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "select load_id from meta.table_loads where table_name = 'gold.data_anomalies'"
+    read_script, load = sql_scripts.read_script, warehouse.value(query)
+
+    def read_changed_script(script: str) -> str:
+        return read_script(script) + "-- changed\n" * (script == "gold/create_observability.sql")
+
+    monkeypatch.setattr(sql_scripts, "read_script", read_changed_script)
+    monkeypatch.setattr(anomalies, "scripts_digest", sql_scripts.scripts_digest.__wrapped__)  # without its cache
+    assert run_pipeline().error is None
+    rebuilt = warehouse.value(query)
+    assert rebuilt > load
+    assert run_pipeline().error is None
+    assert warehouse.value(query) == rebuilt
