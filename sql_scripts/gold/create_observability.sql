@@ -95,27 +95,12 @@ shares as (
     from days
     cross join jsonb_each(days.nulled) as nulled
     union all
-    select
-        partition_date,
-        'repeated_lead_number_share' as metric,
-        (bronze ->> 'repeated')::float as occurrences,
-        (bronze ->> 'distinct')::bigint as row_count
-    from days
-    where bronze ? 'repeated'
-    union all
-    select
-        partition_date,
-        'rejected_share' as metric,
-        rejected as occurrences,
-        row_count + rejected as row_count
-    from days
-    union all
-    -- Divided by the days since the previous snapshot: after a gap, more leads change.
+    -- Numbers of leads are divided by the days since the previous snapshot: after a gap, more leads change.
     select
         days.partition_date,
-        change.metric,
-        coalesce(change.leads, 0)::float / days.days_since_previous as occurrences,
-        change.row_count
+        counts.metric,
+        counts.occurrences,
+        counts.row_count
     from days
     left join first_days using (partition_date)
     left join last_days on days.partition_date - days.days_since_previous = last_days.partition_date
@@ -123,11 +108,13 @@ shares as (
     cross join
         lateral (
             values
-            ('new_lead_share', first_days.leads, days.row_count),
-            ('lost_lead_share', last_days.leads, days.previous_row_count),
-            ('status_change_share', status_changes.leads, days.row_count)
-        ) as change (metric, leads, row_count)
-    where days.days_since_previous is not null
+            ('repeated_lead_number_share', (days.bronze ->> 'repeated')::float, (days.bronze ->> 'distinct')::bigint),
+            ('rejected_share', days.rejected, days.row_count + days.rejected),
+            ('new_lead_share', coalesce(first_days.leads, 0)::float / days.days_since_previous, days.row_count),
+            ('lost_lead_share', coalesce(last_days.leads, 0)::float / days.days_since_previous, days.previous_row_count),
+            ('status_change_share', coalesce(status_changes.leads, 0)::float / days.days_since_previous, days.row_count)
+        ) as counts (metric, occurrences, row_count)
+    where counts.occurrences is not null
 )
 
 select
