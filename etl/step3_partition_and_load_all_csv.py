@@ -196,12 +196,14 @@ def clean_leads(
         PostgresError: see `empty_table` and `apply_type_changes`.
         LockHeldError: see `fence_run`.
     """
+    import pandas as pd
+
     from etl.utils.transform import clean_parquet
-    from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frame
+    from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
     with transaction(settings) as db:
         fence_run(db, run_id, filling=SILVER_LEADS)
-        clean = clean_parquet(copy_to_frame(db, BRONZE_LEADS))
+        clean = clean_parquet(pd.concat(copy_to_frames(db, BRONZE_LEADS), ignore_index=True))
         _refuse_rejected_leads(db, bronze, clean, max_reject_ratio)
         findings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)
         empty_table(db, SILVER_LEADS)

@@ -54,15 +54,6 @@ def copy_from_frame(db: Cursor, table: str, frame: pd.DataFrame, *, frozen: bool
     return len(frame)
 
 
-def copy_to_frame(db: Cursor, table: str) -> pd.DataFrame:
-    """Copy a table, which must not be partitioned, into a frame of text. NULL becomes `pd.NA`.
-
-    Raises:
-        AbortedError: the run is being aborted.
-    """
-    return pd.concat(copy_to_frames(db, table), ignore_index=True)
-
-
 def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
     """Yield the rows of a table, in physical order, as frames of text with the rows of `PAGES_PER_CHUNK` pages each.
 
