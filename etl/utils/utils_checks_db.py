@@ -111,7 +111,8 @@ REJECTED_ROWS_ARE_KEPT = Check(
         select count(*) as kept
         from silver.rejected_rows
         where
-            _partition_date is not distinct from table_loads.partition_date
+            -- `is not distinct from` could not use the index
+            (_partition_date = partition_date or _partition_date is null and partition_date is null)
             and step = case when parent_table like 'bronze.%' then 2 else 3 end
     ) as rejected
     where

@@ -129,7 +129,10 @@ where
         %(step)s::int is null
         or rejected_count = (
             select count(*) from silver.rejected_rows
-            where step = %(step)s and _partition_date is not distinct from table_loads.partition_date
+            where
+                step = %(step)s
+                -- `is not distinct from` could not use the index
+                and (_partition_date = partition_date or _partition_date is null and partition_date is null)
         )
     )
 order by file_number

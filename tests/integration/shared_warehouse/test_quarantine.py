@@ -12,6 +12,10 @@ from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
 from etl.console.summary import summary_lines
 from etl.engine.report import RunReport
+from etl.utils.utils_checks_db import REJECTED_ROWS_ARE_KEPT
+from etl.utils.utils_connection import Settings
+from etl.warehouse.load_ledger import current_loads
+from etl.warehouse.transactions import transaction
 
 Run = Callable[..., RunReport]
 
@@ -151,3 +155,16 @@ def test_corrected_file_removes_its_rejected_rows(bucket: Bucket, run_pipeline: 
     assert run_pipeline().error is None
     assert [row[0] for row in warehouse.rows(REJECTED)] == ["SFTP/data_2.csv"]
     assert warehouse.value("select count(*) from gold.lead_quality_matching where _partition_date = '2024-10-01'") == 3
+
+
+def test_rejected_rows_are_counted_with_their_index(run_pipeline: Run, settings: Settings) -> None:
+    """With a sequential scan per day, the time of a run would grow with the square of the number of days."""
+    assert run_pipeline(only_step=1).error is None
+    with transaction(settings) as db:
+        db.execute("set local enable_seqscan = off")
+        db.execute(f"explain {REJECTED_ROWS_ARE_KEPT.failing_rows_sql}")
+        assert "rejected_rows_by_day" in str(db.fetchall())
+        current_loads(db, "bronze.csv_snapshots", rejects_of_step=2)
+        assert db.query
+        db.execute(b"explain " + db.query)
+        assert "rejected_rows_by_day" in str(db.fetchall())
