@@ -156,7 +156,7 @@ with span as (
 select -- noqa: ST06
     (
         select max(runs.ended_at) from meta.pipeline_runs as runs
-        where runs.status = 'complete'
+        where runs.status = 'complete' and runs.arguments -> 'steps' @> '[6]' -- other steps do not publish gold
     ) as last_complete_run,
     span.latest_snapshot,
     (now() at time zone 'utc')::date - span.latest_snapshot as days_late,

@@ -233,6 +233,8 @@ def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
     drop_schemas(settings)
     environment = environment_of(settings)
     for step, module in zip(STEPS, MODULES, strict=True):
+        if step.number == 6:
+            assert warehouse.value("select last_complete_run from gold.data_freshness") is None
         s3 = {} if step.number == 2 else {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
         process = python("-m", module, environment=environment | s3)
         assert process.returncode == 0, process.stderr
@@ -240,6 +242,8 @@ def test_each_step_runs_as_a_module_and_only_step_2_needs_s3(
     assert warehouse.contents() == complete
     steps = warehouse.rows("select arguments -> 'steps' from meta.pipeline_runs order by started_at")
     assert steps == [([number],) for number in range(1, 7)]
+    query = "select last_complete_run = (select max(ended_at) from meta.pipeline_runs) from gold.data_freshness"
+    assert warehouse.value(query)
 
 
 @pytest.mark.usefixtures("before")
