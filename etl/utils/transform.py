@@ -29,6 +29,7 @@ from etl.utils.cell_rules import (
 from etl.utils.columns import (
     APPT_TIME,
     BLANK_ROW,
+    BLANKS,
     BRONZE_COLUMNS,
     CONTENT_COLUMNS,
     FOOTER,
@@ -283,12 +284,12 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     """Clean rows of bronze.leads_parquet by the rules of the specification, §5.
 
     Drops rows that lack one of the three ids, and duplicates; rejects other rows with an id that is too long for its
-    column. Hashes are trimmed and converted to lower case; lead_uuid is unchanged.
+    column. Hashes are trimmed of `BLANKS`, as for matching, and converted to lower case; lead_uuid is unchanged.
 
     Args:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, of any string dtype.
     """
-    bare = {name: pc.utf8_trim_whitespace(text_array(raw[name])) for name in ("lead_UUID", "phone_hash", "email_hash")}
+    bare = {name: pc.utf8_trim(text_array(raw[name]), BLANKS) for name in ("lead_UUID", "phone_hash", "email_hash")}
     ids = {
         "lead_uuid": text_array(raw["lead_UUID"]),
         "phone_hash": pc.utf8_lower(bare["phone_hash"]),

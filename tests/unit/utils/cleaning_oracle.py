@@ -6,6 +6,8 @@ import re
 from datetime import date, time
 from typing import Any
 
+from cleaning import BLANKS
+
 Row = dict[str, str | None]
 
 
@@ -172,17 +174,22 @@ def is_int32(text: str) -> bool:
 LEAD_COLUMNS = ["lead_UUID", "phone_hash", "email_hash", "_extraction_date"]
 
 
+def _trimmed(text: str) -> str:
+    """Trim white space, zero-width characters and the byte order mark."""
+    return text.strip(BLANKS + "\u200b\u200c\u200d\u2060\ufeff")
+
+
 def expected_leads(raw: list[Row]) -> tuple[list[Row], dict[str, int]]:
     kept: list[Row] = []
     missing_id = duplicates = 0
     for lead in raw:
-        if any(lead[name] is None or lead[name].strip() in NA_VALUES for name in LEAD_COLUMNS[:3]):
+        if any(lead[name] is None or _trimmed(lead[name]) in NA_VALUES for name in LEAD_COLUMNS[:3]):
             missing_id += 1
             continue
         clean = {
             "lead_uuid": lead["lead_UUID"],
-            "phone_hash": lead["phone_hash"].strip().lower(),
-            "email_hash": lead["email_hash"].strip().lower(),
+            "phone_hash": _trimmed(lead["phone_hash"]).lower(),
+            "email_hash": _trimmed(lead["email_hash"]).lower(),
             "_extraction_date": lead["_extraction_date"],
         }
         if any(all(clean[name] == earlier[name] for name in list(clean)[:3]) for earlier in kept):

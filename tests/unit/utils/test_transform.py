@@ -335,6 +335,12 @@ def test_first_of_equal_leads_is_kept() -> None:
     assert clean.report.duplicates == 2
 
 
+def test_leads_that_differ_only_in_zero_width_characters_are_duplicates() -> None:
+    clean = clean_parquet(leads(("a", "p", "e"), ("a", "p", "e\u200b"), ("a", "\ufeffP\xa0", "e")))
+    assert clean.rows[["lead_uuid", "phone_hash", "email_hash"]].to_numpy().tolist() == [["a", "p", "e"]]
+    assert clean.report.duplicates == 2
+
+
 def test_leads_with_a_shared_id_are_kept() -> None:
     clean = clean_parquet(leads(("a", "p1", "e1"), ("b", "P1", "E1"), ("b", "p3", "e3"), ("c", "p3", "e4")))
     assert len(clean.rows) == 4
