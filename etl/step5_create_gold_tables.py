@@ -41,7 +41,11 @@ def run(context: RunContext) -> StepResult:
             apply_ddl(db, "gold/create_funnel_view.sql", **names)
         apply_ddl(db, "gold/create_observability.sql")
         known = {"lead_uuid", *GOLD_COLUMNS, "first_seen", "last_seen"}
-        columns = (sql.Identifier(name) if name in known else sql.NULL for name in table_columns(db, GOLD_LEADS))
+        # columns that users have added: NULL of their types
+        columns = (
+            sql.SQL("{}" if name in known else "(null::gold.leads).{}").format(sql.Identifier(name))
+            for name in table_columns(db, GOLD_LEADS)
+        )
         apply_ddl(db, "gold/create_leads_as_of.sql", columns=sql.SQL(", ").join(columns))
         apply_descriptions(db, "gold")
         run_sql(db, "schemas/admit_readers.sql")

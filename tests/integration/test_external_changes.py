@@ -75,10 +75,11 @@ def test_dropped_column_is_added_and_filled_again(
 def test_added_column_is_kept(before: dict[str, str], bucket: Bucket, run_pipeline: Run, warehouse: Warehouse) -> None:
     del before
     for table in ("bronze.csv_snapshots", "silver.stg_csv_snapshots", "gold.lead_quality_matching", "gold.leads"):
-        warehouse.rows(f"alter table {table} add column note text")
+        warehouse.rows(f'alter table {table} add column note text, add column score int, add column "Seen at" date')
     bucket.put_snapshot(3, ROWS)
     assert run_pipeline().error is None
-    assert warehouse.rows("select count(*), count(note) from gold.leads_as_of('2024-10-02')") == [(8, 0)]
+    counts = "select count(*), count(note), count(score) from gold.leads_as_of('2024-10-02')"
+    assert warehouse.rows(counts) == [(8, 0, 0)]
 
 
 @pytest.mark.parametrize("schema", ["gold", "bronze"])
