@@ -68,7 +68,9 @@ def translate_s3_errors(what: str) -> Iterator[None]:
             ),
             transient=code in _S3_TRANSIENT,
         ) from error
-    except (BotoCoreError, ValueError) as error:  # ValueError: for example, if a credential_process prints no JSON
+    # ValueError: for example, if a credential_process prints no JSON. RecursionError: botocore asks the server for the
+    # region of the bucket when it is redirected, and is redirected again.
+    except (BotoCoreError, ValueError, RecursionError) as error:
         raise SourceError(
             f"{what}: {_botocore_message(error)}",
             hint=_S3_HINTS.get(type(error).__name__, _S3_HINT),
@@ -83,6 +85,8 @@ def _cut(message: str) -> str:
 def _botocore_message(error: Exception) -> str:
     from botocore.exceptions import HTTPClientError
 
+    if isinstance(error, RecursionError):
+        return "the server redirects every request"
     if type(error) is HTTPClientError:
         # The message would include that of the underlying error, which may contain headers with a token or a signature.
         cause = error.kwargs.get("error")
@@ -90,7 +94,9 @@ def _botocore_message(error: Exception) -> str:
     return _cut(" ".join(str(error).split()))
 
 
-_S3_BUSY = frozenset({"500", "502", "503", "504", "InternalError", "ServiceUnavailable", "SlowDown", "RequestTimeout"})
+_S3_BUSY = frozenset(
+    "429 500 502 503 504 InternalError RequestTimeout ServiceUnavailable SlowDown TooManyRequests".split()
+)
 # botocore retries requests, but not a response whose body ends early: `retry_transient` does.
 _S3_CUT_SHORT = frozenset(
     "ConnectionClosedError FlexibleChecksumError IncompleteReadError ReadTimeoutError ResponseStreamingError".split()
@@ -103,6 +109,9 @@ _NO_RIGHTS = (
 )
 _S3_HINTS = {
     **dict.fromkeys(_S3_BUSY, "S3 is overloaded or down: rerun later"),
+    **dict.fromkeys(
+        _S3_CUT_SHORT, "the response was cut short or altered on its way: check the network and its proxies, then rerun"
+    ),
     "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
     "NoSuchKey": "the object was deleted after it was listed: upload it again if it is still needed, then rerun",
     "404": "check S3_PARQUET_FILE, its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that the file was uploaded",
@@ -135,7 +144,8 @@ _S3_HINTS = {
     "InvalidBucketName": "correct the name of the bucket in S3_BUCKET_NAME, S3_SFTP_BUCKET or S3_PARQUET_BUCKET",
     "SSLError": "check AWS_ENDPOINT_URL_S3, and set AWS_CA_BUNDLE to the file with the CA certificate that signed the "
     "server's certificate",
-    "ProxyConnectionError": "check HTTPS_PROXY and NO_PROXY",
+    **dict.fromkeys(("407", "ProxyConnectionError"), "check HTTPS_PROXY and NO_PROXY"),
+    "RecursionError": "check AWS_ENDPOINT_URL_S3 (such as http:// instead of https://) and S3_REGION",
     "400": "renew the credentials, which may have expired; if the object is encrypted with a customer-provided key "
     "(SSE-C), which is not supported, upload it without SSE-C",
     "InvalidAccessKeyId": "check S3_ACCESS_KEY_ID or, if it is unset, AWS_ACCESS_KEY_ID or the AWS profile",

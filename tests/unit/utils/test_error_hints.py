@@ -53,6 +53,8 @@ def answer(code: str, message: str = "", status: int = 403) -> ClientError:
         ("KMS.KMSInvalidStateException", "the key is pending deletion", "enable the key"),
         ("InvalidRequest", "The object was stored using a form of Server Side Encryption.", "without SSE-C"),
         ("PermanentRedirect", "The bucket must be addressed using the specified endpoint.", "S3_REGION"),
+        ("TooManyRequests", "Reduce your rate", "rerun later"),
+        ("407", "Proxy Authentication Required", "HTTPS_PROXY"),
     ],
 )
 def test_message_of_s3_is_shown_with_a_hint_that_fits_it(code: str, message: str, hint: str) -> None:
@@ -70,6 +72,19 @@ def test_answer_of_sts_names_sts_and_the_setting_of_the_role() -> None:
 
 def test_answer_without_message_shows_its_code() -> None:
     assert translated(answer("403")).message == "s3://bucket/key: S3 returned 403"
+
+
+def test_endless_redirect_names_the_endpoint() -> None:
+    error = translated(RecursionError("maximum recursion depth exceeded"))
+    assert error.message == "s3://bucket/key: the server redirects every request"
+    assert "AWS_ENDPOINT_URL_S3" in str(error.hint)
+
+
+def test_altered_response_is_retried_and_names_the_network() -> None:
+    error = translated(botocore.exceptions.FlexibleChecksumError(error_msg="Expected checksum did not match"))
+    assert error.transient
+    assert "the network" in str(error.hint)
+    assert "S3_BUCKET_NAME" not in str(error.hint)
 
 
 def test_invalid_configuration_of_botocore_has_a_hint() -> None:
