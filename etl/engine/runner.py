@@ -17,7 +17,7 @@ from etl.engine.context import CURRENT_RUN, Progress, RunContext, no_progress
 from etl.engine.report import RunReport, Step, StepReport
 from etl.engine.run_lock import run_lock
 from etl.engine.shutdown import is_requested, raise_if_requested
-from etl.utils.errors import DataRefusedError, PipelineError, SettingsError
+from etl.utils.errors import DataRefusedError, PipelineError, PostgresError, SettingsError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import END_OF_RUN_CHECKS, run_checks
 from etl.utils.utils_connection import Settings
@@ -169,9 +169,16 @@ def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> Non
         begin_run(db, run_id, __version__, arguments)
 
 
-@retry_transient()
 def _close(settings: Settings, report: RunReport, started: float) -> None:
-    """Add duration and row counts of tables to the report, and record the end of the run in meta.pipeline_runs."""
+    """Add duration and row counts of tables to the report, and record the end of the run in meta.pipeline_runs.
+
+    If the run failed because the server was lost, it is tried once, else with retries.
+    """
+    was_lost = isinstance(report.error, PostgresError) and report.error.transient
+    retry_transient(0 if was_lost else 60)(_record_end)(settings, report, started)
+
+
+def _record_end(settings: Settings, report: RunReport, started: float) -> None:
     with transaction(settings) as db:
         report.rows_per_table = rows_per_table(db)
         report.seconds = time.perf_counter() - started

@@ -275,6 +275,22 @@ def test_first_error_is_kept_if_the_run_cannot_be_closed(
 
 
 @pytest.mark.usefixtures("before")
+def test_server_that_was_lost_during_the_run_is_not_awaited_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, attempts = PostgresError("cannot be reached", transient=True), []
+
+    def lose_the_server(*_: object, **__: object) -> None:
+        attempts.append(lost)
+        raise lost
+
+    monkeypatch.setattr("etl.engine.runner._executor", lose_the_server)
+    monkeypatch.setattr("etl.engine.runner.end_run", lose_the_server)
+    assert run_steps(settings, STEPS).error is lost
+    assert len(attempts) == 2, "the run failed, and was closed"
+
+
+@pytest.mark.usefixtures("before")
 def test_step_with_an_argument_is_not_run(settings: Settings, warehouse: Warehouse) -> None:
     runs = warehouse.rows("select count(*) from meta.pipeline_runs")
     command = [sys.executable, "-m", MODULES[0], "--help"]
