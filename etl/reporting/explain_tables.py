@@ -90,15 +90,22 @@ def _ranges(numbers: Sequence[int]) -> str:
 def summary(history: LeadHistory) -> str:
     """Return the grade of a lead, with day and lead number of the row of its latest snapshot that decides the grade.
 
-    If a rejected row of a later day has an id of the lead, the text says so. For a backend lead without row versions,
-    return `in no snapshot`; if gold does not grade the lead, an empty text.
+    The text mentions an anomaly of `set` or `demo` on this day, and a rejected row of a later day with an id of the
+    lead. For a backend lead without row versions, return `in no snapshot`; if gold does not grade the lead, an empty
+    text.
     """
     if not history.current:
         return "in no snapshot" if history.backend and not history.versions else ""
     day, number = history.current["_partition_date"], _cell(history.current["lead_number"], null="NULL")
     rejected = max((row["latest_day"] or day for row in history.rejected_rows), default=day)
     later = f"; a rejected row of {rejected} has one of its ids: see below" if rejected > day else ""
-    return f"{history.current['lead_quality_flag']} in its latest snapshot, {day} (lead number {number}){later}"
+    metrics = (anomaly["metric"] for anomaly in history.anomalies if anomaly["day"] == day)
+    doubt = "; set or demo has an anomaly on this day: see below" * any(map(_is_of_flag, metrics))
+    return f"{history.current['lead_quality_flag']} in its latest snapshot, {day} (lead number {number}){doubt}{later}"
+
+
+def _is_of_flag(metric: str) -> bool:
+    return metric.startswith(("set_", "demo_", "appt_date_without_set_"))
 
 
 def _place(row: BronzeRow | None) -> str | None:

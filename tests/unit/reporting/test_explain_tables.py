@@ -33,3 +33,21 @@ def test_summary_names_the_deciding_lead_number_and_a_later_rejected_row(
     assert summary(LeadHistory("lead u1", current=current, rejected_rows=rejected)) == (
         f"Low Quality in its latest snapshot, 2024-10-21 {details}"
     )
+
+
+@pytest.mark.parametrize(
+    ("day", "metric", "is_doubtful"),
+    [
+        (LATEST, "set_share", True),
+        (LATEST, "demo_null_share", True),
+        (LATEST, "appt_date_without_set_share", True),
+        (LATEST, "location_null_share", False),
+        (date(2024, 10, 20), "set_share", False),
+    ],
+)
+def test_summary_mentions_an_anomaly_of_a_flag_on_the_day_of_the_grade(
+    day: date, metric: str, is_doubtful: bool
+) -> None:
+    current = {"lead_quality_flag": "Low Quality", "_partition_date": LATEST, "lead_number": 7}
+    text = summary(LeadHistory("lead u1", current=current, anomalies=[{"day": day, "metric": metric}]))
+    assert text.endswith("; set or demo has an anomaly on this day: see below") == is_doubtful
