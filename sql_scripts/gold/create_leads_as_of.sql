@@ -41,4 +41,4 @@ comment on function gold.leads_as_of(date) is
 'The leads as of the snapshot of a day, or of the latest one before it: one row per lead_uuid, with the columns of gold.leads. '
 'The values are those of a warehouse loaded up to that day from today''s files, corrections included. '
 'Leads first seen later have NULLs. '
-'select * from gold.leads_as_of(''2024-10-09'')';
+'Example: select * from gold.leads_as_of(''2024-10-09'')';
