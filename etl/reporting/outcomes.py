@@ -200,7 +200,7 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies =
     length = (days["_partition_date"].iloc[-1] - days["_partition_date"].iloc[0]).days
     sentence = (
         f"Of {counted(rows['lead_count'].iloc[0], 'lead')} first seen after the first snapshot, {'; '.join(stages)}. "
-        f"No time can be longer than the {counted(length, 'day')} since then."
+        f"No time can be longer than the {counted(length, 'day')} from the first snapshot to the latest."
     )
     if rows["inexact_count"].any():
         counts = [f"{count:,}" for count in rows["inexact_count"]]

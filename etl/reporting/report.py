@@ -182,7 +182,7 @@ def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
     """Return the share of high-quality leads: now or, if `last_sound_quality` returns a day, on that day."""
     answer = gold["lead_quality_distribution"]
     graded = answer.rows["current_lead_count"]
-    now, leads = share(graded.iloc[0], graded.sum()), f"{counted(graded.iloc[0], 'lead')}, as they are now"
+    now, leads = share(graded.iloc[0], graded.sum()), counted(graded.iloc[0], "lead")
     before = last_sound_quality(gold["lead_quality_per_day"].rows, anomalies)
     if before is None:
         return Kpi(now, "are of high quality", leads, _days_note(answer))
