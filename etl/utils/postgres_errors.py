@@ -212,8 +212,8 @@ _HINTS = {
     "is on for the role, the database or the server",
     "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
     "(or change the owner: alter table … owner to …)",
-    "42883": "to create missing functions, run all steps: python main.py --from-step 1. If someone altered the type of a "
-    "column, restore it",
+    "42883": "to create missing functions, run all steps: python main.py --from-step 1. If the type of a "
+    "column was altered, restore it",
     "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py --from-step 1",
     "3F000": "check POSTGRES_DB; to create missing schemas, run all steps: python main.py --from-step 1",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17"), _OTHER_SHAPE),
