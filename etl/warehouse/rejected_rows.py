@@ -41,8 +41,10 @@ def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) 
 def delete_rejected(db: Cursor, day: Day | None, step: int) -> None:
     """Delete the rejected rows of a step for a day, or for the leads (`day` None)."""
     db.execute(
-        "delete from silver.rejected_rows where _partition_date is not distinct from %s and step = %s",
-        (day.date if day else None, step),
+        # `is not distinct from` could not use the index
+        "delete from silver.rejected_rows where step = %(step)s "
+        "and (_partition_date = %(day)s or %(day)s::date is null and _partition_date is null)",
+        {"day": day.date if day else None, "step": step},
     )
 
 
