@@ -40,8 +40,8 @@ class CsvText(NamedTuple):
     """Number of records: rows of `table` and items of `rejected`. Counted independently of parsing, unless the content
     has NUL bytes, empty lines, misplaced quotes or cells with line ends."""
     cp1252_lines: Sequence[int]
-    """Numbers of the lines with bytes that were decoded as cp1252, in a file that is otherwise UTF-8. Covers the whole
-    file, even for a chunk."""
+    """Numbers of the lines with bytes that are not UTF-8 and were decoded as cp1252. Covers the whole file, even for a
+    chunk."""
 
 
 def read_csv_text(raw: bytes) -> CsvText:
@@ -91,11 +91,12 @@ class _Utf8(NamedTuple):
 
 
 def _as_utf8(raw: bytes) -> _Utf8:
-    """Re-encode content to UTF-8. Without a byte order mark, bytes that are not UTF-8 are decoded as Windows cp1252.
+    """Re-encode content to UTF-8, without byte order mark. Bytes that are not UTF-8 are decoded as Windows cp1252.
 
-    A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. The
-    whole file is decoded as cp1252 if it contains no non-ASCII character in UTF-8.
+    A stray byte must not change how the rest of the file is decoded: only invalid bytes are decoded as cp1252. If the
+    file contains no non-ASCII character in UTF-8, and no mark, its encoding is cp1252.
     """
+    has_mark = raw.startswith(_UTF8_MARK)
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding == "utf-16":
         raw = raw[: len(raw) // 2 * 2]  # the file may end within a character
@@ -107,11 +108,12 @@ def _as_utf8(raw: bytes) -> _Utf8:
     try:
         return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
     except UnicodeError:
-        if encoding != "utf-8" or raw.decode(errors="ignore").isascii():
+        if encoding != "utf-8":
             return _Utf8(_cp1252(raw).encode(), "cp1252")
         lines = enumerate(raw.splitlines(), start=1)
         odd = [number for number, line in lines if line.decode(errors="ignore").encode() != line]
-        return _Utf8(raw.decode(encoding, _CP1252_FOR_INVALID).encode(), encoding, odd)
+        is_utf8 = has_mark or not raw.decode(errors="ignore").isascii()
+        return _Utf8(raw.decode(errors=_CP1252_FOR_INVALID).encode(), "utf-8" if is_utf8 else "cp1252", odd)
 
 
 def _cp1252(raw: bytes) -> str:

@@ -218,6 +218,12 @@ def test_encoding_is_detected_from_the_bytes(content: bytes, encoding: str) -> N
     assert text.encoding == encoding
 
 
+def test_stray_byte_behind_a_byte_order_mark_does_not_change_the_encoding() -> None:
+    text = read_csv_text(b"\xef\xbb\xbfa,b\n1,2\n\xe9,3\n")
+    assert rows_of(text) == [("1", "2"), ("é", "3")]
+    assert (text.encoding, list(text.cp1252_lines)) == ("utf-8", [3])
+
+
 def test_bytes_unassigned_in_cp1252_become_control_characters() -> None:
     text = read_csv_text(b"a,b\n\x81,\xe9\n")
     assert rows_of(text) == [("\x81", "é")]

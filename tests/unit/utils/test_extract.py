@@ -131,6 +131,7 @@ def test_file_not_in_utf_8_is_read_with_a_warning(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         assert list(read_snapshot(raw, SNAPSHOT_FILE, TODAY).rows["CITY"]) == ["Cañon"]
     assert "SFTP/data_6.csv is not UTF-8: read as cp1252" in caplog.text
+    assert "SFTP/data_6.csv: invalid UTF-8 bytes were decoded as cp1252, on 1 of its lines: 2" in caplog.text
 
 
 @pytest.mark.parametrize("raw", [b"", b"\r\n", b" \n\t\r\n", b"\xef\xbb\xbf", ",".join(HEADER).encode()], ids=repr)
