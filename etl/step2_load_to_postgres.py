@@ -40,7 +40,7 @@ from etl.utils.s3_source import (
 from etl.utils.utils_checks_db import FILES_ARE_ACCOUNTED_FOR, LEADS_ARE_ACCOUNTED_FOR, run_checks
 from etl.utils.utils_connection import Settings, s3_client
 from etl.warehouse import rejected_rows
-from etl.warehouse.load_ledger import fence_run, record_file, record_load, require_tables
+from etl.warehouse.load_ledger import fenced_transaction, record_file, record_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, empty_table, swap_partition
 from etl.warehouse.pending import BronzeState, count_by_reason
 from etl.warehouse.run_history import clear_staging
@@ -143,7 +143,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
 
     Raises:
         SourceError: the file cannot be downloaded.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
     import pandas as pd
 
@@ -153,8 +153,7 @@ def stage_snapshot(settings: Settings, run_id: str, extraction_date: date, file:
     raw = download(s3_client(settings), file)
     staged, table = StagedFile(file), staging_bronze_partition(file.day)
     try:
-        with transaction(settings) as db:
-            fence_run(db, run_id, filling=table)
+        with fenced_transaction(settings, run_id, filling=table) as db:
             create_staging_partition(db, BRONZE_SNAPSHOTS, table, str(file.day))
             rejected: list[RejectedLine] = []
             lead_numbers: list[pd.Series] = []
@@ -186,10 +185,9 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFil
     Raises:
         PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
         CheckFailedError: rows and rejected lines of a file do not add up to its records.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with transaction(settings) as db:
-        fence_run(db, run_id, filling=BRONZE_SNAPSHOTS)
+    with fenced_transaction(settings, run_id, filling=BRONZE_SNAPSHOTS) as db:
         acquire_exclusive_lock(db, BRONZE_SNAPSHOTS)
         for staged in accepted:
             file = staged.file
@@ -224,7 +222,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
         SourceError: the file cannot be downloaded.
         PostgresError: see `empty_table`.
         CheckFailedError: rows and rejected rows of the file do not add up to its records.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
     from etl.utils.extract import read_leads
     from etl.warehouse.bulk_copy import copy_from_frame
@@ -234,8 +232,7 @@ def load_leads(settings: Settings, run_id: str, extraction_date: date, source: S
     except DataRefusedError as refusal:
         return LoadedFile(source.key, 0, Counter(), refusal)
     rejected = rejected_rows.rejected_lines_frame(leads.rejected, source.key, None)
-    with transaction(settings) as db:
-        fence_run(db, run_id, filling=BRONZE_LEADS)
+    with fenced_transaction(settings, run_id, filling=BRONZE_LEADS) as db:
         empty_table(db, BRONZE_LEADS)
         rows = copy_from_frame(db, BRONZE_LEADS, leads.rows, frozen=True)
         rejected_rows.delete_rejected(db, None, step=2)

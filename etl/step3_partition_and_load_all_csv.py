@@ -29,7 +29,14 @@ from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import DAYS_ARE_RECONCILED, LEADS_ARE_DISTINCT, LEADS_ARE_HASHED, run_checks
 from etl.utils.utils_connection import Settings
 from etl.warehouse import pending
-from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load, require_tables, source_key
+from etl.warehouse.load_ledger import (
+    TableLoad,
+    current_loads,
+    fenced_transaction,
+    record_load,
+    require_tables,
+    source_key,
+)
 from etl.warehouse.partitions import create_staging_partition, empty_table
 from etl.warehouse.rejected_rows import add_rejected, delete_rejected, describe_reasons, warn_of_rejected
 from etl.warehouse.silver_types import apply_type_changes, pending_type_changes
@@ -140,15 +147,14 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
     Raises:
         CheckFailedError: the rows of bronze and silver do not add up.
         PostgresError: see `apply_type_changes`.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
     from etl.utils.transform import clean_csv
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
     table = cleaned_partition(bronze.day)
     done = DayClean()
-    with transaction(settings) as db, transaction(settings) as reader:
-        fence_run(db, run_id, filling=table)
+    with fenced_transaction(settings, run_id, filling=table) as db, transaction(settings) as reader:
         delete_rejected(db, bronze.day, step=3)
         create_staging_partition(db, SILVER_SNAPSHOTS, table, str(bronze.day))
         apply_type_changes(db, pending_type_changes(db, [table]))
@@ -157,10 +163,8 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             add_rejected(db, clean.rejected, step=3, run_id=run_id)
             done = done.with_chunk(clean)
         db.execute(sql.SQL("create index on {} (_row_hash)").format(quote_identifier(table)))  # for --explain
-        # The planner needs a row count, else step 6 gets bad plans. A small sample of one column is enough; autovacuum
-        # does the rest.
-        analyze = "set local default_statistics_target = 10; analyze {} (_partition_date)"
-        db.execute(sql.SQL(analyze).format(quote_identifier(table)))
+        # The planner needs a row count, else step 6 gets bad plans. One column is enough; autovacuum does the rest.
+        db.execute(sql.SQL("analyze {} (_partition_date)").format(quote_identifier(table)))
         record_load(
             db,
             run_id,
@@ -194,15 +198,14 @@ def clean_leads(
             rejected (MAX_REJECT_RATIO); or there are far fewer leads than before (MAX_ROW_DROP). Silver is unchanged.
         CheckFailedError: the rows of bronze and silver do not add up.
         PostgresError: see `empty_table` and `apply_type_changes`.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
     import pandas as pd
 
     from etl.utils.transform import clean_parquet
     from etl.warehouse.bulk_copy import copy_from_frame, copy_to_frames
 
-    with transaction(settings) as db:
-        fence_run(db, run_id, filling=SILVER_LEADS)
+    with fenced_transaction(settings, run_id, filling=SILVER_LEADS) as db:
         clean = clean_parquet(pd.concat(copy_to_frames(db, BRONZE_LEADS), ignore_index=True))
         _refuse_rejected_leads(db, bronze, clean, max_reject_ratio)
         findings = _compare_with_known_leads(db, len(clean.rows), max_row_drop)

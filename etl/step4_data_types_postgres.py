@@ -17,12 +17,18 @@ from psycopg2.extensions import cursor as Cursor
 from etl.engine.context import RunContext, StepResult
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
-from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, fence_run, record_load, require_tables
+from etl.warehouse.load_ledger import (
+    TableLoad,
+    current_loads,
+    delete_load,
+    fenced_transaction,
+    record_load,
+    require_tables,
+)
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
 from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
-from etl.warehouse.transactions import transaction
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +48,9 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
     Raises:
         CheckFailedError: step 1 has to run first.
         PostgresError: see `apply_types` and `swap_partition`.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with transaction(settings) as db:
-        fence_run(db, run_id, filling=SILVER_SNAPSHOTS)
+    with fenced_transaction(settings, run_id, filling=SILVER_SNAPSHOTS) as db:
         require_tables(db, SILVER_SNAPSHOTS, created_by_step=1)
         waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
         apply_types(db, waiting)

@@ -23,7 +23,15 @@ from etl.utils.retry import retry_transient
 from etl.utils.utils_checks_db import GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS, run_checks
 from etl.utils.utils_connection import Settings
 from etl.warehouse import anomalies, gold_models, pending, row_versions
-from etl.warehouse.load_ledger import TableLoad, current_loads, delete_load, record_load, require_loaded, require_tables
+from etl.warehouse.load_ledger import (
+    TableLoad,
+    current_loads,
+    delete_load,
+    fenced_transaction,
+    record_load,
+    require_loaded,
+    require_tables,
+)
 from etl.warehouse.partitions import acquire_exclusive_lock, create_staging_partition, swap_partition
 from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import (
@@ -102,9 +110,9 @@ def prepare(
 
     Raises:
         CheckFailedError: an earlier step has to run first.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
+    with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, created_by_step=1)
         require_tables(db, GOLD_MATCHING, *gold_models.MODELS, GOLD_ANOMALIES, "gold.daily_metrics", created_by_step=5)
         require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
@@ -125,10 +133,10 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
     """Build one day of gold.lead_quality_matching in a staging table, in one transaction. Returns its counts.
 
     Raises:
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
     day, staging = silver.day, staging_gold_partition(silver.day)
-    with row_versions.bulk_transaction(settings, run_id, filling=staging) as db:
+    with fenced_transaction(settings, run_id, filling=staging) as db:
         create_staging_partition(db, GOLD_MATCHING, staging, str(day))
         model = gold_models.model_query(GOLD_MATCHING, snapshot=row_versions.snapshot_rows(silver))
         rows = run_sql(
@@ -156,9 +164,9 @@ def publish_gold(
     Raises:
         PostgresError: see `acquire_exclusive_lock` and `swap_partition`.
         CheckFailedError: gold lacks rows of silver, or has more leads than silver.
-        LockHeldError: see `fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with row_versions.bulk_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
+    with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
         if with_models:
             gold_models.merge_models(db, run_id)

@@ -63,7 +63,7 @@ def dask_cluster(settings: Settings, run_id: str) -> Iterator[Executor]:
             with monitored_workers(client, tasks, settings.dask_scheduler_address):
                 yield tasks
         finally:
-            with suppress(ClusterError):  # if Dask does not answer, `fence_run` stops tasks that start later
+            with suppress(ClusterError):  # if Dask does not answer, `fenced_transaction` stops tasks that start later
                 for end, of_what in ((client.unforward_logging, "etl"), (client.unregister_worker_plugin, CLIENT_NAME)):
                     if client.status == "running":
                         ask_cluster(end, of_what)

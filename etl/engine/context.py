@@ -60,7 +60,7 @@ class RunContext:
         If a call fails, its error is raised, and calls that have not started are cancelled. Running calls are completed
         on threads, and rolled back on a cluster when the run ends. If the run is aborted, `AbortedError` is raised, and
         running calls are rolled back on threads, too. Calls that do not end within `SECONDS_TO_END_CALLS`, because S3
-        does not answer, are abandoned: they can write nothing once the run has ended (see `fence_run`).
+        does not answer, are abandoned: they can write nothing once the run has ended (see `fenced_transaction`).
 
         Args:
             items: the arguments of `work`. With `total`, they may be lazy: work on an item starts while the next item

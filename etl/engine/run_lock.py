@@ -25,8 +25,8 @@ SECONDS_TO_WAIT_FOR_THE_LOCK = 0.3
 def run_lock(settings: Settings) -> Iterator[None]:
     """Check that the server is usable as the warehouse, then hold the run lock on a separate connection.
 
-    If this connection is lost, so is the lock, but the run continues. If another run then starts, `fence_run` of
-    load_ledger.py raises, so that this run loads nothing more.
+    If this connection is lost, so is the lock, but the run continues. If another run then starts, the next
+    `fenced_transaction` raises, so that this run loads nothing more.
 
     Raises:
         PostgresError: the server cannot be reached or used (see `require_usable_server`), does not keep the session

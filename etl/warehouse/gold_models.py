@@ -15,9 +15,9 @@ from psycopg2.extensions import cursor as Cursor
 from etl.utils.columns import BLANKS, CLEANED_COLUMNS, GOLD_COLUMNS, TRIMMED_IN_GOLD
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
-from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
+from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, record_load
 from etl.warehouse.partitions import empty_table, table_columns
-from etl.warehouse.row_versions import add_all_leads, bulk_transaction, current_version_loads
+from etl.warehouse.row_versions import add_all_leads, current_version_loads
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, script_text, scripts_digest
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 
@@ -88,9 +88,9 @@ def select_affected_versions(settings: Settings, run_id: str) -> bool:
     meta.affected_leads first. Returns False, without copying, if all tables are up to date; else True.
 
     Raises:
-        LockHeldError: see `load_ledger.fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with bulk_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
+    with fenced_transaction(settings, run_id, filling=AFFECTED[-1]) as db:
         if are_current(db):
             return False
         if len(_current_loads(db)) < len(MODELS):
@@ -106,9 +106,9 @@ def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
     """Build models one after the other in staging tables, in one transaction. Returns their total number of rows.
 
     Raises:
-        LockHeldError: see `load_ledger.fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with bulk_transaction(settings, run_id, filling=_staging(tables[0])) as db:
+    with fenced_transaction(settings, run_id, filling=_staging(tables[0])) as db:
         return sum(create_from_model(db, table) for table in tables)
 
 

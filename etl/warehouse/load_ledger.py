@@ -6,7 +6,8 @@ Entries are written in the transaction that fills the table, so that they agree 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -17,6 +18,8 @@ from psycopg2.extensions import cursor as Cursor
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.s3_source import SourceObject
+from etl.utils.utils_connection import Settings
+from etl.warehouse.transactions import transaction
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def record_load(
 ) -> None:
     """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
-    Call `fence_run` first in the transaction: it raises if this run has lost its lock.
+    Only in a `fenced_transaction`, which makes sure that this run has not lost its lock.
 
     Args:
         parent: the partitioned table, or another name by which `current_loads` finds the table; by default its own.
@@ -218,8 +221,11 @@ def record_load(
     )
 
 
-def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
-    """Stop a stale run: raise if it has ended. Until the transaction ends, no other run can start.
+@contextmanager
+def fenced_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterator[Cursor]:
+    """Open a transaction that fills tables, and yield its cursor. Until it ends, no other run can start.
+
+    The planner is set up for statements that read whole tables.
 
     Args:
         filling: the table that the transaction fills. If the same work is attempted twice, because a worker seemed to
@@ -227,14 +233,24 @@ def fence_run(db: Cursor, run_id: str, *, filling: str) -> None:
 
     Raises:
         LockHeldError: the run has ended, or has lost its lock and another run has started since.
+        PostgresError, AbortedError: see `transaction`.
     """
-    db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
-    if db.rowcount == 0:
-        raise LockHeldError(
-            f"run {run_id} has ended, or has lost the run lock and another run has started",
-            hint="wait until no other run is active, then rerun",
+    with transaction(settings) as db:
+        db.execute("select from meta.pipeline_runs where run_id = %s and status = 'running' for share", (run_id,))
+        if db.rowcount == 0:
+            raise LockHeldError(
+                f"run {run_id} has ended, or has lost the run lock and another run has started",
+                hint="wait until no other run is active, then rerun",
+            )
+        db.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (_FILLING, filling))
+        db.execute(
+            "set local work_mem = '256MB'; set local jit = off; "
+            # Only hash joins: they stay linear if the planner misjudges tables that were just filled.
+            "set local enable_nestloop = off; set local enable_mergejoin = off; "
+            # A small sample is enough for the planner, and ANALYZE takes a tenth of the time.
+            "set local default_statistics_target = 10"
         )
-    db.execute("select pg_advisory_xact_lock(%s, hashtext(%s))", (_FILLING, filling))
+        yield db
 
 
 _FILLING = int.from_bytes(b"FILL")

@@ -15,7 +15,6 @@ meta.affected_leads has every lead whose gold rows may have changed since they w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import date
 
 from psycopg2 import sql
@@ -25,7 +24,7 @@ from etl.utils.columns import CLEANED_COLUMNS, CONTENT_COLUMNS
 from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
-from etl.warehouse.load_ledger import TableLoad, current_loads, fence_run, record_load
+from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, record_load
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
 from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_CONTENTS, SILVER_LEADS, VERSION_MATCHES
@@ -82,7 +81,7 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
-        LockHeldError: see `load_ledger.fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
     versioned = versioned_loads(settings)
     for day in sorted(versioned.keys() - {load.day.date for load in silver}):
@@ -109,9 +108,9 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
-        LockHeldError: see `load_ledger.fence_run`.
+        LockHeldError: see `fenced_transaction`.
     """
-    with bulk_transaction(settings, run_id, filling=ROW_CONTENTS) as db:
+    with fenced_transaction(settings, run_id, filling=ROW_CONTENTS) as db:
         if silver is None:
             remove_day(db, day)
         elif _versioned_loads(db).get(day) != silver.load_id:  # else an earlier attempt was committed
@@ -245,25 +244,3 @@ def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
             built_from=[leads.load_id] if parent == VERSION_MATCHES else (),
             code_version=code_version(),
         )
-
-
-@contextmanager
-def bulk_transaction(settings: Settings, run_id: str, *, filling: str) -> Iterator[Cursor]:
-    """Open a transaction with planner settings for statements that read whole tables, and yield its cursor.
-
-    Args:
-        filling: the table that the transaction fills (see `fence_run`).
-
-    Raises:
-        LockHeldError: see `fence_run`.
-    """
-    with transaction(settings) as db:
-        fence_run(db, run_id, filling=filling)
-        db.execute(
-            "set local work_mem = '256MB'; set local jit = off; "
-            # Only hash joins: they stay linear if the planner misjudges tables that were just filled.
-            "set local enable_nestloop = off; set local enable_mergejoin = off; "
-            # A small sample is enough for the planner, and ANALYZE takes a tenth of the time.
-            "set local default_statistics_target = 10"
-        )
-        yield db

@@ -54,20 +54,14 @@ last_days as (
     group by last_seen
 ),
 
-status_periods as (
-    select
-        valid_from as partition_date,
-        lag(valid_from) over (partition by lead_uuid, lead_number order by valid_from) as previous_period
-    from gold.lead_status_history
-),
-
+-- A period ends on the day on which the next one begins.
 status_changes as (
     select
-        partition_date,
+        valid_to as partition_date,
         count(*) as leads
-    from status_periods
-    where previous_period is not null
-    group by partition_date
+    from gold.lead_status_history
+    where valid_to is not null
+    group by valid_to
 ),
 
 shares as (

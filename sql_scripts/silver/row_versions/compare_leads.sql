@@ -3,34 +3,42 @@
 -- match_contents.sql. Marks the days of gold.lead_quality_matching that have such a content as outdated: their built_from is
 -- emptied. Adds the changed leads, and the leads of deleted matches, to meta.affected_leads.
 
-create table staging.current_leads as
-select
-    lead_uuid,
-    silver.match_key(email_hash) as email_key,
-    silver.match_key(phone_hash) as phone_key
-from silver.stg_leads_parquet
-where lead_uuid is not null;
-
 -- Grain: one row per combination of lead_uuid, e-mail key and phone key that occurs more or less often than before.
 create table staging.changed_leads as
-(
-    select * from staging.current_leads -- noqa: AM04
-    except all
-    select * from silver.matched_leads -- noqa: AM04
+with counted as (
+    select
+        lead_uuid,
+        silver.match_key(email_hash) as email_key,
+        silver.match_key(phone_hash) as phone_key,
+        1 as difference
+    from silver.stg_leads_parquet
+    where lead_uuid is not null
+    union all
+    select
+        lead_uuid,
+        email_key,
+        phone_key,
+        -1 as difference
+    from silver.matched_leads
 )
-union
-(
-    select * from silver.matched_leads -- noqa: AM04
-    except all
-    select * from staging.current_leads -- noqa: AM04
-);
+
+select
+    lead_uuid,
+    email_key,
+    phone_key
+from counted
+group by lead_uuid, email_key, phone_key
+having sum(difference) <> 0;
 
 delete from silver.matched_leads
 where lead_uuid in (select changed.lead_uuid from staging.changed_leads as changed);
 
 insert into silver.matched_leads (lead_uuid, email_key, phone_key)
-select * -- noqa: AM04
-from staging.current_leads
+select
+    lead_uuid,
+    silver.match_key(email_hash) as email_key,
+    silver.match_key(phone_hash) as phone_key
+from silver.stg_leads_parquet
 where lead_uuid in (select changed.lead_uuid from staging.changed_leads as changed);
 
 analyze staging.changed_leads, silver.matched_leads;
@@ -77,4 +85,4 @@ union
 select lead_uuid
 from staging.changed_leads;
 
-drop table staging.current_leads, staging.changed_leads;
+drop table staging.changed_leads;

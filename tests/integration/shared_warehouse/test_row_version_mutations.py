@@ -101,6 +101,12 @@ MUTATIONS = {
         "    or phone_key in (select changed_leads.phone_key from staging.changed_leads)",
         "",
     ),
+    "removed leads do not count as changed": Mutation(
+        f"{VERSIONS}/compare_leads.sql", "having sum(difference) <> 0", "having sum(difference) > 0"
+    ),
+    "a lead that occurs once more does not count as changed": Mutation(
+        f"{VERSIONS}/compare_leads.sql", "having sum(difference) <> 0", "having count(distinct difference) = 1"
+    ),
     "leads without rows do not count as changed": Mutation(
         f"{VERSIONS}/compare_leads.sql",
         "union\nselect lead_uuid\nfrom staging.changed_leads",
