@@ -289,13 +289,13 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
     Args:
         raw: `lead_UUID phone_hash email_hash _extraction_date`, of any string dtype.
     """
-    bare = {name: pc.utf8_trim(text_array(raw[name]), BLANKS) for name in ("lead_UUID", "phone_hash", "email_hash")}
-    ids = {
-        "lead_uuid": text_array(raw["lead_UUID"]),
-        "phone_hash": pc.utf8_lower(bare["phone_hash"]),
-        "email_hash": pc.utf8_lower(bare["email_hash"]),
-    }
-    missing = _any_of(len(raw), (pc.is_in(cells, _NO_VALUE) for cells in bare.values()))
+    ids: dict[str, pa.Array] = {}
+    without_value = []
+    for name in ("lead_UUID", "phone_hash", "email_hash"):
+        bare = pc.utf8_trim(text_array(raw[name]), BLANKS)
+        without_value.append(pc.is_in(bare, _NO_VALUE))
+        ids[name.lower()] = text_array(raw[name]) if name == "lead_UUID" else pc.utf8_lower(bare)
+    missing = _any_of(len(raw), without_value)
     too_long = _any_of(len(raw), (_is_longer(cells, _LONGEST_ID) for cells in ids.values()))
     rejected = pc.and_not(too_long, missing)
     leads = pa.table(ids | {"_extraction_date": text_array(raw["_extraction_date"])})
