@@ -11,18 +11,10 @@ from typing import Any
 
 import click
 
-from etl.console.output import (
-    JsonHandler,
-    Line,
-    configure_logging,
-    is_terminal,
-    json_handler,
-    protect_streams,
-    write_lines,
-)
+from etl.console.output import Line, configure_logging, is_terminal, json_handler, protect_streams, write_lines
 from etl.console.progress import progress
 from etl.console.summary import metrics_by_subject, summary_lines
-from etl.engine.report import RunReport, Step
+from etl.engine.report import Step
 from etl.engine.runner import WORKER_THREAD, run_steps
 from etl.engine.shutdown import abortable
 from etl.utils.errors import PipelineError, shorten
@@ -38,7 +30,19 @@ def run_and_report(settings: Settings, steps: Sequence[Step], **options: Any) ->
     """
     report = run_steps(settings, steps, progress=progress, **options)
     if handler := json_handler():
-        _log_end_of_run(handler, report)
+        handler.echo(
+            f"run ended with status {report.status}",
+            "run_ended",
+            logging.ERROR if report.error else logging.INFO,
+            run_id=report.run_id,
+            step=None,
+            status=report.status,
+            exit_code=report.exit_code,
+            seconds=round(report.seconds, 3),
+            counts={**metrics_by_subject(report), "rows_per_table": dict(report.rows_per_table)},
+            findings=list(report.warnings),
+            error=_error_fields(report.error) if report.error else None,
+        )
         return report.exit_code
     if report.steps:
         write_lines(summary_lines(report), sys.stdout)
@@ -128,22 +132,6 @@ def print_error(error: PipelineError) -> None:
     else:
         write_lines([Line(str(error), "error: ", "bold red")], sys.stderr)
     log.debug("traceback:", exc_info=error)
-
-
-def _log_end_of_run(handler: JsonHandler, report: RunReport) -> None:
-    handler.echo(
-        f"run ended with status {report.status}",
-        "run_ended",
-        logging.ERROR if report.error else logging.INFO,
-        run_id=report.run_id,
-        step=None,
-        status=report.status,
-        exit_code=report.exit_code,
-        seconds=round(report.seconds, 3),
-        counts={**metrics_by_subject(report), "rows_per_table": dict(report.rows_per_table)},
-        findings=list(report.warnings),
-        error=_error_fields(report.error) if report.error else None,
-    )
 
 
 def _error_fields(error: PipelineError) -> dict[str, Any]:

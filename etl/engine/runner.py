@@ -47,8 +47,8 @@ def run_steps(
 
     Args:
         full_refresh: process all files and days, changed or not.
-        workers: number of threads on this machine, by default `default_workers()`. Ignored on a Dask cluster, all of
-            whose threads are used.
+        workers: number of threads on this machine, by default one per core, up to eight. Ignored on a Dask cluster,
+            all of whose threads are used.
     """
     report = RunReport(str(uuid.uuid4()))
     CURRENT_RUN.update(run_id=report.run_id, step=None)
@@ -82,7 +82,7 @@ def run_steps(
 def _executor(settings: Settings, run_id: str, workers: int | None) -> Iterator[Executor]:
     """Yield the executor that the steps use."""
     if not settings.dask_scheduler_address:
-        executor = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix=WORKER_THREAD)
+        executor = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8), thread_name_prefix=WORKER_THREAD)
         try:
             yield executor
         finally:
@@ -108,11 +108,6 @@ def _during(part: str) -> Iterator[None]:
     except PipelineError as error:
         error.step = error.step or part
         raise
-
-
-def default_workers() -> int:
-    """Return the default number of days to process in parallel: one per core, up to eight."""
-    return min(os.cpu_count() or 1, 8)
 
 
 def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport, *, allow_partial: bool) -> None:

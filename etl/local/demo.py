@@ -12,24 +12,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from psycopg2.extensions import cursor as Cursor
 from pydantic import SecretStr
 
 from etl.local.embedded import start_postgres
 from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
-from etl.local.s3_server import files_to_upload, s3_server, upload_folder
+from etl.local.s3_server import create_bucket, files_to_upload, s3_server, upload_folder
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import LockHeldError, SettingsError
+from etl.utils.s3_source import list_objects
 from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
 from etl.warehouse.descriptions import read_descriptions
 from etl.warehouse.run_history import RUN_LOCK
 from etl.warehouse.sql_scripts import run_sql, table_exists
 from etl.warehouse.transactions import transaction
-
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
 
 log = logging.getLogger(__name__)
 
@@ -296,31 +293,22 @@ def upload_sample(settings: Settings) -> int:
     """
     data = sample_folder()
     client, bucket = s3_client(settings), settings.s3_bucket_name
-    sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in files_to_upload(data)}
-    others = [key for key, size in _objects_in(client, bucket).items() if sizes.get(key) != size]
-    if others:
-        raise SettingsError(
-            f"bucket {bucket} contains objects that are not part of the sample, such as {others[0]}",
-            hint="set S3_BUCKET_NAME to a bucket that is empty or does not exist",
-        )
-    filled_from = _other_loaded_bucket(settings)
-    if filled_from:
+    if filled_from := _other_loaded_bucket(settings):
         raise SettingsError(
             f"the sample was not uploaded: database {settings.postgres_db} contains the files of bucket {filled_from}",
             hint="set POSTGRES_DB to an empty database, as sql_scripts/admin/create_warehouse.psql creates it",
         )
     with translate_s3_errors(f"writing to s3://{bucket}"):
+        create_bucket(client, bucket)
+    sizes = {file.relative_to(data).as_posix(): file.stat().st_size for file in files_to_upload(data)}
+    objects = (found for found, _ in list_objects(client, bucket, ""))
+    if other := next((found.key for found in objects if sizes.get(found.key) != found.size), None):
+        raise SettingsError(
+            f"bucket {bucket} contains objects that are not part of the sample, such as {other}",
+            hint="set S3_BUCKET_NAME to a bucket that is empty or does not exist",
+        )
+    with translate_s3_errors(f"writing to s3://{bucket}"):
         return upload_folder(client, bucket, data)
-
-
-def _objects_in(client: S3Client, bucket: str) -> dict[str, int]:
-    """Return key → size in bytes of the first thousand objects in a bucket; empty if the bucket does not exist."""
-    with translate_s3_errors(f"s3://{bucket}"):
-        try:
-            listed = client.list_objects_v2(Bucket=bucket)  # the first thousand are enough
-        except client.exceptions.NoSuchBucket:
-            return {}
-    return {found["Key"]: found["Size"] for found in listed.get("Contents", [])}
 
 
 def _other_loaded_bucket(settings: Settings) -> str | None:

@@ -67,7 +67,7 @@ def upload_folder(client: S3Client, bucket: str, data: Path) -> int:
             f"{data} contains neither SFTP/*.csv nor parquet/*.parquet",
             hint="fill the warehouse of the demo again: python main.py --demo, or python main.py --demo --data DIR",
         )
-    _create_bucket(client, bucket)
+    create_bucket(client, bucket)
     for file in files:
         with file.open("rb") as body:
             client.put_object(Bucket=bucket, Key=file.relative_to(data).as_posix(), Body=body)
@@ -81,7 +81,8 @@ def files_to_upload(data: Path) -> list[Path]:
     return sorted(data.glob("SFTP/[!.]*.[cC][sS][vV]*")) + sorted(data.glob("parquet/*.parquet"))
 
 
-def _create_bucket(client: S3Client, bucket: str) -> None:
+def create_bucket(client: S3Client, bucket: str) -> None:
+    """Create a bucket if it does not exist."""
     from botocore.exceptions import ClientError
 
     try:

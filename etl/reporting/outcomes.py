@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import (
-    FLAGS,
-    FUNNEL,
-    NEW_LEADS,
-    NO_ANOMALIES,
-    OUTCOMES,
-    STATUS,
-    Anomalies,
-    Answer,
-    gap_sentence,
-)
+from etl.reporting.answers import FLAGS, FUNNEL, NO_ANOMALIES, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
 from etl.reporting.states import FEW, FEW_LEADS
 from etl.reporting.words import counted, day, share
 
@@ -169,7 +159,7 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answ
         sentences.append(
             f"{counted(uncertain, 'lead')} may belong to an earlier week, because the days before have no snapshot."
         )
-    return anomalies.mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, *NEW_LEADS))
+    return anomalies.mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, "new_lead_share"))
 
 
 def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:

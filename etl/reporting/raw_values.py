@@ -15,16 +15,7 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from etl.utils.columns import (
-    APPT_TIME,
-    BRONZE_COLUMNS,
-    CRM_COLUMNS,
-    NA_VALUES,
-    ROW_HASH,
-    SILVER_COLUMNS,
-    SOURCE_ROW,
-    CrmColumn,
-)
+from etl.utils.columns import APPT_TIME, BRONZE_COLUMNS, CRM_COLUMNS, NA_VALUES, ROW_HASH, SILVER_COLUMNS, SOURCE_ROW
 from etl.utils.utils_connection import PROJECT
 from etl.warehouse.sql_scripts import query_dicts, quote_identifiers, script_text
 
@@ -133,18 +124,15 @@ def changed_values(raw: Mapping[str, Any], clean: Mapping[str, Any]) -> list[Cle
         if column.bronze == "APPT_DATE" and after:
             after = " ".join(filter(None, (after, _text(clean[APPT_TIME]))))
         if before != after and not _is_number(before, clean[column.silver]):
-            changed.append(CleanedValue(column.silver, before, after, rule_of(column, before, after)))
+            bare = (before or "").strip()
+            if column.bronze == "STATE" and after and after != bare:
+                rule = STATE_OF_LOCATION
+            elif after is None and bare in NA_VALUES:
+                rule = NA
+            else:
+                rule = BLANKS if after == bare or not column.rule else column.rule
+            changed.append(CleanedValue(column.silver, before, after, rule))
     return changed
-
-
-def rule_of(column: CrmColumn, raw: str | None, cleaned: str | None) -> str:
-    """Return the name of the cleaning rule that changed a value (see `rules`)."""
-    bare = (raw or "").strip()
-    if column.bronze == "STATE" and cleaned and cleaned != bare:
-        return STATE_OF_LOCATION
-    if cleaned is None and bare in NA_VALUES:
-        return NA
-    return BLANKS if cleaned == bare or not column.rule else column.rule
 
 
 def _is_number(text: str | None, value: Any) -> bool:

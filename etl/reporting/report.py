@@ -18,7 +18,7 @@ from etl.reporting.daily import last_sound_quality, per_day
 from etl.reporting.drawing import CHARTS, Chart, as_svg, themed
 from etl.reporting.reading import Read, reading
 from etl.reporting.runs import moment
-from etl.reporting.tables import Table, csv_uri, render_template, table_of
+from etl.reporting.tables import csv_uri, render_template, table_of
 from etl.reporting.theme import DARK, LIGHT
 from etl.reporting.words import counted, share
 from etl.utils.errors import HOST_UID_HINT, OutputError
@@ -57,20 +57,6 @@ class Kpi:
     label: str
     reference: str
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A question in the report: its answer, its chart if there is one, and its rows as a table and as CSV."""
-
-    name: str
-    answer: Answer
-    table: Table | None
-    csv: str
-    charts: Mapping[str, str]
-    """`wide` and `narrow` → SVG; empty if the question has no chart."""
-    alt: str
-    """Description of the chart for screen readers."""
 
 
 def write_report(settings: Settings, target: Path = REPORT) -> Path:
@@ -196,16 +182,17 @@ def _days_note(answer: Answer) -> str:
     return f"{ranges(answer.affected_days)} should not be trusted" if answer.affected_days else ""
 
 
-def _block(name: str, answer: Answer) -> Block:
+def _block(name: str, answer: Answer) -> dict[str, Any]:
+    """Return a question for the template, with `charts`: `wide` and `narrow` → SVG; empty if it has no chart."""
     chart = CHARTS.get(name) if len(answer.rows) else None
-    return Block(
-        name,
-        answer,
-        table_of(answer.question, answer.rows, MOST_ROWS) if len(answer.rows) else None,
-        csv_uri(answer.rows),
-        {width: _svg(chart, name, answer, width) for width in ("wide", "narrow")} if chart else {},
-        f"{chart.alt} The table below contains the numbers." if chart else "",
-    )
+    return {
+        "name": name,
+        "answer": answer,
+        "table": table_of(answer.question, answer.rows, MOST_ROWS) if len(answer.rows) else None,
+        "csv": csv_uri(answer.rows),
+        "charts": {width: _svg(chart, name, answer, width) for width in ("wide", "narrow")} if chart else {},
+        "alt": f"{chart.alt} The table below contains the numbers." if chart else "",
+    }
 
 
 def _svg(chart: Chart, name: str, answer: Answer, width: str) -> str:

@@ -170,19 +170,13 @@ counted as (
         kind,
         count(distinct lead_number) as lead_number_count,
         count(distinct lead_uuid) as lead_uuid_count,
-        count(*) as row_count
+        count(*) as row_count,
+        count(*) over (partition by hash) = 2 as in_both_columns,
+        -- A person who asks again gets another lead number: two or three are usual.
+        count(distinct lead_number) >= 5 as is_shared_by_many
     from cells
     where hash is not null
     group by hash, kind
-),
-
-judged as (
-    select
-        *,
-        count(*) over (partition by counted.hash) = 2 as in_both_columns,
-        -- A person who asks again gets another lead number: two or three are usual.
-        lead_number_count >= 5 as is_shared_by_many
-    from counted
 )
 
 select
@@ -196,7 +190,7 @@ select
         case when in_both_columns then 'in the e-mail and in the phone column: hash of a missing value' end,
         case when is_shared_by_many then format('shared by %s lead numbers', lead_number_count) end
     )::varchar(255) as reason
-from judged
+from counted
 where in_both_columns or is_shared_by_many;
 
 -- Grain: one row per row of gold.lead_quality_matching whose match relies on suspect hashes alone.
