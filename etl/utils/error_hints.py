@@ -54,6 +54,7 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         SourceError: with a hint; `transient` if a retry may succeed.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -75,6 +76,10 @@ def translate_s3_errors(what: str) -> Iterator[None]:
             f"{what}: {_botocore_message(error)}",
             hint=_S3_HINTS.get(type(error).__name__, _S3_HINT),
             transient=type(error).__name__ in _S3_TRANSIENT,
+        ) from error
+    except HTTPError as error:  # botocore does not translate all errors of a response that has begun
+        raise SourceError(
+            f"{what}: the response was not received ({type(error).__name__})", hint=_CUT_SHORT, transient=True
         ) from error
 
 
@@ -103,15 +108,14 @@ _S3_CUT_SHORT = frozenset(
 )
 _S3_TRANSIENT = _S3_BUSY | _S3_CUT_SHORT
 _S3_HINT = "check S3_BUCKET_NAME, S3_REGION, AWS_ENDPOINT_URL_S3, the credentials and the network, then rerun"
+_CUT_SHORT = "the response was cut short or altered on its way: check the network and its proxies, then rerun"
 _NO_RIGHTS = (
     "the credentials lack permission: grant s3:ListBucket on the bucket and s3:GetObject on its objects; "
     "if S3_IAM_ROLE_ARN is set, also sts:AssumeRole on the role"
 )
 _S3_HINTS = {
     **dict.fromkeys(_S3_BUSY, "S3 is overloaded or down: rerun later"),
-    **dict.fromkeys(
-        _S3_CUT_SHORT, "the response was cut short or altered on its way: check the network and its proxies, then rerun"
-    ),
+    **dict.fromkeys(_S3_CUT_SHORT, _CUT_SHORT),
     "NoSuchBucket": "check S3_BUCKET_NAME (and S3_SFTP_BUCKET, S3_PARQUET_BUCKET)",
     "NoSuchKey": "the object was deleted after it was listed: upload it again if it is still needed, then rerun",
     "404": "check S3_PARQUET_FILE, its bucket (S3_PARQUET_BUCKET, else S3_BUCKET_NAME), and that the file was uploaded",

@@ -157,14 +157,9 @@ def _other_format(raw: bytes) -> str | None:
 def _warn_of_encoding(text: CsvText, file: SourceObject) -> None:
     if text.encoding != "utf-8":
         log.warning("%s is not UTF-8: read as %s", file, text.encoding)
-    if text.cp1252_lines:
-        numbers = ", ".join(map(str, text.cp1252_lines[:5])) + ", …" * (len(text.cp1252_lines) > 5)
-        log.warning(
-            "%s: invalid UTF-8 bytes were decoded as cp1252, on %d of its lines: %s",
-            file,
-            len(text.cp1252_lines),
-            numbers,
-        )
+    if count := len(text.cp1252_lines):
+        numbers = ", ".join(map(str, text.cp1252_lines[:5])) + ", …" * (count > 5)
+        log.warning("%s: invalid UTF-8 bytes were decoded as cp1252, on %d of its lines: %s", file, count, numbers)
 
 
 def _name_columns(table: pa.Table) -> pa.Table:
@@ -320,7 +315,8 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
             raise DataRefusedError(
                 f"{source} has missing columns: {', '.join(missing)}. Columns: {listed(names)}", hint=hint
             )
-        table = file.read(use_threads=False).rename_columns(columns)
+        names_read = [names[columns.index(name)] for name in LEADS_COLUMNS]
+        table = file.read(names_read, use_threads=False).select(names_read).rename_columns(LEADS_COLUMNS)
     except (pa.ArrowException, OSError) as error:
         raise DataRefusedError(f"{source} cannot be read as parquet: {shorten(error, 300)}", hint=hint) from error
     if not table.num_rows:

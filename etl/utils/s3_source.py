@@ -34,6 +34,11 @@ class SourceObject:
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
+    @property
+    def version(self) -> tuple[str, str, str, int]:
+        """Bucket, key, ETag and size: equal for the same content of the same object."""
+        return self.bucket, self.key, self.etag, self.size
+
 
 @dataclass(frozen=True)
 class SnapshotFile(SourceObject):
@@ -54,7 +59,7 @@ class Listing(NamedTuple):
     keys: frozenset[str]
     """The keys of all snapshots, including refused ones."""
     missing: str | None
-    """Finding about days without a file between the first and the latest day that has one; None if all have one."""
+    """Finding about missing days (see `_describe_missing`); None if there are none."""
 
 
 @retry_transient()
@@ -135,15 +140,21 @@ def _by_day(
 
 
 def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) -> str | None:
-    """Return a finding about days without a file between the first and the last of `days`; None if all have one.
+    """Return a finding about missing days, with the ignored keys that resemble their files; None if there are none.
 
-    It includes the ignored keys that resemble the missing files.
+    Days without a file are missing between the first and the last of `days`, and after it if there is such a key.
     """
+    numbered = re.compile(re.escape(prefix) + r"0*([0-9]{1,9})(?![0-9])")
+    similar = {key: int(match[1]) for key in ignored if (match := numbered.match(key))}
     missing = [
         Day(number, before.date + timedelta(number - before.number))
         for before, after in pairwise(days)
         for number in range(before.number + 1, after.number)
     ]
+    for last in days[-1:]:
+        number_today = last.number + (datetime.now(UTC).date() - last.date).days
+        later = sorted({number for number in similar.values() if last.number < number <= number_today})
+        missing += [Day(number, last.date + timedelta(number - last.number)) for number in later]
     if not missing:
         return None
     numbers = {day.number for day in missing}
@@ -151,9 +162,8 @@ def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) 
     if missing[1:]:
         ranges = day_ranges(day.date for day in missing)
         finding = f"no files for {len(missing):,} days: {ranges} (the first is file number {missing[0].number})"
-    numbered = re.compile(re.escape(prefix) + r"0*([0-9]{1,9})(?![0-9])")
-    similar = [key for key in ignored if (match := numbered.match(key)) and int(match[1]) in numbers]
-    return f"{finding}; similar keys that were ignored: {listed(similar)}" if similar else finding
+    shown = [key for key, number in similar.items() if number in numbers]
+    return f"{finding}; similar keys that were ignored: {listed(shown)}" if shown else finding
 
 
 def check_completeness(days: Sequence[Day], missing: str | None, settings: Settings) -> list[str]:
@@ -161,7 +171,7 @@ def check_completeness(days: Sequence[Day], missing: str | None, settings: Setti
 
     Args:
         days: the days that have a file, in order.
-        missing: the finding of `discover_snapshots` about missing days.
+        missing: the finding of `discover_snapshots` about missing days; a day can be both missing and late.
     """
     findings = [missing] if missing else []
     if settings.max_days_late is not None:
@@ -210,9 +220,10 @@ def find_leads(client: S3Client, settings: Settings) -> SourceObject:
         try:
             head = client.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
-            part = _only_part(client, bucket, key) if error.response["Error"]["Code"] == "404" else None
-            if not part:
+            if error.response["Error"]["Code"] != "404" or not (part := _only_part(client, bucket, key)):
                 raise
+            return part
+        if key.endswith("/") and (part := _only_part(client, bucket, key)):  # the object only marks the folder
             return part
     return SourceObject(bucket, key, head["ETag"].strip('"'), head["ContentLength"])
 

@@ -11,6 +11,7 @@ import psycopg2.errors
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from pydantic import SecretStr
+from urllib3.exceptions import SSLError
 
 from etl.utils.error_hints import translate_postgres_errors, translate_s3_errors
 from etl.utils.errors import PostgresError, SourceError, redact, register_secrets
@@ -85,6 +86,13 @@ def test_altered_response_is_retried_and_names_the_network() -> None:
     assert error.transient
     assert "the network" in str(error.hint)
     assert "S3_BUCKET_NAME" not in str(error.hint)
+
+
+def test_tls_error_during_a_response_is_retried_and_names_the_network() -> None:
+    error = translated(SSLError(f"bad record mac, {PLANTED}"))
+    assert error.message == "s3://bucket/key: the response was not received (SSLError)"
+    assert error.transient
+    assert "the network" in str(error.hint)
 
 
 def test_invalid_configuration_of_botocore_has_a_hint() -> None:

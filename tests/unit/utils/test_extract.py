@@ -298,6 +298,19 @@ def test_leads_of_any_text_type_and_column_order_are_read(s3: S3Client, kind: pa
     assert_frame_equal(extracted_leads(s3, parquet_bytes(created_at=pa.array([1, 2]), **columns)), expected)
 
 
+def test_other_columns_of_the_leads_are_not_read(s3: S3Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns_read: list[str] = []
+    read_columns = pq.ParquetFile.read
+
+    def read(file: pq.ParquetFile, columns: list[str] | None = None, **options: bool) -> pa.Table:
+        columns_read.extend(columns or file.schema_arrow.names)
+        return read_columns(file, columns, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    assert len(extracted_leads(s3, parquet_bytes(payload=pa.array(["{}", "{}"]), **LEADS))) == 2
+    assert columns_read == list(LEADS)
+
+
 def test_parquet_column_without_any_value_is_refused(s3: S3Client) -> None:
     columns = {name: pa.array(cells) for name, cells in LEADS.items()} | {"email_hash": pa.nulls(2)}
     with pytest.raises(DataRefusedError, match="columns without any value: email_hash"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +98,17 @@ def test_days_between_refused_files_are_missing(s3: S3Client) -> None:
     assert found.missing == "no files for 3 days: 2024-10-02, 2024-10-04 to 2024-10-05 (the first is file number 2)"
 
 
+def test_latest_file_with_another_name_is_named_as_missing(s3: S3Client) -> None:
+    today = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 1
+    others = ("2.CSV", "10.csv.bak", f"{today}.csv.part", f"{today + 1}.csv.part", "999999999.csv.part")
+    put_objects(s3, "SFTP/data_9.csv", *(f"SFTP/data_{other}" for other in others))
+    found = discover_snapshots(s3, make_settings())
+    assert found.missing == (
+        f"no files for 2 days: 2024-10-10, {datetime.now(UTC).date()} (the first is file number 10); "
+        f"similar keys that were ignored: SFTP/data_10.csv.bak, SFTP/data_{today}.csv.part"
+    )
+
+
 def test_late_days_are_listed_even_if_no_file_is_accepted() -> None:
     settings = make_settings(partition_start_date="2024-10-01", max_days_late="0")
     (finding,) = check_completeness([], None, settings)
@@ -156,6 +167,12 @@ def test_object_changed_since_listing_is_not_read(s3: S3Client) -> None:
     with pytest.raises(SourceError, match=r"s3://leads/SFTP/data_1\.csv") as error:
         download(s3, file)
     assert "rerun" in str(error.value.hint)
+
+
+def test_folder_with_a_marker_object_is_read(s3: S3Client) -> None:
+    put_objects(s3, "leads.parquet/", "leads.parquet/part-0.parquet", body=b"")
+    settings = make_settings(s3_parquet_file="leads.parquet/")
+    assert find_leads(s3, settings).key == "leads.parquet/part-0.parquet"
 
 
 def test_missing_parquet_is_named_with_its_setting(s3: S3Client) -> None:
