@@ -31,7 +31,7 @@ with declared (column_name, data_type) as (
 compared as (
     select
         altered.position,
-        pg_class.oid as table_oid,
+        altered.table_name,
         pg_attribute.attnum,
         pg_attribute.attname,
         declared.data_type,
@@ -48,20 +48,21 @@ compared as (
     left join pg_type as declared_type on to_regtype(declared.data_type) = declared_type.oid
     inner join pg_attribute on declared.column_name = pg_attribute.attname and not pg_attribute.attisdropped
     inner join pg_type as current_type on pg_attribute.atttypid = current_type.oid
-    inner join pg_class on pg_attribute.attrelid = pg_class.oid
     inner join unnest({tables}::text[]) with ordinality as altered (table_name, position)
-        on pg_class.oid = to_regclass(altered.table_name)
+        on pg_attribute.attrelid = to_regclass(altered.table_name)
+    -- For an index scan, because the planner may use only hash joins.
+    where pg_attribute.attrelid = any(array(select to_regclass(named.name)::oid from unnest({tables}::text[]) as named (name)))
 )
 
 select
-    table_oid::regclass::text as table_name,
+    table_name,
     string_agg(format('%s from %s to %s', attname, current_type, data_type), ', ' order by attnum) as columns,
     format(
         'alter table %s %s',
-        table_oid::regclass,
+        table_name::regclass,
         string_agg(format('alter column %I type %s%s', attname, data_type, conversion), ', ' order by attnum)
     ) as statement
 from compared
 where current_type <> data_type and current_type is distinct from full_data_type
-group by position, table_oid
+group by position, table_name
 order by position

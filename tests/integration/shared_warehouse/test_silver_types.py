@@ -16,6 +16,7 @@ from etl.utils.columns import SILVER_COLUMNS
 from etl.utils.utils_connection import Settings
 from etl.warehouse import partitions, sql_scripts
 from etl.warehouse.silver_types import DECLARATION
+from etl.warehouse.transactions import close_connections
 
 Run = Callable[..., RunReport]
 Declare = Callable[[str, str], None]
@@ -167,6 +168,22 @@ def test_row_contents_that_do_not_fit_are_rebuilt(
     assert warehouse.rows(f"select * from {row_contents}") == []
     assert run().error is None
     assert warehouse.contents() == contents
+
+
+def test_types_are_applied_whatever_the_search_path_of_the_role(
+    warehouse: Warehouse, run: Run, declare: Declare, row_contents: str
+) -> None:
+    warehouse.rows("alter role current_user set search_path = silver, gold")
+    close_connections()
+    try:
+        warehouse.rows("update silver.stg_csv_data_02 set dispo = 'longer than before'")
+        declare("dispo", "varchar(4)")
+        assert run().error is None
+    finally:
+        warehouse.rows("alter role current_user reset search_path")
+        close_connections()
+    assert types_of(warehouse, "dispo", *ALL_TABLES, row_contents) == {"character varying(4)"}
+    assert warehouse.rows(f"select dispo from {row_contents} where length(dispo) > 4") == []
 
 
 @pytest.mark.parametrize("table", ["silver.stg_csv_snapshots", "silver.stg_csv_data_02"])
