@@ -62,7 +62,7 @@ class BronzeState:
         known = self.files.get(source.key)
         if known is None:
             return NEW
-        if known.source != SourceObject(source.bucket, source.key, source.etag, source.size):
+        if known.source.version != source.version:
             return CHANGED
         if known.table != table or table not in self.tables:
             return MODIFIED

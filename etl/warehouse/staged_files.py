@@ -13,6 +13,7 @@ from etl.utils.errors import DataRefusedError
 from etl.utils.s3_source import SnapshotFile
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad
+from etl.warehouse.pending import BronzeState
 from etl.warehouse.rejected_rows import describe_first, describe_reasons
 
 if TYPE_CHECKING:
@@ -97,18 +98,19 @@ class StagedFile:
         )
 
 
-def validate_files(staged: Iterable[StagedFile], loads: Iterable[TableLoad], settings: Settings) -> list[StagedFile]:
+def validate_files(staged: Iterable[StagedFile], bronze: BronzeState, settings: Settings) -> list[StagedFile]:
     """Refuse files with too many invalid records, or that differ too much from the snapshot before (specification §7).
 
-    Returns all files in the order of their days. A refused file has the reason in `refused`.
-
-    Args:
-        loads: the current loads of bronze.
+    Returns all files in the order of their days. A refused file has the reason in `refused`. A version of a file that
+    bronze has accepted before, perhaps because a limit was raised for one run, is accepted again.
     """
-    days = {load.of_day: DayCounts.of(load) for load in loads if load.of_day}
+    days = {load.of_day: DayCounts.of(load) for load in bronze.tables.values() if load.of_day}
+    accepted = {file.source.version for file in bronze.files.values()}
     validated = []
     for file in sorted(staged, key=lambda staged: staged.file.day):
-        refused = file.refused or _too_many_rejects(file, settings) or _too_different(file, days, settings)
+        refused = file.refused
+        if file.file.version not in accepted:
+            refused = refused or _too_many_rejects(file, settings) or _too_different(file, days, settings)
         if not (refused or file.is_empty):
             days[file.file.day] = file.counts
         validated.append(replace(file, refused=refused))

@@ -273,34 +273,6 @@ def test_source_that_always_repeats_lead_numbers_is_loaded(
     assert warehouse.value("select count(*) from silver.stg_csv_snapshots") == 60
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "refused"), [(60, 121, True), (60, 120, False), (10, 49, False), (20, 50, True)]
-)
-def test_growth_beyond_the_limit_is_refused(
-    settings: Settings, bucket: Bucket, before: int, after: int, refused: bool
-) -> None:
-    put_leads(bucket)
-    bucket.put_snapshot(1, leads(before))
-    bucket.put_snapshot(2, leads(after))
-    report = run(settings)
-    if refused:
-        assert_refused(
-            report, f"SFTP/data_2.csv: {after} valid rows, up from {before} on 2024-10-01", "more than MAX_ROW_GROWTH=1"
-        )
-        report = run(settings.model_copy(update={"max_row_growth": 2.0}))
-    assert report.error is None
-
-
-def test_growth_after_a_day_whose_rows_were_all_rejected_is_accepted(settings: Settings, bucket: Bucket) -> None:
-    put_leads(bucket)
-    bucket.put_snapshot(1, leads(5))
-    assert run(settings).error is None
-    line = ",".join(["x"] * (len(HEADER) + 1))
-    bucket.put("SFTP/data_1.csv", f"{','.join(HEADER)}\n{line}\n".encode())
-    bucket.put_snapshot(2, leads(60))
-    assert run(settings.model_copy(update={"max_reject_ratio": 1.0, "max_row_drop": 1.0})).error is None
-
-
 @pytest.mark.parametrize("number", ["12345678901234567", "18446744073709551615", "1e300"])
 def test_lead_number_of_any_size_in_a_later_chunk_is_counted(
     settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, number: str
