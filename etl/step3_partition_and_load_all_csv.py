@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -80,14 +80,6 @@ class DayClean:
             self.separators + chunk.separators,
             {name: self.nulled[name] + counted if self.nulled else counted for name, counted in chunk.nulled.items()},
         )
-
-    def metrics(self) -> dict[str, Any]:
-        """Return the metrics that the load ledger records: `nulled`, if cleaning turned any values into NULL.
-
-        `nulled` maps each column with such values to its counts and samples.
-        """
-        nulled = {name: counted._asdict() for name, counted in self.nulled.items() if counted.nulled}
-        return {"nulled": nulled} if nulled else {}
 
 
 def run(context: RunContext) -> StepResult:
@@ -165,6 +157,10 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         db.execute(sql.SQL("create index on {} (_row_hash)").format(quote_identifier(table)))  # for --explain
         # The planner needs a row count, else step 6 gets bad plans. One column is enough; autovacuum does the rest.
         db.execute(sql.SQL("analyze {} (_partition_date)").format(quote_identifier(table)))
+        # With the counts of bronze: gold publishes them with the day, when bronze may already have a newer file.
+        nulled = {name: counted._asdict() for name, counted in done.nulled.items() if counted.nulled}
+        rejected = bronze.rejected_count + done.rejected.total()
+        metrics = dict(bronze.metrics) | {"nulled": nulled, "rejected": rejected}
         record_load(
             db,
             run_id,
@@ -176,7 +172,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
             day=bronze.day,
             built_from=[bronze.load_id],
             code_version=pending.cleaning_code_version(),
-            metrics=done.metrics(),
+            metrics=metrics,
         )
         run_checks(db, [DAYS_ARE_RECONCILED])
     counts = (done.rows, done.rejected.total(), done.separators)

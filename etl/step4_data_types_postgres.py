@@ -20,9 +20,8 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import (
     TableLoad,
     current_loads,
-    delete_load,
     fenced_transaction,
-    record_load,
+    move_load,
     require_tables,
 )
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
@@ -60,20 +59,7 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
         for cleaned in waiting:
             table = silver_partition(cleaned.day)
             swap_partition(db, SILVER_SNAPSHOTS, cleaned_partition(cleaned.day), table, str(cleaned.day))
-            delete_load(db, cleaned.table)
-            record_load(
-                db,
-                run_id,
-                table,
-                cleaned.row_count,
-                parent=SILVER_SNAPSHOTS,
-                rejected_count=cleaned.rejected_count,
-                separator_count=cleaned.separator_count,
-                day=cleaned.day,
-                built_from=cleaned.built_from,
-                code_version=cleaned.code_version,
-                metrics=cleaned.metrics,
-            )
+            move_load(db, run_id, cleaned, table, parent=SILVER_SNAPSHOTS)
     log.info("days published in silver: %d", len(waiting))
     return waiting
 

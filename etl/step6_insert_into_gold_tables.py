@@ -42,7 +42,6 @@ from etl.warehouse.tables import (
     gold_partition,
     staging_gold_partition,
 )
-from etl.warehouse.transactions import transaction
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class BuiltDay:
     rows: int
     silver_load: int
     metrics: Mapping[str, Any]
-    """Number of rows in each match scenario, and the counts of `anomalies.count_metrics`."""
+    """Number of rows in each match scenario, the counts of steps 2 and 3, and those of `anomalies.count_metrics`."""
 
 
 def run(context: RunContext) -> StepResult:
@@ -86,13 +85,13 @@ def run(context: RunContext) -> StepResult:
     with_models = gold_models.select_affected_versions(settings, run_id)
     if with_models:
         context.map(partial(gold_models.build_tables, settings, run_id), gold_models.BUILT_IN_PARALLEL, rows=int)
-    publish_gold(settings, run_id, silver, built, with_models=with_models)
+    matched = publish_gold(settings, run_id, silver, built, with_models=with_models)
 
     # --- report -----------------------------------------------------------------------------------
     return StepResult(
         rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
-        metrics={"days": {"published": len(built)}, "matched": count_matched(settings)},
+        metrics={"days": {"published": len(built)}, "matched": matched},
         warnings=warn_of_lost_matches(gold, built),
     )
 
@@ -147,7 +146,7 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
         counts = sql.SQL(", ").join(sql.SQL(f"count(*) filter (where {condition})") for condition in SCENARIOS.values())
         db.execute(sql.SQL("select {} from {}").format(counts, quote_identifier(staging)))
         scenarios = dict(zip(SCENARIOS, db.fetchone() or (), strict=True))
-        metrics = scenarios | anomalies.count_metrics(db, row_versions.snapshot_rows(silver))
+        metrics = scenarios | dict(silver.metrics) | anomalies.count_metrics(db, row_versions.snapshot_rows(silver))
     log.info("%s matched: %d rows", day, rows)
     return BuiltDay(day, rows, silver.load_id, metrics)
 
@@ -155,8 +154,10 @@ def build_day(settings: Settings, run_id: str, silver: TableLoad) -> BuiltDay:
 @retry_transient()
 def publish_gold(
     settings: Settings, run_id: str, silver: Sequence[TableLoad], built: Sequence[BuiltDay], *, with_models: bool
-) -> None:
+) -> dict[str, int]:
     """Publish the staging tables of gold, drop days that silver no longer has, update anomalies: in one transaction.
+
+    Returns match scenario → number of rows of gold.lead_quality_matching, according to the load ledger.
 
     Args:
         with_models: also merge the staging tables of leads into gold.
@@ -194,6 +195,8 @@ def publish_gold(
             run_sql(db, "gold/create_matching_key.sql")
             run_checks(db, [GOLD_HAS_EVERY_ROW, LEADS_ARE_THE_BACKENDS])
         anomalies.update_anomalies(db, run_id)
+        loads = current_loads(db, GOLD_MATCHING).values()
+    return {scenario: sum(load.metrics[scenario] for load in loads) for scenario in SCENARIOS}
 
 
 def warn_of_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
@@ -228,14 +231,6 @@ FEWEST_ROWS = 50
 """Minimum number of rows of which match scenarios are compared."""
 UNUSUAL_CHANGE = 0.05
 """Share of the rows that may lose a match, or one of two matching hashes, without a warning."""
-
-
-@retry_transient()
-def count_matched(settings: Settings) -> dict[str, int]:
-    """Return match scenario → number of rows of gold.lead_quality_matching, according to the load ledger."""
-    with transaction(settings) as db:
-        loads = current_loads(db, GOLD_MATCHING).values()
-    return {scenario: sum(load.metrics[scenario] for load in loads) for scenario in SCENARIOS}
 
 
 if __name__ == "__main__":

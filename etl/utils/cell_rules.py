@@ -100,11 +100,11 @@ def without_fraction(text: pa.Array) -> pa.Array:
 
 
 def is_int32(text: pa.Array) -> pa.Array:
-    """Return whether each text is an integer that fits a PostgreSQL INT; true for NULL."""
+    """Return whether each text is an integer that fits a PostgreSQL INT, also with `.0`; true for NULL."""
     plain = is_plain_number(text)
     if pc.all(plain).as_py() is not False:
         return pc.fill_null(plain, True)
-    parts = pc.extract_regex(text, r"^(?P<sign>[+-]?)0*(?P<digits>[0-9]{1,10})$")
+    parts = pc.extract_regex(text, r"^(?P<sign>[+-]?)0*(?P<digits>[0-9]{1,10})(?:\.0+)?$")
     size = pc.struct_field(parts, "digits").cast(pa.int64())
     in_range = pc.less_equal(size, pc.if_else(pc.equal(pc.struct_field(parts, "sign"), "-"), 2**31, 2**31 - 1))
     return pc.or_(pc.is_null(text), pc.fill_null(in_range, False))

@@ -16,16 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.utils.cell_rules import (
-    RULES,
-    fill_false,
-    is_flag,
-    is_int32,
-    is_plain_number,
-    parse_timestamp,
-    state_of,
-    without_fraction,
-)
+from etl.utils.cell_rules import RULES, fill_false, is_flag, is_int32, is_plain_number, parse_timestamp, state_of
 from etl.utils.columns import (
     APPT_TIME,
     BLANK_ROW,
@@ -210,7 +201,7 @@ def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
     without_ids = functools.reduce(pc.and_, (pc.is_null(text[name]) for name in IDS))
     invalid = {
         f"APPT_DATE is {NOT_AN_APPOINTMENT!r}": pc.equal(text["APPT_DATE"], NOT_AN_APPOINTMENT),
-        "LEADNUMBER is not a 32-bit integer": pc.invert(is_int32(without_fraction(text["LEADNUMBER"]))),
+        "LEADNUMBER is not a 32-bit integer": pc.invert(is_int32(text["LEADNUMBER"])),
         "Set is not one of 0, 1, True, False": pc.invert(is_flag(text["Set"])),
         "Demo is not one of 0, 1, True, False": pc.invert(is_flag(text["Demo"])),
     }

@@ -81,21 +81,17 @@ DAYS_ARE_RECONCILED = Check(
     """
     select format(
         '%s was loaded with %s rows: %s clean, %s rejected, %s separators, %s without an id, %s duplicates',
-        bronze.table_name, bronze.row_count,
-        cleaned.row_count, cleaned.rejected_count, cleaned.separator_count, missing_id, duplicates
+        bronze.table_name, bronze.row_count, cleaned.row_count, cleaned.rejected_count, cleaned.separator_count,
+        coalesce(missing_id, 0), coalesce(duplicates, 0)
     ) as sample
     from meta.table_loads as cleaned
     inner join meta.table_loads as bronze on cleaned.built_from = array[bronze.load_id]
-    cross join lateral (
-        select
-            coalesce((cleaned.facts ->> 'missing_id')::bigint, 0) as missing_id,
-            coalesce((cleaned.facts ->> 'duplicates')::bigint, 0) as duplicates
-    ) as dropped
+    cross join jsonb_to_record(cleaned.facts) as dropped (missing_id bigint, duplicates bigint)
     where
         bronze.parent_table in ('bronze.csv_snapshots', 'bronze.leads_parquet')
         and not (cleaned.changed or bronze.changed)
         and bronze.row_count
-        <> cleaned.row_count + cleaned.rejected_count + cleaned.separator_count + missing_id + duplicates
+        <> cleaned.row_count + cleaned.rejected_count + cleaned.separator_count + coalesce(missing_id + duplicates, 0)
     """,
     hint="rerun with --full-refresh; if the check fails again, report a bug in the pipeline",
     noun="table",
@@ -128,7 +124,8 @@ REJECTED_ROWS_ARE_KEPT = Check(
             where parent_table = 'staging.stg_csv_data'
         )
     """,
-    hint="rejected rows were added or deleted outside the pipeline; to restore them: python main.py",
+    hint="rejected rows were added or deleted outside the pipeline; to restore them: python main.py. "
+    "Lines rejected in step 2 are read from S3: if the file is gone, remove its day: sql_scripts/admin/remove_day.psql",
     noun="table",
 )
 

@@ -1,9 +1,9 @@
 """Find anomalies: metrics of a day that deviate from the days before (specification §7, docs/observability.md).
 
 When step 6 builds a day of gold, it counts the rows that meet the condition of a metric, the NULLs of each column and
-the rows of each disposition, and records the counts in the load ledger. The view gold.daily_metrics computes the
-metrics from them, from the counts of earlier steps, and from tables of gold.
-When gold is published, `update_anomalies` compares each metric with its baseline and replaces gold.data_anomalies.
+the rows of each disposition, and records these counts and those of earlier steps in the load ledger. The view
+gold.daily_metrics computes the metrics from them and from tables of gold. When gold is published, `update_anomalies`
+compares each metric with its baseline and replaces gold.data_anomalies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ SHORTEST_BASELINE = 5
 """Minimum number of days in a baseline: with fewer, a metric is not tested, unless its definition has an `expected`
 value."""
 FEWEST_ROWS = 50
-"""Minimum `Metric.row_count`: a metric that is computed from fewer rows is not tested."""
+"""Minimum `Metric.row_count`: a metric that is computed from fewer rows is not tested. Of the metric `rows`, the
+expected value counts, too."""
 DEVIATIONS = 5.0
 """Tolerated deviation, as a number of standard deviations of the baseline, or of the sampling error of a share."""
 SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
@@ -129,13 +130,13 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
 
     The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
     expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
-    it is computed from fewer than `FEWEST_ROWS` rows. As a day with an anomaly does not enter the baseline, a break is
-    reported on every day until the source is corrected or the change is accepted. A metric whose definition has an
-    `expected` value is compared with that value instead, until a change of its level is accepted. A day with an anomaly
-    of one of the metrics in `baseline_without` does not enter the baseline either. The first day
-    of an anomaly of a metric in `explained_by`, the first day after it, and the day from which its new level is
-    accepted, are neither tested nor part of the baseline. A day without a value for a disposition or a `_nulled_share`
-    counts as 0.
+    it is computed from fewer than `FEWEST_ROWS` rows (see there). As a day with an anomaly does not enter the baseline,
+    a break is reported on every day until the source is corrected or the change is accepted. A metric whose definition
+    has an `expected` value is compared with that value instead, until a change of its level is accepted. A day with an
+    anomaly of one of the metrics in `baseline_without` does not enter the baseline either. The first day of an anomaly
+    of a metric in `explained_by`, the first day after it, and the first day with its new level, if that is accepted,
+    are neither tested nor part of the baseline. A day without a value for a disposition or a `_nulled_share` counts as
+    0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -155,7 +156,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
         explained: set[date] = set()
         for cause in definition.get("explained_by", ()):
             broken_cause = {anomaly.day for anomaly in found if anomaly.metric == cause}
-            explained |= _days_of_change(sorted(rows), broken_cause).union(accepted.get(cause, ()))
+            since = (next((day for day in sorted(rows) if day >= start), start) for start in accepted.get(cause, ()))
+            explained |= _days_of_change(sorted(rows), broken_cause).union(since)
         tested = sorted(metric for metric in values if metric.day not in explained)
         broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}
         found += _anomalies_of(tested, definition.get("expected"), accepted.get(name, ()), broken)
@@ -184,11 +186,13 @@ def _anomalies_of(
             waiting.pop(0)
             sound.clear()
             fixed = None
-        if metric.row_count >= FEWEST_ROWS and (fixed is not None or len(sound) >= SHORTEST_BASELINE):
+        if fixed is not None or len(sound) >= SHORTEST_BASELINE:
             expected = median(sound) if fixed is None else fixed
             deviation = abs(metric.value - expected)
+            # a day that lacks most of its rows has only a few
+            has_enough_rows = max(metric.row_count, expected if metric.name == "rows" else 0) >= FEWEST_ROWS
             # most deviations are below any tolerance, which takes longer to compute
-            if deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
+            if has_enough_rows and deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
                 found.append(_anomaly(metric, expected))
                 continue
         if fixed is None and metric.day not in broken:

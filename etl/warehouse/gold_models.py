@@ -130,7 +130,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
     """
-    latest_day = _touch_last_seen(db)
+    metrics = {"latest_day": _touch_last_seen(db)}
     # Delete first: a deleted row may have a unique value that a new row needs.
     for table in reversed(MODELS):
         _run_macro(db, "gold/macros/delete.sql", table)
@@ -143,15 +143,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
     for table in MODELS:
         db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
         (rows,) = db.fetchone() or (0,)
-        record_load(
-            db,
-            run_id,
-            table,
-            rows,
-            built_from=built_from,
-            code_version=code_version(table),
-            metrics={"latest_day": latest_day},
-        )
+        record_load(db, run_id, table, rows, built_from=built_from, code_version=code_version(table), metrics=metrics)
 
 
 def _touch_last_seen(db: Cursor) -> str | None:

@@ -5,7 +5,6 @@ Entries are written in the transaction that fills the table, so that they agree 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +13,13 @@ from typing import Any
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import Json
 
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, LockHeldError
 from etl.utils.s3_source import SourceObject
 from etl.utils.utils_connection import Settings
+from etl.warehouse.sql_scripts import quote_identifiers
 from etl.warehouse.transactions import transaction
 
 
@@ -37,7 +38,8 @@ class TableLoad:
     rejected_count: int = 0
     separator_count: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    """Further counts of the step that filled the table: column `facts`."""
+    """Further counts of the step that filled the table and, for days of silver and gold, of earlier steps: column
+    `facts`."""
     modified_externally: bool = False
     """Whether the table was modified outside the pipeline since it was loaded; the counts may then be wrong."""
     code_version: str | None = None
@@ -165,19 +167,6 @@ def current_loads(
     return {load.table: load for load in loads}
 
 
-_RECORD_LOAD = """
-delete from meta.table_loads where table_name = %(table)s;
-insert into meta.table_loads (
-    table_name, parent_table, partition_date, file_number, load_id, built_from,
-    table_oid, row_count, rejected_count, separator_count, facts, code_version, run_id
-)
-values (
-    %(table)s, %(parent)s, %(date)s, %(number)s, nextval('meta.load_ids'), %(built_from)s::bigint[],
-    %(table)s::regclass, %(rows)s, %(rejected)s, %(separators)s, %(facts)s, %(code_version)s, %(run_id)s
-)
-"""
-
-
 def record_load(
     db: Cursor,
     run_id: str,
@@ -194,7 +183,7 @@ def record_load(
 ) -> None:
     """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
-    Only in a `fenced_transaction`, which makes sure that this run has not lost its lock.
+    Call it only in a `fenced_transaction`, which raises if this run has lost its lock.
 
     Args:
         parent: the partitioned table, or another name by which `current_loads` finds the table; by default its own.
@@ -203,21 +192,38 @@ def record_load(
         metrics: further counts, stored as JSON in the column `facts`.
         code_version: digest of the code that built the table.
     """
+    row = {
+        "table_name": table,
+        "parent_table": parent or table,
+        "partition_date": day and day.date,
+        "file_number": day and day.number,
+        "built_from": list(built_from),
+        "row_count": row_count,
+        "rejected_count": rejected_count,
+        "separator_count": separator_count,
+        "facts": Json(metrics or {}),
+        "code_version": code_version,
+        "run_id": run_id,
+    }
+    delete_load(db, table)
+    insert = sql.SQL(
+        "insert into meta.table_loads ({}, load_id, table_oid) "
+        "values ({}, nextval('meta.load_ids'), %(table_name)s::regclass)"
+    )
+    db.execute(insert.format(quote_identifiers(row), sql.SQL(", ").join(map(sql.Placeholder, row))), row)
+
+
+def move_load(db: Cursor, run_id: str, load: TableLoad, table: str, *, parent: str) -> None:
+    """Record that a loaded table has become the partition `table` of `parent`, as a new load with the same counts.
+
+    Call it only in a `fenced_transaction`.
+    """
+    delete_load(db, table)
     db.execute(
-        _RECORD_LOAD,
-        {
-            "table": table,
-            "parent": parent or table,
-            "date": day.date if day else None,
-            "number": day.number if day else None,
-            "built_from": list(built_from),
-            "rows": row_count,
-            "rejected": rejected_count,
-            "separators": separator_count,
-            "facts": json.dumps(metrics or {}),
-            "code_version": code_version,
-            "run_id": run_id,
-        },
+        "update meta.table_loads set table_name = %(table)s, parent_table = %(parent)s, run_id = %(run_id)s, "
+        "load_id = nextval('meta.load_ids'), table_oid = %(table)s::regclass, loaded_at = clock_timestamp() "
+        "where table_name = %(loaded)s",
+        {"table": table, "parent": parent, "run_id": run_id, "loaded": load.table},
     )
 
 

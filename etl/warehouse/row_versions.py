@@ -235,12 +235,6 @@ def _versioned_loads(db: Cursor) -> dict[date, int]:
 
 def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
     for table, parent in TABLES.items():
-        record_load(
-            db,
-            run_id,
-            table,
-            0,  # not counted: that would take longer than applying a day
-            parent=parent,
-            built_from=[leads.load_id] if parent == VERSION_MATCHES else (),
-            code_version=code_version(),
-        )
+        built_from = [leads.load_id] if parent == VERSION_MATCHES else []
+        # Rows are not counted: that would take longer than applying a day.
+        record_load(db, run_id, table, 0, parent=parent, built_from=built_from, code_version=code_version())

@@ -149,11 +149,7 @@ def _end_session(settings: Settings, session: int) -> bool:
 
 @contextmanager
 def _question(settings: Settings) -> Iterator[Cursor]:
-    with (
-        translate_postgres_errors(settings),
-        closing(connect_postgres(settings)) as connection,
-        connection.cursor() as db,
-    ):
+    with translate_postgres_errors(settings), closing(connect_postgres(settings)) as session, session.cursor() as db:
         yield db
 
 

@@ -13,29 +13,17 @@ create table if not exists gold.data_anomalies (
 
 -- Grain: one row per snapshot day of gold and metric. value is NULL if row_count is 0.
 create or replace view gold.daily_metrics as
-with loads as (
-    -- Grouped by day, because a join of the layers' loads might compare every day with every other day.
+with days as (
     select
         partition_date,
-        max(row_count) filter (where parent_table = 'gold.lead_quality_matching') as matching_rows,
-        (array_agg(facts) filter (where parent_table = 'gold.lead_quality_matching'))[1] as facts,
-        (array_agg(facts -> 'nulled') filter (where parent_table = 'silver.stg_csv_snapshots'))[1] as nulled,
-        (array_agg(facts) filter (where parent_table = 'bronze.csv_snapshots'))[1] as bronze,
-        sum(rejected_count) filter (where parent_table in ('bronze.csv_snapshots', 'silver.stg_csv_snapshots'))::bigint
-            as rejected
-    from meta.table_loads
-    where partition_date is not null
-    group by partition_date
-),
-
-days as (
-    select
-        *,
+        facts,
+        row_count as matching_rows,
+        (facts ->> 'rejected')::bigint as rejected,
         (facts ->> 'snapshot_rows')::bigint as row_count,
         lag((facts ->> 'snapshot_rows')::bigint) over (order by partition_date) as previous_row_count,
         partition_date - lag(partition_date) over (order by partition_date) as days_since_previous
-    from loads
-    where facts ? 'snapshot_rows'
+    from meta.table_loads
+    where parent_table = 'gold.lead_quality_matching' and facts ? 'snapshot_rows'
 ),
 
 first_days as (
@@ -87,7 +75,7 @@ shares as (
         (nulled.value ->> 'nulled')::float as occurrences,
         (nulled.value ->> 'values')::bigint as row_count
     from days
-    cross join jsonb_each(days.nulled) as nulled
+    cross join jsonb_each(days.facts -> 'nulled') as nulled
     union all
     -- Numbers of leads are divided by the days since the previous snapshot: after a gap, more leads change.
     select
@@ -102,7 +90,7 @@ shares as (
     cross join
         lateral (
             values
-            ('repeated_lead_number_share', (days.bronze ->> 'repeated')::float, (days.bronze ->> 'distinct')::bigint),
+            ('repeated_lead_number_share', (days.facts ->> 'repeated')::float, (days.facts ->> 'distinct')::bigint),
             ('rejected_share', days.rejected, days.row_count + days.rejected),
             ('new_lead_share', coalesce(first_days.leads, 0)::float / days.days_since_previous, days.row_count),
             ('lost_lead_share', coalesce(last_days.leads, 0)::float / days.days_since_previous, days.previous_row_count),

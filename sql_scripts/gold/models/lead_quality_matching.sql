@@ -10,25 +10,16 @@ with snapshots as (
 matches as (
     select *
     from silver.version_matches
-),
-
-matched as (
-    select
-        snapshots.*,
-        matches.lead_uuid,
-        matches.email_match,
-        matches.phone_match
-    from snapshots
-    inner join matches using (_row_hash)
 )
 
 select
-    lead_uuid,
-    {trimmed_columns},
-    email_match,
-    phone_match,
-    _extraction_date,
-    _partition_date,
+    matches.lead_uuid,
+    {trimmed_columns}, -- noqa: RF02
+    matches.email_match,
+    matches.phone_match,
+    snapshots._extraction_date,
+    snapshots._partition_date,
     {grade},
     row_number() over (order by _row_hash, lead_uuid collate "C", email_match, phone_match) as lead_match_id -- noqa: RF02
-from matched
+from snapshots
+inner join matches using (_row_hash)

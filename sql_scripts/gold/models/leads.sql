@@ -17,18 +17,13 @@ first_days as (
 latest as (
     select *
     from staging.lead_quality_current
-),
-
-leads as (
-    select * -- noqa: RF02
-    from backend_leads
-    left join latest using (lead_uuid)
-    left join first_days using (lead_uuid)
 )
 
 select
     lead_uuid,
-    {columns},
-    first_seen,
-    _partition_date as last_seen
-from leads
+    {columns}, -- noqa: RF02
+    first_days.first_seen,
+    latest._partition_date as last_seen
+from backend_leads
+left join latest using (lead_uuid)
+left join first_days using (lead_uuid)

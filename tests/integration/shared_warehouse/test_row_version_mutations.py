@@ -162,7 +162,14 @@ DIRECTED = {
             *(PutLeads((("lead b", "pb", "e1"),), "the e-mail is another lead's"), Run()),
             *(PutDay(1, (ROW,), "with the content again"), Run()),
         ),
-    )
+    ),
+    "a lead that occurs once more does not count as changed": History(
+        "a lead occurs once more with the same keys",
+        (
+            *(PutLeads((("lead a", "null", "e1"),), "first"), PutDay(1, (ROW,), "new"), Run()),
+            *(PutLeads((("lead a", "null", "e1"), ("lead a", "n/a", "e1")), "another missing phone"), Run()),
+        ),
+    ),
 }
 """Histories for mutations that random histories seldom detect."""
 

@@ -67,6 +67,13 @@ def test_status_changes_are_not_tested_when_a_flag_breaks_or_is_repaired() -> No
     lasting = metrics("set_share", [0.21] * 10 + [0.0] * 5)
     found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(lasting + changes, accepted)]
     assert found == [("status_change_share", day(13)), ("status_change_share", day(14))]
+    without_day_11 = [metric for metric in lasting + changes if metric.day != day(11)]
+    without_day_11 = [
+        metric._replace(value=0.22) if (metric.name, metric.day) == ("status_change_share", day(12)) else metric
+        for metric in without_day_11
+    ]
+    found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(without_day_11, accepted)]
+    assert found == [("status_change_share", day(13)), ("status_change_share", day(14))]
     other_flag = metrics("demo_share", [0.3] * 12 + [0.0] + [0.3] * 2)[:15]
     changes[13] = changes[14]
     changes[12:14] = metrics("status_change_share", [0.01] * 12 + [0.22, 0.22])[12:14]
@@ -82,6 +89,13 @@ def test_first_days_are_not_tested() -> None:
 @pytest.mark.parametrize(("rows", "expected"), [(49, []), (50, [11]), (3700, [11])])
 def test_small_days_are_not_tested(rows: int, expected: list[int]) -> None:
     assert anomalous_days("city_null_share", [0.0] * 10 + [1.0], rows) == expected
+
+
+def test_day_that_lacks_most_of_its_rows_is_an_anomaly() -> None:
+    days = [Metric(day(number), "rows", float(rows), rows) for number, rows in enumerate([3700] * 10 + [30, 3700], 1)]
+    assert [anomaly.day for anomaly in find_anomalies(days, {})] == [day(11)]
+    small = [metric._replace(value=metric.value / 100, row_count=metric.row_count // 100) for metric in days]
+    assert find_anomalies(small, {}) == []
 
 
 @pytest.mark.parametrize(
