@@ -280,6 +280,18 @@ def test_raw_values_are_left_out_where_bronze_is_not_what_silver_was_built_from(
     assert only(explain(filled, "u1")).versions == before
 
 
+def test_days_without_row_versions_are_counted(filled: Settings) -> None:
+    with transaction(filled) as db:
+        db.execute("delete from silver.versioned_days where _partition_date = '2024-10-03'")
+    try:
+        assert only(explain(filled, "u1")).notes[0].startswith("days of silver without row versions: 1 (a run")
+        with pytest.raises(LeadNotFoundError, match=r"with it; days of silver without row versions: 1 \(a run is"):
+            explain(filled, "nobody")
+    finally:
+        assert run_steps(filled, choose_steps()).error is None
+    assert only(explain(filled, "u1")).notes == []
+
+
 def test_empty_database_is_an_error_with_the_step_to_run(filled: Settings) -> None:
     drop_schemas(filled)
     with pytest.raises(CheckFailedError, match=r"missing tables: silver\.stg_leads_parquet"):
