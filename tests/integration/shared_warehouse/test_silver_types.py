@@ -12,7 +12,7 @@ from support import Bucket, Warehouse, connection_arguments, drop_schemas
 from etl.engine.report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
-from etl.utils.columns import SILVER_COLUMNS
+from etl.utils.columns import MAX_LENGTH, SILVER_COLUMNS
 from etl.utils.utils_connection import Settings
 from etl.warehouse import partitions, sql_scripts
 from etl.warehouse.silver_types import DECLARATION
@@ -203,6 +203,18 @@ def test_view_that_uses_an_altered_column_is_named(
     warehouse.rows("drop schema reporting cascade")
     assert run(4).error is None
     assert types_of(warehouse, "dispo") == {"character varying(80)"}
+
+
+def test_value_that_only_gold_cannot_contain_names_the_script_of_gold(
+    warehouse: Warehouse, run: Run, declare: Declare, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MAX_LENGTH, "dispo", 80)
+    declare("dispo", "varchar(80)")
+    bucket.put_snapshot(2, [{"LEADNUMBER": str(lead), "Dispo": "x" * 60} for lead in range(5)])
+    error = str(run().error)
+    assert "step 6, silver → gold" in error
+    assert "declare the same type in sql_scripts/gold/create_gold_tables.sql" in error
+    assert warehouse.value("select count(*) from gold.lead_quality_matching") == 10
 
 
 def test_value_that_does_not_fit_is_reported_with_table_and_columns(
