@@ -3,8 +3,8 @@
 A file is loaded if bronze does not contain it with the same ETag and size, if its table was dropped or modified outside
 the pipeline, or if the number of its rejected rows has changed; in a full refresh, every file is loaded. The leads file
 replaces bronze.leads_parquet in one transaction. CSV files are copied to staging tables in parallel, then validated,
-each against the latest snapshot before it, unless bronze has accepted this version of the file before; the accepted
-files replace their days in one transaction.
+each against the latest snapshot before it (files that bronze already contains in this version are not validated again);
+the accepted files replace their days in one transaction.
 Grain of bronze.csv_snapshots: one row per accepted record of a CSV file. Grain of bronze.leads_parquet: one row per
 accepted row of the parquet file, duplicates included.
 

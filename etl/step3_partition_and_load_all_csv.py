@@ -157,7 +157,7 @@ def clean_day(settings: Settings, run_id: str, bronze: TableLoad) -> DayClean:
         db.execute(sql.SQL("create index on {} (_row_hash)").format(quote_identifier(table)))  # for --explain
         # The planner needs a row count, else step 6 gets bad plans. One column is enough; autovacuum does the rest.
         db.execute(sql.SQL("analyze {} (_partition_date)").format(quote_identifier(table)))
-        # With the counts of bronze: gold publishes them with the day, when bronze may already have a newer file.
+        # Includes the counts of bronze: when step 6 publishes them with the day, bronze may already have a newer file.
         nulled = {name: counted._asdict() for name, counted in done.nulled.items() if counted.nulled}
         rejected = bronze.rejected_count + done.rejected.total()
         metrics = dict(bronze.metrics) | {"nulled": nulled, "rejected": rejected}

@@ -17,13 +17,7 @@ from psycopg2.extensions import cursor as Cursor
 from etl.engine.context import RunContext, StepResult
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
-from etl.warehouse.load_ledger import (
-    TableLoad,
-    current_loads,
-    fenced_transaction,
-    move_load,
-    require_tables,
-)
+from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, move_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
 from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
 from etl.warehouse.sql_scripts import table_exists

@@ -190,7 +190,7 @@ def _history(db: Cursor, subject: Subject) -> LeadHistory:
     with_content = _HAS_CONTENT.format(sql.Literal(list(matches)))
     query = script_text("explain/row_versions.sql", condition=with_content, columns=COLUMNS, grade=script_text(GRADE))
     rows = query_dicts(db, query)
-    notes = _missing_days(db)
+    notes = _unversioned_days(db)
     notes += [f"only the first {MOST_VERSIONS} of {len(rows):,} row versions are shown"] * (len(rows) > MOST_VERSIONS)
     rows = rows[:MOST_VERSIONS]
     bronze = read_bronze_rows(db, rows) if may_read_bronze(db) else None
@@ -238,19 +238,19 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
 
     In malformed lines, any cell may be LEAD, but only if it has at least SHORTEST_ID_IN_LINE characters.
     """
-    (rejected, notes), missing_days = _rejected_rows(db, [lead]), _missing_days(db)
+    (rejected, notes), unversioned = _rejected_rows(db, [lead]), _unversioned_days(db)
     if not rejected:
         raise LeadNotFoundError(
             f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "
-            f"was found with it{'; '.join(['', *missing_days])}",
+            f"was found with it{'; '.join(['', *unversioned])}",
             hint="use a lead UUID, lead number or hash from gold.leads or gold.lead_quality_matching; "
             "python main.py --dry-run (in the demo: --demo --dry-run) lists files that are not loaded yet",
         )
-    return LeadHistory(f"{lead}: only in rejected rows", rejected_rows=rejected, notes=[*missing_days, *notes])
+    return LeadHistory(f"{lead}: only in rejected rows", rejected_rows=rejected, notes=[*unversioned, *notes])
 
 
-def _missing_days(db: Cursor) -> list[str]:
-    """Return a list with a note if row versions lack days of silver, as during a full refresh; else an empty list."""
+def _unversioned_days(db: Cursor) -> list[str]:
+    """Return a note, as a list, if days of silver have no row versions, as in a full refresh; else an empty list."""
     db.execute(
         "select (select count(*) from pg_inherits where inhparent = 'silver.stg_csv_snapshots'::regclass) "
         "- (select count(*) from silver.versioned_days)"

@@ -183,7 +183,7 @@ def _days_note(answer: Answer) -> str:
 
 
 def _block(name: str, answer: Answer) -> dict[str, Any]:
-    """Return a question for the template, with `charts`: `wide` and `narrow` → SVG; empty if it has no chart."""
+    """Return the template variables of a question. `charts`: `wide` and `narrow` → SVG; empty if it has no chart."""
     chart = CHARTS.get(name) if len(answer.rows) else None
     return {
         "name": name,

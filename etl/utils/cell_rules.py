@@ -100,7 +100,7 @@ def without_fraction(text: pa.Array) -> pa.Array:
 
 
 def is_int32(text: pa.Array) -> pa.Array:
-    """Return whether each text is an integer that fits a PostgreSQL INT, also with `.0`; true for NULL."""
+    """Return whether each text is an integer, with or without `.0`, that fits a PostgreSQL INT; true for NULL."""
     plain = is_plain_number(text)
     if pc.all(plain).as_py() is not False:
         return pc.fill_null(plain, True)

@@ -79,7 +79,7 @@ def translate_s3_errors(what: str) -> Iterator[None]:
         ) from error
     except HTTPError as error:  # botocore does not translate all errors of a response that has begun
         raise SourceError(
-            f"{what}: the response was not received ({type(error).__name__})", hint=_CUT_SHORT, transient=True
+            f"{what}: reading the response failed ({type(error).__name__})", hint=_CUT_SHORT, transient=True
         ) from error
 
 

@@ -216,10 +216,11 @@ _HINTS = {
     "column was altered, restore it",
     "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py --from-step 1",
     "3F000": "check POSTGRES_DB; to create missing schemas, run all steps: python main.py --from-step 1",
-    "42P07": "if a table was renamed outside the pipeline, its indexes kept their names: find the index with \\d in "
-    "psql, and move its table to another schema, or rename it back; then rerun",
+    "42P07": "if a table was renamed outside the pipeline, its indexes kept their names: \\d SCHEMA.INDEX in psql "
+    "shows the table of an index. Move that table to another schema, or restore its name, then rerun",
     "22001": "if a column was declared longer in sql_scripts/silver/apply_silver_types.sql, declare the same type in "
-    "sql_scripts/gold/create_gold_tables.sql, drop the tables of gold that have it (drop table … cascade), and rerun",
+    "sql_scripts/gold/create_gold_tables.sql, drop the tables of gold that have the column (drop table … cascade, "
+    "which also drops your own views of them), and rerun",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17"), _OTHER_SHAPE),
     "55000": "if a publication contains the table, remove it (alter publication … drop table …), or set its replica "
     f"identity (alter table … replica identity full), then rerun; otherwise, {_OTHER_SHAPE}",

@@ -142,7 +142,8 @@ def _by_day(
 def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) -> str | None:
     """Return a finding about missing days, with the ignored keys that resemble their files; None if there are none.
 
-    Days without a file are missing between the first and the last of `days`, and after it if there is such a key.
+    A day without a file is missing if it is between the first and the last of `days`, or if it is later, but not after
+    today, and an ignored key has its number.
     """
     numbered = re.compile(re.escape(prefix) + r"0*([0-9]{1,9})(?![0-9])")
     similar = {key: int(match[1]) for key in ignored if (match := numbered.match(key))}

@@ -125,7 +125,8 @@ REJECTED_ROWS_ARE_KEPT = Check(
         )
     """,
     hint="rejected rows were added or deleted outside the pipeline; to restore them: python main.py. "
-    "Lines rejected in step 2 are read from S3: if the file is gone, remove its day: sql_scripts/admin/remove_day.psql",
+    "Lines that step 2 rejected are read from S3 again: if S3 no longer has the file, remove the day with "
+    "sql_scripts/admin/remove_day.psql",
     noun="table",
 )
 

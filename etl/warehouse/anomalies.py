@@ -38,8 +38,8 @@ SHORTEST_BASELINE = 5
 """Minimum number of days in a baseline: with fewer, a metric is not tested, unless its definition has an `expected`
 value."""
 FEWEST_ROWS = 50
-"""Minimum `Metric.row_count`: a metric that is computed from fewer rows is not tested. Of the metric `rows`, the
-expected value counts, too."""
+"""Minimum `Metric.row_count`: a metric that is computed from fewer rows is not tested. The metric `rows` is also tested
+if at least this many rows are expected."""
 DEVIATIONS = 5.0
 """Tolerated deviation, as a number of standard deviations of the baseline, or of the sampling error of a share."""
 SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 0.01, 0.05
@@ -129,14 +129,14 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     """Compare each metric of each day with its baseline. Returns the anomalies, ordered by day and metric.
 
     The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
-    expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days, or if
-    it is computed from fewer than `FEWEST_ROWS` rows (see there). As a day with an anomaly does not enter the baseline,
-    a break is reported on every day until the source is corrected or the change is accepted. A metric whose definition
-    has an `expected` value is compared with that value instead, until a change of its level is accepted. A day with an
-    anomaly of one of the metrics in `baseline_without` does not enter the baseline either. The first day of an anomaly
-    of a metric in `explained_by`, the first day after it, and the first day with its new level, if that is accepted,
-    are neither tested nor part of the baseline. A day without a value for a disposition or a `_nulled_share` counts as
-    0.
+    expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days,
+    or if it is computed from fewer than `FEWEST_ROWS` rows (for `rows`, see there). As a day with an anomaly does
+    not enter the baseline, a break is reported on every day until the source is corrected or the change is
+    accepted. A metric whose definition has an `expected` value is compared with that value instead, until a change
+    of its level is accepted. A day with an anomaly of one of the metrics in `baseline_without` does not enter the
+    baseline either. The first day of an anomaly of a metric in `explained_by`, the first day after it, and the
+    first snapshot day of an accepted new level of that metric, are neither tested nor part of the baseline. A day
+    without a value for a disposition or a `_nulled_share` counts as 0.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -189,7 +189,7 @@ def _anomalies_of(
         if fixed is not None or len(sound) >= SHORTEST_BASELINE:
             expected = median(sound) if fixed is None else fixed
             deviation = abs(metric.value - expected)
-            # a day that lacks most of its rows has only a few
+            # for `rows`, having few rows may be the anomaly
             has_enough_rows = max(metric.row_count, expected if metric.name == "rows" else 0) >= FEWEST_ROWS
             # most deviations are below any tolerance, which takes longer to compute
             if has_enough_rows and deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):

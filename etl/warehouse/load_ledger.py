@@ -183,7 +183,7 @@ def record_load(
 ) -> None:
     """Record in meta.table_loads that this transaction loaded a table, in place of the table's earlier entry.
 
-    Call it only in a `fenced_transaction`, which raises if this run has lost its lock.
+    Call it only in a `fenced_transaction`, so that a stale run records nothing.
 
     Args:
         parent: the partitioned table, or another name by which `current_loads` finds the table; by default its own.

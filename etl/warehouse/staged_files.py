@@ -101,8 +101,8 @@ class StagedFile:
 def validate_files(staged: Iterable[StagedFile], bronze: BronzeState, settings: Settings) -> list[StagedFile]:
     """Refuse files with too many invalid records, or that differ too much from the snapshot before (specification §7).
 
-    Returns all files in the order of their days. A refused file has the reason in `refused`. A version of a file that
-    bronze has accepted before, perhaps because a limit was raised for one run, is accepted again.
+    Returns all files in the order of their days. A refused file has the reason in `refused`. The limits do not apply
+    to a file that bronze already contains in this version: one of them may have been raised for a single run.
     """
     days = {load.of_day: DayCounts.of(load) for load in bronze.tables.values() if load.of_day}
     accepted = {file.source.version for file in bronze.files.values()}

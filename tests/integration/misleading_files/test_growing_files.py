@@ -1,4 +1,4 @@
-"""Files with far more rows than the snapshot before are refused, unless they were accepted before."""
+"""Files with far more rows than the snapshot before are refused, unless bronze already contains them."""
 
 from __future__ import annotations
 

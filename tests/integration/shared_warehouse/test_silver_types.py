@@ -205,7 +205,7 @@ def test_view_that_uses_an_altered_column_is_named(
     assert types_of(warehouse, "dispo") == {"character varying(80)"}
 
 
-def test_value_that_only_gold_cannot_contain_names_the_script_of_gold(
+def test_error_for_value_too_long_for_gold_names_create_gold_tables(
     warehouse: Warehouse, run: Run, declare: Declare, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(MAX_LENGTH, "dispo", 80)

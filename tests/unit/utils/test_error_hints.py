@@ -90,7 +90,7 @@ def test_altered_response_is_retried_and_names_the_network() -> None:
 
 def test_tls_error_during_a_response_is_retried_and_names_the_network() -> None:
     error = translated(SSLError(f"bad record mac, {PLANTED}"))
-    assert error.message == "s3://bucket/key: the response was not received (SSLError)"
+    assert error.message == "s3://bucket/key: reading the response failed (SSLError)"
     assert error.transient
     assert "the network" in str(error.hint)
 

@@ -98,7 +98,7 @@ def test_days_between_refused_files_are_missing(s3: S3Client) -> None:
     assert found.missing == "no files for 3 days: 2024-10-02, 2024-10-04 to 2024-10-05 (the first is file number 2)"
 
 
-def test_latest_file_with_another_name_is_named_as_missing(s3: S3Client) -> None:
+def test_later_day_with_a_similar_key_is_missing(s3: S3Client) -> None:
     today = (datetime.now(UTC).date() - date(2024, 10, 1)).days + 1
     others = ("2.CSV", "10.csv.bak", f"{today}.csv.part", f"{today + 1}.csv.part", "999999999.csv.part")
     put_objects(s3, "SFTP/data_9.csv", *(f"SFTP/data_{other}" for other in others))
