@@ -7,7 +7,7 @@ select
     lead_uuid,
     appointment_date,
     (select coalesce(max(given.appointment_id), 0) from meta.appointment_ids as given)
-    + row_number() over (order by min(versions.valid_from), appointment_date, lead_uuid collate "C") -- noqa: RF02
+    + row_number() over (order by min(lower(versions.period)), appointment_date, lead_uuid collate "C") -- noqa: RF02
         as appointment_id
 from staging.affected_versions as versions
 left join meta.appointment_ids as known using (lead_uuid, appointment_date)

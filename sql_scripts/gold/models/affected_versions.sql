@@ -43,8 +43,6 @@ select
     versions.*, -- noqa: AM04
     last_days.last_seen,
     last_days._extraction_date,
-    lower(versions.period) as valid_from,
-    upper(versions.period) as valid_to,
     -- The lowest rank is chosen if several rows of a lead compete on a day: both hashes, then e-mail only, then phone only.
     case when versions.email_match and versions.phone_match then 1 when versions.email_match then 2 else 3 end as match_rank
 from versions

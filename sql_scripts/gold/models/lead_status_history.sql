@@ -3,47 +3,29 @@
 -- unique_key: lead_uuid, lead_number, valid_from.
 
 with versions as (
-    select
-        lead_uuid,
-        lead_number,
-        valid_from,
-        valid_to,
-        dispo,
-        job_status,
-        affected_versions.set,
-        demo,
-        appt_date,
-        match_rank,
-        _row_hash,
-        coalesce(lead_number, 0) as lead_number_key,
-        row(dispo, job_status, affected_versions.set, demo, appt_date) as status
+    select *
     from staging.affected_versions
 ),
 
--- The version that is chosen for a lead number can change only on a day on which a version begins or ends.
-days as (
-    select distinct
+-- If several versions compete on a day, the one with the best match is chosen: a version is left with the days on which no
+-- better one is valid.
+chosen as (
+    select
         lead_uuid,
         lead_number,
-        lead_number_key,
-        unnest(array[valid_from, valid_to]) as day
+        dispo,
+        job_status,
+        versions.set,
+        demo,
+        appt_date,
+        row(dispo, job_status, versions.set, demo, appt_date) as status,
+        unnest(datemultirange(period) - coalesce(range_agg(period) over better, datemultirange())) as period
     from versions
-),
-
--- If several versions compete on a day, the one with the best match is chosen.
-statuses as (
-    select distinct on (days.lead_uuid, days.lead_number, days.day)
-        versions.*,
-        days.day
-    from days
-    inner join versions
-        on
-            days.lead_uuid = versions.lead_uuid
-            and days.lead_number_key = versions.lead_number_key
-            and days.lead_number is not distinct from versions.lead_number
-            and days.day >= versions.valid_from
-            and days.day < coalesce(versions.valid_to, 'infinity')
-    order by days.lead_uuid asc, days.lead_number asc, days.day asc, versions.match_rank asc, versions._row_hash asc
+    window better as (
+        partition by lead_uuid, lead_number
+        order by match_rank asc, _row_hash asc, period asc
+        rows between unbounded preceding and 1 preceding
+    )
 ),
 
 compared as (
@@ -51,8 +33,8 @@ compared as (
         *,
         row_number() over periods as number,
         lag(status) over periods as status_before
-    from statuses
-    window periods as (partition by lead_uuid, lead_number order by day)
+    from chosen
+    window periods as (partition by lead_uuid, lead_number order by period)
 )
 
 select
@@ -63,9 +45,9 @@ select
     set,
     demo,
     appt_date,
-    day as valid_from,
-    lead(day) over periods as valid_to,
-    lead(day) over periods is null as is_current
+    lower(period) as valid_from,
+    lower(lead(period) over periods) as valid_to,
+    lead(period) over periods is null as is_current
 from compared
 where number = 1 or status is distinct from status_before
-window periods as (partition by lead_uuid, lead_number order by day)
+window periods as (partition by lead_uuid, lead_number order by period)

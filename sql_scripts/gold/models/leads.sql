@@ -9,7 +9,7 @@ with backend_leads as (
 first_days as (
     select
         lead_uuid,
-        min(valid_from) as first_seen
+        min(lower(period)) as first_seen
     from staging.affected_versions
     group by lead_uuid
 ),

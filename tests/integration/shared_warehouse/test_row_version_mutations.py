@@ -131,15 +131,15 @@ MUTATIONS = {
         "_partition_date as last_seen",
         "coalesce(lead(_partition_date) over (order by _partition_date), _partition_date) as last_seen",
     ),
-    "a version lasts until valid_to, inclusive": Mutation(
+    "history has all versions of a day": Mutation(
         f"{MODELS}/lead_status_history.sql",
-        "days.day < coalesce(versions.valid_to",
-        "days.day <= coalesce(versions.valid_to",
+        "datemultirange(period) - coalesce(range_agg(period) over better, datemultirange())",
+        "datemultirange(period)",
     ),
-    "history begins with valid_from alone": Mutation(
-        f"{MODELS}/lead_status_history.sql", "unnest(array[valid_from, valid_to])", "unnest(array[valid_from])"
+    "history has the worst version of a day": Mutation(
+        f"{MODELS}/lead_status_history.sql", "order by match_rank asc", "order by match_rank desc"
     ),
-    "first_seen is the latest first day": Mutation(f"{MODELS}/leads.sql", "min(valid_from)", "max(valid_from)"),
+    "first_seen is the latest first day": Mutation(f"{MODELS}/leads.sql", "min(lower(period))", "max(lower(period))"),
     "an appointment has its first status": Mutation(
         f"{MODELS}/appointments.sql", "appointment_date asc, last_seen desc", "appointment_date asc, last_seen asc"
     ),
