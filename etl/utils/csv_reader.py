@@ -283,9 +283,10 @@ FEWEST_COLUMNS = 6
 def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int, str]:
     """Read one record. Returns its fields, the start of the next record, and the reason why it is invalid, or `""`.
 
-    A quote that is not closed on its line opens a cell with line ends, unless both this line and the next one have as
-    many commas as a record: then it is a stray quote, and the record is invalid and ends with its line. Other invalid
-    records end where common CSV readers end them, so that the next one starts in the right place.
+    A quote that is not closed on its line opens a cell with line ends, unless this line and another one, up to that of
+    the next quote, have as many commas as a record: then it is a stray quote, and the record is invalid and ends with
+    its line. Other invalid records end where common CSV readers end them, so that the next one starts in the right
+    place.
 
     Args:
         columns: number of columns of the file; stray quotes are found only from `FEWEST_COLUMNS` on.
@@ -295,11 +296,20 @@ def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int
     if '"' not in line[0]:
         return line[0].rstrip("\r\n").split(","), line.end(), ""
     if columns >= FEWEST_COLUMNS and line[0].count(",") >= columns - 1:
-        next_line = _LINE.match(content, line.end())
-        is_whole = next_line is not None and next_line[0].count(",") >= columns - 1
-        if is_whole and _quoted_record(line[0].rstrip("\r\n"), 0)[2] == _UNCLOSED:
+        is_open = _quoted_record(line[0].rstrip("\r\n"), 0)[2] == _UNCLOSED
+        if is_open and _has_record_before_quote(content, line.end(), columns):
             return [line[0]], line.end(), "quote is not closed on its line"
     return _quoted_record(content, start)
+
+
+def _has_record_before_quote(content: str, start: int, columns: int) -> bool:
+    """Return whether a line, up to that of the next quote, has as many commas as a record."""
+    for line in _LINE.finditer(content, start):
+        if line[0].count(",") >= columns - 1:
+            return True
+        if '"' in line[0]:
+            return False
+    return False
 
 
 _UNCLOSED = "quote is never closed"

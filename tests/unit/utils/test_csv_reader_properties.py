@@ -195,6 +195,23 @@ def test_stray_quote_does_not_make_other_lines_part_of_a_cell(between: int, end:
     assert [line.line for line in text.rejected] == ([2] if is_sound else [2, 3 + between])
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r\r\n"])
+@pytest.mark.parametrize("line_after", ["", "1,2", "1,2,3,4,5,6"])
+def test_stray_quote_is_found_before_blank_and_incomplete_lines(line_after: str, line_end: str) -> None:
+    lines = [HEADER.strip(), '1,2,3,4,"x,6', line_after, *["1,2,3,4,5,6"] * 3, '1,2,3,4,x",6', "7,8,9,10,11,12"]
+    text = read_csv_text(line_end.join(lines).encode())
+    assert text.table.num_rows == 4 + (line_after == "1,2,3,4,5,6")
+    reasons = [line.reason for line in text.rejected]
+    assert reasons[0] == "quote is not closed on its line"
+    assert reasons[-1] == "quote inside an unquoted field"
+    assert len(reasons) == 2 + (line_after == "1,2")
+
+
+def test_last_cell_may_have_line_ends_and_blank_lines() -> None:
+    text = read_csv_text(f'{HEADER}1,2,3,4,5,"x\n\ny"\n1,2,3,4,5,6\n'.encode())
+    assert (rows_of(text)[1:], text.rejected) == ([["1", "2", "3", "4", "5", "x\n\ny"], list("123456")], [])
+
+
 def test_cell_with_line_ends_may_contain_a_record() -> None:
     text = read_csv_text(f'{HEADER}1,2,"note:\n1,2,3,4,5,6\nend",4,5,6\n'.encode())
     assert (rows_of(text)[1:], text.rejected) == ([["1", "2", "note:\n1,2,3,4,5,6\nend", "4", "5", "6"]], [])
