@@ -111,6 +111,12 @@ def shorten(value: object, limit: int = 80) -> str:
     return repr(shown)
 
 
+MOST_LISTED = 20
+"""Maximum number of names that a message lists."""
+
+
 def listed(names: Iterable[str]) -> str:
-    """Join names with commas for a message. Long names are shortened, unprintable names are escaped."""
-    return ", ".join(name if name.isprintable() and len(name) <= 80 else shorten(name) for name in names)
+    """Join the first names with commas for a message. Long names are shortened, unprintable names are escaped."""
+    shown = [name if name.isprintable() and len(name) <= 80 else shorten(name) for name in names]
+    more = [f"… ({len(shown) - MOST_LISTED:,} more)"] if len(shown) > MOST_LISTED else []
+    return ", ".join(shown[:MOST_LISTED] + more)

@@ -191,6 +191,10 @@ def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject
 _HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
+MOST_COLUMNS = 200
+"""Maximum number of columns of a header that is checked by its names."""
+
+
 def check_header(names: Sequence[str], file: SourceObject) -> None:
     """Raise if a header lacks a required column, has a column under a name that is only similar, or has a column twice.
 
@@ -212,6 +216,11 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if missing and (separator := _other_separator(names)):
         raise DataRefusedError(f"{file}: its columns are separated by {separator}, not by commas", hint=_AS_CSV)
     header = shorten(",".join(names), 200)
+    if problems and len(names) > MOST_COLUMNS:
+        raise DataRefusedError(
+            f"{file}: its first line has {len(names):,} columns, so its line ends are probably missing: {header}",
+            hint="request the file again, with each record on a line of its own",
+        )
     if not (counts.keys() & {*BRONZE_COLUMNS} or similar):
         raise DataRefusedError(
             f"{file}: its first line is not a header, because it names none of {', '.join(BRONZE_COLUMNS)}: {header}",

@@ -83,8 +83,9 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
             ignored.append(source.key)
     if ignored:
         pattern = f"{prefix}<number>.csv or .csv.gz, with a number of at least 1"
-        shown = listed(ignored[:10]) + ", …" * (len(ignored) > 10)
-        log.warning("bucket %s: %d keys ignored that do not match %s: %s", bucket, len(ignored), pattern, shown)
+        log.warning(
+            "bucket %s: %d keys ignored that do not match %s: %s", bucket, len(ignored), pattern, listed(ignored)
+        )
     if not listed_by_number:
         raise SourceError(
             f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz",
@@ -229,9 +230,14 @@ def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     return SourceObject(bucket, key, head["ETag"].strip('"'), head["ContentLength"])
 
 
+_PART = re.compile(r"(?:[^_./][^/]*/)*part-[^/]*")
+"""Key of a part within a folder that Spark wrote. Parts of a job that did not complete are below `_temporary/`."""
+
+
 def _only_part(client: S3Client, bucket: str, folder: str) -> SourceObject | None:
-    objects = list_objects(client, bucket, f"{folder.rstrip('/')}/")
-    parts = [found for found, _ in objects if found.key.rpartition("/")[2].startswith("part-")]
+    prefix = f"{folder.rstrip('/')}/"
+    objects = list_objects(client, bucket, prefix)
+    parts = [found for found, _ in objects if _PART.fullmatch(found.key.removeprefix(prefix))]
     if len(parts) > 1:
         raise SourceError(
             f"s3://{bucket}/{folder} is a folder with {len(parts)} parts, as Spark writes it, not a parquet file",

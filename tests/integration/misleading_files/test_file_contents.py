@@ -167,7 +167,9 @@ def test_footer_of_the_case_is_quarantined(settings: Settings, bucket: Bucket, w
     ]
 
 
-@pytest.mark.parametrize("footer", ["TOTAL: 5", "TOTAL: 5,,", ",,,,,,,,,,,", ",,,,Exported by Jo,,,,,,,"])
+@pytest.mark.parametrize(
+    "footer", ["TOTAL: 5", "TOTAL: 5,,", ",,,,,,,,,,,", ",,,,Exported by Jo,,,,,,,", '"Copyright CRM, Inc., 2024"']
+)
 def test_footer_in_any_shape_is_quarantined(
     settings: Settings, bucket: Bucket, warehouse: Warehouse, footer: str
 ) -> None:

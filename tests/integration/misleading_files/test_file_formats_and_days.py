@@ -182,12 +182,13 @@ def test_folder_of_spark_is_read_or_named(settings: Settings, bucket: Bucket, wa
     assert "parquet/leads.parquet is a folder with 2 parts, as Spark writes it" in str(report.error)
 
 
+@pytest.mark.parametrize("flag", ["0", ""])
 def test_flag_that_contradicts_appointments_from_the_first_days_on_is_reported(
-    settings: Settings, bucket: Bucket, warehouse: Warehouse
+    settings: Settings, bucket: Bucket, warehouse: Warehouse, flag: str
 ) -> None:
     appointment = {"Appt Date": "10/01/2024  1:00PM"}
     for day in range(1, 4):
-        bucket.put_snapshot(day, leads(60, Set="1" if day == 1 else "0", **appointment))
+        bucket.put_snapshot(day, leads(60, Set="1" if day == 1 else flag, **appointment))
     put_leads(bucket)
     report = run(settings)
     assert "appt_date_without_set_share is 100.0 %, expected 0.0 %: 2024-10-02 to 2024-10-03" in str(report.warnings)

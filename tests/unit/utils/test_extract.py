@@ -181,6 +181,20 @@ def test_file_without_header_is_refused(raw: bytes) -> None:
         read_snapshot(raw, SNAPSHOT_FILE, TODAY)
 
 
+@pytest.mark.parametrize("line_end", ["", " ", "\x85", "\\n"])
+def test_file_without_line_ends_is_refused_in_a_short_message(line_end: str) -> None:
+    lines = snapshot_bytes(HEADER, *[{"ZIP": str(zip_code)} for zip_code in range(100)]).decode().splitlines()
+    with pytest.raises(DataRefusedError, match="its line ends are probably missing") as refusal:
+        read_snapshot(line_end.join(lines).encode(), SNAPSHOT_FILE, TODAY)
+    assert len(str(refusal.value)) < 500
+
+
+def test_message_lists_the_first_unknown_columns(caplog: pytest.LogCaptureFixture) -> None:
+    unknown = [f"column {number}" for number in range(1, 51)]
+    read_snapshot(snapshot_bytes([*HEADER, *unknown], {}), SNAPSHOT_FILE, TODAY)
+    assert caplog.messages[0].endswith(", column 20, … (30 more)")
+
+
 def test_column_name_with_a_stray_quote_is_missing() -> None:
     raw = ",".join(HEADER).replace("email_hash", '"email_hash').encode()
     with pytest.raises(DataRefusedError, match=r"has missing required columns: email_hash\. Header: "):

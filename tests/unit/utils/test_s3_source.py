@@ -175,6 +175,15 @@ def test_folder_with_a_marker_object_is_read(s3: S3Client) -> None:
     assert find_leads(s3, settings).key == "leads.parquet/part-0.parquet"
 
 
+def test_parts_of_a_job_that_did_not_complete_are_not_read(s3: S3Client) -> None:
+    settings, part = make_settings(s3_parquet_file="_spark/leads.parquet"), "part-0.parquet"
+    put_objects(s3, f"_spark/leads.parquet/_temporary/0/task_1/{part}", f"_spark/leads.parquet/.{part}", body=b"")
+    with pytest.raises(SourceError, match=r"s3://leads/_spark/leads\.parquet"):
+        find_leads(s3, settings)
+    put_objects(s3, f"_spark/leads.parquet/day=1/{part}", body=b"")
+    assert find_leads(s3, settings).key == f"_spark/leads.parquet/day=1/{part}"
+
+
 def test_missing_parquet_is_named_with_its_setting(s3: S3Client) -> None:
     with pytest.raises(SourceError, match=r"s3://leads/parquet/leads\.parquet") as error:
         find_leads(s3, make_settings())
