@@ -24,6 +24,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
     per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
+    states = read("conversion_funnel_per_state")
     return {
         "freshness": runs.freshness(read("data_freshness"), days, anomalies, last_runs),
         "data_anomalies": data_anomalies(anomalies, read("flags_at_zero")),
@@ -35,8 +36,8 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         "new_high_quality_leads_per_day": daily.new_high_quality_leads_per_day(
             read("new_high_quality_leads_per_day"), anomalies
         ),
-        "conversion_funnel": outcomes.conversion_funnel(read("conversion_funnel"), anomalies),
-        "conversion_funnel_per_state": conversion_funnel_per_state(read("conversion_funnel_per_state"), anomalies),
+        "conversion_funnel": outcomes.conversion_funnel(states, anomalies),
+        "conversion_funnel_per_state": conversion_funnel_per_state(states, anomalies),
         "first_weeks": outcomes.first_weeks(read("first_weeks"), anomalies),
         "days_to_stage": outcomes.days_to_stage(read("days_to_stage"), days, anomalies),
         "disposition_groups": outcomes.disposition_groups(groups, anomalies),

@@ -13,12 +13,12 @@ STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale":
 
 
 def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
-    """Answer how many leads reach each stage of the funnel.
+    """Answer how many leads of all states reach each stage of the funnel.
 
     Rows: `stage lead_count of_leads of_stage_before`, one per stage. `of_leads` and `of_stage_before` are the shares of
     all leads, and of the leads of the previous stage, from 0 to 1; NaN if there are none.
     """
-    counts = {stage: int(rows[f"{column}_count"].iloc[0]) for stage, column in STAGES.items()}
+    counts = {stage: int(rows[f"{column}_count"].sum()) for stage, column in STAGES.items()}
     table = pd.DataFrame({"stage": list(counts), "lead_count": list(counts.values())})
     before = table["lead_count"].shift(fill_value=table["lead_count"].iloc[0])
     table["of_leads"] = table["lead_count"] / table["lead_count"].iloc[0]

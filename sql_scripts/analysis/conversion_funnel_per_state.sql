@@ -1,4 +1,4 @@
--- Grain: one row per state, the largest first; state is NULL for leads without a known state.
+-- Grain: one row per state, the largest first; state is NULL for leads without a known state. Each lead is in one state.
 select
     state,
     lead_count,
