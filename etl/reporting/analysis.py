@@ -19,7 +19,7 @@ from etl.reporting.words import counted, share
 def analyse_gold(read: Read) -> dict[str, Answer]:
     """Answer all questions about gold and the last runs. Returns name of the question → answer.
 
-    CHARTS contains the charts under the same names; not every question has one.
+    `charts` contains the charts under the same names; not every question has one.
     """
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
     per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)

@@ -1,6 +1,6 @@
 """Draw the charts of the analysis: each function draws the rows of one answer and has the name of its question.
 
-Each chart can be drawn wide or, for phones, narrow. Importing this module registers the charts in CHARTS.
+Each chart can be drawn wide or, for phones, narrow.
 """
 
 from __future__ import annotations

@@ -87,18 +87,9 @@ class Chart:
             return figure
 
 
-CHARTS: dict[str, Chart] = {}
-"""Name of a question → its chart."""
-
-
 def chart(height: float, alt: str) -> Callable[[Draw], Chart]:
-    """Return a decorator that turns a drawing function into a `Chart`, and adds the chart to CHARTS."""
-
-    def decorate(draw: Draw) -> Chart:
-        CHARTS[draw.__name__] = Chart(draw, height, alt)
-        return CHARTS[draw.__name__]
-
-    return decorate
+    """Return a decorator that turns a drawing function into a `Chart`."""
+    return lambda draw: Chart(draw, height, alt)
 
 
 def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:

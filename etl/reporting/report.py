@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl import __version__
-from etl.reporting import charts as charts  # registers the charts
-from etl.reporting import silver_analysis, words
+from etl.reporting import charts, silver_analysis, words
 from etl.reporting.analysis import analyse_gold
 from etl.reporting.answers import FUNNEL, NULL_SHARES, ROWS, SALES, Anomalies, Answer, ranges
 from etl.reporting.daily import last_sound_quality, per_day
-from etl.reporting.drawing import CHARTS, Chart, as_svg, themed
+from etl.reporting.drawing import Chart, as_svg, themed
 from etl.reporting.reading import Read, reading
 from etl.reporting.runs import moment
 from etl.reporting.tables import csv_uri, render_template, table_of
@@ -184,7 +183,7 @@ def _days_note(answer: Answer) -> str:
 
 def _block(name: str, answer: Answer) -> dict[str, Any]:
     """Return the template variables of a question. `charts`: `wide` and `narrow` → SVG; empty if it has no chart."""
-    chart = CHARTS.get(name) if len(answer.rows) else None
+    chart: Chart | None = getattr(charts, name, None) if len(answer.rows) else None
     return {
         "name": name,
         "answer": answer,
