@@ -45,7 +45,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         "status_changes": outcomes.status_changes(read("status_changes"), read("lead_lifecycle"), days, anomalies),
         "suspect_hashes": suspect_hashes(read("suspect_hashes"), read("suspect_matches"), anomalies),
         "suspect_shares": suspect_shares(read("suspect_shares"), anomalies),
-        "run_checks": runs.run_checks(read("run_checks"), last_runs),
+        "run_checks": runs.run_checks(last_runs),
         "refused_files": runs.refused_files(last_runs),
     }
 

@@ -16,7 +16,7 @@ from etl.reporting.answers import FUNNEL, NULL_SHARES, ROWS, SALES, Anomalies, A
 from etl.reporting.daily import last_sound_quality, per_day
 from etl.reporting.drawing import Chart, as_svg, themed
 from etl.reporting.reading import Read, reading
-from etl.reporting.runs import moment
+from etl.reporting.runs import ended_runs, moment
 from etl.reporting.tables import csv_uri, render_template, table_of
 from etl.reporting.theme import DARK, LIGHT
 from etl.reporting.words import counted, share
@@ -111,8 +111,9 @@ def render(read: Read, *, created: datetime) -> str:
         figures=_headline(gold, anomalies),
         sections={title: [_block(name, answers[name]) for name in names] for title, names in SECTIONS.items()},
         colours={"light": asdict(LIGHT), "dark": asdict(DARK)},
-        run=_last_run(read("last_runs")),
-        created=moment(created),
+        ended_runs=ended_runs(read("last_runs")),
+        created=created,
+        moment=moment,
         version=__version__,
         always_open=ALWAYS_OPEN,
     )
@@ -205,12 +206,3 @@ def _period(days: pd.DataFrame) -> str:
     first, last = days["_partition_date"].iloc[0], days["_partition_date"].iloc[-1]
     until = f" to {words.day(last)}" if last > first else ""
     return f"{counted(len(days), 'snapshot')}, {words.day(first)}{until}"
-
-
-def _last_run(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return `id`, `status` and `ended` of the latest run that ended; empty if none of `runs` has."""
-    ended = runs[runs["ended_at"].notna()]
-    if ended.empty:
-        return {}
-    last = ended.iloc[0]
-    return {"id": last["run_id"], "status": last["status"], "ended": moment(last["ended_at"])}

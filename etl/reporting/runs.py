@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
@@ -63,18 +65,24 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
     return Answer(question, table, " ".join(table["detail"]))
 
 
-def run_checks(rows: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+def ended_runs(runs: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """Return those of the runs that have ended, each as column → value."""
+    return runs[runs["ended_at"].notna()].to_dict("records")
+
+
+def run_checks(runs: pd.DataFrame) -> Answer:
     """Answer what the checks of the latest run that ended found; if that run is not complete, its status and message.
 
     Rows: `finding`, one per warning of its steps and checks.
 
     Args:
-        runs: the last ten runs, the latest first.
+        runs: the last ten runs, the latest first. `checks` is the list of warnings, or None.
     """
-    question, ended = "What did the checks of the last run find?", runs[runs["ended_at"].notna()]
-    if ended.empty:
-        return Answer(question, rows, "No run has ended yet.")
-    last = ended.iloc[0]
+    question, ended = "What did the checks of the last run find?", ended_runs(runs)
+    if not ended:
+        return Answer(question, pd.DataFrame(columns=["finding"]), "No run has ended yet.")
+    last = ended[0]
+    rows = pd.DataFrame({"finding": last["checks"] or []})
     run = f"The run that ended {moment(last['ended_at'])}"
     if last["status"] != "complete":  # its checks may not have run, and a check that stopped it is only in the message
         return Answer(question, rows, f"{run} has the status {last['status']}: {last['message']}")
@@ -93,15 +101,15 @@ def refused_files(runs: pd.DataFrame) -> Answer:
     table["started_at"] = table["started_at"].map(moment)
     table["message"] = table["message"].str.split("\n").str[0]
     table = table.dropna(axis="columns", how="all")  # most often there are no messages
-    ended = runs[runs["ended_at"].notna()]
-    if ended.empty:
+    ended = ended_runs(runs)
+    if not ended:
         return Answer(question, table, "No run has ended yet.")
-    last = ended.iloc[0]
+    last = ended[0]
     if last["status"] == "refused":
         return Answer(question, table, f"The last run refused data: {last['message']}")
     if last["status"] != "complete":  # it may have refused data, too
         return Answer(question, table, f"The last run has the status {last['status']}: {last['message']}")
-    refusals = int((ended["status"] == "refused").sum())
+    refusals = [run["status"] for run in ended].count("refused")
     before = f" Of the last {counted(len(ended), 'run')}, {refusals} refused data." if refusals else ""
     return Answer(question, table, f"The last run refused no file.{before}")
 

@@ -4,7 +4,8 @@ select
     started_at,
     ended_at,
     status,
-    message
+    message,
+    checks
 from meta.pipeline_runs
 order by started_at desc
 limit 10;

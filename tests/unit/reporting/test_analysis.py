@@ -338,8 +338,9 @@ def test_quality_of_a_single_snapshot_is_stated_once() -> None:
 @pytest.mark.parametrize("status", ["failed", "refused", "aborted"])
 def test_checks_of_an_incomplete_run_are_not_said_to_have_found_nothing(status: str) -> None:
     ended = pd.to_datetime(["2024-10-23 06:15"])
-    last_runs = pd.DataFrame({"ended_at": ended, "status": [status], "message": ["step 2: data_3.csv is empty"]})
-    answer = runs.run_checks(pd.DataFrame(columns=["finding"]), last_runs)
+    message = "step 2: data_3.csv is empty"
+    last_runs = pd.DataFrame({"ended_at": ended, "status": [status], "message": [message], "checks": [None]})
+    answer = runs.run_checks(last_runs)
     assert answer.sentence == (
         f"The run that ended 2024-10-23 06:15 UTC has the status {status}: step 2: data_3.csv is empty"
     )
