@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -265,8 +266,8 @@ def _identities(
     in_parquet = in_backend[parquet_day <= horizon]
     leads = {
         "lead_UUID": [_uuids(draw.ids[in_parquet, UUID_BYTES]), _uuids(unseen[:, UUID_BYTES])],
-        "phone_hash": [phone_hash.take(in_parquet), _text(_hex(unseen[:, PHONE_BYTES]))],
-        "email_hash": [email_hash.take(in_parquet), _text(_hex(unseen[:, EMAIL_BYTES]))],
+        "phone_hash": [phone_hash.take(in_parquet), _hex(unseen[:, PHONE_BYTES])],
+        "email_hash": [email_hash.take(in_parquet), _hex(unseen[:, EMAIL_BYTES])],
     }
     return email_hash, phone_hash, pa.table({name: pa.concat_arrays(parts) for name, parts in leads.items()})
 
@@ -283,24 +284,17 @@ def _hashes(digests: ByteArray, without_value: int) -> pa.StringArray:
     no_value = np.frombuffer(bytes.fromhex(shape.NO_VALUE_HASH), dtype=np.uint8)
     digests = np.vstack([digests, no_value])
     digests[without_value] = no_value
-    return _text(_hex(digests))
+    return _hex(digests)
 
 
-def _hex(data: ByteArray) -> ByteArray:
-    return np.frombuffer(data.tobytes().hex().encode(), dtype=np.uint8).reshape(len(data), 2 * data.shape[1])
+def _hex(data: ByteArray) -> pa.StringArray:
+    """Return each row of bytes as hexadecimal text."""
+    return pa.array([row.tobytes().hex() for row in data], pa.string())
 
 
 def _uuids(data: ByteArray) -> pa.StringArray:
-    """Return random UUIDs (version 4) in their usual form."""
-    data = data.copy()
-    data[:, 6] = data[:, 6] & 0x0F | 0x40
-    data[:, 8] = data[:, 8] & 0x3F | 0x80
-    return _text(np.insert(_hex(data), [8, 12, 16, 20], ord("-"), axis=1))
-
-
-def _text(characters: ByteArray) -> pa.StringArray:
-    """Return one text per row of characters."""
-    return pa.array(characters.view(f"S{characters.shape[1]}")[:, 0]).cast(pa.string())
+    """Return each row of bytes as a random UUID (version 4)."""
+    return pa.array([str(UUID(bytes=row.tobytes(), version=4)) for row in data], pa.string())
 
 
 EARLIEST_DAY = 1 - shape.WINDOW_DAYS
