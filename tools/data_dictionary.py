@@ -14,10 +14,10 @@ import click
 
 from etl.engine.runner import run_steps
 from etl.local.demo import demo_settings
-from etl.local.embedded import temporary_postgres
 from etl.pipeline import STEPS
 from etl.utils.utils_connection import connect_postgres
 from tools import catalog, dbt_sources, er_diagram, superset_assets
+from tools.temporary_postgres import temporary_postgres
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor

@@ -13,7 +13,6 @@ import click
 
 from etl.engine.runner import run_steps
 from etl.local.demo import BUCKET, demo_settings
-from etl.local.embedded import temporary_postgres
 from etl.local.s3_server import s3_server, upload_folder
 from etl.local.sample_data import write_sample
 from etl.pipeline import STEPS
@@ -22,6 +21,7 @@ from etl.reporting.charts import new_high_quality_leads_per_day as trend
 from etl.reporting.daily import new_high_quality_leads_per_day
 from etl.reporting.reading import reading
 from etl.utils.utils_connection import Settings, s3_client
+from tools.temporary_postgres import temporary_postgres
 
 PICTURE = Path(__file__).parents[1] / "img" / "graph.png"
 

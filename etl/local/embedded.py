@@ -21,9 +21,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,23 +71,6 @@ def stop_postgres(root: Path) -> bool:
             return False
         stop_server(cluster)
         return True
-
-
-@contextmanager
-def temporary_postgres() -> Iterator[EmbeddedPostgres]:
-    """Run a server in a temporary folder until the end of the block, then delete the folder. Yields the server.
-
-    Raises:
-        EmbeddedError: see `start_postgres` and `stop_postgres`.
-    """
-    with tempfile.TemporaryDirectory(prefix="homebuddy-postgres-") as name:
-        root = Path(name)
-        root.chmod(0o711)  # the account that runs root's server must be able to enter
-        server = start_postgres(root)
-        try:
-            yield server
-        finally:
-            stop_postgres(root)
 
 
 @click.command()

@@ -12,18 +12,16 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from servers import free_port, running_postgres
+from servers import embedded_folder, free_port, running_postgres
 
 from etl.local import postgres_server
-from etl.local.embedded import start_postgres, stop_postgres, temporary_postgres
+from etl.local.embedded import start_postgres
 from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
 
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    with temporary_postgres() as server:
-        root = server.pgpass_file.parent
-        stop_postgres(root)
+    with embedded_folder() as root:
         start_postgres(root, port=free_port())
         yield root
 
