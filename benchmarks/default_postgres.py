@@ -71,7 +71,7 @@ def default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
     with _data_folder(root, account) as folder:
         cluster = Cluster(folder, folder / "data", programs, pwd.getpwnam(account) if account else None)
         _initdb(cluster, password, owner_password)
-        port = start_on_free_port(cluster, None, FIRST_PORT)
+        port = start_on_free_port(cluster, FIRST_PORT)
         try:
             yield (
                 EmbeddedPostgres(port, owner_password, cluster.pgpass_file, cluster.data, database="postgres"),

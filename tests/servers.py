@@ -189,7 +189,9 @@ def start_embedded(root: Path, *statements: str) -> Settings:
     Args:
         statements: further changes by the superuser.
     """
-    password = embedded.start_postgres(root, port=free_port()).password
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_server, "FIRST_PORT", free_port())
+        password = embedded.start_postgres(root).password
     embedded.stop_postgres(root)
     postgres_server.run_single_user(
         postgres_cluster.existing_cluster(root.resolve()),

@@ -19,7 +19,6 @@ Runs on Linux; macOS is not tested.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +28,8 @@ import click
 from etl.local.postgres_cluster import EmbeddedPostgres, found_cluster, prepared_cluster
 from etl.local.postgres_server import running_port, running_server, start_server, stop_server, write_pgpass
 
-log = logging.getLogger(__name__)
 
-
-def start_postgres(root: Path, *, port: int | None = None, reader_password: str | None = None) -> EmbeddedPostgres:
+def start_postgres(root: Path, *, reader_password: str | None = None) -> EmbeddedPostgres:
     """Start the server of the folder `root` if it is not running, and return it.
 
     A running server that does not accept connections, or whose password is unknown, is restarted. The server keeps
@@ -40,8 +37,6 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
 
     Args:
         root: created if missing, like the database in it.
-        port: the only port to try. By default the port of the last start, else 5432, else the next free one. A server
-            that is already running keeps its port.
         reader_password: the password to record for the role `bi_reader`, which the pipeline sets. By default that of
             the last start, else a new one.
 
@@ -49,11 +44,7 @@ def start_postgres(root: Path, *, port: int | None = None, reader_password: str 
         EmbeddedError: PostgreSQL is not installed, or the folder cannot be used; or see `start_server`.
     """
     with prepared_cluster(root) as cluster:
-        server = running_server(cluster)
-        if server is None:
-            server = start_server(cluster, port)
-        elif port not in (None, server.port):
-            log.warning("PostgreSQL in %s is already running on port %d, not %d", cluster.root, server.port, port)
+        server = running_server(cluster) or start_server(cluster)
         password = reader_password or server.reader_password or secrets.token_urlsafe(32)
         server = replace(server, reader_password=password)
         write_pgpass(server)

@@ -37,14 +37,11 @@ OLD_BACKENDS_TIMEOUT_SECONDS = 10
 CREATION_HINT = "fix the cause (often a full disk) and rerun"
 
 
-def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
+def start_server(cluster: Cluster) -> EmbeddedPostgres:
     """Start the server, and return it. A server that is running is stopped first, even if it can be used.
 
-    Creates the database if it is missing. If `pgpass` is missing or damaged, the role gets a new password; the
-    caller writes it to `pgpass`.
-
-    Args:
-        port: the only port to try. By default the port of the last start, else the first free one from 5432.
+    The port is that of the last start, else the first free one from 5432. Creates the database if it is missing. If
+    `pgpass` is missing or damaged, the role gets a new password; the caller writes it to `pgpass`.
 
     Raises:
         EmbeddedError: the database cannot be created, the password cannot be reset, no port is free, or the server did
@@ -62,7 +59,7 @@ def start_server(cluster: Cluster, port: int | None) -> EmbeddedPostgres:
         run_single_user(cluster, f"alter role {ROLE} password '{server.password}'")
         log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
     _write_settings(cluster)
-    return replace(server, port=start_on_free_port(cluster, port, preferred))
+    return replace(server, port=start_on_free_port(cluster, preferred))
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
@@ -117,15 +114,15 @@ def _write_settings(cluster: Cluster) -> None:
         write_private(cluster.data / name, text, cluster.account)
 
 
-def start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> int:
-    """Start the server on `port`; if it is None, on the preferred port or else the first free one. Returns the port.
+def start_on_free_port(cluster: Cluster, preferred: int) -> int:
+    """Start the server on the preferred port or else on the first free one. Returns the port.
 
     Raises:
         EmbeddedError: the server did not start, or no port is free.
     """
-    ports = range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)
+    ports: list[int] = [preferred, *range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)]
     deadline = time.monotonic() + OLD_BACKENDS_TIMEOUT_SECONDS
-    for candidate in [port] if port else [preferred, *ports]:
+    for candidate in ports:
         while output := _pg_ctl_start(cluster, candidate):
             if "Address already in use" in output:
                 break
@@ -139,8 +136,10 @@ def start_on_free_port(cluster: Cluster, port: int | None, preferred: int) -> in
         else:
             log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
             return candidate
-    taken = f"port {port}" if port else f"every port from {ports[0]} to {ports[-1]}"
-    raise EmbeddedError(f"{taken} on {HOST} is already in use", hint="stop a server to free a port, then rerun")
+    raise EmbeddedError(
+        f"every port from {FIRST_PORT} to {ports[-1]} on {HOST} is already in use",
+        hint="stop a server to free a port, then rerun",
+    )
 
 
 def _pg_ctl_start(cluster: Cluster, port: int) -> str:

@@ -133,7 +133,7 @@ def test_server_restart_during_copy_is_retried(
 
         def read(size: int) -> bytes:
             if first and first.pop():
-                restart(fault_server_root, settings.postgres_port)
+                restart(fault_server_root)
             return bytes(source.read(size))
 
         return SimpleNamespace(read=read)
@@ -145,11 +145,11 @@ def test_server_restart_during_copy_is_retried(
     assert_equals_clean_run(scenario, settings)
 
 
-def restart(root: Path, port: int) -> None:
+def restart(root: Path) -> None:
     cluster = postgres_cluster.existing_cluster(root.resolve())
     stopped = cluster.run("pg_ctl", "stop", "--mode=immediate", "--wait", f"--pgdata={cluster.data}")
     assert stopped.returncode == 0, stopped.stderr
-    embedded.start_postgres(root, port=port)
+    embedded.start_postgres(root)  # on the same port
 
 
 # --- Privileges -------------------------------------------------------------------------------------------------------

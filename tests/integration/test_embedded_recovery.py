@@ -21,8 +21,9 @@ from etl.local.postgres_cluster import EmbeddedError, EmbeddedPostgres
 
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
-    with embedded_folder() as root:
-        start_postgres(root, port=free_port())
+    with embedded_folder() as root, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_server, "FIRST_PORT", free_port())
+        start_postgres(root)
         yield root
 
 
