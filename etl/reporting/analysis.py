@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from etl.reporting import daily, outcomes, runs
-from etl.reporting.answers import FUNNEL, MATCHES, NO_ANOMALIES, QUALITY, Anomalies, Answer, ranges, sound
+from etl.reporting.answers import FUNNEL, FUNNEL_PER_STATE, MATCHES, OUTCOMES, QUALITY, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.weeks import week_on_week
@@ -29,22 +29,22 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         "freshness": runs.freshness(read("data_freshness"), days, anomalies, last_runs),
         "data_anomalies": data_anomalies(anomalies, read("flags_at_zero")),
         "week_on_week": week_on_week(read("week_on_week"), anomalies),
-        "match_scenarios": match_scenarios(read("match_scenarios"), anomalies),
+        "match_scenarios": anomalies.mark(match_scenarios(read("match_scenarios")), MATCHES),
         "leads_per_day": daily.leads_per_day(days, anomalies),
         "lead_quality_distribution": daily.lead_quality_distribution(distribution, per_day.rows, anomalies),
         "lead_quality_per_day": per_day,
         "new_high_quality_leads_per_day": daily.new_high_quality_leads_per_day(
             read("new_high_quality_leads_per_day"), anomalies
         ),
-        "conversion_funnel": outcomes.conversion_funnel(states, anomalies),
-        "conversion_funnel_per_state": conversion_funnel_per_state(states, anomalies),
-        "first_weeks": outcomes.first_weeks(read("first_weeks"), anomalies),
-        "days_to_stage": outcomes.days_to_stage(read("days_to_stage"), days, anomalies),
-        "disposition_groups": outcomes.disposition_groups(groups, anomalies),
-        "leads_that_left": outcomes.leads_that_left(groups, anomalies),
+        "conversion_funnel": anomalies.mark(outcomes.conversion_funnel(states), FUNNEL),
+        "conversion_funnel_per_state": anomalies.mark(conversion_funnel_per_state(states), FUNNEL_PER_STATE),
+        "first_weeks": anomalies.mark(outcomes.first_weeks(read("first_weeks")), (*OUTCOMES, "new_lead_share")),
+        "days_to_stage": anomalies.mark(outcomes.days_to_stage(read("days_to_stage"), days), FUNNEL),
+        "disposition_groups": anomalies.mark(outcomes.disposition_groups(groups), OUTCOMES),
+        "leads_that_left": anomalies.mark(outcomes.leads_that_left(groups), OUTCOMES),
         "status_changes": outcomes.status_changes(read("status_changes"), read("lead_lifecycle"), days, anomalies),
-        "suspect_hashes": suspect_hashes(read("suspect_hashes"), read("suspect_matches"), anomalies),
-        "suspect_shares": suspect_shares(read("suspect_shares"), anomalies),
+        "suspect_hashes": anomalies.mark(suspect_hashes(read("suspect_hashes"), read("suspect_matches")), MATCHES),
+        "suspect_shares": anomalies.mark(suspect_shares(read("suspect_shares")), (*QUALITY, *FUNNEL)),
         "run_checks": runs.run_checks(last_runs),
         "refused_files": runs.refused_files(last_runs),
     }
@@ -76,7 +76,7 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     return Answer("Which days should not be trusted?", anomalies.shown(), sentence, note, affected)
 
 
-def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def match_scenarios(rows: pd.DataFrame) -> Answer:
     """Answer how snapshot rows match backend leads.
 
     Rows: `scenario row_count lead_count`, one per scenario, `both` first. A snapshot row that matches several leads
@@ -84,7 +84,7 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> 
     """
     counts = {str(name): int(count) for name, count in zip(rows["scenario"], rows["row_count"], strict=True)}
     total = sum(counts.values())
-    answer = Answer(
+    return Answer(
         "How did snapshot rows match backend leads?",
         rows,
         f"Of {counted(total, 'row')}, {share(counts['both'], total)} match a lead on e-mail and phone, "
@@ -93,10 +93,9 @@ def match_scenarios(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> 
         if total
         else "There are no rows yet.",
     )
-    return anomalies.mark(answer, MATCHES)
 
 
-def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame) -> Answer:
     """Answer which hashes may cause false matches.
 
     Rows: `hash kind lead_number_count lead_uuid_count row_count reason`, one per hash and `kind` (`email` or `phone`),
@@ -107,7 +106,7 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
     """
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
-    answer = Answer(
+    return Answer(
         "Which hashes may cause false matches?",
         rows,
         f"Suspect: {counted(hashes, 'hash', 'hashes')}. {counted(falsely_matched, 'match', 'matches')} of "
@@ -115,10 +114,9 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame, anomalies: Anomali
         if hashes
         else "No hash is suspect.",
     )
-    return anomalies.mark(answer, MATCHES)
 
 
-def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def suspect_shares(rows: pd.DataFrame) -> Answer:
     """Answer how many of the leads that each KPI counts match by suspect hashes alone in their latest row.
 
     Rows: `figure lead_count suspect_count suspect_share`, one per KPI that counts any lead, all leads first.
@@ -132,10 +130,9 @@ def suspect_shares(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> A
         for figure, leads, suspect in zip(rows["figure"], rows["lead_count"], rows["suspect_count"], strict=True)
     ]
     first = rows.iloc[0]
-    answer = Answer(
+    return Answer(
         question,
         rows,
         f"{share(first['suspect_count'], first['lead_count'])} of leads match by suspect hashes alone in their latest "
         f"row: {', '.join(counts)}.",
     )
-    return anomalies.mark(answer, (*QUALITY, *FUNNEL))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, FUNNEL, NO_ANOMALIES, OUTCOMES, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.answers import FLAGS, NO_ANOMALIES, STATUS, Anomalies, Answer, gap_sentence
 from etl.reporting.states import FEW, FEW_LEADS
 from etl.reporting.words import counted, day, share
 
@@ -12,7 +12,7 @@ STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale":
 """Stage of the funnel → prefix of its column in the query result."""
 
 
-def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def conversion_funnel(rows: pd.DataFrame) -> Answer:
     """Answer how many leads of all states reach each stage of the funnel.
 
     Rows: `stage lead_count of_leads of_stage_before`, one per stage. `of_leads` and `of_stage_before` are the shares of
@@ -24,7 +24,7 @@ def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -
     table["of_leads"] = table["lead_count"] / table["lead_count"].iloc[0]
     table["of_stage_before"] = table["lead_count"] / before
     leads, appointments, demos, sales = counts.values()
-    answer = Answer(
+    return Answer(
         "Where do leads get lost?",
         table,
         f"Of {counted(leads, 'lead')}, {share(appointments, leads)} had an appointment, {share(demos, leads)} a "
@@ -32,7 +32,6 @@ def conversion_funnel(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -
         if leads
         else "No lead is graded yet.",
     )
-    return anomalies.mark(answer, FUNNEL)
 
 
 def status_changes(
@@ -73,7 +72,7 @@ def status_changes(
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
 
-def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def disposition_groups(rows: pd.DataFrame) -> Answer:
     """Answer why leads are lost, by disposition group.
 
     Rows: `disposition_group lead_count lead_share`, one per group, the largest first. `lead_share` is the share of all
@@ -83,7 +82,7 @@ def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) 
     counts = dict(zip(table["disposition_group"], table["lead_count"], strict=True))
     total = sum(counts.values())
     lost = [f"{group} ({share(count, total)})" for group, count in counts.items() if group not in ("sold", NOTHING_YET)]
-    answer = Answer(
+    return Answer(
         "Why are leads lost?",
         table,
         f"Of {counted(total, 'lead')}, {share(counts.get('sold', 0), total)} are sold, and "
@@ -92,13 +91,12 @@ def disposition_groups(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) 
         if total
         else "No lead is graded yet.",
     )
-    return anomalies.mark(answer, OUTCOMES)
 
 
 NOTHING_YET = "no appointment"
 
 
-def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def leads_that_left(rows: pd.DataFrame) -> Answer:
     """Answer what became of the leads that are not in the latest snapshot, by disposition group.
 
     Rows: `disposition_group left_count lead_count left_share`, one per group, the greatest `left_count` first.
@@ -115,7 +113,7 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> 
         for group, count in zip(table["disposition_group"], table["left_count"], strict=True)
         if count
     ]
-    answer = Answer(
+    return Answer(
         "What became of the leads that left the latest snapshot?",
         table,
         f"{left:,} of {counted(total, 'lead')} ({share(left, total)}) are not in the latest snapshot. When they were "
@@ -125,10 +123,9 @@ def leads_that_left(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> 
         if total
         else "There is no snapshot yet.",
     )
-    return anomalies.mark(answer, OUTCOMES)
 
 
-def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def first_weeks(rows: pd.DataFrame) -> Answer:
     """Answer what becomes of leads, by the week in which they were first seen.
 
     Rows: `first_week lead_count appointment_count sale_count appointment_rate conversion_rate left_count
@@ -159,10 +156,10 @@ def first_weeks(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answ
         sentences.append(
             f"{counted(uncertain, 'lead')} may belong to an earlier week, because the days before have no snapshot."
         )
-    return anomalies.mark(Answer(question, table, " ".join(sentences)), (*OUTCOMES, "new_lead_share"))
+    return Answer(question, table, " ".join(sentences))
 
 
-def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame) -> Answer:
     """Answer how long leads take to reach each stage, for leads first seen after the first snapshot.
 
     Rows: `stage lead_count reached_count same_day_count within_7_days_count median_days inexact_count comparison`, one
@@ -195,4 +192,4 @@ def days_to_stage(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies =
     if rows["inexact_count"].any():
         counts = [f"{count:,}" for count in rows["inexact_count"]]
         sentence += f" Days without a snapshot make {', '.join(counts[:-1])} and {counts[-1]} of these times inexact."
-    return anomalies.mark(Answer(question, table, sentence), FUNNEL)
+    return Answer(question, table, sentence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from etl.reporting.answers import FUNNEL_PER_STATE, NO_ANOMALIES, Anomalies, Answer
+from etl.reporting.answers import Answer
 from etl.reporting.words import counted, share
 
 FEW_LEADS = 50
@@ -17,7 +17,7 @@ FEW, HIGHEST, UNCLEAR, LOWER, NO_STATE = "few leads", "highest", "no clear diffe
 NO_STATE for leads without a state, which are not compared (FEW if they are fewer than FEW_LEADS)."""
 
 
-def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def conversion_funnel_per_state(rows: pd.DataFrame) -> Answer:
     """Compare the conversion rates of the states.
 
     Rows: `state lead_count appointment_count demo_count sale_count appointment_rate demo_rate conversion_rate
@@ -37,8 +37,7 @@ def conversion_funnel_per_state(rows: pd.DataFrame, anomalies: Anomalies = NO_AN
         overlaps = judged["highest_rate"] >= best["lowest_rate"]
         comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
         table["comparison"] = comparison.reindex(table.index).fillna(table["comparison"])
-    answer = Answer("How does conversion differ between states?", table, _sentence(table))
-    return anomalies.mark(answer, FUNNEL_PER_STATE)
+    return Answer("How does conversion differ between states?", table, _sentence(table))
 
 
 def _sentence(table: pd.DataFrame) -> str:
