@@ -78,11 +78,10 @@ def _marker(days: pd.Series) -> str | None:
 @chart(2.1, "Bars: leads by quality.")
 def lead_quality_distribution(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of leads of each quality, each lead by its latest snapshot."""
-    axes = figure.titled_axes("Leads as they are now")
     names = rows["lead_quality_flag"].str.removesuffix(" Quality")
     counts = rows["current_lead_count"]
     labels = [f"{count:,} · {share(count, counts.sum())}" for count in counts]
-    named_bars(axes, names, counts, [LIGHT.good, LIGHT.fair, LIGHT.poor], labels)
+    named_bars(figure.titled_axes("Leads as they are now"), names, counts, [LIGHT.good, LIGHT.fair, LIGHT.poor], labels)
 
 
 @chart(3.2, "Stacked bars: leads of high and of medium quality by day.")
@@ -187,14 +186,13 @@ _COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear d
 @chart(3.6, "Bars: the most frequent changes of disposition.")
 def status_changes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw how often the ten most frequent changes of disposition occur; in a narrow chart, seven."""
-    axes = figure.titled_axes("Most frequent changes")
     shown = rows.head(7 if figure.is_narrow else 10)
     joint = " →\n" if figure.is_narrow else " → "
     names = [
         f"{_cut(before, 24)}{joint}{_cut(after, 24)}"
         for before, after in zip(shown["dispo_before"], shown["dispo"], strict=True)
     ]
-    named_bars(axes, names, shown["change_count"], LIGHT.accent)
+    named_bars(figure.titled_axes("Most frequent changes"), names, shown["change_count"], LIGHT.accent)
 
 
 @chart(3.0, "Bars: leads by disposition group.")
@@ -292,10 +290,9 @@ def week_on_week(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(2.6, "Bars: rows per suspect hash.")
 def suspect_hashes(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of rows of the six most frequent suspect hashes. E-mail and phone count separately."""
-    axes = figure.titled_axes("Rows with a suspect hash")
     shown = rows.head(6)
     names = [f"{value[:8]}… {kind}" for value, kind in zip(shown["hash"], shown["kind"], strict=True)]
-    named_bars(axes, names, shown["row_count"], LIGHT.fair)
+    named_bars(figure.titled_axes("Rows with a suspect hash"), names, shown["row_count"], LIGHT.fair)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -334,7 +331,6 @@ def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
 @chart(3.0, "Bars: rejected rows by reason.")
 def rejected_rows(figure: ChartFigure, rows: pd.DataFrame) -> None:
     """Draw the number of rejected rows for the eight most frequent reasons."""
-    axes = figure.titled_axes("Rejected rows by reason")
     shown = rows.head(8)
     names = [fill(_cut(reason, 44), 22 if figure.is_narrow else 44) for reason in shown["reason"]]
-    named_bars(axes, names, shown["row_count"], LIGHT.fair)
+    named_bars(figure.titled_axes("Rejected rows by reason"), names, shown["row_count"], LIGHT.fair)

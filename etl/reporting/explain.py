@@ -133,10 +133,8 @@ def explain(settings: Settings, lead: str) -> Explanation:
         require_tables(db, SILVER_LEADS, ROW_CONTENTS, REJECTED_ROWS, created_by_step=1)
         require_tables(db, GOLD_CURRENT, GOLD_ANOMALIES, created_by_step=5)
         subjects = find_subjects(db, lead)
-        if subjects:
-            histories = [_history(db, subject) for subject in subjects[:MOST_LEADS]]
-        else:
-            histories = [_history_of_unmatched_text(db, lead)]
+        histories = [_history(db, subject) for subject in subjects[:MOST_LEADS]]
+        histories = histories or [_history_of_unmatched_text(db, lead)]
     return Explanation(histories, max(len(subjects) - MOST_LEADS, 0))
 
 
