@@ -165,19 +165,15 @@ def conversion_funnel_per_state(figure: ChartFigure, rows: pd.DataFrame) -> None
     ]
     special = {FEW: LIGHT.poor, NO_STATE: LIGHT.poor, HIGHEST: LIGHT.good}
     colours = [special.get(comparison, LIGHT.accent) for comparison in shown["comparison"]]
-    named_bars(axes, shown["state"], rates, colours, labels)
-    for text in list(axes.texts):
-        text.remove()  # they are drawn again below, at the ends of the intervals
     judged = shown[~shown["comparison"].isin([FEW, NO_STATE])]  # with few leads, the interval is too wide to draw
     ends = judged["highest_rate"].reindex(shown.index).fillna(rates)
+    named_bars(axes, shown["state"], ends, "none", labels)  # transparent: they place the labels beside the intervals
+    axes.barh(range(len(shown)), rates, color=colours, height=0.7, zorder=0.5)
     spread = [judged["conversion_rate"] - judged["lowest_rate"], judged["highest_rate"] - judged["conversion_rate"]]
     axes.errorbar(
         judged["conversion_rate"], judged.index, xerr=spread, fmt="none", ecolor=LIGHT.text, elinewidth=1, capsize=3
     )
-    longest = max(float(ends.max()), 1e-9)
-    for position, (end, label) in enumerate(zip(ends, labels, strict=True)):
-        axes.text(float(end) + longest * (0.05 if figure.is_narrow else 0.02), position, label, va="center")
-    axes.set_xlim(0, longest * (1.9 if figure.is_narrow else 1.8))
+    axes.set_xlim(0, max(float(ends.max()), 1e-9) * (1.9 if figure.is_narrow else 1.8))
 
 
 _COMPARISONS = {FEW: ": few leads", HIGHEST: ": highest", UNCLEAR: ": no clear difference"}
