@@ -11,7 +11,6 @@ import pandas as pd
 from etl.reporting import daily, outcomes, runs
 from etl.reporting.answers import FUNNEL, FUNNEL_PER_STATE, MATCHES, OUTCOMES, QUALITY, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
-from etl.reporting.states import conversion_funnel_per_state
 from etl.reporting.weeks import week_on_week
 from etl.reporting.words import counted, share
 
@@ -37,7 +36,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
             read("new_high_quality_leads_per_day"), anomalies
         ),
         "conversion_funnel": anomalies.mark(outcomes.conversion_funnel(states), FUNNEL),
-        "conversion_funnel_per_state": anomalies.mark(conversion_funnel_per_state(states), FUNNEL_PER_STATE),
+        "conversion_funnel_per_state": anomalies.mark(outcomes.conversion_funnel_per_state(states), FUNNEL_PER_STATE),
         "first_weeks": anomalies.mark(outcomes.first_weeks(read("first_weeks")), (*OUTCOMES, "new_lead_share")),
         "days_to_stage": anomalies.mark(outcomes.days_to_stage(read("days_to_stage"), days), FUNNEL),
         "disposition_groups": anomalies.mark(outcomes.disposition_groups(groups), OUTCOMES),

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from etl.reporting.daily import per_day
 from etl.reporting.drawing import ChartFigure, by_day, chart, named_bars, stacked_bars_by_day, with_gaps
-from etl.reporting.states import FEW, HIGHEST, NO_STATE, UNCLEAR
+from etl.reporting.outcomes import FEW, HIGHEST, NO_STATE, UNCLEAR
 from etl.reporting.theme import LIGHT
 from etl.reporting.weeks import NOT_COMPARED
 from etl.reporting.words import share

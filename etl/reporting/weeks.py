@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from etl.reporting.answers import DEMOS, FUNNEL, MATCHES, NEW_LEADS, NO_ANOMALIES, QUALITY, SALES, Anomalies, Answer
-from etl.reporting.states import QUANTILE_OF_95_PERCENT, UNCLEAR
+from etl.reporting.outcomes import QUANTILE_OF_95_PERCENT, UNCLEAR
 from etl.reporting.words import counted, day
 
 FIGURES: dict[str, tuple[str, Sequence[str]]] = {

@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from etl.reporting import analysis, charts, daily, outcomes, runs, silver_analysis, states, weeks, words
+from etl.reporting import analysis, charts, daily, outcomes, runs, silver_analysis, weeks, words
 from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
@@ -118,24 +118,24 @@ def test_states_with_few_leads_are_not_compared() -> None:
             "conversion_rate": [0.1, 0.02, 1.0, 0.0],
         }
     )
-    answer = states.conversion_funnel_per_state(rows)
+    answer = outcomes.conversion_funnel_per_state(rows)
     assert answer.rows["state"].tolist() == ["WA", "OR", "IL", "unknown"]
     assert answer.rows["comparison"].tolist() == ["highest", "no clear difference", "few leads", "few leads"]
     assert answer.sentence == (
         "Of the states with at least 50 leads, WA has the highest share of sold leads (10.0 % of 100 leads) and OR the "
         "lowest (2.0 % of 50): no clear difference, the 95 % intervals overlap."
     )
-    assert states.conversion_funnel_per_state(rows.head(1)).sentence == (
+    assert outcomes.conversion_funnel_per_state(rows.head(1)).sentence == (
         "Only WA has at least 50 leads: 10.0 % of them are sold."
     )
-    assert states.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
+    assert outcomes.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
 
 
 def test_leads_without_a_state_are_not_compared_with_states() -> None:
     rows = pd.DataFrame(
         {"state": [None, "WA"], "lead_count": [900, 2], "sale_count": [90, 1], "conversion_rate": [0.1, 0.5]}
     )
-    answer = states.conversion_funnel_per_state(rows)
+    answer = outcomes.conversion_funnel_per_state(rows)
     assert answer.rows["comparison"].tolist() == ["", "few leads"]
     assert answer.sentence == "No state has 50 leads yet: too few for a rate."
     charts.conversion_funnel_per_state(answer.rows)
@@ -156,7 +156,7 @@ def test_sales_do_not_depend_on_the_flags() -> None:
     rows = pd.DataFrame(week | {"first_day": [DAYS[1], DAYS[0]], "last_day": [DAYS[1], DAYS[0]]})
     broken = pd.DataFrame({"_partition_date": DAYS[:1], "metric": ["demo_share"], "observed": [0.0], "expected": [0.2]})
     table = weeks.week_on_week(rows, Anomalies(broken)).rows.set_index("figure")["comparison"]
-    assert table["sales"] == states.UNCLEAR
+    assert table["sales"] == outcomes.UNCLEAR
     assert table["demos"] == table["appointments"] == weeks.NOT_COMPARED
 
 
