@@ -263,21 +263,19 @@ def _relations_of_users(db: Cursor) -> set[str]:
 
 
 def demo_settings(postgres: EmbeddedPostgres, s3_endpoint: str) -> Settings:
-    """Return the settings of the demo. All have explicit values, so that the environment does not affect them."""
-    defaults = {name: field.default for name, field in Settings.model_fields.items() if not field.is_required()}
-    demo = {
-        "postgres_user": postgres.user,
-        "postgres_password": SecretStr(postgres.password),
-        "postgres_db": postgres.database,
-        "postgres_host": postgres.host,
-        "postgres_port": postgres.port,
-        "s3_access_key_id": SecretStr("demo"),
-        "s3_secret_access_key": SecretStr("demo"),
-        "s3_region": "us-east-1",
-        "aws_endpoint_url_s3": s3_endpoint,
-        "s3_bucket_name": BUCKET,
-    }
-    return Settings(**defaults | demo)
+    """Return the settings of the demo: these values and defaults, whatever the environment contains."""
+    return Settings.model_construct(
+        postgres_user=postgres.user,
+        postgres_password=SecretStr(postgres.password),
+        postgres_db=postgres.database,
+        postgres_host=postgres.host,
+        postgres_port=postgres.port,
+        s3_access_key_id=SecretStr("demo"),
+        s3_secret_access_key=SecretStr("demo"),
+        s3_region="us-east-1",
+        aws_endpoint_url_s3=s3_endpoint,
+        s3_bucket_name=BUCKET,
+    )
 
 
 def upload_sample(settings: Settings) -> int:
