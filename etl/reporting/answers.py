@@ -85,9 +85,6 @@ class Anomalies:
         return self.rows[pd.Series(is_asked, index=self.rows.index, dtype=bool)]
 
 
-NO_ANOMALIES = Anomalies()
-
-
 def ranges(days: pd.Series[pd.Timestamp] | Days) -> str:
     """Return days, which must be sorted, as text; consecutive days as a range, as in `2024-10-16 to 2024-10-22`."""
     return day_ranges([moment.date() for moment in days])

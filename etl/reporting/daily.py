@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, NEW_LEADS, NO_ANOMALIES, QUALITY, Anomalies, Answer, Days, sound
+from etl.reporting.answers import FLAGS, NEW_LEADS, QUALITY, Anomalies, Answer, Days, sound
 from etl.reporting.words import counted, day, share
 
 
-def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Answer how many leads each snapshot has, and how many of them are new.
 
     Rows: `_partition_date total_leads new_leads cumulative_leads is_first_snapshot`, one per snapshot day.
@@ -35,21 +35,19 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> An
     return anomalies.mark(Answer(question, rows, sentence), NEW_LEADS)
 
 
-def lead_quality_distribution(
-    rows: pd.DataFrame, per_day: pd.DataFrame | None = None, anomalies: Anomalies = NO_ANOMALIES
-) -> Answer:
+def lead_quality_distribution(rows: pd.DataFrame, per_day: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Answer how many leads of each quality there are.
 
     Rows: `lead_quality_flag row_count lead_count current_lead_count`, one per flag, the best first. `lead_count` counts
     a lead under each flag that it ever had, `current_lead_count` under that of its latest snapshot alone.
 
     Args:
-        per_day: the rows of the answer to `lead_quality_per_day`. If given, and if `Set` or `Demo` has an anomaly in
-            the latest snapshot, the sentence adds the share of high-quality leads on the last day without one.
+        per_day: the rows of the answer to `lead_quality_per_day`. If `Set` or `Demo` has an anomaly in the latest
+            snapshot, the sentence adds the share of high-quality leads on the last day without one.
     """
     high, medium, _low = (int(count) for count in rows["current_lead_count"])
     total = int(rows["current_lead_count"].sum())
-    before = last_sound_quality(per_day, anomalies) if per_day is not None else None
+    before = last_sound_quality(per_day, anomalies)
     answer = Answer(
         "How good are the leads?",
         rows,
@@ -78,7 +76,7 @@ def last_sound_quality(per_day: pd.DataFrame, anomalies: Anomalies) -> tuple[str
     return f"{last['_partition_date']:%Y-%m-%d}", share(last["High Quality"], last["total_leads"])
 
 
-def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Answer how many leads of each quality each snapshot has.
 
     Rows: `_partition_date`, `High Quality`, `Medium Quality`, `Low Quality` (numbers of leads) and `total_leads`, one
@@ -114,7 +112,7 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     return anomalies.mark(Answer(question, table, sentence), QUALITY)
 
 
-def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def new_high_quality_leads_per_day(rows: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Answer how many leads become high quality each day.
 
     Rows: `_partition_date new_high_quality_leads`, one per snapshot day, including days without such leads.

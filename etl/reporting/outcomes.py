@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, NO_ANOMALIES, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.answers import FLAGS, STATUS, Anomalies, Answer, gap_sentence
 from etl.reporting.words import counted, day, share
 
 STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale": "sale"}
@@ -95,9 +95,7 @@ def wilson_intervals(successes: pd.Series, trials: pd.Series) -> tuple[pd.Series
     return low.clip(0, part), high.clip(part, 1)  # rounding must not move a limit past the share
 
 
-def status_changes(
-    rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES
-) -> Answer:
+def status_changes(rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Answer how the status of leads changes.
 
     Rows: `dispo_before dispo change_count lead_count`, one per pair of dispositions, the most frequent change first.

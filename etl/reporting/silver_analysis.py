@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from etl.reporting.answers import NO_ANOMALIES, NULL_SHARES, ROWS, Anomalies, Answer, ranges, sound
+from etl.reporting.answers import NULL_SHARES, ROWS, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.words import counted, day, share
 
@@ -25,7 +25,7 @@ def analyse_silver(read: Read) -> dict[str, Answer]:
     }
 
 
-def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def rows_per_day(rows: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Answer how many rows each day has.
 
     Rows: `_partition_date row_count lead_number_count rejected_count`, one per snapshot day: rows and distinct lead

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from etl.reporting.answers import DEMOS, FUNNEL, MATCHES, NEW_LEADS, NO_ANOMALIES, QUALITY, SALES, Anomalies, Answer
+from etl.reporting.answers import DEMOS, FUNNEL, MATCHES, NEW_LEADS, QUALITY, SALES, Anomalies, Answer
 from etl.reporting.outcomes import QUANTILE_OF_95_PERCENT, UNCLEAR
 from etl.reporting.words import counted, day
 
@@ -24,7 +24,7 @@ FIGURES: dict[str, tuple[str, Sequence[str]]] = {
 MORE, FEWER, NOT_COMPARED = "more", "fewer", "not compared because of affected days"
 
 
-def week_on_week(rows: pd.DataFrame, anomalies: Anomalies = NO_ANOMALIES) -> Answer:
+def week_on_week(rows: pd.DataFrame, anomalies: Anomalies) -> Answer:
     """Compare each figure of the last seven days with the seven days before them.
 
     Rows: `figure last_7_days per_day 7_days_before per_day_before change_rate comparison`, one per figure; none if one

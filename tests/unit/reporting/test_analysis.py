@@ -12,6 +12,7 @@ from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
 NO_DAYS = pd.DataFrame({"_partition_date": pd.to_datetime([])})
+NO_ANOMALIES = Anomalies()
 DAYS = pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-04"])
 
 
@@ -38,12 +39,14 @@ def test_leads_per_day_describes_the_last_day_and_the_best_after_the_first() -> 
             "cumulative_leads": [100, 104, 112],
         }
     )
-    assert daily.leads_per_day(rows).sentence == (
+    assert daily.leads_per_day(rows, NO_ANOMALIES).sentence == (
         "The snapshot of 4 October 2024 has 101 leads, of 112 ever seen; "
         "after the first day, 4.0 are new a day on average, and most in the snapshot of 2 October 2024: 4."
     )
-    assert daily.leads_per_day(rows.head(1)).sentence.endswith("of 100 ever seen; it is the only one so far.")
-    assert daily.leads_per_day(rows.head(0)).sentence == "There is no snapshot yet."
+    assert daily.leads_per_day(rows.head(1), NO_ANOMALIES).sentence.endswith(
+        "of 100 ever seen; it is the only one so far."
+    )
+    assert daily.leads_per_day(rows.head(0), NO_ANOMALIES).sentence == "There is no snapshot yet."
 
 
 def test_distribution_counts_each_lead_once_by_its_current_flag() -> None:
@@ -51,11 +54,11 @@ def test_distribution_counts_each_lead_once_by_its_current_flag() -> None:
     rows = pd.DataFrame(
         {"lead_quality_flag": flags, "row_count": 9, "lead_count": 9, "current_lead_count": [150, 50, 800]}
     )
-    assert daily.lead_quality_distribution(rows).sentence == (
+    assert daily.lead_quality_distribution(rows, NO_DAYS, NO_ANOMALIES).sentence == (
         "Of 1,000 leads as they are now, 150 (15.0 %) are of high quality, with an appointment and a demo, "
         "and 50 (5.0 %) of medium quality, with an appointment alone."
     )
-    nothing = daily.lead_quality_distribution(rows.assign(current_lead_count=0))
+    nothing = daily.lead_quality_distribution(rows.assign(current_lead_count=0), NO_DAYS, NO_ANOMALIES)
     assert nothing.sentence == "No lead is graded yet."
 
 
@@ -64,7 +67,7 @@ def test_quality_per_day_has_a_column_for_every_flag() -> None:
         {"_partition_date": DAYS[:2], "lead_quality_flag": ["High Quality", "Low Quality"], "lead_count": [1, 3]}
     )
     days = pd.DataFrame({"_partition_date": DAYS[:2], "total_leads": [4, 3]})
-    answer = daily.lead_quality_per_day(rows, days)
+    answer = daily.lead_quality_per_day(rows, days, NO_ANOMALIES)
     assert list(answer.rows.columns) == [
         "_partition_date",
         "High Quality",
@@ -93,7 +96,7 @@ def test_quality_per_day_has_a_column_for_every_flag() -> None:
 )
 def test_trend_sentence_excludes_the_first_day(counts: list[int], sentence: str) -> None:
     rows = pd.DataFrame({"_partition_date": DAYS[: len(counts)], "new_high_quality_leads": counts})
-    assert daily.new_high_quality_leads_per_day(rows).sentence == sentence
+    assert daily.new_high_quality_leads_per_day(rows, NO_ANOMALIES).sentence == sentence
 
 
 def test_funnel_has_rates_of_all_leads_and_of_the_stage_before() -> None:
@@ -165,13 +168,16 @@ def test_status_changes_name_the_most_frequent_change() -> None:
         {"dispo_before": [None, "Data"], "dispo": ["Data", "Sale"], "change_count": [2, 1], "lead_count": [2, 1]}
     )
     life = {"lead_count": [10], "changed_lead_count": [3], "change_count": [4], "median_days": [2.5]}
-    assert outcomes.status_changes(rows, pd.DataFrame(life), NO_DAYS).sentence == (
+    assert outcomes.status_changes(rows, pd.DataFrame(life), NO_DAYS, NO_ANOMALIES).sentence == (
         "Of 10 leads, 3 (30.0 %) changed their status at least once; a status that ended had lasted 2.5 days "
         "(median, counted from the first snapshot at the earliest). The most frequent change of disposition is from "
         "(none) to Data: 2 times."
     )
     nothing = pd.DataFrame({"lead_count": [0], "changed_lead_count": [0], "change_count": [0], "median_days": [None]})
-    assert outcomes.status_changes(rows.head(0), nothing, NO_DAYS).sentence == "No lead has changed its status yet."
+    assert (
+        outcomes.status_changes(rows.head(0), nothing, NO_DAYS, NO_ANOMALIES).sentence
+        == "No lead has changed its status yet."
+    )
 
 
 def test_suspect_hashes_are_counted_once_for_both_columns() -> None:
@@ -331,7 +337,7 @@ def test_quality_of_a_single_snapshot_is_stated_once() -> None:
     flags = ["High Quality", "Low Quality"]
     rows = pd.DataFrame({"_partition_date": DAYS[[0, 0]], "lead_quality_flag": flags, "lead_count": [1, 3]})
     days = pd.DataFrame({"_partition_date": DAYS[:1], "total_leads": [4]})
-    sentence = daily.lead_quality_per_day(rows, days).sentence
+    sentence = daily.lead_quality_per_day(rows, days, NO_ANOMALIES).sentence
     assert sentence == "High-quality leads were 25.0 % of the snapshot of 1 October 2024."
 
 

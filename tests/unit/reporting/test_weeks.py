@@ -8,6 +8,7 @@ import pytest
 from etl.reporting.answers import Anomalies
 from etl.reporting.weeks import week_on_week
 
+NO_ANOMALIES = Anomalies()
 COLUMNS = [f"{name}_count" for name in ("new", "left", "appointment", "demo", "sale", "high_quality")]
 
 
@@ -32,12 +33,12 @@ def weeks(latest: int, before: int, *, covered: tuple[int, int] = (7, 7)) -> pd.
 def test_difference_is_clear_if_it_is_larger_than_chance_per_covered_day(
     latest: int, before: int, covered: tuple[int, int], comparison: str
 ) -> None:
-    answer = week_on_week(weeks(latest, before, covered=covered))
+    answer = week_on_week(weeks(latest, before, covered=covered), NO_ANOMALIES)
     assert set(answer.rows["comparison"]) == {comparison}
 
 
 def test_sentence_names_clear_differences_per_day() -> None:
-    sentence = week_on_week(weeks(140, 70)).sentence
+    sentence = week_on_week(weeks(140, 70), NO_ANOMALIES).sentence
     assert sentence.startswith(
         "The 7 days to 22 October 2024, compared with the 7 days before: more new leads (20.0 a day after 10.0); "
     )
@@ -61,7 +62,7 @@ def test_affected_figures_are_not_compared() -> None:
 def test_weeks_that_do_not_follow_each_other_are_not_compared() -> None:
     sentence = "A comparison requires snapshots in both of the last two weeks, besides the first snapshot."
     rows = weeks(140, 70)
-    assert week_on_week(rows.head(1)).sentence == sentence
-    assert week_on_week(rows.assign(covered_days=[7, 0])).sentence == sentence
+    assert week_on_week(rows.head(1), NO_ANOMALIES).sentence == sentence
+    assert week_on_week(rows.assign(covered_days=[7, 0]), NO_ANOMALIES).sentence == sentence
     rows.loc[1, "last_day"] -= pd.Timedelta(days=7)
-    assert week_on_week(rows).sentence == sentence
+    assert week_on_week(rows, NO_ANOMALIES).sentence == sentence
