@@ -48,11 +48,10 @@ class Answer(NamedTuple):
 
 
 class Anomalies:
-    """Rows of gold.data_anomalies: one per day and metric with an anomaly. `Anomalies()` has none."""
+    """Rows of gold.data_anomalies: one per day and metric with an anomaly."""
 
-    def __init__(self, rows: pd.DataFrame | None = None) -> None:
-        columns = ["_partition_date", "metric", "observed", "expected"]
-        self.rows = pd.DataFrame(columns=columns) if rows is None else rows[columns]
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows[["_partition_date", "metric", "observed", "expected"]]
 
     def days(self, metrics: Sequence[str]) -> list[pd.Timestamp]:
         """Return the sorted days on which any of the metrics has an anomaly. Metrics may contain wildcards (`*`)."""

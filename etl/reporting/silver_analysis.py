@@ -61,7 +61,7 @@ def null_shares(filled: pd.DataFrame) -> Answer:
     table.index.name = "column"
     table.columns.name = None
     question = "Which columns have no value, and when?"
-    if table.empty or table.shape[1] == 0:
+    if table.empty:
         return Answer(question, table, "There is no snapshot yet.")
     is_filled = table < 1
     on_some_days = is_filled.any(axis=1) & ~is_filled.all(axis=1)

@@ -12,7 +12,7 @@ from etl.reporting.answers import QUALITY, Anomalies
 from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
 NO_DAYS = pd.DataFrame({"_partition_date": pd.to_datetime([])})
-NO_ANOMALIES = Anomalies()
+NO_ANOMALIES = Anomalies(pd.DataFrame(columns=["_partition_date", "metric", "observed", "expected"]))
 DAYS = pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-04"])
 
 

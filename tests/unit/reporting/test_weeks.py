@@ -8,7 +8,7 @@ import pytest
 from etl.reporting.answers import Anomalies
 from etl.reporting.weeks import week_on_week
 
-NO_ANOMALIES = Anomalies()
+NO_ANOMALIES = Anomalies(pd.DataFrame(columns=["_partition_date", "metric", "observed", "expected"]))
 COLUMNS = [f"{name}_count" for name in ("new", "left", "appointment", "demo", "sale", "high_quality")]
 
 
