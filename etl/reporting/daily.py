@@ -88,8 +88,7 @@ def lead_quality_per_day(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anom
     counts = rows.pivot(index="_partition_date", columns="lead_quality_flag", values="lead_count")
     counts = counts.reindex(columns=["High Quality", "Medium Quality", "Low Quality"]).fillna(0).astype(int)
     totals = days.set_index("_partition_date")["total_leads"]
-    table = counts.assign(total_leads=totals.reindex(counts.index)).reset_index()
-    table.columns.name = None
+    table = counts.assign(total_leads=totals.reindex(counts.index)).reset_index().rename_axis(columns=None)
     question = "How good are the leads, day by day?"
     if table.empty:
         return Answer(question, table, "There is no snapshot yet.")

@@ -289,8 +289,7 @@ def _rejected_rows(db: Cursor, ids: Sequence[str]) -> tuple[list[dict[str, Any]]
         most=sql.Literal(MOST_REJECTED),
     )
     rows = query_dicts(db, query)
-    total = [row.pop("total") for row in rows]
-    found = max(total, default=0)
+    found = max([row.pop("total") for row in rows], default=0)
     return rows, [f"only the first {len(rows)} of {found:,} rejected rows are shown"] * (found > len(rows))
 
 

@@ -59,8 +59,8 @@ def conversion_funnel_per_state(rows: pd.DataFrame) -> Answer:
     if len(judged):
         best = judged.iloc[judged["conversion_rate"].argmax()]
         overlaps = judged["highest_rate"] >= best["lowest_rate"]
-        comparison = overlaps.map({True: UNCLEAR, False: LOWER}).mask(judged["state"] == best["state"], HIGHEST)
-        table["comparison"] = comparison.reindex(table.index).fillna(table["comparison"])
+        table.loc[judged.index, "comparison"] = np.where(overlaps, UNCLEAR, LOWER)
+        table.loc[best.name, "comparison"] = HIGHEST
     return Answer("How does conversion differ between states?", table, _compare_states(table))
 
 

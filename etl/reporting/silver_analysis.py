@@ -57,9 +57,7 @@ def null_shares(filled: pd.DataFrame) -> Answer:
     """
     counts = filled.set_index("_partition_date")
     shares = 1 - counts.drop(columns="row_count").div(counts["row_count"], axis=0)
-    table = shares.T
-    table.index.name = "column"
-    table.columns.name = None
+    table = shares.T.rename_axis(index="column", columns=None)
     question = "Which columns have no value, and when?"
     if table.empty:
         return Answer(question, table, "There is no snapshot yet.")

@@ -35,7 +35,7 @@ def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: boo
     return Table(
         f"{caption} The first {most_rows} of {len(rows):,} rows.".strip() if len(rows) > most_rows else caption,
         list(shown.columns),
-        [_is_number(shown.iloc[:, position]) for position in range(shown.shape[1])],
+        [_is_number(cells) for _, cells in shown.items()],
         [[str(cell) for cell in row] for row in shown.to_numpy()],
     )
 
