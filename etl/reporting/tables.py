@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from etl.reporting.words import formatted
+from etl.reporting.words import share
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,30 @@ def table_of(caption: str, rows: pd.DataFrame, most_rows: int, *, unchanged: boo
         [_is_number(cells) for _, cells in shown.items()],
         [[str(cell) for cell in row] for row in shown.to_numpy()],
     )
+
+
+def formatted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows with every cell formatted as text. NULL becomes an empty cell.
+
+    Rates and shares (0 to 1), recognised by their column names, become percentages. Underscores in column names become
+    blanks.
+    """
+    shown = {str(name): rows[name].map(_format_of(str(name), rows[name]), na_action="ignore") for name in rows.columns}
+    table = pd.DataFrame(shown, dtype=object)
+    table = table.where(table.notna(), "")
+    return table.rename(columns=lambda name: str(name).strip("_").replace("_", " "))
+
+
+def _format_of(name: str, values: pd.Series[Any]) -> Callable[[Any], str]:
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return lambda moment: f"{moment:%Y-%m-%d}"
+    if name.endswith(("rate", "share")) or name.startswith("of_"):
+        return lambda part: share(part, 1)
+    if pd.api.types.is_float_dtype(values):
+        return lambda number: f"{number:,.1f}"
+    if pd.api.types.is_integer_dtype(values):
+        return lambda number: f"{number:,}"
+    return str
 
 
 def _is_number(cells: pd.Series) -> bool:

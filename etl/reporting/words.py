@@ -1,36 +1,8 @@
-"""Format numbers, shares, days and tables as text for readers."""
+"""Format numbers, shares and days as text for readers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
-from typing import Any
-
-import pandas as pd
-
-
-def formatted(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return rows with every cell formatted as text. NULL becomes an empty cell.
-
-    Rates and shares (0 to 1), recognised by their column names, become percentages. Underscores in column names become
-    blanks.
-    """
-    shown = {str(name): rows[name].map(_format_of(str(name), rows[name]), na_action="ignore") for name in rows.columns}
-    table = pd.DataFrame(shown, dtype=object)
-    table = table.where(table.notna(), "")
-    return table.rename(columns=lambda name: str(name).strip("_").replace("_", " "))
-
-
-def _format_of(name: str, values: pd.Series[Any]) -> Callable[[Any], str]:
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return lambda moment: f"{moment:%Y-%m-%d}"
-    if name.endswith(("rate", "share")) or name.startswith("of_"):
-        return lambda part: share(part, 1)
-    if pd.api.types.is_float_dtype(values):
-        return lambda number: f"{number:,.1f}"
-    if pd.api.types.is_integer_dtype(values):
-        return lambda number: f"{number:,}"
-    return str
 
 
 def counted(count: float, thing: str, things: str | None = None) -> str:
@@ -51,7 +23,7 @@ def share(part: float, whole: float) -> str:
     return f"{percent:.1f} %"
 
 
-def day(moment: pd.Timestamp | date) -> str:
+def day(moment: date) -> str:
     """Format a day, as in `9 October 2024`, in English in any locale."""
     return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
 

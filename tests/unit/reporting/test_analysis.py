@@ -273,18 +273,6 @@ def test_partial_share_is_never_shown_as_0_or_100_percent() -> None:
     assert words.share(0, 0) == "none"
 
 
-def test_tables_format_percentages_thousands_dates_and_null() -> None:
-    rows = pd.DataFrame(
-        {"_partition_date": DAYS[:2], "row_count": [1200, 3], "demo_rate": [0.5, None], "state": ["WA", None]}
-    )
-    shown = words.formatted(rows)
-    assert list(shown.columns) == ["partition date", "row count", "demo rate", "state"]
-    assert [tuple(row) for row in shown.to_numpy()] == [
-        ("2024-10-01", "1,200", "50.0 %", "WA"),
-        ("2024-10-02", "3", "", ""),
-    ]
-
-
 def test_each_analysis_query_states_its_grain() -> None:
     questions = sorted((SQL_SCRIPTS / "analysis").glob("*.sql"))
     assert questions

@@ -6,7 +6,7 @@ import base64
 
 import pandas as pd
 
-from etl.reporting.tables import csv_uri, render_template, table_of
+from etl.reporting.tables import csv_uri, formatted, render_template, table_of
 
 ROWS = pd.DataFrame(
     {
@@ -17,6 +17,23 @@ ROWS = pd.DataFrame(
         "note": ["", None],
     }
 )
+
+
+def test_tables_format_percentages_thousands_dates_and_null() -> None:
+    rows = pd.DataFrame(
+        {
+            "_partition_date": pd.to_datetime(["2024-10-01", "2024-10-02"]),
+            "row_count": [1200, 3],
+            "demo_rate": [0.5, None],
+            "state": ["WA", None],
+        }
+    )
+    shown = formatted(rows)
+    assert list(shown.columns) == ["partition date", "row count", "demo rate", "state"]
+    assert [tuple(row) for row in shown.to_numpy()] == [
+        ("2024-10-01", "1,200", "50.0 %", "WA"),
+        ("2024-10-02", "3", "", ""),
+    ]
 
 
 def test_numbers_are_aligned_to_the_right_and_text_to_the_left() -> None:
