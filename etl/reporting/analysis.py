@@ -12,7 +12,8 @@ from etl.reporting import daily, outcomes, runs
 from etl.reporting.answers import FUNNEL, FUNNEL_PER_STATE, MATCHES, OUTCOMES, QUALITY, Anomalies, Answer, ranges, sound
 from etl.reporting.reading import Read
 from etl.reporting.weeks import week_on_week
-from etl.reporting.words import counted, share
+from etl.reporting.words import counted, day, share
+from etl.warehouse.anomalies import label_of
 
 
 def analyse_gold(read: Read) -> dict[str, Answer]:
@@ -26,7 +27,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
     states = read("conversion_funnel_per_state")
     return {
         "freshness": runs.freshness(read("data_freshness"), days, anomalies, last_runs),
-        "data_anomalies": data_anomalies(anomalies, read("flags_at_zero")),
+        "data_anomalies": data_anomalies(anomalies, read("flags_at_zero"), read("accepted_changes")),
         "week_on_week": week_on_week(read("week_on_week"), anomalies),
         "match_scenarios": anomalies.mark(match_scenarios(read("match_scenarios")), MATCHES),
         "leads_per_day": daily.leads_per_day(days, anomalies),
@@ -37,7 +38,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         ),
         "conversion_funnel": anomalies.mark(outcomes.conversion_funnel(states), FUNNEL),
         "conversion_funnel_per_state": anomalies.mark(outcomes.conversion_funnel_per_state(states), FUNNEL_PER_STATE),
-        "first_weeks": anomalies.mark(outcomes.first_weeks(read("first_weeks")), (*OUTCOMES, "new_lead_share")),
+        "first_weeks": anomalies.mark(outcomes.first_weeks(read("first_weeks")), OUTCOMES),
         "days_to_stage": anomalies.mark(outcomes.days_to_stage(read("days_to_stage"), days), FUNNEL),
         "disposition_groups": anomalies.mark(outcomes.disposition_groups(groups), OUTCOMES),
         "leads_that_left": anomalies.mark(outcomes.leads_that_left(groups), OUTCOMES),
@@ -49,7 +50,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
     }
 
 
-def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
+def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame, accepted: pd.DataFrame) -> Answer:
     """Answer which days should not be trusted.
 
     Rows: `_partition_date metric observed expected`, one per anomaly; the values are text (see `Anomalies.shown`). The
@@ -58,6 +59,7 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     Args:
         flags_at_zero: `_partition_date metric`, one row per flag and day on which no row has the value 1, if rows of
             other days have it. `metric` is `set_share` or `demo_share`.
+        accepted: `metric since note`, one row per change that was accepted (see docs/observability.md).
     """
     affected, notes = anomalies.days(["*"]), [anomalies.note(["*"])]
     for metric, rows in flags_at_zero.groupby("metric", sort=False):
@@ -71,6 +73,9 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame) -> Answer:
     sentence = (
         f"These days have unexpected values: {ranges(affected)}." if affected else "No unexpected values were found."
     )
+    if len(accepted):
+        changes = map("{} since {}".format, accepted["metric"].map(label_of), accepted["since"].map(day))
+        sentence += f" Accepted as the new normal: {'; '.join(changes)}."
     note = "; ".join(filter(None, notes))
     return Answer("Which days should not be trusted?", anomalies.shown(), sentence, note, affected)
 

@@ -15,18 +15,17 @@ from etl.warehouse.anomalies import label_of
 Days = Sequence[pd.Timestamp]
 
 # Patterns of metrics of gold.daily_metrics. An anomaly of a metric affects the figures that depend on it.
-ROWS = ("rows", "repeated_lead_number_share", "rejected_share")
+ROWS = ("rows", "repeated_lead_number_share", "rejected_share", "new_lead_share", "lost_lead_share")
 MATCHES = (*ROWS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share", "plain_email_share")
-FLAGS = ("set_*", "demo_*", "appt_date_without_set_share")
+FLAGS = ("set_*", "demo_*", "appt_date_without_set_share", "sale_without_demo_share")
 QUALITY = (*MATCHES, *FLAGS)
-NEW_LEADS = (*MATCHES, "new_lead_share", "lost_lead_share")
 SALES = (*MATCHES, "dispo_null*_share", "dispo_share: Sale")
-DEMOS = (*SALES, "demo_*")
+DEMOS = (*SALES, "demo_*", "sale_without_demo_share")
 FUNNEL = (*DEMOS, "set_without_appt_date_share", "appt_date_null*_share")
 """Without `set_share`: an appointment with a date counts even if `set` is 0."""
 FUNNEL_PER_STATE = (*FUNNEL, "state_null*_share")
-OUTCOMES = (*FUNNEL, "dispo_*", "lost_lead_share")
-STATUS = (*MATCHES, "set_*", "demo_*", "appt_date_*", "dispo_*", "job_status_*", "status_change_share")
+OUTCOMES = (*FUNNEL, "dispo_*")
+STATUS = (*MATCHES, *FLAGS, "appt_date_*", "dispo_*", "job_status_*", "status_change_share")
 NULL_SHARES = ("*_null_share",)
 
 

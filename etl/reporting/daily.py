@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, NEW_LEADS, QUALITY, Anomalies, Answer, Days, sound
+from etl.reporting.answers import FLAGS, MATCHES, QUALITY, Anomalies, Answer, Days, sound
 from etl.reporting.words import counted, day, share
 
 
@@ -25,14 +25,14 @@ def leads_per_day(rows: pd.DataFrame, anomalies: Anomalies) -> Answer:
         f"The snapshot of {day(last['_partition_date'])} has {counted(last['total_leads'], 'lead')}, "
         f"of {last['cumulative_leads']:,} ever seen"
     )
-    new = per_day(rows, "new_leads", anomalies.days(NEW_LEADS))
+    new = per_day(rows, "new_leads", anomalies.days(MATCHES))
     if later.empty:
         sentence += "; it is the only one so far."
     elif new.empty:
         sentence += "; because of anomalies, the average of new leads is not known."
     else:
         sentence += f"; after the first day{_without(later, new)}, {_rate(new)} are new a day on average, {_most(new)}."
-    return anomalies.mark(Answer(question, rows, sentence), NEW_LEADS)
+    return anomalies.mark(Answer(question, rows, sentence), MATCHES)
 
 
 def lead_quality_distribution(rows: pd.DataFrame, per_day: pd.DataFrame, anomalies: Anomalies) -> Answer:

@@ -197,7 +197,9 @@ def _history(db: Cursor, subject: Subject) -> LeadHistory:
             "files, lines and raw values are left out: this role needs SELECT on bronze.csv_snapshots and "
             "meta.table_loads, and USAGE on their schemas"
         )
-    elif lost := sum((row["valid_from"], row[ROW_HASH]) not in bronze for row in rows):
+    elif lost := sum(
+        any((row[day], row[ROW_HASH]) not in bronze for day in ("valid_from", "last_day")) for row in rows
+    ):
         notes.append(
             f"{lost:,} of {len(rows):,} row versions cannot be traced to bronze: a run is active or incomplete, or a "
             "table was modified outside the pipeline. The next complete run repairs the tables"

@@ -105,7 +105,7 @@ def summary(history: LeadHistory) -> str:
 
 
 def _is_of_flag(metric: str) -> bool:
-    return metric.startswith(("set_", "demo_", "appt_date_without_set_"))
+    return metric.startswith(("set_", "demo_", "appt_date_without_set_", "sale_without_demo_"))
 
 
 def _place(row: BronzeRow | None) -> str | None:

@@ -60,7 +60,8 @@ def conversion_funnel_per_state(rows: pd.DataFrame) -> Answer:
         best = judged.iloc[judged["conversion_rate"].argmax()]
         overlaps = judged["highest_rate"] >= best["lowest_rate"]
         table.loc[judged.index, "comparison"] = np.where(overlaps, UNCLEAR, LOWER)
-        table.loc[best.name, "comparison"] = HIGHEST
+        if len(judged) == 1 or judged["conversion_rate"].nunique() > 1:
+            table.loc[best.name, "comparison"] = HIGHEST
     return Answer("How does conversion differ between states?", table, _compare_states(table))
 
 
@@ -72,6 +73,9 @@ def _compare_states(table: pd.DataFrame) -> str:
     if len(judged) == 1:
         sold = share(best["sale_count"], best["lead_count"])
         return f"Only {best['state']} has at least {FEW_LEADS} leads: {sold} of them are sold."
+    if judged["conversion_rate"].nunique() == 1:
+        same = share(best["sale_count"], best["lead_count"])
+        return f"All states with at least {FEW_LEADS} leads have the same share of sold leads: {same}."
     unclear = list(judged["state"][judged["comparison"] == UNCLEAR])
     sentence = (
         f"Of the states with at least {FEW_LEADS} leads, {best['state']} has the highest share of sold leads "

@@ -16,7 +16,7 @@ from etl.warehouse.sql_scripts import read_script
 if TYPE_CHECKING:
     from sqlalchemy import ExceptionContext
 
-DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "first_week")
+DAYS = ("_partition_date", "first_day", "last_day", "latest_snapshot", "previous_snapshot", "first_week", "since")
 """Columns to parse as dates."""
 PLACEHOLDERS = {
     "filled_cells": ", ".join(f'count("{name}") as "{name}"' for name in CLEANED_COLUMNS),

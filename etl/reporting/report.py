@@ -139,7 +139,7 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
             Kpi(
                 share(stages.iloc[stage], stages.iloc[0]),
                 label,
-                counted(stages.iloc[stage], "lead"),
+                f"{stages.iloc[stage]:,} of {counted(stages.iloc[0], 'lead')} ever seen",
                 _days_note(anomalies.mark(funnel, metrics)),
             )
             for stage, label, metrics in ((1, "had an appointment", FUNNEL), (3, "were sold", SALES))
@@ -168,13 +168,14 @@ def _quality(gold: Answers, anomalies: Anomalies) -> Kpi:
     """Return the share of high-quality leads: now or, if `last_sound_quality` returns a day, on that day."""
     answer = gold["lead_quality_distribution"]
     graded = answer.rows["current_lead_count"]
-    now, leads = share(graded.iloc[0], graded.sum()), counted(graded.iloc[0], "lead")
+    now = share(graded.iloc[0], graded.sum())
+    leads = f"{graded.iloc[0]:,} of {counted(graded.sum(), 'lead')} ever seen"
     before = last_sound_quality(gold["lead_quality_per_day"].rows, anomalies)
     if before is None:
         return Kpi(now, "are of high quality", leads, _days_note(answer))
     moment, quality = before
     label = f"were of high quality on the last day with sound flags ({moment})"
-    return Kpi(quality, label, f"now: {now}, {leads}", _days_note(answer))
+    return Kpi(quality, label, f"of the leads in that snapshot; now: {now}, {leads}", _days_note(answer))
 
 
 def _days_note(answer: Answer) -> str:

@@ -187,17 +187,22 @@ def check_completeness(days: Sequence[Day], missing: str | None, settings: Setti
 
 
 def find_copies(loaded: Collection[SnapshotFile], snapshots: Iterable[SnapshotFile]) -> list[str]:
-    """Find loaded files with the same content as the previous snapshot. Returns one sentence per such file.
+    """Find loaded files with the same content as an earlier snapshot. Returns one sentence per such file.
 
     Args:
         loaded: the files that this run has loaded.
         snapshots: all files, in the order of their days.
     """
-    return [
-        f"{file} has the same content as {before.key}: {before.day} was probably delivered again as {file.day}"
-        for before, file in pairwise(snapshots)
-        if (file.etag, file.size) == (before.etag, before.size) and file in loaded
-    ]
+    latest: dict[tuple[str, int], SnapshotFile] = {}
+    copies = []
+    for file in snapshots:
+        before = latest.get((file.etag, file.size))
+        if before and file in loaded:
+            copies.append(
+                f"{file} has the same content as {before.key}: {before.day} was probably delivered again as {file.day}"
+            )
+        latest[file.etag, file.size] = file
+    return copies
 
 
 def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefusedError]:

@@ -13,8 +13,9 @@ import tomllib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
+from fnmatch import fnmatchcase
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import sqrt
 from pathlib import Path
 from statistics import median
@@ -155,8 +156,9 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
         explained: set[date] = set()
         for cause in definition.get("explained_by", ()):
-            broken_cause = {anomaly.day for anomaly in found if anomaly.metric == cause}
-            since = (next((day for day in sorted(rows) if day >= start), start) for start in accepted.get(cause, ()))
+            broken_cause = {anomaly.day for anomaly in found if fnmatchcase(anomaly.metric, cause)}
+            starts = chain.from_iterable(days for metric, days in accepted.items() if fnmatchcase(metric, cause))
+            since = (next((day for day in sorted(rows) if day >= start), start) for start in starts)
             explained |= _days_of_change(sorted(rows), broken_cause).union(since)
         tested = sorted(metric for metric in values if metric.day not in explained)
         broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}

@@ -1,6 +1,6 @@
 -- Grain: one row per seven days with a snapshot, counted back from the latest one, the latest first. covered_days: number of days
 -- from the last snapshot before these seven days to the last one in them. An event on a day without a snapshot shows in the next
--- snapshot, so the counts cover all of these days.
+-- snapshot, so the counts cover all of these days. previous_snapshot: the earliest snapshot with which they are compared.
 with weeks as (
     select
         snapshots.*,
@@ -32,7 +32,7 @@ counted as (
 
 select
     weeks.last_day,
-    weeks.last_day - 6 as first_day,
+    min(weeks.previous_snapshot) as previous_snapshot,
     count(*) as snapshot_count,
     coalesce(sum(weeks.days_since_previous), 0)::int as covered_days,
     coalesce(sum(counted.new_count), 0)::bigint as new_count,

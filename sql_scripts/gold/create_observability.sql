@@ -149,17 +149,17 @@ from span;
 -- The one definition of a change of a lead's status.
 -- Grain: one row per lead, lead number and day on which the status changed. If only `set` or `demo` changed, the change counts
 -- unless every changed flag is broken on that day, in the snapshot before it, or on the day on which the previous status began. A
--- flag is broken on days with an anomaly of its share, of its NULLs or, for `set`, of a metric that compares it with appt_date.
+-- flag is broken on days with an anomaly of its share, of its NULLs, or of a metric that compares it with appt_date or sales.
 create or replace view gold.status_changes as
 with broken_days as (
     select
         anomalies._partition_date,
-        case when anomalies.metric like 'demo%' then 'demo' else 'set' end as flag
+        case when anomalies.metric like '%demo%' then 'demo' else 'set' end as flag
     from gold.data_anomalies as anomalies
     where
         anomalies.metric in (
             'set_share', 'set_null_share', 'set_without_appt_date_share', 'appt_date_without_set_share',
-            'demo_share', 'demo_null_share'
+            'demo_share', 'demo_null_share', 'sale_without_demo_share'
         )
 ),
 

@@ -48,7 +48,7 @@ def test_report_has_kpis_sentences_and_tables(text: str, demo: Demo) -> None:
     assert "3,599 leads in the latest snapshot of 4,347 ever seen" in text
     assert "5.1 became high quality a day, on average 71 leads after the first day, without affected days" in text
     assert "15.1 % were of high quality on the last day with sound flags (2024-10-15)" in text
-    assert "now: 2.0 %, 86 leads" in text
+    assert "of the leads in that snapshot; now: 2.0 %, 86 of 4,347 leads ever seen" in text
     assert "98.7 % of rows match on both hashes 115 rows without a lead" in text
     assert "After the first day (without 7 days, because of anomalies), 71 leads became high quality" in text
     (run_id,) = demo.query("select run_id::text from meta.pipeline_runs order by started_at desc limit 1")[0]

@@ -89,6 +89,9 @@ def test_snapshot_that_is_delivered_for_two_days_is_named_once(settings: Setting
         "data_3.csv has the same content as SFTP/data_2.csv: 2024-10-02 was probably delivered again as 2024-10-03"
     )
     assert run(settings).warnings == []
+    bucket.put_snapshot(4, leads(5, ZIP="00001"))
+    (finding,) = run(settings).warnings
+    assert "data_4.csv has the same content as SFTP/data_1.csv" in finding
 
 
 def test_gaps_are_named_as_ranges_with_keys_that_look_like_their_files(

@@ -280,6 +280,17 @@ def test_raw_values_are_left_out_where_bronze_is_not_what_silver_was_built_from(
     assert only(explain(filled, "u1")).versions == before
 
 
+def test_version_whose_last_row_cannot_be_traced_is_noted(filled: Settings) -> None:
+    with transaction(filled) as db:
+        db.execute("update silver.stg_csv_data_03 set _source_row = null")
+    try:
+        history = only(explain(filled, "u3"))
+        assert [(each.first_row is None, each.last_row is None) for each in history.versions] == [(False, True)]
+        assert history.notes[0].startswith("1 of 1 row versions cannot be traced to bronze")
+    finally:
+        assert run_steps(filled, choose_steps(), full_refresh=True).error is None
+
+
 def test_days_without_row_versions_are_counted(filled: Settings) -> None:
     with transaction(filled) as db:
         db.execute("delete from silver.versioned_days where _partition_date = '2024-10-03'")

@@ -13,6 +13,8 @@ from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
 NO_DAYS = pd.DataFrame({"_partition_date": pd.to_datetime([])})
 NO_ANOMALIES = Anomalies(pd.DataFrame(columns=["_partition_date", "metric", "observed", "expected"]))
+NO_FLAGS_AT_ZERO = pd.DataFrame(columns=["_partition_date", "metric"])
+NO_CHANGES = pd.DataFrame(columns=["metric", "since", "note"])
 DAYS = pd.to_datetime(["2024-10-01", "2024-10-02", "2024-10-04"])
 
 
@@ -134,6 +136,21 @@ def test_states_with_few_leads_are_not_compared() -> None:
     assert outcomes.conversion_funnel_per_state(rows.tail(2)).sentence.startswith("No state has 50 leads yet")
 
 
+def test_no_state_is_the_best_if_all_rates_are_equal() -> None:
+    rows = pd.DataFrame(
+        {
+            "state": ["WA", "NV", "ID"],
+            "lead_count": [100, 80, 2],
+            "sale_count": [0, 0, 1],
+            "conversion_rate": [0, 0, 0.5],
+        }
+    )
+    answer = outcomes.conversion_funnel_per_state(rows)
+    assert answer.rows["comparison"].tolist() == [outcomes.UNCLEAR, outcomes.UNCLEAR, "few leads"]
+    assert answer.sentence == "All states with at least 50 leads have the same share of sold leads: 0.0 %."
+    charts.conversion_funnel_per_state(answer.rows)
+
+
 def test_leads_without_a_state_are_not_compared_with_states() -> None:
     rows = pd.DataFrame(
         {"state": [None, "WA"], "lead_count": [900, 2], "sale_count": [90, 1], "conversion_rate": [0.1, 0.5]}
@@ -149,14 +166,26 @@ def test_flag_at_zero_is_noted_unless_the_day_has_an_anomaly_of_this_flag() -> N
     found = pd.DataFrame(
         {"_partition_date": DAYS[:1], "metric": ["appt_date_without_set_share"], "observed": [0.2], "expected": [0.0]}
     )
-    note = analysis.data_anomalies(Anomalies(found), zero).note
+    note = analysis.data_anomalies(Anomalies(found), zero, NO_CHANGES).note
     assert "has Set = 1: 2024-10-02;" in note
     assert "has Demo = 1: 2024-10-02;" in note
 
 
+def test_accepted_changes_are_listed() -> None:
+    changes = pd.DataFrame({"metric": ["set_share", "location_null_share"], "since": DAYS[:2], "note": "known"})
+    answer = analysis.data_anomalies(NO_ANOMALIES, NO_FLAGS_AT_ZERO, changes)
+    assert answer.sentence == (
+        "No unexpected values were found. Accepted as the new normal: rows with Set = 1 since 1 October 2024; rows "
+        "without location since 2 October 2024."
+    )
+    assert analysis.data_anomalies(NO_ANOMALIES, NO_FLAGS_AT_ZERO, NO_CHANGES).sentence == (
+        "No unexpected values were found."
+    )
+
+
 def test_sales_do_not_depend_on_the_flags() -> None:
     week = {name: [7, 7] for name, _ in weeks.FIGURES.values()} | {"covered_days": [7, 7], "snapshot_count": [7, 7]}
-    rows = pd.DataFrame(week | {"first_day": [DAYS[1], DAYS[0]], "last_day": [DAYS[1], DAYS[0]]})
+    rows = pd.DataFrame(week | {"previous_snapshot": [DAYS[1], DAYS[0]], "last_day": [DAYS[1], DAYS[0]]})
     broken = pd.DataFrame({"_partition_date": DAYS[:1], "metric": ["demo_share"], "observed": [0.0], "expected": [0.2]})
     table = weeks.week_on_week(rows, Anomalies(broken)).rows.set_index("figure")["comparison"]
     assert table["sales"] == outcomes.UNCLEAR

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from etl.reporting.answers import Anomalies
-from etl.reporting.weeks import week_on_week
+from etl.reporting.weeks import MORE, week_on_week
 
 NO_ANOMALIES = Anomalies(pd.DataFrame(columns=["_partition_date", "metric", "observed", "expected"]))
 COLUMNS = [f"{name}_count" for name in ("new", "left", "appointment", "demo", "sale", "high_quality")]
@@ -16,7 +16,7 @@ def weeks(latest: int, before: int, *, covered: tuple[int, int] = (7, 7)) -> pd.
     rows = pd.DataFrame({name: [latest, before] for name in COLUMNS})
     rows["snapshot_count"], rows["covered_days"] = 7, covered
     rows["last_day"] = pd.to_datetime(["2024-10-22", "2024-10-15"])
-    rows["first_day"] = rows["last_day"] - pd.Timedelta(days=6)
+    rows["previous_snapshot"] = rows["last_day"] - pd.Timedelta(days=7)
     return rows
 
 
@@ -57,6 +57,16 @@ def test_affected_figures_are_not_compared() -> None:
     assert rows["comparison"]["new leads"] == "more"
     assert answer.sentence.endswith("not compared because of affected days (high quality for the first time).")
     assert answer.note
+
+
+@pytest.mark.parametrize(("broken", "is_compared"), [("2024-10-07", True), ("2024-10-08", False)])
+def test_weeks_after_an_affected_snapshot_are_not_compared(broken: str, is_compared: bool) -> None:
+    found = pd.DataFrame(
+        {"_partition_date": pd.to_datetime([broken]), "metric": "set_share", "observed": 0.0, "expected": 0.2}
+    )
+    table = week_on_week(weeks(140, 70), Anomalies(found)).rows.set_index("figure")["comparison"]
+    assert (table["high quality for the first time"] == MORE) == is_compared
+    assert table["new leads"] == MORE
 
 
 def test_weeks_that_do_not_follow_each_other_are_not_compared() -> None:

@@ -56,6 +56,18 @@ def test_flag_that_is_broken_at_first_does_not_make_later_days_anomalies() -> No
     values += metrics("appt_date_without_set_share", [0.21] * 7 + [0.0] * 11)[:18]
     found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(values, {})]
     assert found == [*(("appt_date_without_set_share", day(n)) for n in range(1, 8)), ("set_share", day(18))]
+    values = metrics("demo_share", [0.0] * 3 + [0.15] * 10 + [0.0])
+    values += metrics("sale_without_demo_share", [0.03] * 3 + [0.0] * 10 + [0.03])
+    found = [(anomaly.metric, anomaly.day) for anomaly in find_anomalies(values, {})]
+    first_days = [("sale_without_demo_share", day(n)) for n in range(1, 4)]
+    assert found == [*first_days, ("demo_share", day(14)), ("sale_without_demo_share", day(14))]
+
+
+def test_status_changes_are_not_tested_when_a_disposition_is_renamed_for_some_days() -> None:
+    renamed = metrics("dispo_share: Data", [0.6] * 10 + [0.0] * 2 + [0.6] * 3)
+    changes = metrics("status_change_share", [0.01] * 10 + [0.6, 0.01, 0.6, 0.01, 0.01])
+    found = {(anomaly.metric, anomaly.day) for anomaly in find_anomalies(renamed + changes, {})}
+    assert found == {("dispo_share: Data", day(11)), ("dispo_share: Data", day(12))}
 
 
 def test_status_changes_are_not_tested_when_a_flag_breaks_or_is_repaired() -> None:
