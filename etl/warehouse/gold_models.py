@@ -124,13 +124,18 @@ def create_from_model(db: Cursor, table: str) -> int:
 def merge_models(db: Cursor, run_id: str) -> None:
     """Merge the staging tables of all models into gold, in the transaction that publishes gold.
 
-    Rows of affected leads that are not in staging are deleted. For the other leads see `_touch_last_seen`. Then the
-    staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
+    Rows of affected leads that are not in staging are deleted. Of the other leads, only the last-seen dates are
+    updated. Then the staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
     """
-    metrics = {"latest_day": _touch_last_seen(db)}
+    db.execute(
+        "select (select max(_partition_date)::text from silver.versioned_days), "
+        "(select facts ->> 'latest_day' from meta.table_loads where table_name = 'gold.leads')"
+    )
+    latest_day, published_day = db.fetchone() or (None, None)
+    run_sql(db, "gold/touch_last_seen.sql", published_day=sql.Literal(published_day))
     # Delete first: a deleted row may have a unique value that a new row needs.
     for table in reversed(MODELS):
         _run_macro(db, "gold/macros/delete.sql", table)
@@ -143,22 +148,8 @@ def merge_models(db: Cursor, run_id: str) -> None:
     for table in MODELS:
         db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
         (rows,) = db.fetchone() or (0,)
+        metrics = {"latest_day": latest_day}
         record_load(db, run_id, table, rows, built_from=built_from, code_version=code_version(table), metrics=metrics)
-
-
-def _touch_last_seen(db: Cursor) -> str | None:
-    """Update the last-seen dates of the unaffected leads that the last published snapshot contains.
-
-    Returns the day of the latest snapshot, as YYYY-MM-DD; None if there is none.
-    """
-    db.execute("select _partition_date::text, _extraction_date from silver.versioned_days order by 1 desc limit 1")
-    latest_day, extraction_date = db.fetchone() or (None, None)
-    db.execute("select facts ->> 'latest_day' from meta.table_loads where table_name = %s", (GOLD_LEADS,))
-    (published_day,) = db.fetchone() or (None,)
-    if published_day and latest_day:
-        days = {"published_day": published_day, "latest_day": latest_day, "extraction_date": extraction_date}
-        run_sql(db, "gold/touch_last_seen.sql", **{name: sql.Literal(day) for name, day in days.items()})
-    return str(latest_day) if latest_day else None
 
 
 def _run_macro(db: Cursor, macro: str, table: str) -> None:

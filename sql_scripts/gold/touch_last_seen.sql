@@ -1,18 +1,22 @@
 -- Updates the last-seen dates of unaffected leads: those that the last published snapshot, {published_day}, contains are in the
--- latest snapshot, {latest_day}, too.
+-- latest one, too.
 
 update gold.leads
-set last_seen = {latest_day}
+set last_seen = latest._partition_date
+from silver.versioned_days as latest
 where
-    last_seen = {published_day}
-    and last_seen <> {latest_day}
-    and lead_uuid not in (select affected.lead_uuid from staging.affected_leads as affected);
+    latest._partition_date = (select max(days._partition_date) from silver.versioned_days as days)
+    and leads.last_seen = {published_day}
+    and leads.last_seen <> latest._partition_date
+    and leads.lead_uuid not in (select affected.lead_uuid from staging.affected_leads as affected);
 
-update gold.lead_quality_current
+update gold.lead_quality_current as leads_now
 set
-    _partition_date = {latest_day},
-    _extraction_date = {extraction_date}
+    _partition_date = latest._partition_date,
+    _extraction_date = latest._extraction_date
+from silver.versioned_days as latest
 where
-    _partition_date = {published_day}
-    and (_partition_date, _extraction_date) is distinct from ({latest_day}, {extraction_date})
-    and lead_uuid not in (select affected.lead_uuid from staging.affected_leads as affected);
+    latest._partition_date = (select max(days._partition_date) from silver.versioned_days as days)
+    and leads_now._partition_date = {published_day}
+    and (leads_now._partition_date, leads_now._extraction_date) is distinct from (latest._partition_date, latest._extraction_date)
+    and leads_now.lead_uuid not in (select affected.lead_uuid from staging.affected_leads as affected);

@@ -113,12 +113,12 @@ MUTATIONS = {
         "union\nselect lead_uuid\nfrom staging.changed_leads where false",
     ),
     "last_seen is not touched": Mutation(
-        "gold/touch_last_seen.sql", "set last_seen = {latest_day}", "set last_seen = last_seen"
+        "gold/touch_last_seen.sql", "set last_seen = latest._partition_date", "set last_seen = last_seen"
     ),
     "the extraction date is not touched": Mutation(
         "gold/touch_last_seen.sql",
-        "_extraction_date = {extraction_date}\nwhere",
-        "_extraction_date = _extraction_date\nwhere",
+        "_extraction_date = latest._extraction_date\nfrom",
+        "_extraction_date = leads_now._extraction_date\nfrom",
     ),
     "rows of leads that are gone stay": Mutation("gold/macros/delete.sql", "where\n", "where false and\n"),
     "the phone ranks before the e-mail": Mutation(
