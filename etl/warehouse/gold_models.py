@@ -22,13 +22,15 @@ from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_s
 from etl.warehouse.tables import GOLD_APPOINTMENTS, GOLD_CURRENT, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 
 MODELS = {
-    GOLD_LEADS: ("lead_uuid",),
-    GOLD_CURRENT: ("lead_uuid",),
+    GOLD_LEADS: "old.lead_uuid = new.lead_uuid",
+    GOLD_CURRENT: "old.lead_uuid = new.lead_uuid",
     # Includes the id, so that a row whose id was modified externally is replaced.
-    GOLD_APPOINTMENTS: ("appointment_id", "lead_uuid", "appointment_date"),
-    GOLD_HISTORY: ("lead_uuid", "lead_number", "valid_from"),
+    GOLD_APPOINTMENTS: "(old.lead_uuid, old.appointment_date, old.appointment_id) "
+    "= (new.lead_uuid, new.appointment_date, new.appointment_id)",
+    GOLD_HISTORY: "(old.lead_uuid, old.valid_from) = (new.lead_uuid, new.valid_from) "
+    "and old.lead_number is not distinct from new.lead_number",
 }
-"""Table → unique key. Tables that others reference come first."""
+"""Table → unique key, as an SQL condition on an old and a new row. Tables that others reference come first."""
 
 AFFECTED = ("staging.affected_leads", "staging.affected_versions")
 """The staging tables from which the models are built."""
@@ -163,12 +165,7 @@ def _run_macro(db: Cursor, macro: str, table: str) -> None:
         macro,
         table=quote_identifier(table),
         staging=quote_identifier(_staging(table)),
-        unique_key=sql.SQL(" and ").join(
-            sql.SQL("old.{0} is not distinct from new.{0}" if name == "lead_number" else "old.{0} = new.{0}").format(
-                sql.Identifier(name)
-            )
-            for name in MODELS[table]
-        ),
+        unique_key=sql.SQL(MODELS[table]),
         columns=listed("{}"),
         old_columns=listed("old.{}"),
         new_columns=listed("new.{}"),
