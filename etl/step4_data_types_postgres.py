@@ -19,7 +19,7 @@ from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, move_load, require_tables
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
-from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, apply_type_changes, pending_type_changes
+from etl.warehouse.silver_types import TYPED_TABLES, apply_type_changes, pending_type_changes
 from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
 
@@ -70,7 +70,7 @@ def apply_types(db: Cursor, waiting: Iterable[TableLoad]) -> None:
     Raises:
         PostgresError: see `apply_type_changes` and `acquire_exclusive_lock`.
     """
-    changes = pending_type_changes(db, [*TYPED_TABLES, *(load.table for load in waiting), *DERIVED_TABLES])
+    changes = pending_type_changes(db, [*TYPED_TABLES, *(load.table for load in waiting)])
     if not changes:
         return
     tables = [change.table for change in changes]

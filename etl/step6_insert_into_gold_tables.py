@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -37,6 +38,7 @@ from etl.warehouse.sql_scripts import quote_identifier, run_sql
 from etl.warehouse.tables import (
     GOLD_ANOMALIES,
     GOLD_MATCHING,
+    ROW_VERSION_TABLES,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
     gold_partition,
@@ -69,14 +71,14 @@ def run(context: RunContext) -> StepResult:
     settings, run_id = context.settings, context.run_id
 
     # --- load inputs ------------------------------------------------------------------------------
-    silver, leads, gold = prepare(settings, run_id, full_refresh=context.full_refresh)
+    silver, leads, gold, versioned = prepare(settings, run_id, full_refresh=context.full_refresh)
     outdated = {load.table for load in silver if pending.why_build(load, gold, full_refresh=context.full_refresh)}
 
     # --- bring row versions up to date; build each day as soon as its contents are matched --------
-    versioned = row_versions.apply_days(settings, run_id, silver, leads)
+    matched_days = row_versions.apply_days(settings, run_id, silver, leads, versioned)
     built = context.map(
         partial(build_day, settings, run_id),
-        (day for day in versioned if day.table in outdated),
+        (day for day in matched_days if day.table in outdated),
         total=len(outdated),
         rows=lambda day: day.rows,
     )
@@ -99,10 +101,11 @@ def run(context: RunContext) -> StepResult:
 @retry_transient()
 def prepare(
     settings: Settings, run_id: str, *, full_refresh: bool
-) -> tuple[list[TableLoad], TableLoad, dict[str, TableLoad]]:
+) -> tuple[list[TableLoad], TableLoad, dict[str, TableLoad], dict[date, int]]:
     """Read the loads of silver and gold, and prepare the row versions (see `row_versions.prepare`), in one transaction.
 
-    Returns the loads of silver's days, in order; the load of its leads; and the loads of gold's days by table name.
+    Returns the loads of silver's days, in order; the load of its leads; the loads of gold's days by table name; and the
+    ids of the loads of silver from which the row versions were built, by day.
 
     Args:
         full_refresh: empty the row versions.
@@ -112,7 +115,7 @@ def prepare(
         LockHeldError: see `fenced_transaction`.
     """
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
-        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *row_versions.TABLES, created_by_step=1)
+        require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *ROW_VERSION_TABLES, created_by_step=1)
         require_tables(db, GOLD_MATCHING, *gold_models.MODELS, GOLD_ANOMALIES, "gold.daily_metrics", created_by_step=5)
         require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
         leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
@@ -121,10 +124,10 @@ def prepare(
                 f"{SILVER_LEADS} has not been loaded",
                 hint="load the leads file: python main.py --from-step 2. If a step refuses it, request it again",
             )
-        row_versions.prepare(db, run_id, leads, restart=full_refresh)
+        versioned = row_versions.prepare(db, run_id, leads, restart=full_refresh)
         silver = list(current_loads(db, SILVER_SNAPSHOTS, include_modified=True).values())
         gold = current_loads(db, GOLD_MATCHING)
-    return silver, leads, gold
+    return silver, leads, gold, versioned
 
 
 @retry_transient()

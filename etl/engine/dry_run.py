@@ -23,7 +23,7 @@ from etl.warehouse import gold_models, pending, row_versions
 from etl.warehouse.load_ledger import current_loads, require_loaded, require_tables
 from etl.warehouse.migrations import pending_migrations
 from etl.warehouse.partitions import missing_columns
-from etl.warehouse.silver_types import DERIVED_TABLES, TYPED_TABLES, pending_type_changes
+from etl.warehouse.silver_types import TYPED_TABLES, pending_type_changes
 from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import (
     BRONZE_LEADS,
@@ -179,7 +179,7 @@ def _read_state(db: Cursor, *, full_refresh: bool) -> WarehouseState:
         )
     require_tables(db, REJECTED_ROWS, created_by_step=1)
     silver = current_loads(db, SILVER_SNAPSHOTS, include_modified=True)
-    type_changes = pending_type_changes(db, [*TYPED_TABLES, *DERIVED_TABLES]) if silver else []
+    type_changes = pending_type_changes(db, TYPED_TABLES) if silver else []
     leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
     cleaned, gold = pending.cleaned_loads(db), current_loads(db, GOLD_MATCHING)
     bronze = current_loads(db, BRONZE_SNAPSHOTS, BRONZE_LEADS).values()

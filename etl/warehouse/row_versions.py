@@ -14,7 +14,7 @@ meta.affected_leads has every lead whose gold rows may have changed since they w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 
 from psycopg2 import sql
@@ -27,16 +27,7 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, record_load
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
-from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_CONTENTS, SILVER_LEADS, VERSION_MATCHES
-from etl.warehouse.transactions import transaction
-
-TABLES = {
-    ROW_CONTENTS: ROW_CONTENTS,
-    "silver.versioned_days": ROW_CONTENTS,
-    VERSION_MATCHES: VERSION_MATCHES,
-    "silver.matched_leads": VERSION_MATCHES,
-}
-"""Table → its parent table in the load ledger."""
+from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_CONTENTS, ROW_VERSION_TABLES, SILVER_LEADS
 
 SCRIPTS = (
     "silver/create_row_versions.sql",
@@ -49,8 +40,8 @@ SCRIPTS = (
 COLUMNS = quote_identifiers(CONTENT_COLUMNS)
 
 
-def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None:
-    """Prepare the tables for `apply_days`.
+def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> dict[date, int]:
+    """Prepare the tables for `apply_days`. Returns day → id of the silver load from which the day was applied.
 
     If they are damaged (see `are_damaged`) or `restart` is set, as in a full refresh, empty them all, mark all days of
     gold.lead_quality_matching as outdated, and add all leads to meta.affected_leads. Then, unless the contents are
@@ -59,18 +50,20 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> None
     Args:
         leads: the current load of silver.stg_leads_parquet.
     """
-    if restart or are_damaged(db):
+    if is_restarted := restart or are_damaged(db):
         add_all_leads(db)
         db.execute("update meta.table_loads set built_from = '{}' where parent_table = %s", (GOLD_MATCHING,))
-        for table in TABLES:
+        for table in ROW_VERSION_TABLES:
             empty_table(db, table)
-    elif are_matched(db, leads):
-        return
-    compare_leads(db)
-    _record(db, run_id, leads)
+    if is_restarted or not are_matched(db, leads):
+        compare_leads(db)
+        _record(db, run_id, leads)
+    return versioned_loads(db)
 
 
-def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad) -> Iterator[TableLoad]:
+def apply_days(
+    settings: Settings, run_id: str, silver: Sequence[TableLoad], leads: TableLoad, versioned: Mapping[date, int]
+) -> Iterator[TableLoad]:
     """Apply new, changed and removed days of silver, one transaction each, after `prepare`.
 
     Yields the load of each day of silver, including unchanged ones, as soon as the day's contents are matched.
@@ -78,12 +71,12 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
     Args:
         silver: the loads of all days of silver, in order.
         leads: the load of silver.stg_leads_parquet that was given to `prepare`.
+        versioned: the result of `prepare`.
 
     Raises:
         CheckFailedError: see `apply_snapshot`.
         LockHeldError: see `fenced_transaction`.
     """
-    versioned = versioned_loads(settings)
     for day in sorted(versioned.keys() - {load.day.date for load in silver}):
         apply_day(settings, run_id, day, None, leads)
     for load in silver:
@@ -92,11 +85,10 @@ def apply_days(settings: Settings, run_id: str, silver: Sequence[TableLoad], lea
         yield load
 
 
-@retry_transient()
-def versioned_loads(settings: Settings) -> dict[date, int]:
+def versioned_loads(db: Cursor) -> dict[date, int]:
     """Return day → id of the silver load from which the day was applied."""
-    with transaction(settings) as db:
-        return _versioned_loads(db)
+    db.execute("select _partition_date, load_id from silver.versioned_days")
+    return dict(db.fetchall())
 
 
 @retry_transient()
@@ -113,7 +105,7 @@ def apply_day(settings: Settings, run_id: str, day: date, silver: TableLoad | No
     with fenced_transaction(settings, run_id, filling=ROW_CONTENTS) as db:
         if silver is None:
             remove_day(db, day)
-        elif _versioned_loads(db).get(day) != silver.load_id:  # else an earlier attempt was committed
+        else:
             apply_snapshot(db, snapshot_rows(silver), day, silver.load_id)
         _record(db, run_id, leads)
 
@@ -137,28 +129,23 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
         CheckFailedError: contents with different lead numbers have the same `_row_hash`.
     """
     _change_day(db, snapshot, day)
-    db.execute(
-        sql.SQL(
-            "insert into silver.versioned_days (_partition_date, _extraction_date, load_id) "
-            "values (%s, (select _extraction_date from {} as snapshot limit 1), %s) on conflict (_partition_date) "
-            "do update set (_extraction_date, load_id) = (excluded._extraction_date, excluded.load_id)"
-        ).format(snapshot),
-        (day, load_id),
+    insert = sql.SQL(
+        "insert into silver.versioned_days (_partition_date, _extraction_date, load_id) "
+        "values (%s, (select _extraction_date from {} as snapshot limit 1), %s)"
     )
+    db.execute(insert.format(snapshot), (day, load_id))
 
 
 def remove_day(db: Cursor, day: date) -> None:
-    """Remove a day: give it the contents of the snapshot before it, then delete it from silver.versioned_days."""
-    day_before = max((other for other in _versioned_loads(db) if other < day), default=None)
-    snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)").format(
-        quote_identifier(ROW_CONTENTS), sql.Literal(day_before)
-    )
-    _change_day(db, snapshot, day)
-    db.execute("delete from silver.versioned_days where _partition_date = %s", (day,))
+    """Give a day the contents of the snapshot before it, and delete it from silver.versioned_days."""
+    day_before = max((other for other in versioned_loads(db) if other < day), default=None)
+    snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)")
+    _change_day(db, snapshot.format(quote_identifier(ROW_CONTENTS), sql.Literal(day_before)), day)
 
 
 def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
-    next_day = min((other for other in _versioned_loads(db) if other > day), default=None)
+    """Update the contents of a day to match a snapshot, and delete the day from silver.versioned_days."""
+    next_day = min((other for other in versioned_loads(db) if other > day), default=None)
     run_sql(
         db,
         "silver/row_versions/apply_day.sql",
@@ -181,7 +168,7 @@ def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
             "default, then rerun; the run cleans all days again",
         )
     run_sql(db, "silver/row_versions/match_contents.sql")
-    db.execute("drop table staging.day_changes")
+    db.execute("drop table staging.day_changes; delete from silver.versioned_days where _partition_date = %s", (day,))
 
 
 def compare_leads(db: Cursor) -> None:
@@ -204,8 +191,8 @@ def add_all_leads(db: Cursor) -> None:
 
 
 def are_damaged(db: Cursor) -> bool:
-    """Return whether one of `TABLES` was dropped, modified externally, or not built by this version of the code."""
-    return len(_current_loads(db)) < len(TABLES)
+    """Return whether one of the tables was dropped, modified externally, or not built by this version of the code."""
+    return len(_current_loads(db)) < len(ROW_VERSION_TABLES)
 
 
 def are_matched(db: Cursor, leads: TableLoad) -> bool:
@@ -214,27 +201,25 @@ def are_matched(db: Cursor, leads: TableLoad) -> bool:
 
 
 def current_version_loads(db: Cursor) -> tuple[int, ...]:
-    """Return the ids of the current loads of `TABLES`, from which the tables of leads are built."""
+    """Return the ids of the current loads of `ROW_VERSION_TABLES`, from which the tables of leads are built."""
     return tuple(load.load_id for load in _current_loads(db).values())
 
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
-    """Return table → load for `TABLES` that this version of the code built and nobody modified externally."""
-    loads = current_loads(db, ROW_CONTENTS, VERSION_MATCHES)
-    return {table: loads[table] for table in TABLES if table in loads and loads[table].code_version == code_version()}
+    """Return table → load for the tables that this version of the code built and nobody modified externally."""
+    loads = current_loads(db, *ROW_VERSION_TABLES)
+    return {
+        table: loads[table]
+        for table in ROW_VERSION_TABLES
+        if table in loads and loads[table].code_version == code_version()
+    }
 
 
 def code_version() -> str:
     return scripts_digest(*SCRIPTS)
 
 
-def _versioned_loads(db: Cursor) -> dict[date, int]:
-    db.execute("select _partition_date, load_id from silver.versioned_days")
-    return dict(db.fetchall())
-
-
 def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
-    for table, parent in TABLES.items():
-        built_from = [leads.load_id] if parent == VERSION_MATCHES else []
+    for table in ROW_VERSION_TABLES:
         # Rows are not counted: that would take longer than applying a day.
-        record_load(db, run_id, table, 0, parent=parent, built_from=built_from, code_version=code_version())
+        record_load(db, run_id, table, 0, built_from=[leads.load_id], code_version=code_version())

@@ -17,15 +17,13 @@ from psycopg2.extensions import cursor as Cursor
 from etl.utils.errors import PostgresError
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import run_sql
-from etl.warehouse.tables import SILVER_LEADS, SILVER_SNAPSHOTS
+from etl.warehouse.tables import ROW_VERSION_TABLES, SILVER_LEADS, SILVER_SNAPSHOTS
 
 log = logging.getLogger(__name__)
 
 DECLARATION = "silver/apply_silver_types.sql"
-TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS)
-"""The tables of silver to which the declared types apply."""
-DERIVED_TABLES = ("silver.row_contents", "silver.version_matches", "silver.matched_leads")
-"""Tables that step 6 builds from TYPED_TABLES. If they exist, the declared types apply to them, too."""
+TYPED_TABLES = (SILVER_SNAPSHOTS, SILVER_LEADS, *ROW_VERSION_TABLES)
+"""The tables of silver to which the declared types apply, if they exist."""
 
 
 class TypeChange(NamedTuple):
@@ -46,7 +44,7 @@ def pending_type_changes(db: Cursor, tables: Iterable[str]) -> list[TypeChange]:
 def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
     """Apply type changes to tables that this transaction has locked, or created.
 
-    A table in `DERIVED_TABLES` is emptied if its rows do not fit the new types: a later step rebuilds it.
+    A table in `ROW_VERSION_TABLES` is emptied if its rows do not fit the new types: a later step rebuilds it.
 
     Raises:
         PostgresError: an object uses one of the columns, a value does not fit its new type, or the declaration is
@@ -54,7 +52,7 @@ def apply_type_changes(db: Cursor, changes: Iterable[TypeChange]) -> None:
     """
     for change in changes:
         try:
-            if change.table in DERIVED_TABLES:
+            if change.table in ROW_VERSION_TABLES:
                 _alter_or_empty(db, change)
             else:
                 db.execute(change.statement)

@@ -21,7 +21,8 @@ GOLD_ANOMALIES = "gold.data_anomalies"
 CLEANED_SNAPSHOTS = "staging.stg_csv_data"
 """Name under which the load ledger groups the cleaned days that step 4 has not published yet."""
 ROW_CONTENTS = "silver.row_contents"
-VERSION_MATCHES = "silver.version_matches"
+ROW_VERSION_TABLES = (ROW_CONTENTS, "silver.versioned_days", "silver.version_matches", "silver.matched_leads")
+"""Tables that step 6 builds from silver, and from which it builds gold: see etl/warehouse/row_versions.py."""
 LAYERS = (
     BRONZE_SNAPSHOTS,
     BRONZE_LEADS,
