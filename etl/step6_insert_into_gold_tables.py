@@ -207,23 +207,18 @@ def warn_of_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltD
 
     This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
     """
-    pairs = [(before[gold_partition(day.day)], day) for day in built if gold_partition(day.day) in before]
-    rows_before, rows = sum(load.row_count for load, _ in pairs), sum(day.rows for _, day in pairs)
+    rebuilt = [day for day in built if gold_partition(day.day) in before]
+    earlier = [before[gold_partition(day.day)] for day in rebuilt]
+    rows_before, rows = sum(load.row_count for load in earlier), sum(day.rows for day in rebuilt)
     if rows_before < FEWEST_ROWS or not rows:
         return []
-    shares = {
-        scenario: (
-            sum(load.metrics[scenario] for load, _ in pairs) / rows_before,
-            sum(day.metrics[scenario] for _, day in pairs) / rows,
-        )
-        for scenario in SCENARIOS
-    }
-    lost = max(shares["both"][0] - shares["both"][1], shares["none"][1] - shares["none"][0])
-    if lost <= UNUSUAL_CHANGE:
+    was = {scenario: sum(load.metrics[scenario] for load in earlier) / rows_before for scenario in SCENARIOS}
+    now = {scenario: sum(day.metrics[scenario] for day in rebuilt) / rows for scenario in SCENARIOS}
+    if max(was["both"] - now["both"], now["none"] - was["none"]) <= UNUSUAL_CHANGE:
         return []
-    changes = ", ".join(f"{scenario} {was:.1%} → {now:.1%}" for scenario, (was, now) in shares.items())
+    changes = ", ".join(f"{scenario} {was[scenario]:.1%} → {now[scenario]:.1%}" for scenario in SCENARIOS)
     finding = (
-        f"fewer rows match than before (rebuilt days: {len(pairs):,}): {changes}; check that CRM and backend still "
+        f"fewer rows match than before (rebuilt days: {len(rebuilt):,}): {changes}; check that CRM and backend still "
         "hash in the same way, and that the leads file is complete"
     )
     log.warning("%s", finding)

@@ -27,7 +27,7 @@ from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, record_load
 from etl.warehouse.partitions import empty_table
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
-from etl.warehouse.tables import GOLD_LEADS, GOLD_MATCHING, ROW_CONTENTS, ROW_VERSION_TABLES, SILVER_LEADS
+from etl.warehouse.tables import GOLD_MATCHING, ROW_CONTENTS, ROW_VERSION_TABLES
 
 SCRIPTS = (
     "silver/create_row_versions.sql",
@@ -139,8 +139,8 @@ def apply_snapshot(db: Cursor, snapshot: sql.Composable, day: date, load_id: int
 def remove_day(db: Cursor, day: date) -> None:
     """Give a day the contents of the snapshot before it, and delete it from silver.versioned_days."""
     day_before = max((other for other in versioned_loads(db) if other < day), default=None)
-    snapshot = sql.SQL("(select * from {} where valid_during @> {}::date)")
-    _change_day(db, snapshot.format(quote_identifier(ROW_CONTENTS), sql.Literal(day_before)), day)
+    snapshot = sql.SQL("(select * from silver.row_contents where valid_during @> {}::date)")
+    _change_day(db, snapshot.format(sql.Literal(day_before)), day)
 
 
 def _change_day(db: Cursor, snapshot: sql.Composable, day: date) -> None:
@@ -183,10 +183,8 @@ def compare_leads(db: Cursor) -> None:
 def add_all_leads(db: Cursor) -> None:
     """Add every lead of silver and gold to meta.affected_leads."""
     db.execute(
-        sql.SQL(
-            "insert into meta.affected_leads (lead_uuid) "
-            "select lead_uuid from {} where lead_uuid is not null union all select lead_uuid from {}"
-        ).format(quote_identifier(SILVER_LEADS), quote_identifier(GOLD_LEADS))
+        "insert into meta.affected_leads (lead_uuid) select lead_uuid from silver.stg_leads_parquet "
+        "where lead_uuid is not null union all select lead_uuid from gold.leads"
     )
 
 

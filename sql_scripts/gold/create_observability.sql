@@ -26,20 +26,14 @@ with days as (
     where parent_table = 'gold.lead_quality_matching' and facts ? 'snapshot_rows'
 ),
 
-first_days as (
+-- Numbers of leads by first_seen, and by last_seen.
+counted_leads as (
     select
-        first_seen as partition_date,
+        first_seen,
+        last_seen,
         count(*) as leads
     from gold.leads
-    group by first_seen
-),
-
-last_days as (
-    select
-        last_seen as partition_date,
-        count(*) as leads
-    from gold.leads
-    group by last_seen
+    group by grouping sets ((first_seen), (last_seen))
 ),
 
 -- A period ends on the day on which the next one begins.
@@ -84,8 +78,8 @@ shares as (
         counts.occurrences,
         counts.row_count
     from days
-    left join first_days using (partition_date)
-    left join last_days on days.partition_date - days.days_since_previous = last_days.partition_date
+    left join counted_leads as first_days on days.partition_date = first_days.first_seen
+    left join counted_leads as last_days on days.partition_date - days.days_since_previous = last_days.last_seen
     left join status_changes on days.partition_date = status_changes.partition_date
     cross join
         lateral (
