@@ -36,13 +36,15 @@ log = logging.getLogger(__name__)
 LEADS_COLUMNS = ("lead_UUID", "phone_hash", "email_hash")
 
 
-class Snapshot(NamedTuple):
-    """The rows of a CSV file, or of a chunk of it, ready for bronze.csv_snapshots."""
+class SourceRows(NamedTuple):
+    """The rows of a source file, or of a chunk of it, ready for bronze."""
 
     rows: pd.DataFrame
-    """One row per accepted record: BRONZE_COLUMNS and `_extraction_date _partition_date _source_file _source_row
-    _extra`, all text but the integer `_source_row`."""
+    """One row per accepted record, all text but the integer `_source_row`. For bronze.csv_snapshots: BRONZE_COLUMNS and
+    `_extraction_date _partition_date _source_file _source_row _extra`; for bronze.leads_parquet: LEADS_COLUMNS and
+    `_extraction_date`."""
     rejected: list[RejectedLine]
+    """Of the leads parquet, rows with a NUL byte, which PostgreSQL cannot store; `line` is the row number, from 1."""
     records: int
     """Number of records, accepted or rejected."""
 
@@ -63,7 +65,7 @@ def minimal_clean_csv(frame: pd.DataFrame) -> pd.DataFrame:
     return standard
 
 
-def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snapshot:
+def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> SourceRows:
     """Read one CSV file into rows for bronze.csv_snapshots.
 
     Raises:
@@ -77,7 +79,7 @@ def read_snapshot(raw: bytes, file: SnapshotFile, extraction_date: date) -> Snap
 
 def read_snapshot_chunks(
     raw: bytes, file: SnapshotFile, extraction_date: date, chunk_size: int | None
-) -> Iterator[Snapshot]:
+) -> Iterator[SourceRows]:
     """Read one CSV file as `read_snapshot` does, and yield one or more chunks of about `chunk_size` bytes (None: one).
 
     Raises:
@@ -105,7 +107,7 @@ def read_snapshot_chunks(
             "_source_row": pd.arrays.ArrowExtensionArray(text.lines),
             "_extra": rows_as_json(rows[unknown]).array,
         }
-        yield Snapshot(pd.DataFrame(columns, copy=False), text.rejected, text.records)
+        yield SourceRows(pd.DataFrame(columns, copy=False), text.rejected, text.records)
 
 
 def _decompressed(raw: bytes, file: SourceObject) -> bytes:
@@ -255,7 +257,7 @@ def _other_separator(names: Sequence[str]) -> str | None:
 def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date | None = None) -> pd.DataFrame:
     """Return the rows of all CSV snapshots as one frame, for notebooks and small jobs. Logs rejected lines.
 
-    Grain: one row per accepted record of a file. Columns: see `Snapshot.rows`.
+    Grain: one row per accepted record of a file. Columns: see `SourceRows.rows`.
 
     Args:
         extraction_date: value of `_extraction_date`, by default today (UTC).
@@ -277,19 +279,8 @@ def extract_all_csv(client: S3Client, settings: Settings, extraction_date: date 
     return pd.concat(frames, ignore_index=True)
 
 
-class Leads(NamedTuple):
-    """The rows of the leads parquet, ready for bronze.leads_parquet."""
-
-    rows: pd.DataFrame
-    """One row per accepted row of the file: LEADS_COLUMNS and `_extraction_date`, all text."""
-    rejected: list[RejectedLine]
-    """Rows with a NUL byte, which PostgreSQL cannot store; `line` is the row number, from 1."""
-    records: int
-    """Number of rows in the file, accepted or rejected."""
-
-
 def extract_parquet(client: S3Client, source: SourceObject, extraction_date: date | None = None) -> pd.DataFrame:
-    """Return the leads of the backend as text, for notebooks. Rows with a NUL byte are left out (see `Leads`).
+    """Return the leads of the backend as text, for notebooks. Rows with a NUL byte are left out (see `SourceRows`).
 
     Args:
         extraction_date: value of `_extraction_date`, by default today (UTC).
@@ -301,7 +292,7 @@ def extract_parquet(client: S3Client, source: SourceObject, extraction_date: dat
     return read_leads(download(client, source), source, extraction_date or datetime.now(UTC).date()).rows
 
 
-def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads:
+def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> SourceRows:
     """Read the leads parquet into rows for bronze.leads_parquet.
 
     Raises:
@@ -347,7 +338,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Leads
     ]
     rows = text_frame(rows_where(pa.array(~has_nul), table))
     rows = rows.assign(_extraction_date=repeated(extraction_date.isoformat(), len(rows)))
-    return Leads(rows, rejected, table.num_rows)
+    return SourceRows(rows, rejected, table.num_rows)
 
 
 def _as_text(column: pa.ChunkedArray, name: str, source: SourceObject, hint: str) -> pa.ChunkedArray:

@@ -17,7 +17,7 @@ from etl.warehouse.pending import BronzeState
 from etl.warehouse.rejected_rows import describe_first, describe_reasons
 
 if TYPE_CHECKING:
-    from etl.utils.extract import Snapshot
+    from etl.utils.extract import SourceRows
 
 MOST_FOOTERS = 10
 """Maximum number of totals and footers in a file. If a file has more, MAX_REJECT_RATIO applies to all of them."""
@@ -81,7 +81,7 @@ class StagedFile:
         """Whether the file is not refused, and all its records are separators, blank rows or a few footers."""
         return not (self.refused or self.counts.valid_rows or self.faults)
 
-    def with_chunk(self, chunk: Snapshot) -> StagedFile:
+    def with_chunk(self, chunk: SourceRows) -> StagedFile:
         from etl.utils.transform import count_separators, invalid_rows
 
         invalid, separators = invalid_rows(chunk.rows), count_separators(chunk.rows)
