@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import PostgresError
 from etl.utils.utils_connection import SESSION_SETTINGS
-from etl.warehouse.sql_scripts import quote_identifier
+from etl.warehouse.sql_scripts import quote_identifier, table_exists
 from etl.warehouse.transactions import raise_if_aborting
 
 log = logging.getLogger(__name__)
@@ -230,8 +230,7 @@ def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> 
 
 def missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, str]]:
     """Return table, column and data type of the columns that `add_missing_columns` would add."""
-    db.execute("select name from unnest(%s) as name where to_regclass(name) is not null", (list(tables),))
-    existing = {table: set(table_columns(db, table)) for (table,) in db.fetchall()}
+    existing = {table: table_columns(db, table) for table in tables if table_exists(db, table)}
     return [
         (table, column, data_type)
         for table, known in existing.items()

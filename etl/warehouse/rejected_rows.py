@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) -> None:
-    """Insert the rejected rows of a step into silver.rejected_rows.
+def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str, table: str = REJECTED_ROWS) -> None:
+    """Insert the rejected rows of a step into silver.rejected_rows, or another table with its columns.
 
     Args:
         rejected: `_source_file _source_row _partition_date reason raw_row` (see `transform.CleanSnapshots`).
@@ -35,7 +35,7 @@ def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str) 
     from etl.warehouse.bulk_copy import copy_from_frame
 
     if len(rejected):
-        copy_from_frame(db, REJECTED_ROWS, rejected.assign(run_id=run_id, step=step))
+        copy_from_frame(db, table, rejected.assign(run_id=run_id, step=step))
 
 
 def delete_rejected(db: Cursor, day: Day | None, step: int) -> None:
@@ -69,15 +69,12 @@ def stage_rejected(db: Cursor, lines: Sequence[RejectedLine], file: SnapshotFile
 
     A staging table of an earlier attempt is dropped. If no line was rejected, no table is created.
     """
-    from etl.warehouse.bulk_copy import copy_from_frame
-
     table = staging_rejected_table(file.day)
     names = quote_identifier(table), quote_identifier(REJECTED_ROWS)
     db.execute(sql.SQL("drop table if exists {}").format(*names))
     if lines:
         db.execute(sql.SQL("create table {} (like {} including defaults)").format(*names))
-        frame = rejected_lines_frame(lines, file.key, file.day)
-        copy_from_frame(db, table, frame.assign(run_id=run_id, step=2))
+        add_rejected(db, rejected_lines_frame(lines, file.key, file.day), step=2, run_id=run_id, table=table)
 
 
 def publish_rejected(db: Cursor, day: Day) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +53,7 @@ def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any
     )
     db.execute(
         "insert into meta.pipeline_runs (run_id, version, arguments) values (%s, %s, %s)",
-        (run_id, version, json.dumps(arguments)),
+        (run_id, version, Json(arguments)),
     )
 
 
