@@ -108,16 +108,15 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
         snapshot: the rows of a day of silver (see `row_versions.snapshot_rows`).
     """
     conditions = {name: entry["condition"] for name, entry in definitions().items() if "condition" in entry}
-    counts: list[sql.Composable] = [
-        sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CLEANED_COLUMNS
-    ]
-    counts += [sql.SQL(f"count(*) filter (where {condition})") for condition in conditions.values()]
+    counts: dict[str, sql.Composable] = {
+        f"{name}_null_share": sql.SQL("count(*) - count({})").format(sql.Identifier(name)) for name in CLEANED_COLUMNS
+    }
+    counts |= {name: sql.SQL(f"count(*) filter (where {condition})") for name, condition in conditions.items()}
     query = sql.SQL("select {}, count(*), {} from {} as snapshot group by 1")
-    db.execute(query.format(trimmed("dispo"), sql.SQL(", ").join(counts), snapshot))
+    db.execute(query.format(trimmed("dispo"), sql.SQL(", ").join(counts.values()), snapshot))
     by_dispo = db.fetchall()
     rows = sum(count for _, count, *_ in by_dispo)
-    names = [*(f"{name}_null_share" for name in CLEANED_COLUMNS), *conditions]
-    metrics = {name: sum(group[place] for group in by_dispo) for place, name in enumerate(names, start=2)}
+    metrics = {name: sum(group[place] for group in by_dispo) for place, name in enumerate(counts, start=2)}
     dispositions = {
         f"dispo_share: {dispo}": count
         for dispo, count, *_ in by_dispo
