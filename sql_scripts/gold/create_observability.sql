@@ -49,40 +49,34 @@ status_changes as (
 shares as (
     select
         days.partition_date,
-        metric.key as metric,
-        metric.value::float as occurrences,
-        days.row_count
-    from days
-    cross join jsonb_each_text(days.facts -> 'metrics') as metric
-    union all
-    select
-        days.partition_date,
-        format('match_%s_share', scenario) as metric,
-        (days.facts ->> scenario)::float as occurrences,
-        days.matching_rows as row_count
-    from days
-    cross join unnest(array['both', 'email_only', 'phone_only', 'none']) as scenario
-    union all
-    select
-        days.partition_date,
-        format('%s_nulled_share', nulled.key) as metric,
-        (nulled.value ->> 'nulled')::float as occurrences,
-        (nulled.value ->> 'values')::bigint as row_count
-    from days
-    cross join jsonb_each(days.facts -> 'nulled') as nulled
-    union all
-    -- Numbers of leads are divided by the days since the previous snapshot: after a gap, more leads change.
-    select
-        days.partition_date,
         counts.metric,
         counts.occurrences,
         counts.row_count
     from days
     left join counted_leads as first_days on days.partition_date = first_days.first_seen
     left join counted_leads as last_days on days.partition_date - days.days_since_previous = last_days.last_seen
-    left join status_changes on days.partition_date = status_changes.partition_date
+    left join status_changes using (partition_date)
     cross join
         lateral (
+            select
+                metric.key,
+                metric.value::float as occurrences,
+                days.row_count
+            from jsonb_each_text(days.facts -> 'metrics') as metric
+            union all
+            select
+                format('match_%s_share', scenario) as metric,
+                (days.facts ->> scenario)::float as occurrences,
+                days.matching_rows
+            from unnest(array['both', 'email_only', 'phone_only', 'none']) as scenario
+            union all
+            select
+                format('%s_nulled_share', nulled.key) as metric,
+                (nulled.value ->> 'nulled')::float as occurrences,
+                (nulled.value ->> 'values')::bigint as row_count
+            from jsonb_each(days.facts -> 'nulled') as nulled
+            union all
+            -- Numbers of leads are divided by the days since the previous snapshot: after a gap, more leads change.
             values
             ('repeated_lead_number_share', (days.facts ->> 'repeated')::float, (days.facts ->> 'distinct')::bigint),
             ('rejected_share', days.rejected, days.row_count + days.rejected),
