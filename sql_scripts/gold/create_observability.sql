@@ -101,18 +101,6 @@ select
     row_count
 from days;
 
--- Drop the view of an earlier version with another order of columns, which `create or replace view` cannot change.
-do $$
-begin
-    if exists (
-        select from pg_attribute
-        where attrelid = to_regclass('gold.data_freshness') and attname = 'last_complete_run' and attnum > 1
-    ) then
-        drop view gold.data_freshness;
-    end if;
-end
-$$;
-
 -- Grain: one row.
 create or replace view gold.data_freshness as
 with span as (
@@ -139,29 +127,16 @@ from span;
 -- unless every changed flag is broken on that day, in the snapshot before it, or on the day on which the previous status began. A
 -- flag is broken on days with an anomaly of its share, of its NULLs, or of a metric that compares it with appt_date or sales.
 create or replace view gold.status_changes as
-with broken_days as (
+with broken as (
     select
-        anomalies._partition_date,
-        case when anomalies.metric like '%demo%' then 'demo' else 'set' end as flag
-    from gold.data_anomalies as anomalies
+        array_agg(_partition_date) filter (where metric not like '%demo%') as set_days,
+        array_agg(_partition_date) filter (where metric like '%demo%') as demo_days
+    from gold.data_anomalies
     where
-        anomalies.metric in (
+        metric in (
             'set_share', 'set_null_share', 'set_without_appt_date_share', 'appt_date_without_set_share',
             'demo_share', 'demo_null_share', 'sale_without_demo_share'
         )
-),
-
-affected_days as (
-    select
-        _partition_date,
-        flag
-    from broken_days
-    union
-    select
-        snapshots._partition_date,
-        broken_days.flag
-    from gold.snapshots as snapshots
-    inner join broken_days on snapshots.previous_snapshot = broken_days._partition_date
 ),
 
 periods as (
@@ -186,19 +161,21 @@ periods as (
 changes as (
     select periods.*
     from periods
+    left join gold.snapshots as snapshots on periods.valid_from = snapshots._partition_date
+    cross join broken
     where
         periods.valid_from_before is not null
         and (
             periods.other_status is distinct from periods.other_status_before
             or (
                 periods.set is distinct from periods.set_before
-                and (periods.valid_from, 'set') not in (select affected_days.* from affected_days)
-                and (periods.valid_from_before, 'set') not in (select broken_days.* from broken_days)
+                and (broken.set_days && array[periods.valid_from, snapshots.previous_snapshot, periods.valid_from_before])
+                is not true -- NULL if the flag is never broken
             )
             or (
                 periods.demo is distinct from periods.demo_before
-                and (periods.valid_from, 'demo') not in (select affected_days.* from affected_days)
-                and (periods.valid_from_before, 'demo') not in (select broken_days.* from broken_days)
+                and (broken.demo_days && array[periods.valid_from, snapshots.previous_snapshot, periods.valid_from_before])
+                is not true -- NULL if the flag is never broken
             )
         )
 )
