@@ -200,17 +200,13 @@ def are_matched(db: Cursor, leads: TableLoad) -> bool:
 
 def current_version_loads(db: Cursor) -> tuple[int, ...]:
     """Return the ids of the current loads of `ROW_VERSION_TABLES`, from which the tables of leads are built."""
-    return tuple(load.load_id for load in _current_loads(db).values())
+    return tuple(sorted(load.load_id for load in _current_loads(db).values()))
 
 
 def _current_loads(db: Cursor) -> dict[str, TableLoad]:
     """Return table → load for the tables that this version of the code built and nobody modified externally."""
     loads = current_loads(db, *ROW_VERSION_TABLES)
-    return {
-        table: loads[table]
-        for table in ROW_VERSION_TABLES
-        if table in loads and loads[table].code_version == code_version()
-    }
+    return {table: load for table, load in loads.items() if load.code_version == code_version()}
 
 
 def code_version() -> str:
