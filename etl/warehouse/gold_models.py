@@ -39,6 +39,9 @@ BUILT_IN_PARALLEL = ((GOLD_HISTORY, GOLD_APPOINTMENTS), (GOLD_CURRENT, GOLD_LEAD
 long; gold.leads is built from the staging table of gold.lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
+REGISTER_APPOINTMENTS = "gold/register_appointments.sql"
+TOUCH_LAST_SEEN = "gold/touch_last_seen.sql"
+DELETE, MERGE = "gold/macros/delete.sql", "gold/macros/merge.sql"
 METRICS = "gold/daily_metrics.toml"
 """Definitions of metrics. They are counted when a day is built, so all days are rebuilt after a change."""
 COLUMNS = quote_identifiers(GOLD_COLUMNS)
@@ -72,9 +75,13 @@ def code_version(table: str) -> str:
 
     Tables of leads are built together and share one digest.
     """
-    is_matching = table == GOLD_MATCHING
-    scripts = (INSERT_DAY, _script(table), METRICS) if is_matching else map(_script, (*AFFECTED, *MODELS))
-    return scripts_digest(GRADE, *scripts, also=(repr(TRIMMED_COLUMNS), *(CLEANED_COLUMNS if is_matching else ())))
+    if table == GOLD_MATCHING:
+        return scripts_digest(
+            GRADE, INSERT_DAY, _script(table), METRICS, also=(repr(TRIMMED_COLUMNS), *CLEANED_COLUMNS)
+        )
+    models = map(_script, (*AFFECTED, *MODELS))
+    scripts = (GRADE, *models, REGISTER_APPOINTMENTS, TOUCH_LAST_SEEN, DELETE, MERGE)
+    return scripts_digest(*scripts, also=(repr(TRIMMED_COLUMNS), repr(MODELS)))
 
 
 def are_current(db: Cursor) -> bool:
@@ -99,7 +106,7 @@ def select_affected_versions(settings: Settings, run_id: str) -> bool:
             add_all_leads(db)
         for table in AFFECTED:
             create_from_model(db, table)
-        run_sql(db, "gold/register_appointments.sql")
+        run_sql(db, REGISTER_APPOINTMENTS)
     return True
 
 
@@ -137,12 +144,12 @@ def merge_models(db: Cursor, run_id: str) -> None:
         "(select facts ->> 'latest_day' from meta.table_loads where table_name = 'gold.leads')"
     )
     latest_day, published_day = db.fetchone() or (None, None)
-    run_sql(db, "gold/touch_last_seen.sql", published_day=sql.Literal(published_day))
+    run_sql(db, TOUCH_LAST_SEEN, published_day=sql.Literal(published_day))
     # Delete first: a deleted row may have a unique value that a new row needs.
     for table in reversed(MODELS):
-        _run_macro(db, "gold/macros/delete.sql", table)
+        _run_macro(db, DELETE, table)
     for table in MODELS:
-        _run_macro(db, "gold/macros/merge.sql", table)
+        _run_macro(db, MERGE, table)
     staging = sql.SQL(", ").join(quote_identifier(_staging(table)) for table in (*MODELS, *AFFECTED))
     db.execute(sql.SQL("drop table {}").format(staging))
     empty_table(db, "meta.affected_leads")

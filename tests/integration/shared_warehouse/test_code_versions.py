@@ -13,6 +13,7 @@ from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings
 from etl.warehouse import anomalies, gold_models, pending, sql_scripts
+from etl.warehouse.sql_scripts import SQL_SCRIPTS
 
 Run = Callable[..., RunReport]
 
@@ -83,6 +84,22 @@ def test_gold_days_of_an_earlier_code_version_are_rebuilt(
     assert loads.metrics(run_pipeline(), 6)["days"] == {"published": len(loads.DAYS)}
     assert loads.metrics(run_pipeline(), 6)["days"] == {"published": 0}
     assert warehouse.contents() == contents
+
+
+FILLS_GOLD = [
+    str(path.relative_to(SQL_SCRIPTS))
+    for path in sorted((SQL_SCRIPTS / "gold").rglob("*.sql"))
+    if not path.name.startswith("create_")
+]
+
+
+@pytest.mark.parametrize("script", FILLS_GOLD)
+def test_changed_script_that_fills_gold_changes_a_code_version(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, read_script = ("gold.leads", "gold.lead_quality_matching"), sql_scripts.read_script
+    monkeypatch.setattr(gold_models, "scripts_digest", sql_scripts.scripts_digest.__wrapped__)  # without its cache
+    before = [gold_models.code_version(table) for table in tables]
+    monkeypatch.setattr(sql_scripts, "read_script", lambda name: read_script(name) + "-- changed" * (name == script))
+    assert [gold_models.code_version(table) for table in tables] != before
 
 
 @pytest.mark.usefixtures("loaded")
