@@ -215,7 +215,7 @@ def refused_days(findings: Iterable[str], settings: Settings) -> list[DataRefuse
 def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     """Return the current version of the leads parquet.
 
-    If S3_PARQUET_FILE is a folder, as Spark writes it, return the only part in it.
+    If S3_PARQUET_FILE is a folder, as Spark and others write it, return the only part in it.
 
     Raises:
         SourceError: the object does not exist, the folder has several parts, or S3 cannot be read.
@@ -235,8 +235,9 @@ def find_leads(client: S3Client, settings: Settings) -> SourceObject:
     return SourceObject(bucket, key, head["ETag"].strip('"'), head["ContentLength"])
 
 
-_PART = re.compile(r"(?:[^_./][^/]*/)*part-[^/]*")
-"""Key of a part within a folder that Spark wrote. Parts of a job that did not complete are below `_temporary/`."""
+_PART = re.compile(r"(?:[^_./][^/]*/)*[^_./][^/]*")
+"""Key of a part within a folder. As in Spark, names that begin with `_` or `.` are no data: parts of a job that did not
+complete are below `_temporary/`."""
 
 
 def _only_part(client: S3Client, bucket: str, folder: str) -> SourceObject | None:

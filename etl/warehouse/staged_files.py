@@ -127,7 +127,8 @@ def _too_many_rejects(file: StagedFile, settings: Settings) -> DataRefusedError 
         f"{file.file}: {rejects:,} of its {records:,} records ({rejects / records:.2%}{ignored}) cannot be "
         f"loaded, more than MAX_REJECT_RATIO={settings.max_reject_ratio:g}: {describe_reasons(reasons)}. "
         f"For example, {file.first_fault}",
-        hint="request the file again or, to load its other records, raise MAX_REJECT_RATIO above this share",
+        hint="request the file again"
+        + " or, to load its other records, raise MAX_REJECT_RATIO above this share" * (file.counts.valid_rows > 0),
     )
 
 

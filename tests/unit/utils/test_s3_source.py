@@ -184,6 +184,12 @@ def test_parts_of_a_job_that_did_not_complete_are_not_read(s3: S3Client) -> None
     assert find_leads(s3, settings).key == f"_spark/leads.parquet/day=1/{part}"
 
 
+def test_part_may_have_any_name(s3: S3Client) -> None:
+    put_objects(s3, "leads.parquet/data_0.parquet", "leads.parquet/_SUCCESS", body=b"")
+    settings = make_settings(s3_parquet_file="leads.parquet")
+    assert find_leads(s3, settings).key == "leads.parquet/data_0.parquet"
+
+
 def test_missing_parquet_is_named_with_its_setting(s3: S3Client) -> None:
     with pytest.raises(SourceError, match=r"s3://leads/parquet/leads\.parquet") as error:
         find_leads(s3, make_settings())
