@@ -74,7 +74,8 @@ def data_anomalies(anomalies: Anomalies, flags_at_zero: pd.DataFrame, accepted: 
         f"These days have unexpected values: {ranges(affected)}." if affected else "No unexpected values were found."
     )
     if len(accepted):
-        changes = map("{} since {}".format, accepted["metric"].map(label_of), accepted["since"].map(day))
+        reasons = accepted["note"].map(" ({})".format, na_action="ignore").fillna("")
+        changes = accepted["metric"].map(label_of) + " since " + accepted["since"].map(day) + reasons
         sentence += f" Accepted as the new normal: {'; '.join(changes)}."
     note = "; ".join(filter(None, notes))
     return Answer("Which days should not be trusted?", anomalies.shown(), sentence, note, affected)

@@ -62,7 +62,8 @@ def _compared(figure: str, latest: pd.Series, before: pd.Series, anomalies: Anom
     column, metrics = FIGURES[figure]
     counts, days = (latest[column], before[column]), (latest["covered_days"], before["covered_days"])
     per_day, per_day_before = counts[0] / days[0], counts[1] / days[1]
-    # The snapshot before these weeks counts, too: what a broken flag or a short file hid there appears in the next one.
+    # The snapshot before these weeks counts, too: changes that a broken flag or an incomplete file hid in it appear in
+    # the next one.
     first_day = before["previous_snapshot"]
     is_affected = any(first_day <= moment <= latest["last_day"] for moment in anomalies.days(metrics))
     deviation = QUANTILE_OF_95_PERCENT * sqrt(counts[0] / days[0] ** 2 + counts[1] / days[1] ** 2)

@@ -340,7 +340,7 @@ def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> Reje
     reason = f"too {'few' if actual < expected else 'many'} fields: {actual} instead of {expected}"
     value = text.strip(',"' + BLANKS)
     has_values = actual > 1 and "," in value
-    is_other = has_values or value.startswith("<") or max(map(value.count, ";\t|")) >= FEWEST_COLUMNS - 1
+    is_other = has_values or value.startswith("<") or max(map(value.count, ",;\t|")) >= FEWEST_COLUMNS - 1
     if actual < expected >= FEWEST_COLUMNS and not is_other:
         reason = FOOTER if value else BLANK_ROW
     return RejectedLine(line, reason, text)

@@ -194,7 +194,7 @@ _HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
 MOST_COLUMNS = 200
-"""Maximum number of columns of a header that is checked by its names."""
+"""If a header with problems has more columns, the line ends of the file are probably missing."""
 
 
 def check_header(names: Sequence[str], file: SourceObject) -> None:
@@ -220,7 +220,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     header = shorten(",".join(names), 200)
     if problems and len(names) > MOST_COLUMNS:
         raise DataRefusedError(
-            f"{file}: its first line has {len(names):,} columns, so its line ends are probably missing: {header}",
+            f"{file}: its first line has {len(names):,} columns, so its line ends are probably missing; it has "
+            f"{'; and '.join(problems)}. Header: {header}",
             hint="request the file again, with each record on a line of its own",
         )
     if not (counts.keys() & {*BRONZE_COLUMNS} or similar):
@@ -293,7 +294,7 @@ def extract_parquet(client: S3Client, source: SourceObject, extraction_date: dat
 
 
 def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> SourceRows:
-    """Read the leads parquet into rows for bronze.leads_parquet.
+    """Read the leads parquet, which may be compressed with gzip, into rows for bronze.leads_parquet.
 
     Raises:
         DataRefusedError: the file is not parquet, has no rows or contains a column twice, or one of LEADS_COLUMNS is
@@ -306,7 +307,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Sourc
         "and no duplicate columns"
     )
     try:
-        file = parquet.ParquetFile(pa.BufferReader(raw))
+        file = parquet.ParquetFile(pa.BufferReader(gzip.decompress(raw) if raw.startswith(GZIP) else raw))
         names = file.schema_arrow.names
         columns = [_LEADS_NAMES.get(name.lower(), name) for name in names]
         if duplicates := [name for name, column in zip(names, columns, strict=True) if columns.count(column) > 1]:
@@ -317,7 +318,7 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Sourc
             )
         names_read = [names[columns.index(name)] for name in LEADS_COLUMNS]
         table = file.read(names_read, use_threads=False).select(names_read).rename_columns(LEADS_COLUMNS)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise DataRefusedError(f"{source} cannot be read as parquet: {shorten(error, 300)}", hint=hint) from error
     if not table.num_rows:
         raise DataRefusedError(f"{source} has no rows", hint=hint)

@@ -222,8 +222,11 @@ _HINTS = {
     "sql_scripts/gold/create_gold_tables.sql, drop the tables of gold that have the column (drop table … cascade, "
     "which also drops your own views of them), and rerun",
     **dict.fromkeys(("42703", "42804", "42809", "42830", "42P10", "42P16", "42P17"), _OTHER_SHAPE),
-    "55000": "if a publication contains the table, remove it (alter publication … drop table …), or set its replica "
-    f"identity (alter table … replica identity full), then rerun; otherwise, {_OTHER_SHAPE}",
+    "55000": "if a publication contains the table, remove it (alter publication … drop table …), set its replica "
+    "identity (alter table … replica identity full), or publish inserts only (alter publication … set (publish = "
+    f"'insert')), then rerun; otherwise, {_OTHER_SHAPE}",
+    "53400": "raise the limit that the message names, such as temp_file_limit, or lower --workers, then rerun",
+    "P0001": "a trigger or function of the database refuses this: see its message; change or drop it, then rerun",
     "2BP01": "drop the dependent objects, rerun, and create them again: on tables of schema bronze, silver or gold, "
     "not of schema partitions, whose tables are replaced when their day is loaded",
     "55P03": "another session holds a lock: find it with pg_stat_activity and pg_blocking_pids(), end it or wait, "

@@ -236,14 +236,15 @@ def find_leads(client: S3Client, settings: Settings) -> SourceObject:
 
 
 _PART = re.compile(r"(?:[^_./][^/]*/)*[^_./][^/]*")
-"""Key of a part within a folder. As in Spark, names that begin with `_` or `.` are no data: parts of a job that did not
-complete are below `_temporary/`."""
+"""Key of a part within a folder. As in Spark, objects whose names begin with `_` or `.` are not data: parts of a job
+that did not complete are below `_temporary/`."""
 
 
 def _only_part(client: S3Client, bucket: str, folder: str) -> SourceObject | None:
     prefix = f"{folder.rstrip('/')}/"
     objects = list_objects(client, bucket, prefix)
     parts = [found for found, _ in objects if _PART.fullmatch(found.key.removeprefix(prefix))]
+    parts = [part for part in parts if part.key.endswith(".parquet")] or parts
     if len(parts) > 1:
         raise SourceError(
             f"s3://{bucket}/{folder} is a folder with {len(parts)} parts, as Spark writes it, not a parquet file",

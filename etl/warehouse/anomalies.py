@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from fnmatch import fnmatchcase
 from functools import cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from statistics import median
@@ -154,10 +154,10 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
             known = {metric.day: metric for metric in values}
             values = [known.get(day) or Metric(day, name, 0.0, rows[day]) for day in rows]
         explained: set[date] = set()
-        for cause in definition.get("explained_by", ()):
-            broken_cause = {anomaly.day for anomaly in found if fnmatchcase(anomaly.metric, cause)}
-            starts = chain.from_iterable(days for metric, days in accepted.items() if fnmatchcase(metric, cause))
-            since = (next((day for day in sorted(rows) if day >= start), start) for start in starts)
+        patterns = definition.get("explained_by", ())
+        for cause in (metric for metric in by_name if any(fnmatchcase(metric, pattern) for pattern in patterns)):
+            broken_cause = {anomaly.day for anomaly in found if anomaly.metric == cause}
+            since = (next((day for day in sorted(rows) if day >= start), start) for start in accepted.get(cause, ()))
             explained |= _days_of_change(sorted(rows), broken_cause).union(since)
         tested = sorted(metric for metric in values if metric.day not in explained)
         broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}

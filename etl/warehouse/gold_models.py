@@ -35,8 +35,8 @@ MODELS = {
 AFFECTED = ("staging.affected_leads", "staging.affected_versions")
 """The staging tables from which the models are built."""
 BUILT_IN_PARALLEL = ((GOLD_HISTORY, GOLD_APPOINTMENTS), (GOLD_CURRENT, GOLD_LEADS))
-"""Groups of models: the groups are built in parallel, the models of a group in this order. Both groups take about as
-long; gold.leads is built from the staging table of gold.lead_quality_current."""
+"""Groups of models: the groups are built in parallel, the models of a group in this order. Both groups take about
+the same time. gold.leads is built from the staging table of gold.lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
 REGISTER_APPOINTMENTS = "gold/register_appointments.sql"

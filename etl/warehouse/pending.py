@@ -86,22 +86,34 @@ class BronzeState:
         return without_leads, kept
 
     def check_calendar(self, snapshots: Iterable[SnapshotFile]) -> None:
-        """Raise if a file, or another file with its number, was loaded for another day.
+        """Raise if a file, its day or its number was loaded with another number or day.
 
         Raises:
-            DataRefusedError: PARTITION_START_DATE has changed, so the tables would mix two calendars.
+            DataRefusedError: PARTITION_START_DATE or S3_SFTP_FILES_PREFIX has changed, so the tables would mix two
+                calendars.
         """
         loaded_days = {file.table: file.partition_date for file in self.files.values()}
+        loaded_tables = {file.partition_date: file.table for file in self.files.values()}
         for file in snapshots:
-            known = self.files.get(file.key)
-            before = known.partition_date if known else loaded_days.get(bronze_partition(file.day))
-            if before and before != file.day.date:
+            known, table = self.files.get(file.key), bronze_partition(file.day)
+            has_same_number = known is None or known.table == table
+            before = known.partition_date if known else loaded_days.get(table)
+            if has_same_number and before and before != file.day.date:
                 raise DataRefusedError(
                     f"{file}: file number {file.day.number} was loaded as day {before}, but PARTITION_START_DATE now "
                     f"makes it {file.day}",
                     hint=f"set PARTITION_START_DATE to {before - timedelta(file.day.number - 1)}, as before; if the "
-                    "new one is intended, empty the warehouse with sql_scripts/schemas/drop_schemas.sql, then rerun",
+                    f"new one is intended, {_START_AGAIN}",
                 )
+            if not has_same_number or loaded_tables.get(file.day.date, table) != table:
+                raise DataRefusedError(
+                    f"{file} or its day, {file.day}, was loaded with another file number than {file.day.number}",
+                    hint="set S3_SFTP_FILES_PREFIX and PARTITION_START_DATE as before; if the new ones are intended, "
+                    f"{_START_AGAIN}",
+                )
+
+
+_START_AGAIN = "empty the warehouse with sql_scripts/schemas/drop_schemas.sql, then rerun"
 
 
 def count_by_reason(reasons: Iterable[str | None]) -> dict[str, int]:

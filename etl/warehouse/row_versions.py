@@ -215,5 +215,6 @@ def code_version() -> str:
 
 def _record(db: Cursor, run_id: str, leads: TableLoad) -> None:
     for table in ROW_VERSION_TABLES:
-        # Rows are not counted: that would take longer than applying a day.
+        # Rows are not counted: that would take longer than applying a day. All tables have the leads with which the
+        # contents were matched, so that one condition finds outdated tables.
         record_load(db, run_id, table, 0, built_from=[leads.load_id], code_version=code_version())

@@ -31,7 +31,7 @@ def clear_staging(db: Cursor) -> None:
         (_OUR_STAGING_TABLES,),
     )
     for (quoted,) in db.fetchall():
-        db.execute(sql.SQL(f"drop table {quoted}"))
+        db.execute(sql.SQL(f"drop table if exists {quoted}"))  # a run that has lost the lock may drop it meanwhile
 
 
 def begin_run(db: Cursor, run_id: str, version: str, arguments: Mapping[str, Any]) -> None:

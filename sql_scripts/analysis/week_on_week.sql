@@ -1,6 +1,6 @@
 -- Grain: one row per seven days with a snapshot, counted back from the latest one, the latest first. covered_days: number of days
 -- from the last snapshot before these seven days to the last one in them. An event on a day without a snapshot shows in the next
--- snapshot, so the counts cover all of these days. previous_snapshot: the earliest snapshot with which they are compared.
+-- snapshot, so the counts cover all of these days. previous_snapshot: the last one before these seven days, else the first.
 with weeks as (
     select
         snapshots.*,

@@ -112,7 +112,14 @@ create table if not exists gold.lead_status_history (
 -- was dropped and created again, appointments keep no user_id of a missing user.
 do $$
 begin
-    if not exists (select from gold.leads) then
+    if
+        not exists (select from gold.leads)
+        and (
+            exists (select from gold.lead_quality_current)
+            or exists (select from gold.appointments)
+            or exists (select from gold.lead_status_history)
+        )
+    then
         delete from gold.lead_quality_current;
         delete from gold.appointments;
         delete from gold.lead_status_history;

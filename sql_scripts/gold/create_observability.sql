@@ -101,6 +101,18 @@ select
     row_count
 from days;
 
+-- Drop the view of an earlier version with another order of columns, which `create or replace view` cannot change.
+do $$
+begin
+    if exists (
+        select from pg_attribute
+        where attrelid = to_regclass('gold.data_freshness') and attname = 'last_complete_run' and attnum > 1
+    ) then
+        drop view gold.data_freshness;
+    end if;
+end
+$$;
+
 -- Grain: one row.
 create or replace view gold.data_freshness as
 with span as (

@@ -7,7 +7,7 @@ with versions as (
     from staging.affected_versions
 ),
 
--- If several versions compete on a day, the one with the best match is chosen: a version is left with the days on which no
+-- If several versions compete on a day, the one with the best match is chosen: each version keeps only the days on which no
 -- better one is valid.
 chosen as (
     select

@@ -12,6 +12,9 @@ import pytest
 from file_runs import assert_refused, csv_of, leads, put_case, put_leads, run
 from support import Bucket, Warehouse
 
+from etl.engine.dry_run import plan_run
+from etl.pipeline import choose_steps
+from etl.utils.errors import DataRefusedError
 from etl.utils.utils_connection import Settings
 
 # --- days -------------------------------------------------------------------------------------------------------------
@@ -44,6 +47,22 @@ def test_files_of_another_calendar_do_not_replace_days(
     assert_refused(run(settings.model_copy(update=others)), "SFTP2/data_1.csv", finding)
     assert warehouse.value("select min(_partition_date)::text from gold.lead_quality_matching") == "2024-10-01"
     assert run(settings.model_copy(update={"s3_sftp_files_prefix": "SFTP2/data_"})).error is None
+
+
+@pytest.mark.parametrize(("prefix", "start"), [("SFTP2/data_", date(2024, 9, 21)), ("SFTP/data_1", date(2024, 10, 1))])
+def test_files_with_other_numbers_do_not_replace_days(
+    settings: Settings, bucket: Bucket, prefix: str, start: date
+) -> None:
+    put_leads(bucket)
+    for number in (1, 2, 13):
+        bucket.put_snapshot(number, leads(number))
+    assert run(settings).error is None
+    bucket.put("SFTP2/data_11.csv", csv_of(leads(6)))
+    others = settings.model_copy(update={"s3_sftp_files_prefix": prefix, "partition_start_date": start})
+    with pytest.raises(DataRefusedError, match="was loaded with another file number than"):
+        plan_run(others, choose_steps())
+    assert_refused(run(others), "was loaded with another file number than", "S3_SFTP_FILES_PREFIX")
+    assert run(settings).error is None
 
 
 def test_missing_day_of_the_case_is_named(settings: Settings, bucket: Bucket, caplog: pytest.LogCaptureFixture) -> None:
@@ -183,6 +202,17 @@ def test_folder_of_spark_is_read_or_named(settings: Settings, bucket: Bucket, wa
     report = run(settings)
     assert report.exit_code == 1
     assert "parquet/leads.parquet is a folder with 2 parts, as Spark writes it" in str(report.error)
+
+
+@pytest.mark.parametrize("flag", ["0", ""])
+def test_demo_that_contradicts_sales_from_the_first_days_on_is_reported(
+    settings: Settings, bucket: Bucket, flag: str
+) -> None:
+    for day in range(1, 4):
+        bucket.put_snapshot(day, leads(60, Dispo="Sale", Demo="1" if day == 1 else flag))
+    put_leads(bucket)
+    finding = "sale_without_demo_share is 100.0 %, expected 0.0 %: 2024-10-02 to 2024-10-03"
+    assert finding in str(run(settings).warnings)
 
 
 @pytest.mark.parametrize("flag", ["0", ""])

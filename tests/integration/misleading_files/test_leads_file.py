@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from file_runs import assert_refused, leads, put_leads, run
 from support import Bucket, Warehouse
@@ -55,6 +57,17 @@ def test_leads_file_under_a_new_key_is_not_reported_as_missing(
     assert plan_run(moved, choose_steps()).notes == []
     assert run(moved).error is None
     assert "no longer listed" not in caplog.text
+
+
+def test_leads_file_may_be_compressed_with_gzip(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:
+    bucket.put_snapshot(1, leads(5))
+    put_leads(bucket)
+    compressed = gzip.compress(bucket.get(settings.s3_parquet_file))
+    bucket.put(settings.s3_parquet_file, compressed)
+    assert run(settings).error is None
+    assert warehouse.value("select count(*) from gold.leads") == 5
+    bucket.put(settings.s3_parquet_file, compressed[:-9])
+    assert_refused(run(settings), "parquet/leads.parquet cannot be read as parquet")
 
 
 def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: Bucket, warehouse: Warehouse) -> None:

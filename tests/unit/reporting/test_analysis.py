@@ -172,11 +172,13 @@ def test_flag_at_zero_is_noted_unless_the_day_has_an_anomaly_of_this_flag() -> N
 
 
 def test_accepted_changes_are_listed() -> None:
-    changes = pd.DataFrame({"metric": ["set_share", "location_null_share"], "since": DAYS[:2], "note": "known"})
+    changes = pd.DataFrame(
+        {"metric": ["set_share", "location_null_share"], "since": DAYS[:2], "note": ["new rule", None]}
+    )
     answer = analysis.data_anomalies(NO_ANOMALIES, NO_FLAGS_AT_ZERO, changes)
     assert answer.sentence == (
-        "No unexpected values were found. Accepted as the new normal: rows with Set = 1 since 1 October 2024; rows "
-        "without location since 2 October 2024."
+        "No unexpected values were found. Accepted as the new normal: rows with Set = 1 since 1 October 2024 (new "
+        "rule); rows without location since 2 October 2024."
     )
     assert analysis.data_anomalies(NO_ANOMALIES, NO_FLAGS_AT_ZERO, NO_CHANGES).sentence == (
         "No unexpected values were found."

@@ -41,6 +41,7 @@ def test_summary_names_the_deciding_lead_number_and_a_later_rejected_row(
         (LATEST, "set_share", True),
         (LATEST, "demo_null_share", True),
         (LATEST, "appt_date_without_set_share", True),
+        (LATEST, "sale_without_demo_share", True),
         (LATEST, "location_null_share", False),
         (date(2024, 10, 20), "set_share", False),
     ],

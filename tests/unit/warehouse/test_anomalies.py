@@ -68,6 +68,13 @@ def test_status_changes_are_not_tested_when_a_disposition_is_renamed_for_some_da
     changes = metrics("status_change_share", [0.01] * 10 + [0.6, 0.01, 0.6, 0.01, 0.01])
     found = {(anomaly.metric, anomaly.day) for anomaly in find_anomalies(renamed + changes, {})}
     assert found == {("dispo_share: Data", day(11)), ("dispo_share: Data", day(12))}
+    lasting = metrics("dispo_share: Data", [0.6] * 10 + [0.0] * 5)
+    other = metrics("dispo_share: Sale", [0.1] * 12 + [0.0] * 3)[:15]
+    changes = metrics("status_change_share", [0.01] * 10 + [0.6, 0.01, 0.3, 0.01, 0.01])[:15]
+    found = {(anomaly.metric, anomaly.day) for anomaly in find_anomalies(lasting + other + changes, {})}
+    assert found == {("dispo_share: Data", day(n)) for n in range(11, 16)} | {
+        ("dispo_share: Sale", day(n)) for n in range(13, 16)
+    }
 
 
 def test_status_changes_are_not_tested_when_a_flag_breaks_or_is_repaired() -> None:
