@@ -91,6 +91,26 @@ def test_views_of_the_first_version_are_replaced(settings: Settings, warehouse: 
     assert warehouse.value("select count(*) from gold.match_scenarios") == 4
 
 
+def test_view_with_another_order_of_columns_is_replaced(settings: Settings, warehouse: Warehouse) -> None:
+    warehouse.rows(
+        "drop view gold.data_freshness; delete from meta.definitions; "
+        "create view gold.data_freshness as select null::date as latest_snapshot, now() as last_complete_run"
+    )
+    assert define_all(settings).error is None
+    assert warehouse.value("select missing_days from gold.data_freshness") is None
+
+
+def test_empty_tables_in_a_publication_are_defined_again(settings: Settings, warehouse: Warehouse) -> None:
+    warehouse.rows(
+        "create publication of_the_test for table gold.lead_status_history; "
+        "update meta.definitions set digest = 'of another version'"
+    )
+    try:
+        assert define_all(settings).error is None
+    finally:
+        warehouse.rows("drop publication of_the_test")
+
+
 def test_replacing_a_view_waits_for_its_reader_and_delays_no_other_reader(
     settings: Settings, warehouse: Warehouse
 ) -> None:
