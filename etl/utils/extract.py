@@ -202,7 +202,7 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
 
     Raises:
         DataRefusedError: names all missing, similar and duplicate columns, or the separator if it is not a comma; or
-            the first line is not a header.
+            the first line is not a header, or the line ends are probably missing, or lines are quoted as a whole.
     """
     counts = Counter(BRONZE_NAMES.get(name, name) for name in names)
     missing = [name for name in BRONZE_COLUMNS if name not in counts and name not in OPTIONAL_COLUMNS]
@@ -217,6 +217,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
         problems.append(f"duplicate columns: {listed(duplicates)}")
     if missing and (separator := _other_separator(names)):
         raise DataRefusedError(f"{file}: its columns are separated by {separator}, not by commas", hint=_AS_CSV)
+    if len(names) == 1 and len({*names[0].split(",")} & BRONZE_NAMES.keys()) > 1:
+        raise DataRefusedError(f"{file}: its lines are quoted as a whole, so each has a single column", hint=_AS_CSV)
     header = shorten(",".join(names), 200)
     if problems and len(names) > MOST_COLUMNS:
         raise DataRefusedError(

@@ -210,8 +210,8 @@ _HINTS = {
     "57P03": "the server is starting up, shutting down or recovering: rerun when it accepts connections",
     "25006": "if the server is a standby, connect to the primary; otherwise reset default_transaction_read_only, which "
     "is on for the role, the database or the server",
-    "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables "
-    "(or change the owner: alter table … owner to …)",
+    "42501": "grant POSTGRES_USER the missing privileges on POSTGRES_DB, or run as the role that owns the tables and "
+    "schemas (or change the owner: alter table … owner to …, alter schema … owner to …)",
     "42883": "to create missing functions, run all steps: python main.py --from-step 1. If the type of a "
     "column was altered, restore it",
     "42P01": "check POSTGRES_DB; to create missing tables and views, run all steps: python main.py --from-step 1",

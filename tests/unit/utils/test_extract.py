@@ -189,6 +189,12 @@ def test_file_without_line_ends_is_refused_in_a_short_message(line_end: str) -> 
     assert len(str(refusal.value)) < 1000
 
 
+def test_lines_that_are_quoted_as_a_whole_are_named() -> None:
+    lines = snapshot_bytes(HEADER, {}).decode().splitlines()
+    with pytest.raises(DataRefusedError, match="its lines are quoted as a whole"):
+        read_snapshot("".join(f'"{line}"\n' for line in lines).encode(), SNAPSHOT_FILE, TODAY)
+
+
 def test_message_lists_the_first_unknown_columns(caplog: pytest.LogCaptureFixture) -> None:
     unknown = [f"column {number}" for number in range(1, 51)]
     read_snapshot(snapshot_bytes([*HEADER, *unknown], {}), SNAPSHOT_FILE, TODAY)
