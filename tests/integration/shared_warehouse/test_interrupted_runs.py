@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import loads
+import psycopg2
 import pytest
-from support import Bucket, Warehouse
+from support import Bucket, Warehouse, connection_arguments
 
 from etl import step6_insert_into_gold_tables
 from etl.engine.report import RunReport
+from etl.utils.utils_connection import Settings
 from etl.warehouse import anomalies
 
 Run = Callable[..., RunReport]
@@ -53,6 +57,26 @@ def test_file_changed_between_steps_3_and_4_loads_its_latest_content(
     assert run_pipeline().error is None
     assert warehouse.contents() == contents
     assert warehouse.staging_tables() == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_staging_table_that_a_run_without_lock_drops_does_not_stop_the_next(
+    settings: Settings, run_pipeline: Run, warehouse: Warehouse
+) -> None:
+    warehouse.rows("create table staging.affected_leads (lead_uuid text)")
+    reports: list[RunReport] = []
+    run = threading.Thread(target=lambda: reports.append(run_pipeline()))
+    with closing(psycopg2.connect(**connection_arguments(settings))) as other, other.cursor() as db:
+        db.execute("drop table staging.affected_leads")
+        run.start()
+        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'drop table%'"
+        until = time.monotonic() + 20
+        while not warehouse.value(waiting) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert warehouse.value(waiting) == 1
+        other.commit()
+    run.join()
+    assert reports[0].error is None
 
 
 @pytest.mark.usefixtures("loaded")
