@@ -16,8 +16,15 @@ Days = Sequence[pd.Timestamp]
 
 # Patterns of metrics of gold.daily_metrics. An anomaly of a metric affects the figures that depend on it.
 ROWS = ("rows", "repeated_lead_number_share", "rejected_share")
-LEADS = (*ROWS, "new_lead_share", "lost_lead_share")
-MATCHES = (*LEADS, "match_*_share", "email_hash_null*_share", "phone_hash_null*_share", "plain_email_share")
+MATCHES = (
+    *ROWS,
+    "new_lead_share",
+    "lost_lead_share",
+    "match_*_share",
+    "email_hash_null*_share",
+    "phone_hash_null*_share",
+    "plain_email_share",
+)
 FLAGS = ("set_*", "demo_*", "appt_date_without_set_share", "sale_without_demo_share")
 QUALITY = (*MATCHES, *FLAGS)
 SALES = (*MATCHES, "dispo_null*_share", "dispo_share: Sale")

@@ -73,7 +73,7 @@ def _compare_states(table: pd.DataFrame) -> str:
     if len(judged) == 1:
         sold = share(best["sale_count"], best["lead_count"])
         return f"Only {best['state']} has at least {FEW_LEADS} leads: {sold} of them are sold."
-    if judged["conversion_rate"].nunique() == 1:
+    if HIGHEST not in set(judged["comparison"]):
         same = share(best["sale_count"], best["lead_count"])
         return f"All states with at least {FEW_LEADS} leads have the same share of sold leads: {same}."
     unclear = list(judged["state"][judged["comparison"] == UNCLEAR])
