@@ -94,7 +94,6 @@ def run(context: RunContext) -> StepResult:
         rows_in=sum(load.row_count for load in silver if load.table in outdated),
         rows_out=sum(day.rows for day in built),
         metrics={"days": {"published": len(built)}, "matched": matched},
-        warnings=warn_of_lost_matches(gold, built),
     )
 
 
@@ -172,6 +171,7 @@ def publish_gold(
     """
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
+        earlier = current_loads(db, GOLD_MATCHING, include_modified=True)
         if with_models:
             gold_models.merge_models(db, run_id)
         if built or removed:
@@ -183,6 +183,7 @@ def publish_gold(
         for match in built:
             table = gold_partition(match.day)
             swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))
+            best = anomalies.best_matches(match.metrics, match.rows, earlier.get(table))
             record_load(
                 db,
                 run_id,
@@ -192,7 +193,7 @@ def publish_gold(
                 day=match.day,
                 built_from=[match.silver_load],
                 code_version=gold_models.code_version(GOLD_MATCHING),
-                metrics=match.metrics,
+                metrics={**match.metrics, "best_matches": best},
             )
         if with_models or built or removed:
             run_sql(db, "gold/create_matching_key.sql")
@@ -200,35 +201,6 @@ def publish_gold(
         anomalies.update_anomalies(db, run_id)
         loads = current_loads(db, GOLD_MATCHING).values()
     return {scenario: sum(load.metrics[scenario] for load in loads) for scenario in SCENARIOS}
-
-
-def warn_of_lost_matches(before: Mapping[str, TableLoad], built: Sequence[BuiltDay]) -> list[str]:
-    """Log a warning if rebuilt days lost many matches. Returns the warning as a list, empty if there is none.
-
-    This finds a leads file with other hashes, which changes all days alike and therefore is no anomaly of a day.
-    """
-    rebuilt = [day for day in built if gold_partition(day.day) in before]
-    earlier = [before[gold_partition(day.day)] for day in rebuilt]
-    rows_before, rows = sum(load.row_count for load in earlier), sum(day.rows for day in rebuilt)
-    if rows_before < FEWEST_ROWS or not rows:
-        return []
-    was = {scenario: sum(load.metrics[scenario] for load in earlier) / rows_before for scenario in SCENARIOS}
-    now = {scenario: sum(day.metrics[scenario] for day in rebuilt) / rows for scenario in SCENARIOS}
-    if max(was["both"] - now["both"], now["none"] - was["none"]) <= UNUSUAL_CHANGE:
-        return []
-    changes = ", ".join(f"{scenario} {was[scenario]:.1%} → {now[scenario]:.1%}" for scenario in SCENARIOS)
-    finding = (
-        f"fewer rows match than before (rebuilt days: {len(rebuilt):,}): {changes}; check that CRM and backend still "
-        "hash in the same way, and that the leads file is complete"
-    )
-    log.warning("%s", finding)
-    return [finding]
-
-
-FEWEST_ROWS = 50
-"""Minimum number of rows of which match scenarios are compared."""
-UNUSUAL_CHANGE = 0.05
-"""Share of the rows that may lose a match, or one of two matching hashes, without a warning."""
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from etl.utils.columns import CLEANED_COLUMNS
 from etl.utils.day import day_ranges
 from etl.utils.errors import listed
 from etl.warehouse.gold_models import METRICS, trimmed
-from etl.warehouse.load_ledger import current_loads, record_load
+from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
 from etl.warehouse.sql_scripts import quote_identifier, read_script, scripts_digest
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 
@@ -51,6 +51,8 @@ SMALLEST_RECORDED_SHARE = 0.002
 """Dispositions with a smaller share of a day's rows are not recorded. Counting them as 0 never causes an anomaly."""
 MAD_OF_NORMAL = 1.4826
 """Standard deviation of a normal distribution divided by its median absolute deviation."""
+BEST_SHARE = {"both": max, "none": min}
+"""Match scenario → function that returns the best of several shares."""
 
 
 class Metric(NamedTuple):
@@ -61,6 +63,8 @@ class Metric(NamedTuple):
     value: float
     """A share of `row_count`; for the metric `rows`, the number of rows."""
     row_count: int
+    best: float | None = None
+    """The best value that a build of the day has had (see `best_matches`); None for other metrics than matches."""
 
 
 class Anomaly(NamedTuple):
@@ -125,6 +129,27 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
     return {"snapshot_rows": rows, "metrics": metrics | dispositions}
 
 
+def best_matches(counts: Mapping[str, int], rows: int, earlier: TableLoad | None) -> dict[str, float]:
+    """Return metric → best share that a day of gold.lead_quality_matching has had: highest `both`, lowest `none`.
+
+    The load ledger records them, so that matches that a build loses are found, and still found after later builds.
+
+    Args:
+        counts: match scenario → number of rows of the new build.
+        rows: number of rows of the new build.
+        earlier: load of the build before; None if there is none.
+    """
+    builds = [(counts, rows), *([(earlier.metrics, earlier.row_count)] if earlier else [])]
+    known = earlier.metrics.get("best_matches", {}) if earlier else {}
+    best: dict[str, float] = {}
+    for scenario, best_of in BEST_SHARE.items():
+        metric = f"match_{scenario}_share"
+        shares = [build[scenario] / total for build, total in builds if total]
+        shares += [known[metric]] if known else []
+        best |= {metric: best_of(shares)} if shares else {}
+    return best
+
+
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
     """Compare each metric of each day with its baseline. Returns the anomalies, ordered by day and metric.
 
@@ -136,7 +161,9 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     of its level is accepted. A day with an anomaly of one of the metrics in `baseline_without` does not enter the
     baseline either. The first day of an anomaly of a metric in `explained_by`, the first day after it, and the
     first snapshot day of an accepted new level of that metric, are neither tested nor part of the baseline. A day
-    without a value for a disposition or a `_nulled_share` counts as 0.
+    without a value for a disposition or a `_nulled_share` counts as 0. A share of matches that differs from the best
+    one of the day by more than `LARGEST_TOLERANCE` is an anomaly, too, until a change of its level is accepted: a leads
+    file with other hashes changes all days alike, so a baseline would not show it. The best one enters the baseline.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -187,6 +214,11 @@ def _anomalies_of(
             waiting.pop(0)
             sound.clear()
             fixed = None
+        best = metric.value if metric.best is None or len(waiting) < len(accepted) else metric.best
+        if metric.row_count >= FEWEST_ROWS and abs(metric.value - best) > LARGEST_TOLERANCE:
+            found.append(_anomaly(metric, best))
+            sound.append(best)
+            continue
         if fixed is not None or len(sound) >= SHORTEST_BASELINE:
             expected = median(sound) if fixed is None else fixed
             deviation = abs(metric.value - expected)
@@ -238,14 +270,19 @@ def update_anomalies(db: Cursor, run_id: str) -> None:
     if current and (current.built_from, current.code_version) == (built_from, version):
         return
     db.execute("select _partition_date, metric, value, row_count from gold.daily_metrics where value is not null")
-    anomalies = find_anomalies([Metric(*row) for row in db.fetchall()], accepted)
+    best = {
+        (load.of_day.date, metric): share
+        for load in inputs.values()
+        if load.of_day
+        for metric, share in load.metrics.get("best_matches", {}).items()
+    }
+    metrics = [Metric(day, name, value, rows, best.get((day, name))) for day, name, value, rows in db.fetchall()]
+    anomalies = find_anomalies(metrics, accepted)
     db.execute(sql.SQL("delete from {} returning _partition_date, metric").format(quote_identifier(GOLD_ANOMALIES)))
     known = set(db.fetchall())
     execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
-    metrics = {"findings": describe_findings(anomalies, known)}
-    record_load(
-        db, run_id, GOLD_ANOMALIES, len(anomalies), built_from=built_from, code_version=version, metrics=metrics
-    )
+    facts = {"findings": describe_findings(anomalies, known)}
+    record_load(db, run_id, GOLD_ANOMALIES, len(anomalies), built_from=built_from, code_version=version, metrics=facts)
 
 
 def describe_findings(anomalies: Iterable[Anomaly], known: Set[tuple[date, str]] = frozenset()) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from functools import partial
 
 import pytest
 
 from etl.utils.day import day_ranges
-from etl.warehouse.anomalies import Metric, describe_findings, find_anomalies, label_of
+from etl.warehouse.anomalies import Metric, best_matches, describe_findings, find_anomalies, label_of
+from etl.warehouse.load_ledger import TableLoad
 
 FIRST = date(2024, 10, 1)
 
@@ -38,6 +40,31 @@ def test_accepted_change_is_the_new_baseline() -> None:
     assert anomalous_days("location_null_share", values) == list(range(11, 21))
     assert anomalous_days("location_null_share", values, since=[day(11)]) == [21]
     assert anomalous_days("location_null_share", values, since=[day(11), day(21)]) == []
+
+
+def test_share_of_matches_is_compared_with_the_best_one_of_the_day() -> None:
+    values = [Metric(day(n), "match_both_share", share, 3700, 0.92) for n, share in enumerate([0.92, 0.86, 0.9], 1)]
+    rows = metrics("rows", [3700.0] * 3)
+    found = find_anomalies([*values, *rows], {})
+    assert [anomaly.message for anomaly in found] == ["match_both_share is 86.0 %, expected 92.0 %"]
+    assert find_anomalies([*values, *rows], {"match_both_share": [day(2)]}) == []
+    assert len(find_anomalies([*values, *rows], {"match_both_share": [day(3)]})) == 1
+    assert find_anomalies([values[1]._replace(row_count=49), *rows], {}) == []
+    lost = [Metric(day(n), "match_both_share", 0.6, 3700, 0.92 if n <= 5 else 0.6) for n in range(1, 8)]
+    found = find_anomalies([*lost, *metrics("rows", [3700.0] * 7)], {})
+    assert [(anomaly.day, anomaly.expected) for anomaly in found] == [(day(n), 0.92) for n in range(1, 8)]
+
+
+def test_best_matches_survive_worse_builds() -> None:
+    day_one = partial(TableLoad, "gold.lead_quality_matching_01", 1, (), of_day=None)
+    first = best_matches({"both": 90, "none": 5}, 100, None)
+    assert first == {"match_both_share": 0.9, "match_none_share": 0.05}
+    worse = best_matches({"both": 10, "none": 80}, 100, day_one(100, metrics={"both": 90, "none": 5}))
+    assert worse == first, "the load ledger of an earlier version has no best matches"
+    earlier = day_one(100, metrics={"both": 10, "none": 80, "best_matches": worse})
+    assert best_matches({"both": 46, "none": 0}, 50, earlier) == {"match_both_share": 0.92, "match_none_share": 0.0}
+    assert best_matches({"both": 0, "none": 0}, 0, earlier) == first
+    assert best_matches({"both": 0, "none": 0}, 0, None) == {}
 
 
 def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() -> None:
