@@ -166,7 +166,7 @@ def _write_report(settings: Settings) -> int:
 
 
 def _explain(settings: Settings, lead: str) -> int:
-    from etl.console.tables import write_record
+    from etl.console.text_tables import write_record
     from etl.reporting.explain import explain
     from etl.reporting.explain_tables import summary, tables
 

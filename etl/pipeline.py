@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from etl.engine.context import RunContext, StepResult
-from etl.engine.report import Step
+from etl.engine.run_report import Step
 
 
 def _step(number: int, title: str, module: str) -> Step:

@@ -12,7 +12,7 @@ import pytest
 from servers import embedded_folder, start_embedded
 from support import PROJECT, Bucket, Warehouse, empty_warehouse, run_python
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.local.s3_server import s3_server
 from etl.pipeline import choose_steps

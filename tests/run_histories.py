@@ -26,7 +26,7 @@ from oracle import AppointmentIds, Rows, Rules
 from support import Bucket, connection_arguments, drop_schemas
 
 from etl.engine.context import RunContext, StepResult
-from etl.engine.report import Step
+from etl.engine.run_report import Step
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings

@@ -14,7 +14,7 @@ import click
 from etl.console.output import Line, configure_logging, is_terminal, json_handler, protect_streams, write_lines
 from etl.console.progress import progress
 from etl.console.summary import metrics_by_subject, summary_lines
-from etl.engine.report import Step
+from etl.engine.run_report import Step
 from etl.engine.runner import WORKER_THREAD, run_steps
 from etl.engine.shutdown import abortable
 from etl.utils.errors import PipelineError, shorten

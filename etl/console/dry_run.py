@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etl.console.output import Line, json_handler, write_lines
-from etl.console.tables import write_table
+from etl.console.text_tables import write_table
 from etl.engine.dry_run import Plan, Work, plan_run
-from etl.engine.report import Step
+from etl.engine.run_report import Step
 from etl.utils.day import day_ranges
 from etl.utils.utils_connection import Settings
 

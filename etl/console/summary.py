@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from etl.console.output import Line
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 
 
 def summary_lines(report: RunReport) -> Iterator[Line]:

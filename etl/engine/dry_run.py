@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
 
-from etl.engine.report import Step
+from etl.engine.run_report import Step
 from etl.engine.shutdown import raise_before_requests
 from etl.utils.day import Day
 from etl.utils.errors import CheckFailedError, DataRefusedError, listed

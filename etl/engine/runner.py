@@ -14,8 +14,8 @@ from typing import Any
 
 from etl import __version__
 from etl.engine.context import CURRENT_RUN, Progress, RunContext, no_progress
-from etl.engine.report import RunReport, Step, StepReport
 from etl.engine.run_lock import run_lock
+from etl.engine.run_report import RunReport, Step, StepReport
 from etl.engine.shutdown import is_requested, raise_if_requested
 from etl.utils.errors import DataRefusedError, PipelineError, PostgresError, SettingsError
 from etl.utils.retry import retry_transient

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from etl.reporting.answers import Answer
 from etl.reporting.drawing import Chart, as_svg
-from etl.reporting.tables import Table, render_template, table_of
+from etl.reporting.html_tables import Table, render_template, table_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,9 @@ from etl.reporting.analysis import analyse_gold
 from etl.reporting.answers import FUNNEL, NULL_SHARES, ROWS, SALES, Anomalies, Answer, ranges
 from etl.reporting.daily import last_sound_quality, per_day
 from etl.reporting.drawing import Chart, as_svg, themed
+from etl.reporting.html_tables import csv_uri, render_template, table_of
 from etl.reporting.reading import Read, reading
 from etl.reporting.runs import ended_runs, moment
-from etl.reporting.tables import csv_uri, render_template, table_of
 from etl.reporting.theme import DARK, LIGHT
 from etl.reporting.words import counted, share
 from etl.utils.errors import HOST_UID_HINT, OutputError

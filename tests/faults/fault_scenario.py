@@ -17,7 +17,7 @@ from typing import Any
 import psycopg2
 from support import GOLD_TABLES, PROJECT, Bucket, Warehouse, connection_arguments, environment_of
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings

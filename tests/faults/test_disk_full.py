@@ -24,7 +24,7 @@ from small_disk import TABLESPACE, SmallDisk, tablespace_on_a_small_disk
 from support import LONG, Bucket, Warehouse
 
 from etl.engine.context import RunContext, StepResult
-from etl.engine.report import Step
+from etl.engine.run_report import Step
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings

@@ -21,7 +21,7 @@ from fault_scenario import (
 from s3_stub import Stub, faulty_s3
 from support import LONG, Bucket, Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
 from etl.warehouse.transactions import close_connections
 

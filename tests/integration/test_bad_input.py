@@ -18,7 +18,7 @@ from servers import free_port
 from support import HEADER, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
 from etl.console.command import run_and_report
-from etl.engine.report import RunReport, Step
+from etl.engine.run_report import RunReport, Step
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import Settings, load_settings

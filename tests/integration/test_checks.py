@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support import Bucket, Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 
 Run = Callable[..., RunReport]
 LEADS = [("a", "p1", "e1"), ("b", "p2", "e2")]

@@ -13,7 +13,7 @@ from pgbouncer import pgbouncer
 from support import Bucket, Warehouse, connection_arguments, environment_of, run_case
 
 from etl.engine import run_lock
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
 from etl.utils.errors import PostgresError

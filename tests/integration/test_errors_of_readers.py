@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from support import Bucket, Warehouse, connection_arguments, empty_warehouse, environment_of
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.reporting.analysis import analyse_gold
 from etl.reporting.reading import reading
 from etl.reporting.report import write_report

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from support import Bucket, Warehouse, connection_arguments
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.warehouse import partitions
 
 Run = Callable[..., RunReport]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
 from etl.reporting.explain import explain

@@ -13,7 +13,7 @@ from psycopg2.errors import InsufficientPrivilege, QueryCanceled
 from pydantic import SecretStr
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
 from etl.reporting.reading import reading

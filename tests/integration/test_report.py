@@ -16,7 +16,7 @@ import pytest
 from browser import axe_core, chromium
 from support import PROJECT, Bucket, environment_of, run_python
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.local.embedded import stop_postgres
 from etl.reporting.report import REPORT, write_report
 from etl.utils.utils_connection import Settings

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from support import ORDINARY_ROW, PROJECT, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
 from etl.step2_load_to_postgres import publish_bronze

@@ -22,7 +22,7 @@ import psycopg2
 import pytest
 from support import PROJECT, Bucket, Warehouse, connection_arguments, drop_schemas, environment_of, run_python
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
 from etl.warehouse import transactions
 

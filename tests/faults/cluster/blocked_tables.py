@@ -14,7 +14,7 @@ from dask_cluster import DaskCluster
 from fault_scenario import CHANGED_DAY, DAYS_OF_A, NEW_DAY, run, seeded_rng
 from support import Warehouse, connection_arguments, times
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.day import Day
 from etl.utils.utils_connection import Settings
 from etl.warehouse.gold_models import BUILT_IN_PARALLEL

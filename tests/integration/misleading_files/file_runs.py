@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support import CASES, HEADER, ORDINARY_ROW, Bucket
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings

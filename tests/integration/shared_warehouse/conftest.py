@@ -13,7 +13,7 @@ from loads import DAYS, put_leads, rows_of_day
 from random_snapshots import put_random_leads, steady_days
 from support import Bucket, Warehouse, connection_arguments, drop_schemas, empty_warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings

@@ -7,7 +7,7 @@ from typing import Any
 
 from support import Bucket, Warehouse, drop_schemas
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 
 Run = Callable[..., RunReport]
 

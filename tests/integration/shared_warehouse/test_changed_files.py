@@ -11,7 +11,7 @@ import loads
 import pytest
 from support import HEADER, Bucket, Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 
 Run = Callable[..., RunReport]
 

@@ -8,7 +8,7 @@ import loads
 import pytest
 from support import Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.utils.utils_connection import Settings

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 from support import Warehouse, connection_arguments, drop_schemas
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
 from etl.utils.utils_connection import Settings

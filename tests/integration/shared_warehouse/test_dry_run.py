@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from support import Bucket, Warehouse, drop_schemas, environment_of, run_python
 
 from etl.engine.dry_run import Plan, plan_run
-from etl.engine.report import RunReport
 from etl.engine.run_lock import run_lock
+from etl.engine.run_report import RunReport
 from etl.pipeline import choose_steps
 from etl.utils.errors import CheckFailedError, DataRefusedError
 from etl.utils.utils_connection import Settings

@@ -13,7 +13,7 @@ from psycopg2 import sql
 from pydantic import SecretStr
 from support import Bucket, Warehouse, drop_schemas, environment_of, run_python
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import choose_steps
 from etl.reporting import explain as explain_module

@@ -12,7 +12,7 @@ from oracle import assert_gold_equals_oracle
 from random_snapshots import random_day
 from support import Bucket, Warehouse, connection_arguments
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
 from etl.warehouse.partitions import acquire_exclusive_lock
 from etl.warehouse.transactions import close_connections

@@ -11,7 +11,7 @@ import oracle
 import pytest
 from support import HEADER, Bucket, Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils import transform
 from etl.utils.errors import CheckFailedError
 

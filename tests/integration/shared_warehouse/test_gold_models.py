@@ -12,7 +12,7 @@ from oracle import assert_gold_equals_oracle
 from random_snapshots import PEOPLE, put_random_leads, random_day, steady_days
 from support import Bucket, Warehouse, times
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 
 Run = Callable[..., RunReport]
 

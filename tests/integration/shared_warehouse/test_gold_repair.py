@@ -13,7 +13,7 @@ from random_snapshots import put_random_leads, random_day
 from support import LONG, Bucket, Warehouse
 
 from etl import step6_insert_into_gold_tables
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.warehouse import gold_models, row_versions
 
 Run = Callable[..., RunReport]

@@ -14,7 +14,7 @@ import pytest
 from support import Bucket, Warehouse, connection_arguments
 
 from etl import step6_insert_into_gold_tables
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
 from etl.warehouse import anomalies
 

@@ -12,7 +12,7 @@ import pytest
 from loads import APPOINTMENT_IDS, GOLD_LEADS, LEADS_AS_OF, assert_rebuild_gives_equal_tables
 from support import Bucket, Warehouse, drop_schemas
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from random_snapshots import put_random_leads, steady_days
 from support import Bucket, Warehouse
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]

@@ -11,7 +11,7 @@ from loads import (
 from support import HEADER, ORDINARY_ROW, Bucket, Warehouse
 
 from etl.console.summary import summary_lines
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.utils.utils_checks_db import REJECTED_ROWS_ARE_KEPT
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import current_loads

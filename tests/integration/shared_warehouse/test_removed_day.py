@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from support import PROJECT, Bucket, Warehouse, connection_arguments
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.local.postgres_cluster import server_account, server_programs
 from etl.utils.errors import CheckFailedError
 from etl.warehouse.run_history import RUN_LOCK

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from support import Bucket, Warehouse, connection_arguments, drop_schemas
 
-from etl.engine.report import RunReport
+from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
 from etl.utils.columns import MAX_LENGTH, SILVER_COLUMNS

@@ -6,7 +6,7 @@ import base64
 
 import pandas as pd
 
-from etl.reporting.tables import csv_uri, formatted, render_template, table_of
+from etl.reporting.html_tables import csv_uri, formatted, render_template, table_of
 
 ROWS = pd.DataFrame(
     {
