@@ -24,11 +24,5 @@ def share(part: float, whole: float) -> str:
 
 
 def day(moment: date) -> str:
-    """Format a day, as in `9 October 2024`, in English in any locale."""
-    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment.year}"
-
-
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
+    """Format a day, as in `9 October 2024`."""
+    return f"{moment.day} {moment:%B %Y}"

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.utils.cell_rules import RULES, fill_false, is_flag, is_int32, is_plain_number, parse_timestamp, state_of
+from etl.utils.cell_rules import RULES, fill_false, is_flag, is_int32, parse_timestamp, state_of
 from etl.utils.columns import (
     APPT_TIME,
     BLANK_ROW,
@@ -88,11 +88,9 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     if required := [name for name in missing if name not in {*OPTIONAL_COLUMNS, SOURCE_ROW}]:
         raise KeyError(f"clean_csv: missing bronze columns: {', '.join(required)}")
     cells = raw.assign(**{name: pd.Series(pd.NA, index=raw.index, dtype=TEXT) for name in missing})
-    columns = {name: _Column.of(cells[name]) for name in SILVER_NAMES}
+    columns = _columns_of(cells)
     source_row = text_array(cells[SOURCE_ROW])
-    separator = _any_of(len(raw), (pc.equal(column.bare, SEPARATOR) for column in columns.values()))
-    invalid = _invalid_rows(columns)
-    rejected = pc.and_not(_any_of(len(raw), invalid.values()), separator)
+    separator, rejected, invalid = _dropped_rows(columns)
     dropped = pc.or_(separator, rejected)
     if pc.any(dropped).as_py():
         kept = pc.invert(dropped)
@@ -150,34 +148,13 @@ def row_hash(rows: pd.DataFrame) -> pd.Series:
     return pd.util.hash_pandas_object(rows[list(CONTENT_COLUMNS)], index=False).astype("int64")
 
 
-def invalid_rows(raw: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that `clean_csv` would reject, as `CleanSnapshots.rejected`. Step 2 counts them to refuse files.
+def invalid_rows(raw: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return the rows that `clean_csv` would reject, as `CleanSnapshots.rejected`, and the number of separators.
 
-    A cheap filter selects suspicious rows, and only these are cleaned: a twentieth of the work for a good file.
+    Step 2 counts them to refuse files.
     """
-    texts = [name for name in TEXT_COLUMNS if name in raw.columns]
-    cell = {name: text_array(raw[name]) for name in ("LEADNUMBER", "APPT_DATE", "Set", "Demo", *texts)}
-    too_long = (pc.greater(pc.binary_length(cell[name]), MAX_LENGTH[SILVER_NAMES[name]]) for name in texts)
-    odd = _any_of(
-        len(raw),
-        [
-            pc.invert(is_plain_number(cell["LEADNUMBER"])),
-            pc.or_(pc.less(cell["APPT_DATE"], "0"), pc.greater_equal(cell["APPT_DATE"], ":")),  # not 0 to 9
-            pc.is_null(cell["LEADNUMBER"]),
-            *(pc.invert(pc.is_in(cell[name], _COMMON_FLAGS)) for name in ("Set", "Demo")),
-            *too_long,
-        ],
-    )
-    odd = pc.and_not(odd, pc.fill_null(pc.equal(cell["LEADNUMBER"], SEPARATOR), False))
-    if not pc.any(odd).as_py():
-        return text_frame(_NOTHING_REJECTED)
-    return clean_csv(raw.iloc[np.flatnonzero(fill_false(odd))]).rejected
-
-
-def count_separators(raw: pd.DataFrame) -> int:
-    """Return the number of separator rows. Quicker than `clean_csv`."""
-    cells = (pc.utf8_trim_whitespace(text_array(raw[name])) for name in BRONZE_COLUMNS)
-    return pc.sum(_any_of(len(raw), (pc.equal(cell, SEPARATOR) for cell in cells))).as_py() or 0
+    separator, rejected, invalid = _dropped_rows(_columns_of(raw))
+    return _describe_rejected(raw, rejected, invalid), pc.sum(separator).as_py() or 0
 
 
 class _Column(NamedTuple):
@@ -193,6 +170,18 @@ class _Column(NamedTuple):
         trimmed = pc.utf8_trim_whitespace(values)
         is_na = pc.is_in(trimmed, _NA_VALUES)
         return cls(pc.if_else(is_na, None, values), pc.if_else(is_na, None, trimmed))
+
+
+def _columns_of(raw: pd.DataFrame) -> dict[str, _Column]:
+    return {name: _Column.of(raw[name]) for name in SILVER_NAMES}
+
+
+def _dropped_rows(columns: Mapping[str, _Column]) -> tuple[pa.Array, pa.Array, dict[str, pa.Array]]:
+    """Return masks of separator rows and of rejected rows, and the reasons for these (see `_invalid_rows`)."""
+    rows = len(columns["LEADNUMBER"].bare)
+    separator = _any_of(rows, (pc.equal(column.bare, SEPARATOR) for column in columns.values()))
+    invalid = _invalid_rows(columns)
+    return separator, pc.and_not(_any_of(rows, invalid.values()), separator), invalid
 
 
 def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
@@ -222,7 +211,6 @@ def _is_longer(text: pa.Array, limit: int) -> pa.Array:
     return pc.greater(pc.utf8_length(text), limit) if pc.any(in_bytes).as_py() else in_bytes
 
 
-_COMMON_FLAGS = pa.array(["0", "1", "True", "False", "TRUE", "FALSE", None])
 _NA_VALUES = pa.array(NA_VALUES)
 _NO_VALUE = pa.array([*NA_VALUES, None])
 

@@ -82,9 +82,9 @@ class StagedFile:
         return not (self.refused or self.counts.valid_rows or self.faults)
 
     def with_chunk(self, chunk: SourceRows) -> StagedFile:
-        from etl.utils.transform import count_separators, invalid_rows
+        from etl.utils.transform import invalid_rows
 
-        invalid, separators = invalid_rows(chunk.rows), count_separators(chunk.rows)
+        invalid, separators = invalid_rows(chunk.rows)
         valid = self.counts.valid_rows + len(chunk.rows) - len(invalid) - separators
         return replace(
             self,

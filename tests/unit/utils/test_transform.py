@@ -115,7 +115,7 @@ def test_row_without_ids_is_rejected(cells: dict[str, str], reason: str) -> None
     raw = bronze({}, dict.fromkeys(ORDINARY_ROW) | cells)
     clean = clean_csv(raw)
     assert values(clean.rejected["reason"]) == [reason]
-    assert values(invalid_rows(raw)["reason"]) == [reason]
+    assert values(invalid_rows(raw)[0]["reason"]) == [reason]
 
 
 def test_values_that_become_null_are_counted_with_samples() -> None:
