@@ -171,7 +171,7 @@ def publish_gold(
     """
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
-        earlier = current_loads(db, GOLD_MATCHING, include_modified=True)
+        earlier, accepted = current_loads(db, GOLD_MATCHING, include_modified=True), anomalies.accepted_changes(db)
         if with_models:
             gold_models.merge_models(db, run_id)
         if built or removed:
@@ -183,7 +183,7 @@ def publish_gold(
         for match in built:
             table = gold_partition(match.day)
             swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))
-            best = anomalies.best_matches(match.metrics, match.rows, earlier.get(table))
+            best = anomalies.best_matches(match.day.date, match.metrics, match.rows, earlier.get(table), accepted)
             record_load(
                 db,
                 run_id,

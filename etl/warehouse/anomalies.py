@@ -64,7 +64,8 @@ class Metric(NamedTuple):
     """A share of `row_count`; for the metric `rows`, the number of rows."""
     row_count: int
     best: float | None = None
-    """The best value that a build of the day has had (see `best_matches`); None for other metrics than matches."""
+    """The best value that a build of the day has had (see `best_matches`); None for metrics other than matches, and if
+    a change has been accepted since."""
 
 
 class Anomaly(NamedTuple):
@@ -129,25 +130,39 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
     return {"snapshot_rows": rows, "metrics": metrics | dispositions}
 
 
-def best_matches(counts: Mapping[str, int], rows: int, earlier: TableLoad | None) -> dict[str, float]:
+def best_matches(
+    day: date, counts: Mapping[str, Any], rows: int, earlier: TableLoad | None, accepted: Mapping[str, Sequence[date]]
+) -> dict[str, dict[str, Any]]:
     """Return metric → best share that a day of gold.lead_quality_matching has had: highest `both`, lowest `none`.
 
     The load ledger records them, so that matches that a build loses are found, and still found after later builds.
+    Another snapshot of the day, or a change that is accepted, starts anew.
 
     Args:
-        counts: match scenario → number of rows of the new build.
+        counts: the counts that the load ledger records for the new build.
         rows: number of rows of the new build.
         earlier: load of the build before; None if there is none.
+        accepted: see `find_anomalies`.
     """
-    builds = [(counts, rows), *([(earlier.metrics, earlier.row_count)] if earlier else [])]
-    known = earlier.metrics.get("best_matches", {}) if earlier else {}
-    best: dict[str, float] = {}
+    builds, known = [(counts, rows)], {}
+    if earlier and earlier.metrics.get("metrics") == counts["metrics"]:  # the same snapshot
+        builds.append((dict(earlier.metrics), earlier.row_count))
+        known = earlier.metrics.get("best_matches", {})
+    best = {}
     for scenario, best_of in BEST_SHARE.items():
         metric = f"match_{scenario}_share"
-        shares = [build[scenario] / total for build, total in builds if total]
-        shares += [known[metric]] if known else []
-        best |= {metric: best_of(shares)} if shares else {}
+        shares = [build[scenario] / total for build, total in builds if total >= FEWEST_ROWS]
+        changes = _accepted_on(day, accepted.get(metric, ()))
+        if metric in known and known[metric]["accepted"] == changes:
+            shares.append(known[metric]["share"])
+        if shares:
+            best[metric] = {"share": best_of(shares), "accepted": changes}
     return best
+
+
+def _accepted_on(day: date, changes: Sequence[date]) -> list[str]:
+    """Return the accepted changes of a metric that apply to a day, as they are recorded with `best_matches`."""
+    return [str(since) for since in changes if since <= day]
 
 
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
@@ -162,8 +177,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
     baseline either. The first day of an anomaly of a metric in `explained_by`, the first day after it, and the
     first snapshot day of an accepted new level of that metric, are neither tested nor part of the baseline. A day
     without a value for a disposition or a `_nulled_share` counts as 0. A share of matches that differs from the best
-    one of the day by more than `LARGEST_TOLERANCE` is an anomaly, too, until a change of its level is accepted: a leads
-    file with other hashes changes all days alike, so a baseline would not show it. The best one enters the baseline.
+    one of the day by more than `LARGEST_TOLERANCE` is an anomaly, too: a leads file with other hashes changes all days
+    alike, so a baseline would not show it. The best one enters the baseline.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -214,7 +229,7 @@ def _anomalies_of(
             waiting.pop(0)
             sound.clear()
             fixed = None
-        best = metric.value if metric.best is None or len(waiting) < len(accepted) else metric.best
+        best = metric.value if metric.best is None else metric.best
         if metric.row_count >= FEWEST_ROWS and abs(metric.value - best) > LARGEST_TOLERANCE:
             found.append(_anomaly(metric, best))
             sound.append(best)
@@ -254,6 +269,12 @@ def _anomaly(metric: Metric, expected: float) -> Anomaly:
     return Anomaly(metric.day, metric.name[:100], metric.value, expected, "warn", message[:500])
 
 
+def accepted_changes(db: Cursor) -> dict[str, list[date]]:
+    """Return metric → days from which its new level is accepted as normal, in order."""
+    db.execute("select metric, array_agg(since order by since) from meta.accepted_changes group by 1 order by 1")
+    return dict(db.fetchall())
+
+
 def update_anomalies(db: Cursor, run_id: str) -> None:
     """Rebuild gold.data_anomalies if it is outdated, and record the load, in the transaction that publishes gold.
 
@@ -262,8 +283,7 @@ def update_anomalies(db: Cursor, run_id: str) -> None:
     """
     inputs = current_loads(db, GOLD_MATCHING, GOLD_LEADS, GOLD_HISTORY, include_modified=True)
     built_from = tuple(sorted(load.load_id for load in inputs.values()))
-    db.execute("select metric, array_agg(since order by since) from meta.accepted_changes group by 1 order by 1")
-    accepted = dict(db.fetchall())
+    accepted = accepted_changes(db)
     code = (METRICS, "gold/create_observability.sql")
     version = scripts_digest(*code, also=(repr(accepted), Path(__file__).read_text(encoding="utf-8")))
     current = current_loads(db, GOLD_ANOMALIES).get(GOLD_ANOMALIES)
@@ -271,10 +291,10 @@ def update_anomalies(db: Cursor, run_id: str) -> None:
         return
     db.execute("select _partition_date, metric, value, row_count from gold.daily_metrics where value is not null")
     best = {
-        (load.of_day.date, metric): share
+        (load.day.date, metric): known["share"]
         for load in inputs.values()
-        if load.of_day
-        for metric, share in load.metrics.get("best_matches", {}).items()
+        for metric, known in load.metrics.get("best_matches", {}).items()
+        if known["accepted"] == _accepted_on(load.day.date, accepted.get(metric, ()))
     }
     metrics = [Metric(day, name, value, rows, best.get((day, name))) for day, name, value, rows in db.fetchall()]
     anomalies = find_anomalies(metrics, accepted)

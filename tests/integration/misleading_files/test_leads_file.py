@@ -34,6 +34,8 @@ def test_leads_file_with_other_hashes_is_reported_until_it_is_repaired(
     assert "match_none_share is 8.0 %, expected 0.0 %: 2024-10-01" in "".join(run(settings).warnings)
     warehouse.rows("insert into meta.accepted_changes (metric, since) values ('match_none_share', '2024-10-01')")
     assert "match_none_share" not in "".join(run(settings).warnings)
+    put_leads(bucket, 42)
+    assert "match_none_share is 16.0 %, expected 8.0 %: 2024-10-01" in "".join(run(settings).warnings)
 
 
 def test_leads_file_with_many_rejected_rows_is_refused(

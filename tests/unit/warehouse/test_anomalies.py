@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
-from etl.utils.day import day_ranges
+from etl.utils.day import Day, day_ranges
 from etl.warehouse.anomalies import Metric, best_matches, describe_findings, find_anomalies, label_of
 from etl.warehouse.load_ledger import TableLoad
 
@@ -47,24 +48,53 @@ def test_share_of_matches_is_compared_with_the_best_one_of_the_day() -> None:
     rows = metrics("rows", [3700.0] * 3)
     found = find_anomalies([*values, *rows], {})
     assert [anomaly.message for anomaly in found] == ["match_both_share is 86.0 %, expected 92.0 %"]
-    assert find_anomalies([*values, *rows], {"match_both_share": [day(2)]}) == []
-    assert len(find_anomalies([*values, *rows], {"match_both_share": [day(3)]})) == 1
     assert find_anomalies([values[1]._replace(row_count=49), *rows], {}) == []
     lost = [Metric(day(n), "match_both_share", 0.6, 3700, 0.92 if n <= 5 else 0.6) for n in range(1, 8)]
     found = find_anomalies([*lost, *metrics("rows", [3700.0] * 7)], {})
     assert [(anomaly.day, anomaly.expected) for anomaly in found] == [(day(n), 0.92) for n in range(1, 8)]
 
 
+def matched(both: int, none: int, snapshot: int = 1) -> dict[str, Any]:
+    """Counts that the load ledger records for a day; `snapshot` stands for the counts of its rows of silver."""
+    return {"both": both, "none": none, "metrics": {"set_share": snapshot}}
+
+
+def gold_day(rows: int, counts: Mapping[str, Any]) -> TableLoad:
+    return TableLoad("gold.lead_quality_matching_05", 1, (), rows, Day(5, day(5)), metrics=counts)
+
+
 def test_best_matches_survive_worse_builds() -> None:
-    day_one = partial(TableLoad, "gold.lead_quality_matching_01", 1, (), of_day=None)
-    first = best_matches({"both": 90, "none": 5}, 100, None)
-    assert first == {"match_both_share": 0.9, "match_none_share": 0.05}
-    worse = best_matches({"both": 10, "none": 80}, 100, day_one(100, metrics={"both": 90, "none": 5}))
+    best_of_day_5 = partial(best_matches, day(5), accepted={})
+    first = best_of_day_5(matched(90, 5), 100, None)
+    assert {metric: best["share"] for metric, best in first.items()} == {
+        "match_both_share": 0.9,
+        "match_none_share": 0.05,
+    }
+    worse = best_of_day_5(matched(10, 80), 100, gold_day(100, matched(90, 5)))
     assert worse == first, "the load ledger of an earlier version has no best matches"
-    earlier = day_one(100, metrics={"both": 10, "none": 80, "best_matches": worse})
-    assert best_matches({"both": 46, "none": 0}, 50, earlier) == {"match_both_share": 0.92, "match_none_share": 0.0}
-    assert best_matches({"both": 0, "none": 0}, 0, earlier) == first
-    assert best_matches({"both": 0, "none": 0}, 0, None) == {}
+    earlier = gold_day(100, matched(10, 80) | {"best_matches": worse})
+    better = best_of_day_5(matched(46, 0), 50, earlier)
+    assert {metric: best["share"] for metric, best in better.items()} == {
+        "match_both_share": 0.92,
+        "match_none_share": 0.0,
+    }
+    assert best_of_day_5(matched(0, 0), 0, earlier) == first
+    assert best_of_day_5(matched(0, 0), 0, None) == {}
+    assert best_of_day_5(matched(80, 10), 100, gold_day(49, matched(49, 0)))["match_both_share"]["share"] == 0.8
+
+
+def test_best_matches_of_another_snapshot_are_forgotten() -> None:
+    earlier = gold_day(100, matched(99, 1))
+    corrected = best_matches(day(5), matched(92, 8, snapshot=2), 100, earlier, {})
+    assert corrected["match_both_share"]["share"] == 0.92
+
+
+def test_accepted_change_of_matches_starts_anew() -> None:
+    accepted = {"match_both_share": [day(4), day(6)]}
+    known = {"match_both_share": {"share": 0.95, "accepted": []}}
+    earlier = gold_day(100, matched(70, 1) | {"best_matches": known})
+    best = best_matches(day(5), matched(60, 2), 100, earlier, accepted)["match_both_share"]
+    assert best == {"share": 0.7, "accepted": ["2024-10-04"]}, "the loss since the acceptance is found"
 
 
 def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() -> None:
