@@ -34,7 +34,7 @@ FUNNEL = (*DEMOS, "set_without_appt_date_share", "appt_date_null*_share")
 FUNNEL_PER_STATE = (*FUNNEL, "state_null*_share")
 OUTCOMES = (*FUNNEL, "dispo_*")
 STATUS = (*MATCHES, *FLAGS, "appt_date_*", "dispo_*", "job_status_*", "status_change_share")
-NULL_SHARES = ("*_null_share",)
+NULL_SHARES = ("*_null_share", "*_nulled_share")
 
 
 class Answer(NamedTuple):

@@ -53,7 +53,12 @@ def lead_quality_distribution(rows: pd.DataFrame, per_day: pd.DataFrame, anomali
         rows,
         f"Of {counted(total, 'lead')} as they are now, {high:,} ({share(high, total)}) are of high quality, with an "
         f"appointment and a demo, and {medium:,} ({share(medium, total)}) of medium quality, with an appointment alone."
-        + (f" On the last day with sound flags ({before[0]}), {before[1]} were of high quality." if before else "")
+        + (
+            f" On the last day with sound flags ({before[0]}), {before[1]} were of high quality (of the leads in that "
+            "snapshot)."
+            if before
+            else ""
+        )
         if total
         else "No lead is graded yet.",
     )

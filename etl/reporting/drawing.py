@@ -144,6 +144,8 @@ def named_bars(
 ) -> None:
     """Draw horizontal bars, the first bar on top, each with a label at its end: by default, its value."""
     figure, positions = cast(ChartFigure, axes.figure), range(len(names))
+    # Values of the CRM may contain control characters, which XML does not allow.
+    names = ["".join(sign for sign in name if sign.isprintable() or sign == "\n") for name in names]
     labels = labels or [f"{value:,}" for value in values]
     bars = axes.barh(positions, list(values), color=colours, height=0.7)
     axes.bar_label(bars, labels, padding=4)

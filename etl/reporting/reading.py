@@ -12,6 +12,7 @@ from etl.utils.columns import BRONZE_COLUMNS, CLEANED_COLUMNS
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
+from etl.warehouse.tables import BRONZE_SNAPSHOTS, GOLD_MATCHING, SILVER_SNAPSHOTS
 
 if TYPE_CHECKING:
     from sqlalchemy import ExceptionContext
@@ -34,6 +35,9 @@ Read = Callable[[str], pd.DataFrame]
 def reading(settings: Settings) -> Iterator[Read]:
     """Yield a function that reads query results, all from the same snapshot of the database.
 
+    Publishing waits until the block ends: a snapshot that is older than the publication for which a query waits would
+    show new partitions beside old rows of other tables.
+
     Raises:
         PostgresError: the server or the connection reports an error.
     """
@@ -42,10 +46,28 @@ def reading(settings: Settings) -> Iterator[Read]:
     engine = postgres_engine(settings)
     event.listen(engine, "handle_error", _raise_driver_error)
     isolation = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    with translate_postgres_errors(settings), engine.connect().execution_options(**isolation) as connection:
-        yield lambda question: pd.read_sql(
-            text(read_script(f"analysis/{question}.sql").format(**PLACEHOLDERS)), connection, parse_dates=list(DAYS)
-        )
+    with translate_postgres_errors(settings):
+        with engine.connect() as connection:
+            tables = connection.scalar(text(_READABLE_TABLES), {"tables": PUBLISHED_TABLES})
+        with engine.connect().execution_options(**isolation) as connection:
+            if tables:
+                connection.execute(text(f"lock table {tables} in access share mode"))  # takes no snapshot yet
+            yield lambda question: pd.read_sql(
+                text(read_script(f"analysis/{question}.sql").format(**PLACEHOLDERS)), connection, parse_dates=list(DAYS)
+            )
+
+
+PUBLISHED_TABLES = [BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, GOLD_MATCHING]
+"""Tables that each publication of their layer locks."""
+_READABLE_TABLES = """
+select string_agg(format('%I.%I', nspname, relname), ', ')
+from pg_class
+inner join pg_namespace on relnamespace = pg_namespace.oid
+where
+    nspname || '.' || relname = any(:tables)
+    and has_schema_privilege(nspname, 'usage')
+    and has_table_privilege(pg_class.oid, 'select')
+"""
 
 
 def _raise_driver_error(context: ExceptionContext) -> None:

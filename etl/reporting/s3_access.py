@@ -121,7 +121,9 @@ def what_is_there(settings: Settings, files: Sequence[SnapshotFile]) -> Answer:
         return Answer(question, rows, "No CSV file could be listed.")
     first, last = files[0].day.date, files[-1].day.date
     missing = (last - first).days + 1 - len(files)
-    gaps = f"{counted(missing, 'day')} between them without a file" if missing else "no day is missing"
+    gaps = (
+        f"{counted(missing, 'day')} between them without a file that can be loaded" if missing else "no day is missing"
+    )
     return Answer(
         question,
         rows.astype({"day": "datetime64[us]"}),

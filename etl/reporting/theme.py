@@ -29,6 +29,7 @@ def style(theme: Theme, narrow: bool) -> dict[Any, Any]:
     return {
         "font.family": "DejaVu Sans",  # comes with matplotlib: the same chart everywhere
         "font.size": 9 if narrow else 11,
+        "text.parse_math": False,  # labels contain values of the CRM, such as `Budget $5k-$10k`
         "text.color": theme.text,
         "axes.labelcolor": theme.dim,
         "xtick.color": theme.dim,

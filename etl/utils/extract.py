@@ -10,7 +10,7 @@ import gzip
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
@@ -177,20 +177,19 @@ def _name_columns(table: pa.Table) -> pa.Table:
 
 def _check_repeated_header(text: CsvText, rows: pd.DataFrame, file: SourceObject) -> None:
     """Raise if a record after the header repeats the header, as if another file was appended."""
-    cells = (pc.utf8_trim(text_array(rows[name]), BLANKS) for name in ("LEADNUMBER", "email_hash"))
-    lines = text.lines.filter(pc.and_(*(pc.is_in(cell, _HEADER_NAMES) for cell in cells))).to_pylist()
+    numbers, hashes = (text_array(rows[name]) for name in ("LEADNUMBER", "email_hash"))
+    begins_otherwise = pc.or_(pc.less(numbers, "0"), pc.greater_equal(numbers, ":"))  # than with a digit
+    cells = (column.filter(begins_otherwise).to_pylist() for column in (text.lines, numbers, hashes))
+    records = {line: (number, name or "") for line, number, name in zip(*cells, strict=True)}
+    lines = [line for line, record in records.items() if len(_known_names(record)) == 2]
     # A header with another number of columns, or quoted behind a byte order mark, is a rejected record.
-    records = {line.line: line.text.split(",") for line in text.rejected if line.line > 1}
-    names = {line: {name.strip(BLANKS + '"') for name in record} for line, record in records.items()}
-    lines += [line for line in names if len(names[line] & BRONZE_NAMES.keys()) >= 6]
+    rejected = {line.line: line.text.split(",") for line in text.rejected if line.line > 1}
+    lines += [line for line, record in rejected.items() if len(_known_names(record)) >= 6]
     if lines:
         raise DataRefusedError(
             f"{file}: line {min(lines)} repeats the header, so another file was probably appended",
             hint="request the file again, with the snapshot of its own day only",
         )
-
-
-_HEADER_NAMES = pa.array([*BRONZE_NAMES])
 
 
 MOST_COLUMNS = 200
@@ -246,6 +245,11 @@ def _bare_name(name: str) -> str:
 
 
 _BARE_NAMES = {_bare_name(name): column for name, column in BRONZE_NAMES.items()}
+
+
+def _known_names(record: Iterable[str]) -> set[str]:
+    """Return the cells of a record that are names of columns, whatever their case, blanks and underscores."""
+    return {_bare_name(cell.strip(BLANKS + '"')) for cell in record} & _BARE_NAMES.keys()
 
 
 def _other_separator(names: Sequence[str]) -> str | None:

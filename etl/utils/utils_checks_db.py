@@ -191,7 +191,7 @@ GOLD_IS_UP_TO_DATE = Check(
     where bronze.parent_table in ('bronze.csv_snapshots', 'bronze.leads_parquet') and gold.table_name is null
     order by bronze.file_number
     """,
-    hint="run the pending steps: python main.py",
+    hint="run the pending steps: python main.py. If a step refuses a file, its message says what to do",
     noun="table",
 )
 

@@ -300,6 +300,7 @@ def postgres_engine(settings: Settings) -> Engine:
 
 SESSION_SETTINGS = {
     "datestyle": "ISO,MDY",  # dates travel as ISO text
+    "timezone": "UTC",  # times are shown as UTC
     "client_min_messages": "warning",  # no notices for `if not exists`
     "quote_all_identifiers": "off",  # names that PostgreSQL returns are used in statements
     "lock_timeout": "30s",  # never wait forever for a session that was left open

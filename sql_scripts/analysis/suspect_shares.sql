@@ -4,7 +4,9 @@ with suspect as (
     select distinct
         lead_uuid,
         _partition_date,
-        coalesce(lead_number, 0) as lead_number_key
+        lead_number,
+        email_hash,
+        phone_hash
     from gold.suspect_matches
 )
 
@@ -19,7 +21,8 @@ left join suspect
     on
         current_rows.lead_uuid = suspect.lead_uuid
         and current_rows._partition_date = suspect._partition_date
-        and coalesce(current_rows.lead_number, 0) = suspect.lead_number_key
+        and (current_rows.lead_number, current_rows.email_hash, current_rows.phone_hash)
+        is not distinct from (suspect.lead_number, suspect.email_hash, suspect.phone_hash)
 cross join
     lateral (
         values

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from threading import Timer
 
 import psycopg2
@@ -63,6 +64,15 @@ def test_settings_of_the_role_do_not_apply_to_the_pipeline(
     done = python("main.py", environment=environment_of(limited))
     server.execute("postgres", *(f"alter {of} reset {name}" for name in limits))
     assert_loaded(done, limited)
+
+
+def test_times_are_in_utc_whatever_the_server_says(server: Server, limited: Settings) -> None:
+    server.execute("postgres", "alter database leads set timezone = 'Europe/Berlin'")
+    with closing(connect_postgres(limited)) as connection, connection.cursor() as db:
+        db.execute("select '2024-10-23 06:15+00'::timestamptz, '2024-12-23 06:15+00'::timestamptz")
+        assert db.fetchone() == (datetime(2024, 10, 23, 6, 15, tzinfo=UTC), datetime(2024, 12, 23, 6, 15, tzinfo=UTC))
+        db.execute("select '2024-10-23 06:15+00'::timestamptz::text")
+        assert db.fetchone() == ("2024-10-23 06:15:00+00",)
 
 
 def test_transaction_timeout_of_newer_servers_does_not_apply(settings: Settings) -> None:

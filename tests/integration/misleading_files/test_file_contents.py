@@ -230,16 +230,17 @@ def test_more_than_ten_footers_count_as_rejected(settings: Settings, bucket: Buc
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
-@pytest.mark.parametrize("layout", ["same", "wider", "reordered", "padded", "quoted"])
+@pytest.mark.parametrize("layout", ["same", "wider", "reordered", "padded", "quoted", "lower", "wider lower"])
 def test_file_with_another_one_appended_is_refused(
     settings: Settings, bucket: Bucket, warehouse: Warehouse, layout: str, mark: bytes
 ) -> None:
     put_leads(bucket)
     layouts = {"wider": (*HEADER, "location"), "reordered": (*HEADER[:2], *reversed(HEADER[2:]))}
-    columns = layouts.get(layout, HEADER)
+    columns = layouts.get(layout.removesuffix(" lower"), HEADER)
     quote = {"padded": " {}\u200b", "quoted": '"{}"'}.get(layout, "{}")
     row = [ORDINARY_ROW.get(name, "") for name in columns]
-    appended = "".join(",".join(line) + "\n" for line in (map(quote.format, columns), row)).encode()
+    names = [quote.format(name.lower() if layout.endswith("lower") else name) for name in columns]
+    appended = "".join(",".join(line) + "\n" for line in (names, row)).encode()
     bucket.put("SFTP/data_1.csv", csv_of(leads(40)) + mark + appended)
     assert_refused(run(settings), "SFTP/data_1.csv: line 42 repeats the header")
     assert warehouse.value("select count(*) from bronze.csv_snapshots") == 0

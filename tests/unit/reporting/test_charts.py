@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from xml.dom.minidom import parseString
 
 import pandas as pd
 import pytest
@@ -80,6 +81,14 @@ def test_bars_after_days_without_a_snapshot_are_as_wide_as_these_days_and_show_c
 def test_values_of_the_source_are_escaped() -> None:
     rows = pd.DataFrame({"dispo_before": ["<b>"], "dispo": ["x"], "change_count": [1], "lead_count": [1]})
     assert "<b>" not in drawing.as_svg(charts.status_changes(rows))
+
+
+@pytest.mark.parametrize("dispo", ["Budget $5k-$10k", "Price too $$$_$", "Quote 9^$ cancelled$", "bell \a"])
+def test_dispositions_are_text_whatever_their_characters(dispo: str) -> None:
+    rows = pd.DataFrame({"dispo_before": [dispo], "dispo": ["x"], "change_count": [1], "lead_count": [1]})
+    svg = parseString(drawing.as_svg(charts.status_changes(rows)))
+    texts = [node.firstChild.data for node in svg.getElementsByTagName("text")]
+    assert any(dispo.replace("\a", "") in text for text in texts)
 
 
 def test_trend_graph_excludes_the_first_day() -> None:

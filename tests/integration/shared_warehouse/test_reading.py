@@ -1,0 +1,60 @@
+"""Queries of the analysis: all of one moment, and about the right rows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import psycopg2
+import pytest
+from support import Bucket, Warehouse, connection_arguments
+
+from etl.engine.run_report import RunReport
+from etl.reporting.reading import reading
+from etl.utils.utils_connection import Settings
+
+Run = Callable[..., RunReport]
+WAITING = (
+    "select pid from pg_locks where not granted "
+    "and database = (select oid from pg_database where datname = current_database())"
+)
+
+
+@pytest.mark.usefixtures("loaded")
+def test_figures_are_those_of_the_publication_for_which_the_first_query_waits(
+    settings: Settings, warehouse: Warehouse
+) -> None:
+    notes: list[str] = []
+
+    def read_figures() -> None:
+        with reading(settings) as read:
+            read("match_scenarios")
+            notes.extend(read("accepted_changes")["note"])
+
+    reader = threading.Thread(target=read_figures)
+    with closing(psycopg2.connect(**connection_arguments(settings))) as publication, publication.cursor() as db:
+        db.execute("lock table gold.lead_quality_matching in access exclusive mode")
+        reader.start()
+        while reader.is_alive() and not warehouse.rows(WAITING):
+            time.sleep(0.02)
+        db.execute("insert into meta.accepted_changes values ('rows', '2024-10-01', 'published together')")
+        publication.commit()
+        reader.join()
+    assert notes == ["published together"]
+
+
+@pytest.mark.usefixtures("emptied")
+def test_lead_whose_other_row_matches_by_a_suspect_hash_does_not_rely_on_it(
+    bucket: Bucket, run_pipeline: Run, settings: Settings, warehouse: Warehouse
+) -> None:
+    rows = [("17", "e1", "p1"), ("17", "e9", "p1"), ("18", "p1", "p8")]
+    names = ("LEADNUMBER", "email_hash", "phone_hash")
+    bucket.put_snapshot(1, [dict(zip(names, row, strict=True)) for row in rows])
+    bucket.put_leads([("u1", "p1", "e1")])
+    assert run_pipeline().error is None
+    assert warehouse.rows("select email_hash from gold.suspect_matches") == [("e9",)]
+    with reading(settings) as read:
+        shares = read("suspect_shares").set_index("figure")
+    assert shares.loc["all leads", ["lead_count", "suspect_count"]].tolist() == [1, 0]
