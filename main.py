@@ -109,7 +109,7 @@ def main(
     """Load CRM lead snapshots and backend leads from S3 into PostgreSQL, match them, grade them.
 
     Settings come from the environment or from .env; .env.example lists them all. By default, only new and changed files
-    are loaded. It is always safe to rerun.
+    are loaded. Reruns are always safe.
     """
     _check_options(click.get_current_context().params)
     configure_logging(log_level, log_format)

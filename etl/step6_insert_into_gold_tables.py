@@ -29,7 +29,9 @@ from etl.warehouse.load_ledger import (
     current_loads,
     delete_load,
     fenced_transaction,
+    ingested_files,
     record_load,
+    recorded_facts,
     require_loaded,
     require_tables,
 )
@@ -41,6 +43,7 @@ from etl.warehouse.tables import (
     ROW_VERSION_TABLES,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
+    bronze_partition,
     gold_partition,
     staging_gold_partition,
 )
@@ -84,9 +87,7 @@ def run(context: RunContext) -> StepResult:
     )
 
     # --- build the tables of leads, publish -------------------------------------------------------
-    with_models = gold_models.select_affected_versions(settings, run_id)
-    if with_models:
-        context.map(partial(gold_models.build_tables, settings, run_id), gold_models.BUILT_IN_PARALLEL, rows=int)
+    with_models = gold_models.build_models(settings, run_id)
     matched = publish_gold(settings, run_id, silver, built, with_models=with_models)
 
     # --- report -----------------------------------------------------------------------------------
@@ -171,7 +172,8 @@ def publish_gold(
     """
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
-        earlier, accepted = current_loads(db, GOLD_MATCHING, include_modified=True), anomalies.accepted_changes(db)
+        etags = {file.table: file.source.etag for file in ingested_files(db).values()}
+        earlier, accepted = recorded_facts(db, GOLD_MATCHING), anomalies.accepted_changes(db)
         if with_models:
             gold_models.merge_models(db, run_id)
         if built or removed:
@@ -183,7 +185,8 @@ def publish_gold(
         for match in built:
             table = gold_partition(match.day)
             swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))
-            best = anomalies.best_matches(match.day.date, match.metrics, match.rows, earlier.get(table), accepted)
+            facts = {**match.metrics, "etag": etags.get(bronze_partition(match.day))}
+            best = anomalies.best_match_shares(match.day.date, facts, earlier.get(table, {}), accepted)
             record_load(
                 db,
                 run_id,
@@ -193,7 +196,7 @@ def publish_gold(
                 day=match.day,
                 built_from=[match.silver_load],
                 code_version=gold_models.code_version(GOLD_MATCHING),
-                metrics={**match.metrics, "best_matches": best},
+                metrics={**facts, "best_match_shares": best},
             )
         if with_models or built or removed:
             run_sql(db, "gold/create_matching_key.sql")

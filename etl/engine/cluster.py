@@ -1,7 +1,7 @@
 """Process days on the workers of a Dask cluster instead of threads of this machine.
 
 Steps use the executor of a cluster as they use a thread pool. A task names a function, the run, and what to process
-(a file, a day, the leads, tables of gold), and contains no rows: the worker reads S3 and writes PostgreSQL itself, with
+(a file, a day, the leads), and contains no rows: the worker reads S3 and writes PostgreSQL itself, with
 the settings of its own environment or, over TLS, those of the driver. The driver holds the run lock, and publishes the
 staging tables that the workers have built.
 

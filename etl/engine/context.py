@@ -81,6 +81,8 @@ class RunContext:
             try:
                 for item in items:
                     raise_if_requested()
+                    if any(future.done() and future.exception() for future in futures):
+                        break
                     futures.append(self.executor.submit(work, item))
                     futures[-1].add_done_callback(advance_by_rows)
                 return [future.result() for future in futures]

@@ -117,7 +117,7 @@ def plan_run(
     """Plan a run of these steps, with the options of `run_steps`.
 
     Raises:
-        DataRefusedError: PARTITION_START_DATE has changed.
+        DataRefusedError: PARTITION_START_DATE or S3_SFTP_FILES_PREFIX has changed.
         CheckFailedError: a table is missing that none of the steps creates or fills, or silver.rejected_rows is missing
             although there is a load ledger; the load ledger is of an earlier version, which cannot be read; or the
             warehouse was upgraded by a newer version.

@@ -57,12 +57,13 @@ def run_steps(
     try:
         with _during("opening the run"), run_lock(settings):
             options = {"full_refresh": full_refresh, "allow_partial": allow_partial}
-            _begin(settings, report.run_id, {"steps": [step.number for step in steps], **options})
             try:
-                with _during("opening the run"), _executor(settings, report.run_id, workers) as executor:
-                    today = datetime.now(UTC).date()
-                    context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
-                    _run_in_order(steps, context, report, allow_partial=allow_partial)
+                with _during("opening the run"):
+                    _begin(settings, report.run_id, {"steps": [step.number for step in steps], **options})
+                    with _executor(settings, report.run_id, workers) as executor:
+                        today = datetime.now(UTC).date()
+                        context = RunContext(settings, executor, report.run_id, today, full_refresh, progress)
+                        _run_in_order(steps, context, report, allow_partial=allow_partial)
             except PipelineError as error:
                 report.error = error
             except Exception as error:
@@ -136,6 +137,7 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
                 if step is not steps[-1]:
                     report.error.hint = f"{report.error.hint}; --allow-partial publishes everything else meanwhile"
                 return
+    CURRENT_RUN["step"] = None
     with _during("checks at the end"):
         failures = _run_checks_at_end(context.settings)
     for failure in failures:

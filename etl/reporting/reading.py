@@ -1,4 +1,4 @@
-"""Run the queries of the analysis, all on the same snapshot of the database."""
+"""Run the queries of the analysis, all on the same database snapshot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from etl.utils.columns import BRONZE_COLUMNS, CLEANED_COLUMNS
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
 from etl.warehouse.sql_scripts import read_script
-from etl.warehouse.tables import BRONZE_SNAPSHOTS, GOLD_MATCHING, SILVER_SNAPSHOTS
+from etl.warehouse.tables import BRONZE_SNAPSHOTS, GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS
 
 if TYPE_CHECKING:
     from sqlalchemy import ExceptionContext
@@ -33,10 +33,10 @@ Read = Callable[[str], pd.DataFrame]
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Read]:
-    """Yield a function that reads query results, all from the same snapshot of the database.
+    """Yield a function that reads query results, all from the same database snapshot.
 
-    Publishing waits until the block ends: a snapshot that is older than the publication for which a query waits would
-    show new partitions beside old rows of other tables.
+    A run that publishes waits until the block ends. Otherwise, a query that waits for a publication would read its new
+    partitions, and the old rows of other tables.
 
     Raises:
         PostgresError: the server or the connection reports an error.
@@ -50,6 +50,7 @@ def reading(settings: Settings) -> Iterator[Read]:
         with engine.connect() as connection:
             tables = connection.scalar(text(_READABLE_TABLES), {"tables": PUBLISHED_TABLES})
         with engine.connect().execution_options(**isolation) as connection:
+            connection.execute(text(_TIME_LIMITS))
             if tables:
                 connection.execute(text(f"lock table {tables} in access share mode"))  # takes no snapshot yet
             yield lambda question: pd.read_sql(
@@ -57,8 +58,10 @@ def reading(settings: Settings) -> Iterator[Read]:
             )
 
 
-PUBLISHED_TABLES = [BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, GOLD_MATCHING]
-"""Tables that each publication of their layer locks."""
+PUBLISHED_TABLES = [BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_MATCHING]
+"""Tables that a run locks when it replaces their rows or partitions."""
+_TIME_LIMITS = "set local statement_timeout = '4min'; set local idle_in_transaction_session_timeout = '1min'"
+"""Those of reader roles: a run that publishes waits at most five minutes."""
 _READABLE_TABLES = """
 select string_agg(format('%I.%I', nspname, relname), ', ')
 from pg_class

@@ -172,7 +172,7 @@ def _hint_of_foreign_key(error: psycopg2.Error) -> str:
     )
 
 
-_HINT = "fix the cause and rerun: every load is one transaction, so no table is left half loaded"
+_HINT = "fix the cause and rerun: the transaction was rolled back"
 POOLER_HINT = (
     "connect to PostgreSQL itself, or to a connection pool in session mode "
     "(PgBouncer: pool_mode = session, ignore_startup_parameters = options)"

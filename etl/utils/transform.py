@@ -84,12 +84,10 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     Raises:
         KeyError: names the missing columns.
     """
-    missing = [name for name in (*SILVER_NAMES, SOURCE_ROW) if name not in raw.columns]
-    if required := [name for name in missing if name not in {*OPTIONAL_COLUMNS, SOURCE_ROW}]:
-        raise KeyError(f"clean_csv: missing bronze columns: {', '.join(required)}")
-    cells = raw.assign(**{name: pd.Series(pd.NA, index=raw.index, dtype=TEXT) for name in missing})
-    columns = _columns_of(cells)
-    source_row = text_array(cells[SOURCE_ROW])
+    if missing := [name for name in SILVER_NAMES if name not in {*OPTIONAL_COLUMNS, *raw.columns}]:
+        raise KeyError(f"clean_csv: missing bronze columns: {', '.join(missing)}")
+    columns = _columns_of(raw)
+    source_row = text_array(_cells(raw, SOURCE_ROW))
     separator, rejected, invalid = _dropped_rows(columns)
     dropped = pc.or_(separator, rejected)
     if pc.any(dropped).as_py():
@@ -173,7 +171,12 @@ class _Column(NamedTuple):
 
 
 def _columns_of(raw: pd.DataFrame) -> dict[str, _Column]:
-    return {name: _Column.of(raw[name]) for name in SILVER_NAMES}
+    return {name: _Column.of(_cells(raw, name)) for name in SILVER_NAMES}
+
+
+def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
+    """Return a column; NULLs if it is missing."""
+    return raw[name] if name in raw else pd.Series(pd.NA, index=raw.index, dtype=TEXT)
 
 
 def _dropped_rows(columns: Mapping[str, _Column]) -> tuple[pa.Array, pa.Array, dict[str, pa.Array]]:

@@ -1,9 +1,9 @@
-"""Find anomalies: metrics of a day that deviate from the days before (specification §7, docs/observability.md).
+"""Find anomalies: metrics of a day that deviate from their expected values (specification §7, docs/observability.md).
 
 When step 6 builds a day of gold, it counts the rows that meet the condition of a metric, the NULLs of each column and
 the rows of each disposition, and records these counts and those of earlier steps in the load ledger. The view
 gold.daily_metrics computes the metrics from them and from tables of gold. When gold is published, `update_anomalies`
-compares each metric with its baseline and replaces gold.data_anomalies.
+compares each metric with its expected value and replaces gold.data_anomalies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from etl.utils.columns import CLEANED_COLUMNS
 from etl.utils.day import day_ranges
 from etl.utils.errors import listed
 from etl.warehouse.gold_models import METRICS, trimmed
-from etl.warehouse.load_ledger import TableLoad, current_loads, record_load
+from etl.warehouse.load_ledger import current_loads, record_load
 from etl.warehouse.sql_scripts import quote_identifier, read_script, scripts_digest
 from etl.warehouse.tables import GOLD_ANOMALIES, GOLD_HISTORY, GOLD_LEADS, GOLD_MATCHING
 
@@ -64,8 +64,8 @@ class Metric(NamedTuple):
     """A share of `row_count`; for the metric `rows`, the number of rows."""
     row_count: int
     best: float | None = None
-    """The best value that a build of the day has had (see `best_matches`); None for metrics other than matches, and if
-    a change has been accepted since."""
+    """The best value that a build of the day has had (see `best_match_shares`); None for metrics other than matches,
+    and if a change has been accepted since."""
 
 
 class Anomaly(NamedTuple):
@@ -89,7 +89,6 @@ LABELS_OF_KINDS = {
     "(.+)_null_share": "rows without {}",
     "(.+)_nulled_share": "values of {} that cleaning made NULL",
     "dispo_share: (.+)": "rows with disposition {}",
-    "match_(.+)_share": "rows with match scenario {}",
     "repeated_lead_number_share": "rows that repeat a lead number",
 }
 """Pattern of a metric's name → its label, into which the groups of the pattern are inserted."""
@@ -130,55 +129,57 @@ def count_metrics(db: Cursor, snapshot: sql.Composable) -> dict[str, Any]:
     return {"snapshot_rows": rows, "metrics": metrics | dispositions}
 
 
-def best_matches(
-    day: date, counts: Mapping[str, Any], rows: int, earlier: TableLoad | None, accepted: Mapping[str, Sequence[date]]
+def best_match_shares(
+    day: date, facts: Mapping[str, Any], earlier: Mapping[str, Any], accepted: Mapping[str, Sequence[date]]
 ) -> dict[str, dict[str, Any]]:
-    """Return metric → best share that a day of gold.lead_quality_matching has had: highest `both`, lowest `none`.
+    """Return metric → best share of matches that the file of a day has had: highest `both`, lowest `none`.
 
-    The load ledger records them, so that matches that a build loses are found, and still found after later builds.
-    Another snapshot of the day, or a change that is accepted, starts anew.
+    The load ledger records them, so that matches that a build loses are found, and still found after later builds. If
+    a change was accepted since the build before, earlier best shares are ignored.
 
     Args:
-        counts: the counts that the load ledger records for the new build.
-        rows: number of rows of the new build.
-        earlier: load of the build before; None if there is none.
+        facts: the counts of the new build of the day of gold.lead_quality_matching, and the `etag` of its file.
+        earlier: the same of the build before, as recorded; empty if there is none.
         accepted: see `find_anomalies`.
     """
-    builds, known = [(counts, rows)], {}
-    if earlier and earlier.metrics.get("metrics") == counts["metrics"]:  # the same snapshot
-        builds.append((dict(earlier.metrics), earlier.row_count))
-        known = earlier.metrics.get("best_matches", {})
+    if facts["etag"] is None or facts["etag"] != earlier.get("etag"):
+        earlier = {}  # of another file
+    builds = [build for build in (facts, earlier) if build.get("snapshot_rows", 0) >= FEWEST_ROWS]
     best = {}
     for scenario, best_of in BEST_SHARE.items():
         metric = f"match_{scenario}_share"
-        shares = [build[scenario] / total for build, total in builds if total >= FEWEST_ROWS]
+        shares = [build[scenario] / build["snapshot_rows"] for build in builds]
         changes = _accepted_on(day, accepted.get(metric, ()))
-        if metric in known and known[metric]["accepted"] == changes:
-            shares.append(known[metric]["share"])
+        known = earlier.get("best_match_shares", {}).get(metric)
+        if known and known["accepted"] == changes:
+            shares.append(known["share"])
         if shares:
             best[metric] = {"share": best_of(shares), "accepted": changes}
     return best
 
 
 def _accepted_on(day: date, changes: Sequence[date]) -> list[str]:
-    """Return the accepted changes of a metric that apply to a day, as they are recorded with `best_matches`."""
+    """Return the accepted changes of a metric that apply to a day, as recorded with its best share."""
     return [str(since) for since in changes if since <= day]
 
 
 def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[date]]) -> list[Anomaly]:
-    """Compare each metric of each day with its baseline. Returns the anomalies, ordered by day and metric.
+    """Compare each metric of each day with its expected value. Returns the anomalies, ordered by day and metric.
 
-    The baseline consists of the latest earlier days, up to `BASELINE_DAYS`, on which the metric has no anomaly; the
-    expected value is their median. A value is not tested if its baseline has fewer than `SHORTEST_BASELINE` days,
-    or if it is computed from fewer than `FEWEST_ROWS` rows (for `rows`, see there). As a day with an anomaly does
-    not enter the baseline, a break is reported on every day until the source is corrected or the change is
-    accepted. A metric whose definition has an `expected` value is compared with that value instead, until a change
-    of its level is accepted. A day with an anomaly of one of the metrics in `baseline_without` does not enter the
-    baseline either. The first day of an anomaly of a metric in `explained_by`, the first day after it, and the
-    first snapshot day of an accepted new level of that metric, are neither tested nor part of the baseline. A day
-    without a value for a disposition or a `_nulled_share` counts as 0. A share of matches that differs from the best
-    one of the day by more than `LARGEST_TOLERANCE` is an anomaly, too: a leads file with other hashes changes all days
-    alike, so a baseline would not show it. The best one enters the baseline.
+    The expected value is the median of the baseline: the latest earlier days, up to `BASELINE_DAYS`, on which the
+    metric has no anomaly. So a break is reported on every day until the source is corrected or the change is accepted.
+
+    - If the baseline has fewer than `SHORTEST_BASELINE` days, or the value is computed from fewer than `FEWEST_ROWS`
+      rows (for `rows`, see there), the value is not tested.
+    - A metric whose definition has an `expected` value is compared with that value, without a baseline, until a change
+      of its level is accepted.
+    - A day with an anomaly of one of the metrics in `baseline_without` does not enter the baseline.
+    - The first day of an anomaly of a metric in `explained_by`, the first day after it, and the first snapshot day of
+      an accepted new level of that metric, are neither tested nor part of the baseline.
+    - A day without a value for a disposition or a `_nulled_share` counts as 0.
+    - A share of matches that differs by more than `LARGEST_TOLERANCE` from the best one of the day is an anomaly, too,
+      and the best one enters the baseline: a leads file with other hashes changes all days alike, so a baseline would
+      not show it.
 
     Args:
         metrics: rows of gold.daily_metrics, including the metric `rows` of each day.
@@ -293,7 +294,7 @@ def update_anomalies(db: Cursor, run_id: str) -> None:
     best = {
         (load.day.date, metric): known["share"]
         for load in inputs.values()
-        for metric, known in load.metrics.get("best_matches", {}).items()
+        for metric, known in load.metrics.get("best_match_shares", {}).items()
         if known["accepted"] == _accepted_on(load.day.date, accepted.get(metric, ()))
     }
     metrics = [Metric(day, name, value, rows, best.get((day, name))) for day, name, value, rows in db.fetchall()]

@@ -7,8 +7,6 @@ all leads are affected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
@@ -34,9 +32,8 @@ MODELS = {
 
 AFFECTED = ("staging.affected_leads", "staging.affected_versions")
 """The staging tables from which the models are built."""
-BUILT_IN_PARALLEL = ((GOLD_HISTORY, GOLD_APPOINTMENTS), (GOLD_CURRENT, GOLD_LEADS))
-"""Groups of models: the groups are built in parallel, the models of a group in this order. Both groups take about
-the same time. gold.leads is built from the staging table of gold.lead_quality_current."""
+BUILD_ORDER = (GOLD_CURRENT, GOLD_LEADS, GOLD_APPOINTMENTS, GOLD_HISTORY)
+"""The models, in the order in which they are built: gold.leads from the staging table of gold.lead_quality_current."""
 GRADE = "gold/macros/grade.sql"
 INSERT_DAY = "gold/insert_into_gold_tables.sql"
 REGISTER_APPOINTMENTS = "gold/register_appointments.sql"
@@ -90,11 +87,11 @@ def are_current(db: Cursor) -> bool:
 
 
 @retry_transient()
-def select_affected_versions(settings: Settings, run_id: str) -> bool:
-    """Copy the row versions of affected leads to schema staging, and assign ids to new appointments.
+def build_models(settings: Settings, run_id: str) -> bool:
+    """Build the rows of affected leads in staging tables, and assign ids to new appointments, in one transaction.
 
     If a table of leads was dropped or modified externally, or a model has changed, all leads are added to
-    meta.affected_leads first. Returns False, without copying, if all tables are up to date; else True.
+    meta.affected_leads first. Returns False, without building, if all tables are up to date; else True.
 
     Raises:
         LockHeldError: see `fenced_transaction`.
@@ -107,27 +104,16 @@ def select_affected_versions(settings: Settings, run_id: str) -> bool:
         for table in AFFECTED:
             create_from_model(db, table)
         run_sql(db, REGISTER_APPOINTMENTS)
+        for table in BUILD_ORDER:
+            create_from_model(db, table)
     return True
 
 
-@retry_transient()
-def build_tables(settings: Settings, run_id: str, tables: Sequence[str]) -> int:
-    """Build models one after the other in staging tables, in one transaction. Returns their total number of rows.
-
-    Raises:
-        LockHeldError: see `fenced_transaction`.
-    """
-    with fenced_transaction(settings, run_id, filling=_staging(tables[0])) as db:
-        return sum(create_from_model(db, table) for table in tables)
-
-
-def create_from_model(db: Cursor, table: str) -> int:
-    """Build the staging table of a model, in place of an existing one. Returns the number of rows."""
+def create_from_model(db: Cursor, table: str) -> None:
+    """Build the staging table of a model, in place of an existing one."""
     staging = quote_identifier(_staging(table))
-    db.execute(sql.SQL("drop table if exists {0}; create table {0} as {1}").format(staging, model_query(table)))
-    rows: int = db.rowcount
-    db.execute(sql.SQL("analyze {}").format(staging))
-    return rows
+    build = "drop table if exists {0}; create table {0} as {1}; analyze {0}"
+    db.execute(sql.SQL(build).format(staging, model_query(table)))
 
 
 def merge_models(db: Cursor, run_id: str) -> None:

@@ -167,6 +167,12 @@ def current_loads(
     return {load.table: load for load in loads}
 
 
+def recorded_facts(db: Cursor, parent: str) -> dict[str, dict[str, Any]]:
+    """Return partition → `TableLoad.metrics` as recorded, even if the partition was dropped or modified externally."""
+    db.execute("select table_name, facts from meta.table_loads where parent_table = %s", (parent,))
+    return dict(db.fetchall())
+
+
 def record_load(
     db: Cursor,
     run_id: str,

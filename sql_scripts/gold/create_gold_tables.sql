@@ -109,8 +109,8 @@ create table if not exists gold.lead_status_history (
 );
 
 -- After gold.leads was dropped and created again, rows that refer to it are deleted; step 6 inserts them again. After gold.users
--- was dropped and created again, appointments keep no user_id of a missing user. Empty tables are left alone: PostgreSQL refuses
--- to delete from lead_status_history, which has no primary key, if a publication contains it.
+-- was dropped and created again, appointments keep no user_id of a missing user. Nothing is deleted from empty tables: PostgreSQL
+-- refuses to delete from lead_status_history, which has no primary key, if a publication contains it.
 do $$
 begin
     if

@@ -1,6 +1,6 @@
 -- Observability: daily metrics, anomalies, freshness of gold, and status changes. Safe to rerun.
 
--- Grain: one row per snapshot day and metric that deviates from its baseline. Filled by etl/warehouse/anomalies.py.
+-- Grain: one row per snapshot day and metric that deviates from its expected value. Filled by etl/warehouse/anomalies.py.
 create table if not exists gold.data_anomalies (
     _partition_date date not null,
     metric varchar(100) not null,
@@ -17,7 +17,6 @@ with days as (
     select
         partition_date,
         facts,
-        row_count as matching_rows,
         (facts ->> 'rejected')::bigint as rejected,
         (facts ->> 'snapshot_rows')::bigint as row_count,
         lag((facts ->> 'snapshot_rows')::bigint) over (order by partition_date) as previous_row_count,
@@ -67,7 +66,7 @@ shares as (
             select
                 format('match_%s_share', scenario) as metric,
                 (days.facts ->> scenario)::float as occurrences,
-                days.matching_rows
+                days.row_count
             from unnest(array['both', 'email_only', 'phone_only', 'none']) as scenario
             union all
             select

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -158,7 +157,7 @@ def fill_tables_of_leads(db: Cursor, days: set[str]) -> None:
     for table in gold_models.AFFECTED:
         gold_models.create_from_model(db, table)
     run_sql(db, "gold/register_appointments.sql")
-    for table in itertools.chain(*gold_models.BUILT_IN_PARALLEL):
+    for table in gold_models.BUILD_ORDER:
         gold_models.create_from_model(db, table)
     for table in gold_models.MODELS:
         staging = table.replace("gold.", "staging.")

@@ -17,7 +17,6 @@ from support import Warehouse, connection_arguments, times
 from etl.engine.run_report import RunReport
 from etl.utils.day import Day
 from etl.utils.utils_connection import Settings
-from etl.warehouse.gold_models import BUILT_IN_PARALLEL
 from etl.warehouse.load_ledger import _FILLING
 from etl.warehouse.tables import (
     BRONZE_LEADS,
@@ -42,7 +41,6 @@ FILLED_TABLES = (
     *(staging_bronze_partition(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
     *(cleaned_partition(day(number)) for number in (CHANGED_DAY, NEW_DAY)),
     *(staging_gold_partition(day(number)) for number in (*DAYS_OF_A, NEW_DAY)),
-    *(group[0].replace("gold.", "staging.") for group in BUILT_IN_PARALLEL),
 )
 """Tables that workers fill in steps 2, 3 and 6 of the run from version A to version B."""
 

@@ -140,7 +140,7 @@ def test_new_day_writes_only_changed_rows(
     assert_gold_equals_oracle(warehouse.rows)
 
 
-@pytest.mark.parametrize("step", ["apply_day", "build_tables", "publish_gold"])
+@pytest.mark.parametrize("step", ["apply_day", "build_models", "publish_gold"])
 def test_run_killed_in_step_6_is_completed_by_the_next(
     loaded_contents: dict[str, str],
     bucket: Bucket,
@@ -154,7 +154,7 @@ def test_run_killed_in_step_6_is_completed_by_the_next(
     for number in (6, 7):
         bucket.put_snapshot(number, random_day(random.Random(f"new {number}")))
     module = step6_insert_into_gold_tables if step == "publish_gold" else row_versions
-    module = gold_models if step == "build_tables" else module
+    module = gold_models if step == "build_models" else module
     with monkeypatch.context() as patch:
         patch.setattr(module, step, raise_interrupt)
         with pytest.raises(KeyboardInterrupt):

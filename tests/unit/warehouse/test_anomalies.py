@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from etl.utils.day import Day, day_ranges
-from etl.warehouse.anomalies import Metric, best_matches, describe_findings, find_anomalies, label_of
-from etl.warehouse.load_ledger import TableLoad
+from etl.utils.day import day_ranges
+from etl.warehouse.anomalies import Metric, best_match_shares, describe_findings, find_anomalies, label_of
 
 FIRST = date(2024, 10, 1)
 
@@ -54,46 +53,39 @@ def test_share_of_matches_is_compared_with_the_best_one_of_the_day() -> None:
     assert [(anomaly.day, anomaly.expected) for anomaly in found] == [(day(n), 0.92) for n in range(1, 8)]
 
 
-def matched(both: int, none: int, snapshot: int = 1) -> dict[str, Any]:
-    """Counts that the load ledger records for a day; `snapshot` stands for the counts of its rows of silver."""
-    return {"both": both, "none": none, "metrics": {"set_share": snapshot}}
+def matched(both: int, none: int, rows: int = 100, etag: str | None = "a") -> dict[str, Any]:
+    """Facts that the load ledger records for a day of gold."""
+    return {"both": both, "none": none, "snapshot_rows": rows, "etag": etag}
 
 
-def gold_day(rows: int, counts: Mapping[str, Any]) -> TableLoad:
-    return TableLoad("gold.lead_quality_matching_05", 1, (), rows, Day(5, day(5)), metrics=counts)
+def shares_of(best: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {metric: known["share"] for metric, known in best.items()}
 
 
-def test_best_matches_survive_worse_builds() -> None:
-    best_of_day_5 = partial(best_matches, day(5), accepted={})
-    first = best_of_day_5(matched(90, 5), 100, None)
-    assert {metric: best["share"] for metric, best in first.items()} == {
-        "match_both_share": 0.9,
-        "match_none_share": 0.05,
-    }
-    worse = best_of_day_5(matched(10, 80), 100, gold_day(100, matched(90, 5)))
-    assert worse == first, "the load ledger of an earlier version has no best matches"
-    earlier = gold_day(100, matched(10, 80) | {"best_matches": worse})
-    better = best_of_day_5(matched(46, 0), 50, earlier)
-    assert {metric: best["share"] for metric, best in better.items()} == {
-        "match_both_share": 0.92,
-        "match_none_share": 0.0,
-    }
-    assert best_of_day_5(matched(0, 0), 0, earlier) == first
-    assert best_of_day_5(matched(0, 0), 0, None) == {}
-    assert best_of_day_5(matched(80, 10), 100, gold_day(49, matched(49, 0)))["match_both_share"]["share"] == 0.8
+def test_best_match_shares_survive_worse_builds() -> None:
+    best_of_day_5 = partial(best_match_shares, day(5), accepted={})
+    first = best_of_day_5(matched(90, 5), {})
+    assert shares_of(first) == {"match_both_share": 0.9, "match_none_share": 0.05}
+    worse = best_of_day_5(matched(10, 80), matched(90, 5))
+    assert worse == first, "the load ledger of an earlier version has no best shares"
+    earlier = matched(10, 80) | {"best_match_shares": worse}
+    assert shares_of(best_of_day_5(matched(92, 0), earlier)) == {"match_both_share": 0.92, "match_none_share": 0.0}
+    assert best_of_day_5(matched(0, 0, rows=0), {}) == {}
+    assert shares_of(best_of_day_5(matched(80, 10), matched(49, 0, rows=49)))["match_both_share"] == 0.8
 
 
-def test_best_matches_of_another_snapshot_are_forgotten() -> None:
-    earlier = gold_day(100, matched(99, 1))
-    corrected = best_matches(day(5), matched(92, 8, snapshot=2), 100, earlier, {})
-    assert corrected["match_both_share"]["share"] == 0.92
+@pytest.mark.parametrize("etag", ["b", None])
+def test_best_match_shares_of_another_file_are_forgotten(etag: str | None) -> None:
+    earlier = matched(99, 1, etag=etag)
+    earlier["best_match_shares"] = best_match_shares(day(5), earlier, {}, {})
+    corrected = best_match_shares(day(5), matched(92, 8, etag=etag and "a"), earlier, {})
+    assert shares_of(corrected) == {"match_both_share": 0.92, "match_none_share": 0.08}
 
 
 def test_accepted_change_of_matches_starts_anew() -> None:
     accepted = {"match_both_share": [day(4), day(6)]}
-    known = {"match_both_share": {"share": 0.95, "accepted": []}}
-    earlier = gold_day(100, matched(70, 1) | {"best_matches": known})
-    best = best_matches(day(5), matched(60, 2), 100, earlier, accepted)["match_both_share"]
+    earlier = matched(70, 1) | {"best_match_shares": {"match_both_share": {"share": 0.95, "accepted": []}}}
+    best = best_match_shares(day(5), matched(60, 2), earlier, accepted)["match_both_share"]
     assert best == {"share": 0.7, "accepted": ["2024-10-04"]}, "the loss since the acceptance is found"
 
 
