@@ -38,7 +38,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         ),
         "conversion_funnel": anomalies.mark(outcomes.conversion_funnel(states), FUNNEL),
         "conversion_funnel_per_state": anomalies.mark(outcomes.conversion_funnel_per_state(states), FUNNEL_PER_STATE),
-        "first_weeks": anomalies.mark(outcomes.first_weeks(read("first_weeks")), OUTCOMES),
+        "first_weeks": anomalies.mark(outcomes.first_weeks(read("first_weeks")), FUNNEL),
         "days_to_stage": anomalies.mark(outcomes.days_to_stage(read("days_to_stage"), days), FUNNEL),
         "disposition_groups": anomalies.mark(outcomes.disposition_groups(groups), OUTCOMES),
         "leads_that_left": anomalies.mark(outcomes.leads_that_left(groups), OUTCOMES),
@@ -111,11 +111,12 @@ def suspect_hashes(rows: pd.DataFrame, matches: pd.DataFrame) -> Answer:
     """
     falsely = matches.iloc[0]
     hashes, falsely_matched = rows["hash"].nunique(), int(falsely["row_count"])
+    relies = "relies" if falsely_matched == 1 else "rely"
     return Answer(
         "Which hashes may cause false matches?",
         rows,
         f"Suspect: {counted(hashes, 'hash', 'hashes')}. {counted(falsely_matched, 'match', 'matches')} of "
-        f"{counted(falsely['lead_count'], 'lead')} rely on suspect hashes alone."
+        f"{counted(falsely['lead_count'], 'lead')} {relies} on suspect hashes alone."
         if hashes
         else "No hash is suspect.",
     )

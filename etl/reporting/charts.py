@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from etl.reporting.daily import per_day
-from etl.reporting.drawing import ChartFigure, by_day, chart, named_bars, stacked_bars_by_day, with_gaps
+from etl.reporting.drawing import ChartFigure, by_day, chart, day_labels, named_bars, stacked_bars_by_day, with_gaps
 from etl.reporting.outcomes import FEW, HIGHEST, NO_STATE, UNCLEAR
 from etl.reporting.theme import LIGHT
 from etl.reporting.weeks import NOT_COMPARED
@@ -71,8 +71,8 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
 
 
 def _marker(days: pd.Series) -> str | None:
-    """Return the marker of the points of a line; None for so many days that the markers would touch."""
-    return "o" if len(days) <= 60 else None
+    """Return the marker of the points of a line; None for so many consecutive days that the markers would touch."""
+    return "o" if len(days) <= 60 or (days.diff().dt.days > 1).any() else None
 
 
 @chart(2.1, "Bars: leads by quality.")
@@ -318,7 +318,7 @@ def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
     axes.set_yticks(range(len(rows.index)), [str(name) for name in rows.index])
     every = max(1, -(-len(rows.columns) // (3 if figure.is_narrow else 7)))
     positions = range(0, len(rows.columns), every)
-    axes.set_xticks(positions, [f"{rows.columns[position]:%d %b}" for position in positions])
+    axes.set_xticks(positions, day_labels([days[position] for position in positions]))
     axes.spines["bottom"].set_visible(False)
     bar = figure.colorbar(shown, ax=axes, format=FuncFormatter(lambda value, _: f"{value:.0%}"), fraction=0.04)
     bar.outline.set_visible(False)

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from html import escape
 from textwrap import fill
 from typing import TYPE_CHECKING, cast
@@ -177,6 +177,12 @@ def stacked_bars_by_day(
     by_day(axes, days, {label: counts for label, (counts, _) in parts.items()})
 
 
+def day_labels(days: Sequence[datetime]) -> list[str]:
+    """Return labels for days on a time axis: `09 Oct`, or `Oct 2024` if they span more than a year."""
+    layout = "%d %b" if (days[-1] - days[0]).days <= 365 else "%b %Y"
+    return [day.strftime(layout) for day in days]
+
+
 def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None:
     """Draw the common parts of charts with a time axis: shaded affected days, ticks, and the day's values on hover."""
     axes.grid(visible=True)
@@ -188,7 +194,7 @@ def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None
             axes.axvspan(position - 0.5, position + 0.5, color=LIGHT.fair, alpha=0.22, linewidth=0, zorder=0)
     every = max(1, -(-(last - first).days // (4 if figure.is_narrow else 6)))
     ticks = [first + timedelta(days=passed) for passed in range(0, (last - first).days + 1, every)]
-    axes.set_xticks(ticks, [f"{tick:%d %b}" for tick in ticks])
+    axes.set_xticks(ticks, day_labels(ticks))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     for position, moment in enumerate(days):

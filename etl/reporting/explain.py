@@ -190,6 +190,9 @@ def _history(db: Cursor, subject: Subject) -> LeadHistory:
     rows = query_dicts(db, query)
     notes = _unversioned_days(db)
     notes += [f"only the first {MOST_VERSIONS} of {len(rows):,} row versions are shown"] * (len(rows) > MOST_VERSIONS)
+    numbers = sorted({row["lead_number"] for row in rows} - {None})
+    hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}
+    found = _anomalies(db, rows)
     rows = rows[:MOST_VERSIONS]
     bronze = read_bronze_rows(db, rows) if may_read_bronze(db) else None
     if bronze is None:
@@ -205,11 +208,8 @@ def _history(db: Cursor, subject: Subject) -> LeadHistory:
             "table was modified outside the pipeline. The next complete run repairs the tables"
         )
     others = [match for match in _matches(db, _HAS_CONTENT, list(matches)) if match.lead_uuid not in (uuid, None)]
-    numbers = sorted({row["lead_number"] for row in rows} - {None})
     without_uuid = f"lead number {listed(map(str, numbers))}" if numbers else "lead without a number"
-    hashes = {row[name] for row in [*subject.backend, *rows] for name in ("email_hash", "phone_hash")}
     rejected, rejected_note = _rejected_rows(db, [*filter(None, (uuid, *hashes)), *map(str, numbers)])
-    found = _anomalies(db, rows)
     return LeadHistory(
         title=f"lead {uuid}" if uuid else f"{without_uuid}, which matches no backend lead",
         backend=subject.backend,

@@ -139,7 +139,7 @@ def _headline(gold: Answers, anomalies: Anomalies) -> list[Kpi]:
             Kpi(
                 share(stages.iloc[stage], stages.iloc[0]),
                 label,
-                f"{stages.iloc[stage]:,} of {counted(stages.iloc[0], 'lead')} ever seen",
+                f"{stages.iloc[stage]:,} of {counted(stages.iloc[0], 'lead')} ever seen, by their latest row",
                 _days_note(anomalies.mark(funnel, metrics)),
             )
             for stage, label, metrics in ((1, "had an appointment", FUNNEL), (3, "were sold", SALES))

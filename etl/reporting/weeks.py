@@ -67,6 +67,7 @@ def _compared(figure: str, latest: pd.Series, before: pd.Series, anomalies: Anom
     first_day = before["previous_snapshot"]
     is_affected = any(first_day <= moment <= latest["last_day"] for moment in anomalies.days(metrics))
     deviation = QUANTILE_OF_95_PERCENT * sqrt(counts[0] / days[0] ** 2 + counts[1] / days[1] ** 2)
+    continuity = 0.5 / days[0] + 0.5 / days[1]  # counts are whole numbers: matters if they are small
     change = per_day / per_day_before - 1 if per_day_before and not is_affected else None
     return {
         "figure": figure,
@@ -78,7 +79,7 @@ def _compared(figure: str, latest: pd.Series, before: pd.Series, anomalies: Anom
         "comparison": NOT_COMPARED
         if is_affected
         else UNCLEAR
-        if abs(per_day - per_day_before) <= deviation
+        if abs(per_day - per_day_before) <= deviation + continuity
         else MORE
         if per_day > per_day_before
         else FEWER,

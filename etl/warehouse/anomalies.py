@@ -89,7 +89,7 @@ LABELS_OF_KINDS = {
     "(.+)_null_share": "rows without {}",
     "(.+)_nulled_share": "values of {} that cleaning made NULL",
     "dispo_share: (.+)": "rows with disposition {}",
-    "repeated_lead_number_share": "rows that repeat a lead number",
+    "repeated_lead_number_share": "lead numbers that occur more than once",
 }
 """Pattern of a metric's name → its label, into which the groups of the pattern are inserted."""
 
@@ -173,7 +173,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
       rows (for `rows`, see there), the value is not tested.
     - A metric whose definition has an `expected` value is compared with that value, without a baseline, until a change
       of its level is accepted.
-    - A day with an anomaly of one of the metrics in `baseline_without` does not enter the baseline.
+    - A day with an anomaly of one of the metrics in `baseline_without` does not enter the baseline, nor a day with the
+      value 0 if the definition has `never_zero`.
     - The first day of an anomaly of a metric in `explained_by`, the first day after it, and the first snapshot day of
       an accepted new level of that metric, are neither tested nor part of the baseline.
     - A day without a value for a disposition or a `_nulled_share` counts as 0.
@@ -204,6 +205,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
             explained |= _days_of_change(sorted(rows), broken_cause).union(since)
         tested = sorted(metric for metric in values if metric.day not in explained)
         broken = {anomaly.day for anomaly in found if anomaly.metric in definition.get("baseline_without", ())}
+        if definition.get("never_zero"):
+            broken |= {metric.day for metric in tested if not metric.value}
         found += _anomalies_of(tested, definition.get("expected"), accepted.get(name, ()), broken)
     return sorted(found)
 

@@ -27,6 +27,8 @@ def weeks(latest: int, before: int, *, covered: tuple[int, int] = (7, 7)) -> pd.
         (70, 140, (7, 7), "fewer"),
         (3, 1, (7, 7), "no clear difference"),
         (0, 0, (7, 7), "no clear difference"),
+        (5, 0, (7, 7), "no clear difference"),
+        (6, 0, (7, 7), "more"),
         (140, 70, (14, 7), "no clear difference"),
     ],
 )

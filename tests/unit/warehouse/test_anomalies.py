@@ -42,6 +42,11 @@ def test_accepted_change_is_the_new_baseline() -> None:
     assert anomalous_days("location_null_share", values, since=[day(11), day(21)]) == []
 
 
+def test_days_on_which_a_flag_is_never_1_do_not_enter_its_baseline() -> None:
+    assert anomalous_days("demo_share", [0.0] * 3 + [0.15] * 10 + [0.0]) == [14]
+    assert anomalous_days("zip_null_share", [0.0] * 3 + [0.15] * 10) == [*range(6, 14)]
+
+
 def test_share_of_matches_is_compared_with_the_best_one_of_the_day() -> None:
     values = [Metric(day(n), "match_both_share", share, 3700, 0.92) for n, share in enumerate([0.92, 0.86, 0.9], 1)]
     rows = metrics("rows", [3700.0] * 3)
