@@ -188,6 +188,7 @@ def wait_until_running(process: subprocess.Popen[str], settings: Settings) -> No
         if Warehouse(settings).value("select count(*) from meta.pipeline_runs where status = 'running'"):
             return
         time.sleep(0.01)
+    assert process.poll() is not None, "no run began within 30 seconds"
 
 
 def assert_one_clear_error(output: str, *named: str) -> None:

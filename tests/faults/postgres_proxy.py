@@ -18,7 +18,7 @@ _STARTS_A_SESSION = range(3 << 16, 4 << 16)
 
 
 class CommitCutter:
-    """Count the COMMITs of all connections, and cut the connection of number `cut_at`."""
+    """Count the COMMITs of transactions with a commit marker, and cut the connection of number `cut_at`."""
 
     def __init__(self, server_port: int, cut_at: int, when: When) -> None:
         self.server_port = server_port
@@ -54,9 +54,13 @@ class CommitCutter:
                 server.sendall(head + body)
                 if struct.unpack("!I", body[:4])[0] in _STARTS_A_SESSION:
                     break
+            has_written = False
             while True:
                 head, body = _read_typed(client)
-                if head[:1] == b"Q" and body.upper().startswith(b"COMMIT") and self._is_the_one():
+                has_written |= head[:1] == b"Q" and b"insert into meta.commit_marks" in body
+                is_commit = head[:1] == b"Q" and body.upper().startswith(b"COMMIT")
+                is_counted, has_written = is_commit and has_written, has_written and not is_commit
+                if is_counted and self._is_the_one():
                     if self.when == "unnoticed":
                         client.shutdown(socket.SHUT_RDWR)
                         self._over.wait()

@@ -57,5 +57,5 @@ def test_server_with_too_few_locks_is_reported_with_a_hint(s3_endpoint: str) -> 
             again = run(settings, full_refresh=True)
         close_connections()
         assert again.exit_code == 1
-        assert_clear(again.error, "out of shared memory", "raise max_locks_per_transaction")
+        assert_clear(again.error, "step 2", "out of shared memory", "raise max_locks_per_transaction")
         assert (warehouse.gold(), warehouse.fingerprint("bronze.csv_snapshots")) == (gold, bronze)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +25,9 @@ from fault_scenario import (
 from postgres_proxy import When, cutting_commits
 from psycopg2.extensions import cursor as Cursor
 from pydantic import SecretStr
-from support import Warehouse, drop_schemas, times
+from support import LONG, Warehouse, drop_schemas, times
 
+from etl import step2_load_to_postgres, step4_data_types_postgres, step6_insert_into_gold_tables
 from etl.local import embedded, postgres_cluster
 from etl.utils.utils_connection import Settings
 from etl.warehouse import bulk_copy, transactions
@@ -64,13 +66,38 @@ def test_terminated_backend_is_retried(scenario: Scenario, settings: Settings, n
 
 # --- Connections lost during COMMIT -----------------------------------------------------------------------------------
 
-COMMITS_SEEN = 24
-"""Minimum number of COMMITs in a run: one per transaction."""
+COMMITS = 22
+"""Number of transactions of a run from version A to version B that write."""
+PUBLICATIONS = (6, 10, 21)
+"""The publications of bronze, silver and gold among them."""
+CUTS: list[tuple[When, int]] = [(when, number) for number in range(1, COMMITS + 1) for when in ("before", "after")]
 
 
 def cuts() -> list[tuple[When, int]]:
-    rng = seeded_rng("cut")
-    return [("before" if n % 2 else "after", rng.randint(1, COMMITS_SEEN)) for n in range(times(4, 20))]
+    return CUTS if LONG else [cut for cut in CUTS if cut[1] in PUBLICATIONS]
+
+
+def test_number_of_commits_and_their_publications_are_known(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[int] = []
+    with cutting_commits(settings.postgres_port, COMMITS + 1, "before") as cutter:
+
+        def noting(publish: Callable[..., Any], *args: Any, **options: Any) -> Any:
+            published.append(cutter.commits + 1)
+            return publish(*args, **options)
+
+        for module, name in PUBLISHERS:
+            monkeypatch.setattr(module, name, partial(noting, getattr(module, name)))
+        assert run(settings.model_copy(update={"postgres_port": cutter.port})).error is None
+    assert (cutter.commits, tuple(published)) == (COMMITS, PUBLICATIONS)
+
+
+PUBLISHERS = (
+    (step2_load_to_postgres, "publish_bronze"),
+    (step4_data_types_postgres, "publish_silver"),
+    (step6_insert_into_gold_tables, "publish_gold"),
+)
 
 
 @pytest.mark.parametrize(("when", "number"), cuts())
@@ -110,6 +137,8 @@ def test_session_of_a_lost_client_is_terminated(scenario: Scenario, settings: Se
         settings_behind_proxy = settings.model_copy(update={"postgres_port": cutter.port})
         with main_process(tmp_path, settings_behind_proxy) as process:
             _, output = process.communicate(timeout=60)
+        assert cutter.has_cut
+        assert execute(settings, BACKENDS) == [], "the proxy still keeps the connection of the lost client"
     assert process.returncode == 0, output
     assert_equals_clean_run(scenario, settings)
 

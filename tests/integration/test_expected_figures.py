@@ -186,7 +186,7 @@ def test_first_seen_and_last_seen_are_the_first_and_last_day_of_each_lead(
             select lead_uuid, min(_partition_date) as first_day, max(_partition_date) as last_day
             from gold.lead_quality_matching group by lead_uuid
         ) as days using (lead_uuid)
-        where (first_seen, last_seen) <> (first_day, last_day)
+        where (first_seen, last_seen) is distinct from (first_day, last_day)
         """
     )
     assert wrong == []

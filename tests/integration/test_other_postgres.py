@@ -177,6 +177,7 @@ def test_missing_key_is_added_and_leads_as_of_a_day_returned(first_run: FirstRun
     assert warehouse.contents() == first_run.contents
     latest = warehouse.value("select max(last_seen) from gold.leads")
     assert warehouse.rows("select * from gold.leads_as_of(%s) except table gold.leads", latest) == []
+    assert warehouse.rows("table gold.leads except select * from gold.leads_as_of(%s)", latest) == []
 
 
 # --- Differences between versions of PostgreSQL -----------------------------------------------------------------------

@@ -12,12 +12,15 @@ import psycopg2
 import pytest
 from support import ORDINARY_ROW, PROJECT, Bucket, Warehouse, drop_schemas, empty_warehouse, environment_of
 
+from etl import step6_insert_into_gold_tables as step6
 from etl.engine.run_report import RunReport
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS, choose_steps
 from etl.step2_load_to_postgres import publish_bronze
+from etl.step4_data_types_postgres import publish_silver
 from etl.utils.errors import LockHeldError, PipelineError, PostgresError
 from etl.utils.utils_connection import Settings
+from etl.warehouse import gold_models
 from etl.warehouse.transactions import close_connections
 
 Run = Callable[..., RunReport]
@@ -252,6 +255,25 @@ def test_run_that_has_ended_keeps_the_staging_tables_of_the_next(settings: Setti
     with pytest.raises(LockHeldError):
         publish_bronze(settings, str(uuid.uuid4()), [])
     assert warehouse.rows("select to_regclass('staging.csv_snapshots_09') is not null") == [(True,)]
+
+
+WRITERS: dict[str, Callable[[Settings, str], object]] = {
+    "publish_silver": publish_silver,
+    "prepare": lambda settings, run_id: step6.prepare(settings, run_id, full_refresh=False),
+    "build_models": gold_models.build_models,
+    "publish_gold": lambda settings, run_id: step6.publish_gold(settings, run_id, [], [], with_models=False),
+}
+
+
+@pytest.mark.usefixtures("before")
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_run_that_has_ended_publishes_nothing(
+    settings: Settings, warehouse: Warehouse, write: Callable[[Settings, str], object]
+) -> None:
+    contents = warehouse.contents()
+    with pytest.raises(LockHeldError):
+        write(settings, str(uuid.uuid4()))
+    assert warehouse.contents() == contents
 
 
 @pytest.mark.usefixtures("before")

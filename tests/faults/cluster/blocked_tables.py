@@ -88,6 +88,7 @@ def start_blocked_run(settings: Settings, cluster: DaskCluster) -> tuple[threadi
     on_cluster = settings.model_copy(update={"dask_scheduler_address": cluster.address})
     runner = threading.Thread(target=lambda: reports.append(run(on_cluster)))
     runner.start()
-    while not Warehouse(settings).value("select count(*) from pg_locks where not granted"):
+    while runner.is_alive() and not Warehouse(settings).value("select count(*) from pg_locks where not granted"):
         time.sleep(0.01)
+    assert reports == [], "the run has ended without being blocked"
     return runner, reports

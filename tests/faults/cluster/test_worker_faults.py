@@ -219,7 +219,8 @@ def test_day_given_to_two_workers_is_filled_by_one_at_a_time(settings: Settings)
     with blocked(settings, cleaned_partition(number)) as unblock:
         for attempt in attempts:
             attempt.start()
-        while Warehouse(settings).value("select count(*) from pg_locks where not granted") < len(attempts):
+        waiting = "select count(*) from pg_locks where not granted"
+        while all(attempt.is_alive() for attempt in attempts) and Warehouse(settings).value(waiting) < len(attempts):
             time.sleep(0.01)
         unblock()
         for attempt in attempts:

@@ -92,6 +92,10 @@ def test_shrunken_leads_file_is_reported_or_refused(settings: Settings, bucket: 
         run(settings.model_copy(update={"max_row_drop": 0.02})), "96 leads after cleaning", "MAX_ROW_DROP=0.02"
     )
     assert "after cleaning" not in "".join(map(str, run(settings).warnings))
+    put_leads(bucket, 90)
+    assert "90 leads after cleaning, down from 96: a decrease of 6.25%" in "".join(map(str, run(settings).warnings))
+    put_leads(bucket, 96)
+    assert "after cleaning" not in "".join(map(str, run(settings).warnings))
     put_leads(bucket, 60)
     for report in (run(settings), run(settings), run(settings, full_refresh=True)):
         assert report.error is None

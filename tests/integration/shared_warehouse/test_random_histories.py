@@ -11,6 +11,7 @@ The last line replays history 137, and prints a smaller one if it fails.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ import oracle
 import psycopg2
 import pytest
 import shrink_history
-from histories import History, PutDay, PutLeads, RemoveDay, Run, random_history
+from histories import History, Kill, PutDay, PutLeads, RemoveDay, Run, random_history
 from killed_run import KillSwitch, run_and_kill
 from oracle import AppointmentIds, Rules
 from run_histories import Failure, clock_ahead, run_histories, run_history
@@ -42,6 +43,17 @@ def test_gold_equals_the_oracle_after_every_run(settings: Settings, bucket: Buck
         print(failures[-1].history.as_code())  # noqa: T201 - pytest shows it
     if failures:
         pytest.fail("\n\n".join(map(str, failures)), pytrace=False)
+
+
+def test_run_that_is_killed_before_it_publishes_keeps_the_old_gold(settings: Settings, bucket: Bucket) -> None:
+    """Otherwise, the histories would pass if no run was ever killed."""
+    row = {"LEADNUMBER": "1", "email_hash": "e1", "phone_hash": "p1"}
+    killed = Run(kill=Kill("before", 1, since_step=6))
+    first = (PutLeads((("lead a", "p1", "e1"),), "first"), PutDay(1, (row,), "new"), Run())
+    history = History("killed in step 6", (*first, PutDay(2, (row,), "new"), killed, Run()))
+    kills: Counter[str] = Counter()
+    assert run_history(settings, bucket, history, kills=kills) is None
+    assert kills == {"old gold": 1}
 
 
 # --- Histories --------------------------------------------------------------------------------------------------------
