@@ -325,6 +325,24 @@ def test_hint_of_a_failed_creation_names_no_deleted_folder(new_root: Path, monke
     assert caught.value.hint == "fix the cause (often a full disk) and rerun"
 
 
+def test_password_is_no_argument_of_a_program(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments of programs are visible to all users of the machine."""
+    started: list[str] = []
+    popen = subprocess.Popen.__init__
+
+    def note(process: Any, args: Any, *more: Any, **options: Any) -> None:
+        started.append(str(args))
+        popen(process, args, *more, **options)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", note)
+    server = start_postgres(new_root)
+    try:
+        assert any("initdb" in args for args in started)
+        assert not any(password in args for password in (server.password, server.reader_password) for args in started)
+    finally:
+        stop_postgres(new_root)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs another account for its server")
 def test_missing_useradd_is_named(new_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_cluster, "SHARED_STATE", new_root.parent / "shared")

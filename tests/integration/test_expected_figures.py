@@ -192,6 +192,14 @@ def test_first_seen_and_last_seen_are_the_first_and_last_day_of_each_lead(
     assert wrong == []
 
 
+def test_lead_match_id_numbers_the_rows_of_each_day(query: Query) -> None:
+    days = query(
+        "select count(*), count(distinct lead_match_id), min(lead_match_id), max(lead_match_id) "
+        "from gold.lead_quality_matching group by _partition_date"
+    )
+    assert [(rows, rows, 1, rows) for rows, *_ in days] == days != []
+
+
 def test_current_row_is_the_row_of_the_last_day_of_its_lead(query: Query) -> None:
     assert query(
         "select count(*) from (select to_jsonb(c) from gold.lead_quality_current as c "

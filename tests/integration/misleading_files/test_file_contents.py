@@ -314,6 +314,20 @@ def test_day_with_few_matches_by_one_hash_is_reported(settings: Settings, bucket
         assert "matches by" not in "".join(run(settings).warnings)
 
 
+@pytest.mark.parametrize(("rows", "matches", "is_reported"), [(50, 4, True), (50, 5, False), (49, 0, False)])
+@pytest.mark.parametrize("side", ["e-mail", "phone"])
+def test_few_matches_by_one_hash_are_reported_from_50_hashes_on(
+    settings: Settings, bucket: Bucket, side: str, rows: int, matches: int, *, is_reported: bool
+) -> None:
+    bucket.put_snapshot(1, leads(rows))
+    salt = ["" if number <= matches else "salted " for number in range(1, rows + 1)]
+    phones, emails = (salt, [""] * rows) if side == "phone" else ([""] * rows, salt)
+    bucket.put_leads([(f"lead {n}", f"{phones[n - 1]}p{n}", f"{emails[n - 1]}e{n}") for n in range(1, rows + 1)])
+    findings = "".join(run(settings).warnings)
+    assert (f"{matches} matches by {side} for {rows} hashes" in findings) == is_reported
+    assert ("matches by" in findings) == is_reported
+
+
 def test_leads_with_dashes_in_a_cell_are_reported_or_refused(settings: Settings, bucket: Bucket) -> None:
     put_leads(bucket, 60)
     bucket.put_snapshot(1, leads(60))
