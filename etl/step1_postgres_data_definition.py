@@ -20,7 +20,7 @@ from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings, connect_postgres
 from etl.warehouse.definitions import apply_ddl
 from etl.warehouse.descriptions import apply_descriptions
-from etl.warehouse.partitions import add_missing_columns
+from etl.warehouse.partitions import READER_TIME_LIMITS, add_missing_columns
 from etl.warehouse.sql_scripts import quote_identifiers, run_sql
 from etl.warehouse.tables import SNAPSHOT_COLUMNS
 from etl.warehouse.transactions import transaction
@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 
 READERS = {"bi_reader": "bi_reader_password", "analyst": "analyst_password"}
 """Role → name of the setting with its password. sql_scripts/schemas/admit_readers.sql grants the privileges."""
-TIME_LIMITS = {"statement_timeout": "4min", "idle_in_transaction_session_timeout": "1min"}
-"""Time limits of these roles. They are below `partitions.SECONDS_TO_WAIT_FOR_LOCKS`, so that PostgreSQL cancels a long
-query before publishing gives up waiting for it."""
 
 
 @retry_transient()
@@ -66,14 +63,14 @@ def create_reader(db: Cursor, settings: Settings, role: str, password: SecretStr
     name = sql.Identifier(role)
     limits = sql.SQL("; ").join(
         sql.SQL("alter role {} set {} = {}").format(name, sql.Identifier(limit), sql.Literal(value))
-        for limit, value in TIME_LIMITS.items()
+        for limit, value in READER_TIME_LIMITS.items()
     )
     db.execute("savepoint reader")
     try:
         db.execute("select rolconfig::text from pg_roles where rolname = %s", (role,))
         found = db.fetchone()
         statements = [] if found else [sql.SQL("create role {} nologin").format(name)]
-        if found is None or not all(limit in (found[0] or "") for limit in TIME_LIMITS):
+        if found is None or not all(limit in (found[0] or "") for limit in READER_TIME_LIMITS):
             statements.append(limits)
         for statement in statements:
             db.execute(statement)

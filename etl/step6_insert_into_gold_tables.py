@@ -172,8 +172,9 @@ def publish_gold(
     """
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
-        etags = {file.table: file.source.etag for file in ingested_files(db).values()}
-        earlier, accepted = recorded_facts(db, GOLD_MATCHING), anomalies.accepted_changes(db)
+        if built:
+            etags = {file.table: file.source.etag for file in ingested_files(db).values()}
+            earlier, accepted = recorded_facts(db, GOLD_MATCHING), anomalies.accepted_changes(db)
         if with_models:
             gold_models.merge_models(db, run_id)
         if built or removed:

@@ -26,6 +26,13 @@ LONG = os.environ.get("FAULTS") == "long"
 SCHEMAS = ("bronze", "silver", "gold", "meta", "partitions", "staging")
 
 
+WAITING_SESSIONS = (
+    "select pid from pg_locks where not granted "
+    "and database = (select oid from pg_database where datname = current_database())"
+)
+"""Query for the sessions of a database that wait for a lock."""
+
+
 def times(short: int, long: int) -> int:
     return long if LONG else short
 

@@ -14,7 +14,6 @@ import click
 from etl.console.output import Line, configure_logging, is_terminal, json_handler, protect_streams, write_lines
 from etl.console.progress import progress
 from etl.console.summary import metrics_by_subject, summary_lines
-from etl.engine.context import CURRENT_RUN
 from etl.engine.run_report import Step
 from etl.engine.runner import WORKER_THREAD, run_steps
 from etl.engine.shutdown import abortable
@@ -97,7 +96,7 @@ def _exit_code_of(work: Callable[[], int]) -> int:
         fault = _pipeline_error(error)
         if fault is not error:
             fault.__cause__ = error
-            fault.step = CURRENT_RUN["step"] and f"step {CURRENT_RUN['step']}"
+            fault.step = next(iter(getattr(error, "__notes__", ())), None)  # from the runner
         print_error(fault)
         return fault.exit_code
 

@@ -103,11 +103,17 @@ def _executor(settings: Settings, run_id: str, workers: int | None) -> Iterator[
 
 @contextmanager
 def _during(part: str) -> Iterator[None]:
-    """Set `step` of pipeline errors that the block raises to this part of the run, unless it is already set."""
+    """Set `step` of pipeline errors that the block raises to this part of the run, unless it is already set.
+
+    Other errors get a note with the part.
+    """
     try:
         yield
     except PipelineError as error:
         error.step = error.step or part
+        raise
+    except Exception as error:
+        error.add_note(part)
         raise
 
 
@@ -137,7 +143,6 @@ def _run_in_order(steps: Sequence[Step], context: RunContext, report: RunReport,
                 if step is not steps[-1]:
                     report.error.hint = f"{report.error.hint}; --allow-partial publishes everything else meanwhile"
                 return
-    CURRENT_RUN["step"] = None
     with _during("checks at the end"):
         failures = _run_checks_at_end(context.settings)
     for failure in failures:

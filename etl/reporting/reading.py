@@ -11,6 +11,7 @@ import pandas as pd
 from etl.utils.columns import BRONZE_COLUMNS, CLEANED_COLUMNS
 from etl.utils.error_hints import translate_postgres_errors
 from etl.utils.utils_connection import Settings, postgres_engine
+from etl.warehouse.partitions import READER_TIME_LIMITS
 from etl.warehouse.sql_scripts import read_script
 from etl.warehouse.tables import BRONZE_SNAPSHOTS, GOLD_MATCHING, SILVER_LEADS, SILVER_SNAPSHOTS
 
@@ -50,7 +51,8 @@ def reading(settings: Settings) -> Iterator[Read]:
         with engine.connect() as connection:
             tables = connection.scalar(text(_READABLE_TABLES), {"tables": PUBLISHED_TABLES})
         with engine.connect().execution_options(**isolation) as connection:
-            connection.execute(text(_TIME_LIMITS))
+            for name, value in READER_TIME_LIMITS.items():
+                connection.execute(text(f"set local {name} = '{value}'"))
             if tables:
                 connection.execute(text(f"lock table {tables} in access share mode"))  # takes no snapshot yet
             yield lambda question: pd.read_sql(
@@ -60,8 +62,6 @@ def reading(settings: Settings) -> Iterator[Read]:
 
 PUBLISHED_TABLES = [BRONZE_SNAPSHOTS, SILVER_SNAPSHOTS, SILVER_LEADS, GOLD_MATCHING]
 """Tables that a run locks when it replaces their rows or partitions."""
-_TIME_LIMITS = "set local statement_timeout = '4min'; set local idle_in_transaction_session_timeout = '1min'"
-"""Those of reader roles: a run that publishes waits at most five minutes."""
 _READABLE_TABLES = """
 select string_agg(format('%I.%I', nspname, relname), ', ')
 from pg_class

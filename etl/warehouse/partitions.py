@@ -40,6 +40,9 @@ def create_staging_partition(db: Cursor, parent: str, staged: str, partition_val
 
 
 SECONDS_TO_WAIT_FOR_LOCKS = 300.0
+READER_TIME_LIMITS = {"statement_timeout": "4min", "idle_in_transaction_session_timeout": "1min"}
+"""Time limits of readers. They are below `SECONDS_TO_WAIT_FOR_LOCKS`, so that PostgreSQL cancels a long query before
+publishing gives up waiting for it."""
 SECONDS_BEFORE_WARNING = 10.0
 READERS_MAY_WAIT_MS = 100
 """Lock timeout per attempt: short, because new readers queue behind a session that waits for an exclusive lock."""

@@ -10,7 +10,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 from fault_scenario import Scenario, assert_clear, assert_rerun_repairs_everything, put_version_b, run
-from support import Bucket, Warehouse, connection_arguments, times
+from support import WAITING_SESSIONS, Bucket, Warehouse, connection_arguments, times
 
 from etl.engine.run_report import RunReport
 from etl.utils.utils_connection import Settings
@@ -106,7 +106,7 @@ def test_slow_session_delays_publication_but_no_reader(settings: Settings, state
     quick.start()
     runner = threading.Thread(target=lambda: reports.append(run(settings)))
     runner.start()
-    while runner.is_alive() and not Warehouse(settings).rows(WAITING):
+    while runner.is_alive() and not Warehouse(settings).rows(WAITING_SESSIONS):
         time.sleep(0.005)
     time.sleep(2)
     assert runner.is_alive(), "the run waits for the slow session"
@@ -118,12 +118,6 @@ def test_slow_session_delays_publication_but_no_reader(settings: Settings, state
     assert reports[0].error is None
     assert partitions.READERS_MAY_WAIT_MS == 100
     assert max(waits) < 1.5, "readers are delayed by at most a tenth of a second, plus tolerance for a busy machine"
-
-
-WAITING = (
-    "select pid from pg_locks where not granted "
-    "and database = (select oid from pg_database where datname = current_database())"
-)
 
 
 @pytest.mark.parametrize(

@@ -9,17 +9,13 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from support import Bucket, Warehouse, connection_arguments
+from support import WAITING_SESSIONS, Bucket, Warehouse, connection_arguments
 
 from etl.engine.run_report import RunReport
 from etl.reporting.reading import reading
 from etl.utils.utils_connection import Settings
 
 Run = Callable[..., RunReport]
-WAITING = (
-    "select pid from pg_locks where not granted "
-    "and database = (select oid from pg_database where datname = current_database())"
-)
 
 
 @pytest.mark.usefixtures("loaded")
@@ -37,7 +33,7 @@ def test_figures_are_those_of_the_publication_for_which_the_first_query_waits(
     with closing(psycopg2.connect(**connection_arguments(settings))) as publication, publication.cursor() as db:
         db.execute("lock table gold.lead_quality_matching in access exclusive mode")
         reader.start()
-        while reader.is_alive() and not warehouse.rows(WAITING):
+        while reader.is_alive() and not warehouse.rows(WAITING_SESSIONS):
             time.sleep(0.02)
         db.execute("insert into meta.accepted_changes values ('rows', '2024-10-01', 'published together')")
         publication.commit()

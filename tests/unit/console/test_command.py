@@ -31,6 +31,16 @@ def test_error_of_the_machine_shows_cause_and_hint(
     assert capsys.readouterr().err == printed
 
 
+def test_error_of_the_machine_names_the_step_in_which_the_run_was(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        error = OSError("Invalid footer")
+        error.add_note("step 2 (S3 → bronze)")
+        raise error
+
+    assert run_cli(fail) == 1
+    assert capsys.readouterr().err == f"error: step 2 (S3 → bronze): Invalid footer\n  → {DISK}\n"
+
+
 @pytest.mark.parametrize("error", [ValueError("of the code"), OSError("of the machine")])
 def test_traceback_of_an_error_is_logged_once(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     def fail() -> int:
