@@ -19,7 +19,7 @@ demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
 run: $(VENV)/run.installed ## Run the pipeline with the settings in the environment or .env
 	$(BIN)/python main.py
 
-report: $(VENV)/run.installed ## Write reports/lead_quality.html from gold; without settings, from the demo's
+report: $(VENV)/run.installed ## Write reports/lead_quality.html from the warehouse; without settings, from that of the demo
 	$(BIN)/python main.py --report
 
 superset: .venv-superset/installed ## Start Superset with the dashboard, on the demo's warehouse or that of PGHOST

@@ -152,10 +152,10 @@ def main(write: Path | None, seed: int) -> None:
     rows = [f"| {name} | {planted} | {found} |" for name, (found, planted) in found_breaks(50, seed).items()]
     table = "\n".join(
         [
-            f"200 sound histories: {alarms:,} false alarms in {tested:,} day-metrics, "
-            f"{1000 * alarms / tested:.2f} in 1,000.",
+            f"False anomalies in 200 simulated histories without a break: {alarms:,} of {tested:,} tested values, "
+            f"{1000 * alarms / tested:.2f} of 1,000.",
             "",
-            "| planted break, for a week | histories | found on exactly its days |",
+            "| simulated break of one week | histories | found on exactly its days |",
             "|---|---:|---:|",
             *rows,
         ]

@@ -77,9 +77,7 @@ def cuts() -> list[tuple[When, int]]:
     return CUTS if LONG else [cut for cut in CUTS if cut[1] in PUBLICATIONS]
 
 
-def test_number_of_commits_and_their_publications_are_known(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_has_the_expected_commits_and_publications(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     published: list[int] = []
     with cutting_commits(settings.postgres_port, COMMITS + 1, "before") as cutter:
 

@@ -67,7 +67,7 @@ def test_run_shows_no_secret(planted: Settings, scenario: Scenario, tmp_path: Pa
             assert secret not in output
 
 
-def test_case_of_a_token_with_a_line_end(settings: Settings, warehouse: Warehouse, tmp_path: Path) -> None:
+def test_session_token_with_a_line_end_is_never_shown(settings: Settings, warehouse: Warehouse, tmp_path: Path) -> None:
     runs = "select status from meta.pipeline_runs"
     runs_before = warehouse.rows(runs)
     done = run_case("07-session-token-in-the-error", tmp_path, environment=environment_of(settings))
