@@ -117,7 +117,7 @@ def prepare(
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         require_tables(db, SILVER_SNAPSHOTS, SILVER_LEADS, *ROW_VERSION_TABLES, created_by_step=1)
         require_tables(db, GOLD_MATCHING, *gold_models.MODELS, GOLD_ANOMALIES, "gold.daily_metrics", created_by_step=5)
-        require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
+        require_loaded(db)
         leads = current_loads(db, SILVER_LEADS, include_modified=True).get(SILVER_LEADS)
         if leads is None:
             raise CheckFailedError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from etl.console.output import Line, json_handler, write_lines
+from etl.console.summary import metrics_table
 from etl.console.text_tables import write_table
 from etl.engine.dry_run import Plan, Work, plan_run
 from etl.engine.run_report import Step
@@ -28,23 +29,16 @@ def report_dry_run(settings: Settings, steps: Sequence[Step], **options: bool) -
         handler.echo("dry run: nothing was written", "dry_run", seconds=seconds, **_as_json(plan))
         return plan.exit_code
     if plan.source.files:
-        _write_files(plan)
+        write_lines([Line(), *metrics_table({"files": plan.file_counts})], sys.stdout)
+        pending = [(file.source.key, file.day, file.source.size, file.why) for file in plan.source.files if file.why]
+        if pending:
+            write_table("files to load", ("key", "day", "bytes", "why"), pending)
     work = [
         (f"{step.number}  {step.title}", days, why) for step in plan.work for why, days in _by_reason(plan.work[step])
     ]
     write_table("days to process", ("step", "days", "why"), work)
     write_lines(_closing_lines(plan, time.perf_counter() - started), sys.stdout)
     return plan.exit_code
-
-
-def _write_files(plan: Plan) -> None:
-    counts = plan.file_counts
-    write_lines(
-        [Line(), Line(" · ".join(f"{count:,} {what}" for what, count in counts.items()), "files  ")], sys.stdout
-    )
-    pending = [(file.source.key, file.day, file.source.size, file.why) for file in plan.source.files if file.why]
-    if pending:
-        write_table("files to load", ("key", "day", "bytes", "why"), pending)
 
 
 def _by_reason(work: Work) -> Iterator[tuple[str, str]]:

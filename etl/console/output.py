@@ -36,7 +36,7 @@ def configure_logging(level: str, log_format: str = "text") -> None:
     Debug and info messages of some libraries are suppressed. `log_format` is one of LOG_FORMATS.
     """
     handler = JsonHandler() if log_format == "json" else TextHandler()
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.basicConfig(level=level.upper(), handlers=[handler], format="%(message)s")
     for chatty in ("boto3", "botocore", "urllib3", "s3transfer", "sqlalchemy", "matplotlib"):
         # Their debug lines contain request signatures and connection arguments.
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -141,10 +141,7 @@ class TextHandler(logging.Handler):
     below level warning appear only with log level debug.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.bar: ProgressBar | None = None
-        self.setFormatter(logging.Formatter("%(message)s"))
+    bar: ProgressBar | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         is_shown_by_bar = self.bar and record.levelno < logging.WARNING and logging.getLogger().level > logging.DEBUG

@@ -45,22 +45,19 @@ def _bar(total: int) -> Iterator[Show]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.theme import Theme
 
-    handlers = [handler for handler in logging.getLogger().handlers if isinstance(handler, TextHandler)]
     columns = (BarColumn(20), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     # Colour is reserved for warnings and errors.
     calm = dict.fromkeys(("bar.complete", "bar.finished", "bar.pulse", "progress.download"), "default")
     console = Console(stderr=True, theme=Theme({**calm, "progress.remaining": "dim"}))
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
-        for handler in handlers:
-            handler.bar = bar
+        TextHandler.bar = bar
         try:
             yield lambda done, rows, seconds: bar.update(
                 task, completed=done, description=_rows_and_rate(rows, seconds)
             )
         finally:
-            for handler in handlers:
-                handler.bar = None
+            TextHandler.bar = None
 
 
 def _lines(total: int) -> Show:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from etl.console.output import Line
 from etl.engine.run_report import RunReport
@@ -15,7 +15,7 @@ def summary_lines(report: RunReport) -> Iterator[Line]:
     Tables fit a terminal of 80 columns.
     """
     tables = _table(("table", "rows now"), [(name, f"{rows:,}") for name, rows in report.rows_per_table.items()])
-    for part in (_steps_table(report), _metrics_table(report), tables):
+    for part in (_steps_table(report), metrics_table(metrics_by_subject(report)), tables):
         yield Line()
         yield from part
     for warning in report.warnings:
@@ -46,8 +46,8 @@ def metrics_by_subject(report: RunReport) -> dict[str, dict[str, int]]:
     return metrics | ({"rejected_rows": dict(rejected.most_common())} if rejected else {})
 
 
-def _metrics_table(report: RunReport) -> list[Line]:
-    metrics = metrics_by_subject(report)
+def metrics_table(metrics: Mapping[str, Mapping[str, int]]) -> list[Line]:
+    """Return one line per subject, such as `files  22 new · 1 changed`."""
     width = max(map(len, metrics), default=0)
     return [
         Line(" · ".join(f"{count:,} {what}" for what, count in counts.items()), f"{subject:<{width}}  ")

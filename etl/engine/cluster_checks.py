@@ -137,16 +137,12 @@ def check_no_other_driver(client: Client, settings: Settings) -> None:
         LockHeldError: another run is connected to the scheduler.
         ClusterError: see `ask_cluster`.
     """
-    others = [driver for driver in ask_cluster(client.run_on_scheduler, _drivers) if driver != client.id]
-    if others:
+    drivers = ask_cluster(client.run_on_scheduler, lambda dask_scheduler: list(dask_scheduler.clients))
+    if any(CLIENT_NAME in driver and driver != client.id for driver in drivers):
         raise LockHeldError(
             f"another run is active on the cluster of {settings.dask_scheduler_address}",
             hint="wait for it to end, or use a separate scheduler and workers for this warehouse",
         )
-
-
-def _drivers(dask_scheduler: Any) -> list[str]:
-    return [client for client in dask_scheduler.clients if CLIENT_NAME in client]
 
 
 def check_warehouse(client: Client, settings: Settings, run_id: str) -> None:

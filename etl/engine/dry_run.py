@@ -164,7 +164,7 @@ def _require_tables(db: Cursor, numbers: Set[int]) -> None:
     if 5 not in numbers and 6 in numbers:
         require_tables(db, GOLD_MATCHING, *gold_models.MODELS, created_by_step=5)
     if 6 in numbers and not numbers & {3, 4}:
-        require_loaded(db, SILVER_SNAPSHOTS, SILVER_LEADS, loaded_by_step=3)
+        require_loaded(db)
 
 
 def _read_state(db: Cursor, *, full_refresh: bool) -> WarehouseState:

@@ -50,17 +50,17 @@ def _locked_connection(settings: Settings) -> Connection:
         try:
             require_usable_server(connection, settings)
             _require_own_session(connection, settings)
-            if _lock(connection):
-                _require_lock(connection, settings)
-                return connection
+            if not _lock(connection):
+                raise LockHeldError(
+                    f"another run is active on {settings.postgres_address}",
+                    hint="wait for it to end, then rerun; see: "
+                    "select * from meta.pipeline_runs where status = 'running'",
+                )
+            _require_lock(connection, settings)
         except BaseException:
             connection.close()
             raise
-    connection.close()
-    raise LockHeldError(
-        f"another run is active on {settings.postgres_address}",
-        hint="wait for it to end, then rerun; see: select * from meta.pipeline_runs where status = 'running'",
-    )
+    return connection
 
 
 def _lock(connection: Connection) -> bool:

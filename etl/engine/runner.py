@@ -69,10 +69,10 @@ def run_steps(
             except Exception as error:
                 report.error = PipelineError(f"unexpected {type(error).__name__}", hint="see the output of the run")
                 with suppress(PipelineError):
-                    _close(settings, report, started)
+                    _close(settings, report)
                 raise
             with _during("closing the run"):
-                _close(settings, report, started)
+                _close(settings, report)
     except PipelineError as error:
         report.error = report.error or error  # an error of the run is kept if the run cannot be closed, either
     report.seconds = time.perf_counter() - started
@@ -171,19 +171,18 @@ def _begin(settings: Settings, run_id: str, arguments: Mapping[str, Any]) -> Non
         begin_run(db, run_id, __version__, arguments)
 
 
-def _close(settings: Settings, report: RunReport, started: float) -> None:
-    """Add duration and row counts of tables to the report, and record the end of the run in meta.pipeline_runs.
+def _close(settings: Settings, report: RunReport) -> None:
+    """Add row counts of tables to the report, and record the end of the run in meta.pipeline_runs.
 
     If the run failed because the server was lost, it is tried once, else with retries.
     """
     was_lost = isinstance(report.error, PostgresError) and report.error.transient
-    retry_transient(0 if was_lost else 60)(_record_end)(settings, report, started)
+    retry_transient(0 if was_lost else 60)(_record_end)(settings, report)
 
 
-def _record_end(settings: Settings, report: RunReport, started: float) -> None:
+def _record_end(settings: Settings, report: RunReport) -> None:
     with transaction(settings) as db:
         report.rows_per_table = rows_per_table(db)
-        report.seconds = time.perf_counter() - started
         end_run(
             db,
             report.run_id,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from etl.reporting.words import counted, share
+from etl.reporting.words import share
 from etl.utils.day import day_ranges
 from etl.warehouse.anomalies import label_of
 
@@ -105,14 +105,6 @@ def missing_days(days: pd.DataFrame) -> list[pd.Timestamp]:
     """Return the days without a snapshot between the first and the latest snapshot."""
     present = pd.DatetimeIndex(days["_partition_date"])
     return [] if present.empty else list(pd.date_range(present.min(), present.max()).difference(present))
-
-
-def gap_sentence(days: pd.DataFrame) -> str:
-    """Return a sentence on changes on days without a snapshot, with a leading space; empty if no day is missing."""
-    missing = len(missing_days(days))
-    what = f"{counted(missing, 'day')} {'has' if missing == 1 else 'have'} no snapshot"
-    days_of_gap = "that day" if missing == 1 else "those days"
-    return f" {what}: changes on {days_of_gap} appear in the next snapshot." if missing else ""
 
 
 def _range(metric: str, values: pd.Series[float]) -> str:

@@ -10,10 +10,9 @@ from textwrap import fill
 import pandas as pd
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
 
 from etl.reporting.daily import per_day
-from etl.reporting.drawing import ChartFigure, by_day, chart, day_labels, named_bars, stacked_bars_by_day, with_gaps
+from etl.reporting.drawing import ChartFigure, by_day, chart, day_labels, named_bars, stacked_bars_by_day
 from etl.reporting.outcomes import FEW, HIGHEST, NO_STATE, UNCLEAR
 from etl.reporting.theme import LIGHT
 from etl.reporting.weeks import NOT_COMPARED
@@ -53,7 +52,7 @@ def leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> None:
         ("cumulative_leads", "ever seen", LIGHT.dim),
         ("total_leads", "in the snapshot", LIGHT.accent),
     ):
-        line = with_gaps(days, rows[column])
+        line = rows[column].set_axis(days).asfreq("D")  # no line across missing days
         above.plot(line.index, line, marker=_marker(days), markersize=4, color=colour, label=label)
     above.set_title("Leads")
     above.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=2)
@@ -106,7 +105,7 @@ def new_high_quality_leads_per_day(figure: ChartFigure, rows: pd.DataFrame) -> N
         axes.text(0.5, 0.5, "a trend requires two snapshots", ha="center", va="center", transform=axes.transAxes)
         return
     days, rates = later["_partition_date"], later["rate"]
-    line = with_gaps(days, rates)
+    line = rates.set_axis(days).asfreq("D")
     axes.fill_between(line.index, line, color=LIGHT.good, alpha=0.12)
     axes.plot(line.index, line, marker=_marker(days), color=LIGHT.good, linewidth=2)
     sound_days = per_day(rows, "new_high_quality_leads", figure.affected_days)
@@ -320,7 +319,7 @@ def null_shares(figure: ChartFigure, rows: pd.DataFrame) -> None:
     positions = range(0, len(rows.columns), every)
     axes.set_xticks(positions, day_labels([days[position] for position in positions]))
     axes.spines["bottom"].set_visible(False)
-    bar = figure.colorbar(shown, ax=axes, format=FuncFormatter(lambda value, _: f"{value:.0%}"), fraction=0.04)
+    bar = figure.colorbar(shown, ax=axes, format="{x:.0%}", fraction=0.04)
     bar.outline.set_visible(False)
 
 

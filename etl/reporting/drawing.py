@@ -17,7 +17,6 @@ import pandas as pd
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from etl.reporting.answers import Days, ranges
 from etl.reporting.theme import LIGHT, Theme, style
@@ -76,7 +75,7 @@ class Chart:
     """Description for screen readers."""
 
     def __call__(self, rows: pd.DataFrame, *, narrow: bool = False, affected_days: Days = ()) -> ChartFigure:
-        with mpl.rc_context(style(LIGHT, narrow)):
+        with mpl.rc_context(style(narrow)):
             figure = ChartFigure(figsize=(NARROW if narrow else WIDE, self.height), layout="constrained")
             figure.affected_days = affected_days
             if rows.empty:
@@ -103,8 +102,7 @@ def as_svg(figure: ChartFigure, salt: str = "homebuddy") -> str:
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = text.getvalue()
-    svg = re.sub(r"^.*?(?=<svg )|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = "<svg " + text.getvalue().partition("<svg ")[2]
     for number, value in enumerate(figure.values):
         svg = svg.replace(f'<g id="value-{number}">', f'<g pointer-events="all"><title>{escape(value)}</title>')
     return re.sub(r'<g id="[^"]*"', "<g", svg)  # these ids would not be unique on a page with several charts
@@ -128,11 +126,6 @@ def _name_affected_days(figure: ChartFigure) -> None:
 
 LONGEST_LIST = 200
 """Maximum number of characters of a list of affected days below a chart."""
-
-
-def with_gaps(days: pd.Series, values: pd.Series) -> pd.Series:
-    """Return values by day, with NaN on days without a snapshot, so that a line breaks there."""
-    return values.astype(float).set_axis(days).reindex(pd.date_range(days.min(), days.max()))
 
 
 def named_bars(
@@ -195,8 +188,8 @@ def by_day(axes: Axes, days: pd.Series, values: Mapping[str, pd.Series]) -> None
     every = max(1, -(-(last - first).days // (4 if figure.is_narrow else 6)))
     ticks = [first + timedelta(days=passed) for passed in range(0, (last - first).days + 1, every)]
     axes.set_xticks(ticks, day_labels(ticks))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.locator_params(axis="y", nbins=5, steps=[1, 2, 5, 10], integer=True)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     for position, moment in enumerate(days):
         band = Rectangle(
             (float(date2num(moment)) - 0.5, 0), 1, 1, transform=axes.get_xaxis_transform(), alpha=0, zorder=10

@@ -99,13 +99,10 @@ def summary(history: LeadHistory) -> str:
     day, number = history.current["_partition_date"], _cell(history.current["lead_number"], null="NULL")
     rejected = max((row["latest_day"] or day for row in history.rejected_rows), default=day)
     later = f"; a rejected row of {rejected} has one of its ids: see below" if rejected > day else ""
-    metrics = (anomaly["metric"] for anomaly in history.anomalies if anomaly["day"] == day)
-    doubt = "; set or demo has an anomaly on this day: see below" * any(map(_is_of_flag, metrics))
+    flags = ("set_", "demo_", "appt_date_without_set_", "sale_without_demo_")
+    is_doubtful = any(each["day"] == day and each["metric"].startswith(flags) for each in history.anomalies)
+    doubt = "; set or demo has an anomaly on this day: see below" * is_doubtful
     return f"{history.current['lead_quality_flag']} in its latest snapshot, {day} (lead number {number}){doubt}{later}"
-
-
-def _is_of_flag(metric: str) -> bool:
-    return metric.startswith(("set_", "demo_", "appt_date_without_set_", "sale_without_demo_"))
 
 
 def _place(row: BronzeRow | None) -> str | None:

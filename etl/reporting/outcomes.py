@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from etl.reporting.answers import FLAGS, STATUS, Anomalies, Answer, gap_sentence
+from etl.reporting.answers import FLAGS, STATUS, Anomalies, Answer, missing_days
 from etl.reporting.words import counted, day, share
 
 STAGES = {"leads": "lead", "appointment": "appointment", "demo": "demo", "sale": "sale"}
@@ -70,16 +70,15 @@ def _compare_states(table: pd.DataFrame) -> str:
     if judged.empty:
         return f"No state has {FEW_LEADS} leads yet: too few for a rate."
     best, worst = judged.iloc[judged["conversion_rate"].argmax()], judged.iloc[judged["conversion_rate"].argmin()]
+    highest = share(best["sale_count"], best["lead_count"])
     if len(judged) == 1:
-        sold = share(best["sale_count"], best["lead_count"])
-        return f"Only {best['state']} has at least {FEW_LEADS} leads: {sold} of them are sold."
+        return f"Only {best['state']} has at least {FEW_LEADS} leads: {highest} of them are sold."
     if HIGHEST not in set(judged["comparison"]):
-        same = share(best["sale_count"], best["lead_count"])
-        return f"All states with at least {FEW_LEADS} leads have the same share of sold leads: {same}."
+        return f"All states with at least {FEW_LEADS} leads have the same share of sold leads: {highest}."
     unclear = list(judged["state"][judged["comparison"] == UNCLEAR])
     sentence = (
         f"Of the states with at least {FEW_LEADS} leads, {best['state']} has the highest share of sold leads "
-        f"({share(best['sale_count'], best['lead_count'])} of {counted(best['lead_count'], 'lead')}) and "
+        f"({highest} of {counted(best['lead_count'], 'lead')}) and "
         f"{worst['state']} the lowest ({share(worst['sale_count'], worst['lead_count'])} of {worst['lead_count']:,})"
     )
     if len(unclear) == len(judged) - 1:
@@ -131,7 +130,9 @@ def status_changes(rows: pd.DataFrame, lifecycle: pd.DataFrame, days: pd.DataFra
         )
     if anomalies.days(FLAGS):
         sentence += " Changes that only a broken flag causes are not counted."
-    sentence += gap_sentence(days)
+    if missing := len(missing_days(days)):
+        what, when = ("day has", "that day") if missing == 1 else ("days have", "those days")
+        sentence += f" {missing:,} {what} no snapshot: changes on {when} appear in the next snapshot."
     return anomalies.mark(Answer(question, named, sentence), STATUS)
 
 

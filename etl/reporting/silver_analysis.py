@@ -163,8 +163,7 @@ def header_drift(headers: dict[date, list[str]]) -> Answer:
     )
 
 
-NEVER_ONE = "never 1"
-_FLAGS = {"is_set": ("Set", NEVER_ONE), "is_demo": ("Demo", NEVER_ONE)}
+_FLAGS = {"is_set": ("Set", "never 1"), "is_demo": ("Demo", "never 1")}
 """Counter of the rows in which a flag is set → column of the flag, and text for days on which this counter is 0. Leads
 are graded by these flags, so their quality would seem to fall on such days."""
 

@@ -94,28 +94,19 @@ def trimmed(text: pa.Array) -> pa.Array:
 
 def without_fraction(text: pa.Array) -> pa.Array:
     """Remove the `.0` of integers that were stored as floats. Other text is unchanged."""
-    if pc.all(is_plain_number(text)).as_py() is not False:
-        return text
     return pc.replace_substring_regex(text, r"^([+-]?[0-9]+)\.0+$", r"\1")
 
 
 def is_int32(text: pa.Array) -> pa.Array:
     """Return whether each text is an integer, with or without `.0`, that fits a PostgreSQL INT; true for NULL."""
-    plain = is_plain_number(text)
+    # Most numbers have at most nine digits, and nothing else: checking that needs no regular expression.
+    plain = pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), 9))
     if pc.all(plain).as_py() is not False:
         return pc.fill_null(plain, True)
     parts = pc.extract_regex(text, r"^(?P<sign>[+-]?)0*(?P<digits>[0-9]{1,10})(?:\.0+)?$")
     size = pc.struct_field(parts, "digits").cast(pa.int64())
     in_range = pc.less_equal(size, pc.if_else(pc.equal(pc.struct_field(parts, "sign"), "-"), 2**31, 2**31 - 1))
     return pc.or_(pc.is_null(text), pc.fill_null(in_range, False))
-
-
-def is_plain_number(text: pa.Array) -> pa.Array:
-    """Return whether each text consists of one to nine digits; NULL for NULL.
-
-    True for most numbers, and fast: it needs no regular expression.
-    """
-    return pc.and_(pc.ascii_is_decimal(text), pc.less_equal(pc.binary_length(text), 9))
 
 
 def as_flag(text: pa.Array) -> pa.Array:
@@ -125,7 +116,7 @@ def as_flag(text: pa.Array) -> pa.Array:
 
 def is_flag(text: pa.Array) -> pa.Array:
     """Return whether each text is a key of `FLAGS`, in any case; true for NULL."""
-    return pc.is_in(pc.utf8_lower(text), _FLAG_OR_NULL)
+    return pc.is_in(pc.utf8_lower(text), _FLAG_WORDS)
 
 
 _FUNCTIONS = {rule.__name__: rule for rule in (as_flag, clean_zip, trimmed, usps_state, without_fraction)}
@@ -137,9 +128,8 @@ RULES: dict[str, Callable[[pa.Array], pa.Array]] = {
 """Column of bronze → function that cleans its trimmed values. Excludes dates: `parse_timestamp` returns two arrays."""
 
 _USPS_STATES = pa.array(sorted(USPS_STATES))
-_FLAG_WORDS = pa.array(list(FLAGS))
-_FLAG_NUMBERS = pa.array(list(FLAGS.values()))
-_FLAG_OR_NULL = pa.array([*FLAGS, None])
+_FLAG_WORDS = pa.array([*FLAGS, None])
+_FLAG_NUMBERS = pa.array([*FLAGS.values(), None])
 
 
 def fill_false(mask: pa.Array) -> np.ndarray:

@@ -24,7 +24,7 @@ import pyarrow.csv
 from etl.utils.columns import BLANKS, BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
 from etl.utils.csv_reader import CsvText, RejectedLine, read_csv_chunks, text_table
 from etl.utils.errors import DataRefusedError, listed, shorten
-from etl.utils.frames import TEXT, repeated, rows_as_json, rows_where, text_array, text_frame
+from etl.utils.frames import TEXT, rows_as_json, text_array, text_frame
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download
 from etl.utils.utils_connection import Settings
 
@@ -99,11 +99,10 @@ def read_snapshot_chunks(
         if new := [name for name in unknown if name not in warned]:  # a later chunk may fill a nameless column
             warned.update(new)
             log.warning("%s has unknown columns, loaded into bronze.csv_snapshots._extra: %s", file, listed(new))
-        count = len(rows)
         columns = {name: rows[name].array for name in BRONZE_COLUMNS} | {
-            "_extraction_date": repeated(extraction_date.isoformat(), count),
-            "_partition_date": repeated(str(file.day), count),
-            "_source_file": repeated(file.key, count),
+            "_extraction_date": pd.Series(extraction_date.isoformat(), rows.index, TEXT),
+            "_partition_date": pd.Series(str(file.day), rows.index, TEXT),
+            "_source_file": pd.Series(file.key, rows.index, TEXT),
             "_source_row": pd.arrays.ArrowExtensionArray(text.lines),
             "_extra": rows_as_json(rows[unknown]).array,
         }
@@ -343,8 +342,8 @@ def read_leads(raw: bytes, source: SourceObject, extraction_date: date) -> Sourc
         )
         for position in np.flatnonzero(has_nul)
     ]
-    rows = text_frame(rows_where(pa.array(~has_nul), table))
-    rows = rows.assign(_extraction_date=repeated(extraction_date.isoformat(), len(rows)))
+    rows = text_frame(table.filter(pa.array(~has_nul)))
+    rows = rows.assign(_extraction_date=pd.Series(extraction_date.isoformat(), rows.index, TEXT))
     return SourceRows(rows, rejected, table.num_rows)
 
 

@@ -122,13 +122,12 @@ _OF_POOLER = "08P01"
 _POOLER_WITHOUT_SERVER = ("server_login_retry", "max_client_conn")
 
 
-def is_transient(error: BaseException | None) -> bool:
-    """Return whether an error of psycopg2 is transient, so that a retry may succeed."""
+def is_transient(error: psycopg2.Error) -> bool:
+    """Return whether an error is transient, so that a retry may succeed."""
     if isinstance(error, ConnectError):
         return error.transient
-    state = getattr(error, "pgcode", None)
-    if state:
-        return _is_transient_state(state, str(error))
+    if error.pgcode:
+        return _is_transient_state(error.pgcode, str(error))
     # Without a SQLSTATE, these errors mean that the connection was lost.
     return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
 

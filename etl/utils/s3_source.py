@@ -7,7 +7,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from etl.utils.day import Day, day_ranges
@@ -148,18 +147,15 @@ def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) 
     """
     numbered = re.compile(re.escape(prefix) + r"0*([0-9]{1,9})(?![0-9])")
     similar = {key: int(match[1]) for key in ignored if (match := numbered.match(key))}
-    missing = [
-        Day(number, before.date + timedelta(number - before.number))
-        for before, after in pairwise(days)
-        for number in range(before.number + 1, after.number)
-    ]
-    for last in days[-1:]:
-        number_today = last.number + (datetime.now(UTC).date() - last.date).days
-        later = sorted({number for number in similar.values() if last.number < number <= number_today})
-        missing += [Day(number, last.date + timedelta(number - last.number)) for number in later]
+    if not days:
+        return None
+    first, last = days[0], days[-1]
+    number_today = last.number + (datetime.now(UTC).date() - last.date).days
+    numbers = {number for number in similar.values() if last.number < number <= number_today}
+    numbers |= set(range(first.number, last.number)) - {day.number for day in days}
+    missing = [Day(number, first.date + timedelta(number - first.number)) for number in sorted(numbers)]
     if not missing:
         return None
-    numbers = {day.number for day in missing}
     finding = f"no file for {missing[0]} (file number {missing[0].number})"
     if missing[1:]:
         ranges = day_ranges(day.date for day in missing)

@@ -33,7 +33,7 @@ from etl.utils.columns import (
     SOURCE_ROW,
 )
 from etl.utils.errors import shorten
-from etl.utils.frames import TEXT, rows_as_json, rows_where, text_array, text_frame
+from etl.utils.frames import TEXT, rows_as_json, text_array, text_frame
 
 LINEAGE = ("_source_file", SOURCE_ROW, "_partition_date")
 SEPARATOR = "-----"
@@ -43,8 +43,6 @@ NOT_AN_APPOINTMENT = "nu"
 PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
 """Column of bronze whose invalid values become NULL → the text that the CRM writes for a missing value."""
 IDS = ("LEADNUMBER", "email_hash", "phone_hash")
-TEXT_COLUMNS = tuple(name for name, silver in SILVER_NAMES.items() if silver in MAX_LENGTH)
-"""Columns of bronze whose text has a maximum length."""
 
 
 class CleanSnapshots(NamedTuple):
@@ -87,7 +85,7 @@ def clean_csv(raw: pd.DataFrame) -> CleanSnapshots:
     if missing := [name for name in SILVER_NAMES if name not in {*OPTIONAL_COLUMNS, *raw.columns}]:
         raise KeyError(f"clean_csv: missing bronze columns: {', '.join(missing)}")
     columns = _columns_of(raw)
-    source_row = text_array(_cells(raw, SOURCE_ROW))
+    source_row = text_array(raw.get(SOURCE_ROW, _nulls(raw)))
     separator, rejected, invalid = _dropped_rows(columns)
     dropped = pc.or_(separator, rejected)
     if pc.any(dropped).as_py():
@@ -166,29 +164,27 @@ class _Column(NamedTuple):
     def of(cls, column: pd.Series) -> _Column:
         values = text_array(column)
         trimmed = pc.utf8_trim_whitespace(values)
-        is_na = pc.is_in(trimmed, _NA_VALUES)
+        is_na = pc.is_in(trimmed, _NO_VALUE)
         return cls(pc.if_else(is_na, None, values), pc.if_else(is_na, None, trimmed))
 
 
 def _columns_of(raw: pd.DataFrame) -> dict[str, _Column]:
-    return {name: _Column.of(_cells(raw, name)) for name in SILVER_NAMES}
+    return {name: _Column.of(raw.get(name, _nulls(raw))) for name in SILVER_NAMES}
 
 
-def _cells(raw: pd.DataFrame, name: str) -> pd.Series:
-    """Return a column; NULLs if it is missing."""
-    return raw[name] if name in raw else pd.Series(pd.NA, index=raw.index, dtype=TEXT)
+def _nulls(raw: pd.DataFrame) -> pd.Series:
+    return pd.Series(pd.NA, index=raw.index, dtype=TEXT)
 
 
 def _dropped_rows(columns: Mapping[str, _Column]) -> tuple[pa.Array, pa.Array, dict[str, pa.Array]]:
     """Return masks of separator rows and of rejected rows, and the reasons for these (see `_invalid_rows`)."""
-    rows = len(columns["LEADNUMBER"].bare)
-    separator = _any_of(rows, (pc.equal(column.bare, SEPARATOR) for column in columns.values()))
+    separator = _any_of(pc.equal(column.bare, SEPARATOR) for column in columns.values())
     invalid = _invalid_rows(columns)
-    return separator, pc.and_not(_any_of(rows, invalid.values()), separator), invalid
+    return separator, pc.and_not(_any_of(invalid.values()), separator), invalid
 
 
 def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
-    """Find invalid rows. Returns reason → row mask, for the reasons that apply to at least one row."""
+    """Find invalid rows. Returns reason → row mask, which may be NULL where the reason does not apply."""
     text = {name: column.bare for name, column in columns.items()}
     without_ids = functools.reduce(pc.and_, (pc.is_null(text[name]) for name in IDS))
     invalid = {
@@ -197,31 +193,24 @@ def _invalid_rows(columns: Mapping[str, _Column]) -> dict[str, pa.Array]:
         "Set is not one of 0, 1, True, False": pc.invert(is_flag(text["Set"])),
         "Demo is not one of 0, 1, True, False": pc.invert(is_flag(text["Demo"])),
     }
-    for name in TEXT_COLUMNS:
-        limit = MAX_LENGTH[SILVER_NAMES[name]]
-        reason = f"{SILVER_NAMES[name]} is longer than {limit} characters"
-        invalid[reason] = _is_longer(_text_of(name, columns[name]), limit)
+    for name, silver in SILVER_NAMES.items():
+        if limit := MAX_LENGTH.get(silver):
+            length = pc.utf8_length(_text_of(name, columns[name]))
+            invalid[f"{silver} is longer than {limit} characters"] = pc.greater(length, limit)
     if pc.any(without_ids).as_py():
         values = sum(fill_false(pc.is_valid(text[name])).astype(int) for name in BRONZE_COLUMNS)
         invalid[BLANK_ROW] = pa.array(values == 0)
         invalid[FOOTER] = pc.and_(without_ids, pa.array(values == 1))
         invalid["LEADNUMBER, email_hash and phone_hash have no value"] = pc.and_(without_ids, pa.array(values > 1))
-    return {reason: rows for reason, rows in invalid.items() if pc.any(rows).as_py()}
+    return invalid
 
 
-def _is_longer(text: pa.Array, limit: int) -> pa.Array:
-    in_bytes = pc.greater(pc.binary_length(text), limit)  # an upper bound of the characters that needs no counting
-    return pc.greater(pc.utf8_length(text), limit) if pc.any(in_bytes).as_py() else in_bytes
-
-
-_NA_VALUES = pa.array(NA_VALUES)
 _NO_VALUE = pa.array([*NA_VALUES, None])
 
 
-def _any_of(rows: int, masks: Iterable[pa.Array]) -> pa.Array:
+def _any_of(masks: Iterable[pa.Array]) -> pa.Array:
     """Combine masks with OR. NULL counts as False."""
-    known = (pc.fill_null(mask, False) for mask in masks)
-    return functools.reduce(pc.or_, known, pa.array(np.zeros(rows, dtype=bool)))
+    return functools.reduce(pc.or_, (pc.fill_null(mask, False) for mask in masks))
 
 
 _NOTHING_REJECTED = pa.schema([(name, pa.string()) for name in (*LINEAGE, "reason", "raw_row")]).empty_table()
@@ -277,19 +266,14 @@ def clean_parquet(raw: pd.DataFrame) -> CleanLeads:
         bare = pc.utf8_trim(text_array(raw[name]), BLANKS)
         without_value.append(pc.is_in(bare, _NO_VALUE))
         ids[name.lower()] = text_array(raw[name]) if name == "lead_UUID" else pc.utf8_lower(bare)
-    missing = _any_of(len(raw), without_value)
-    too_long = _any_of(len(raw), (_is_longer(cells, _LONGEST_ID) for cells in ids.values()))
+    missing = _any_of(without_value)
+    too_long = _any_of(pc.greater(pc.utf8_length(cells), _LONGEST_ID) for cells in ids.values())
     rejected = pc.and_not(too_long, missing)
-    leads = pa.table(ids | {"_extraction_date": text_array(raw["_extraction_date"])})
-    is_kept = ~fill_false(pc.or_(missing, rejected))
-    all_rows = text_frame(leads)
-    is_shared = all_rows["lead_uuid"].duplicated(keep=False).to_numpy()
-    shares_an_id = all_rows.iloc[np.flatnonzero(is_kept & is_shared)]  # few rows, so that comparing all ids is quick
-    duplicates = shares_an_id.index[shares_an_id.duplicated(list(ids))]
-    is_kept[duplicates] = False
-    rows = text_frame(rows_where(pa.array(is_kept), leads))
+    leads = text_frame(pa.table(ids | {"_extraction_date": text_array(raw["_extraction_date"])}))
+    valid = leads[~fill_false(pc.or_(missing, rejected))]
+    rows = valid.drop_duplicates(list(ids), ignore_index=True)
 
-    report = LeadsReport(missing_id=pc.sum(missing).as_py() or 0, duplicates=len(duplicates))
+    report = LeadsReport(missing_id=pc.sum(missing).as_py() or 0, duplicates=len(valid) - len(rows))
     positions = np.flatnonzero(fill_false(rejected))
     refused = pd.DataFrame(
         {

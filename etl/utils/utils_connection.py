@@ -111,19 +111,14 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _strip(cls, value: Any, field: ValidationInfo) -> Any:
-        # A secret from a file or from Kubernetes often ends with a line break. Blanks may be part of a password.
+    def _strip_and_check(cls, value: Any, field: ValidationInfo) -> Any:
+        name = field.field_name or ""
         if not isinstance(value, str):
             return value
-        return value.strip("\r\n") if (field.field_name or "").endswith("password") else value.strip()
-
-    @field_validator(*_LAYOUTS, mode="before")
-    @classmethod
-    def _require_layout(cls, value: Any, field: ValidationInfo) -> Any:
-        layout, rule = _LAYOUTS[field.field_name or ""]
-        if isinstance(value, str) and value and not re.fullmatch(layout, value.strip()):
-            raise ValueError(rule)
-        return value
+        if value and name in _LAYOUTS and not re.fullmatch(_LAYOUTS[name][0], value.strip()):
+            raise ValueError(_LAYOUTS[name][1])
+        # A secret from a file or from Kubernetes often ends with a line break. Blanks may be part of a password.
+        return value.strip("\r\n") if name.endswith("password") else value.strip()
 
     def __reduce__(self) -> tuple[object, ...]:
         # Tasks carry no secrets: the receiving process has settings of its own.
@@ -368,7 +363,8 @@ def _session(settings: Settings) -> boto3.session.Session:
     import botocore.session
     from botocore.credentials import RefreshableCredentials
 
-    key_id, secret_key = _revealed(settings.s3_access_key_id), _revealed(settings.s3_secret_access_key)
+    keys = (settings.s3_access_key_id, settings.s3_secret_access_key)
+    key_id, secret_key = (key.get_secret_value() if key else None for key in keys)
     register_secrets(key_id, secret_key)
     # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if key_id else None)
@@ -387,10 +383,6 @@ def _session(settings: Settings) -> boto3.session.Session:
         renewed = RefreshableCredentials.create_from_metadata(refresh(), refresh, "sts-assume-role")
         core._credentials = renewed  # type: ignore[attr-defined]
     return session
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
 
 
 def _assume_role(sts: STSClient, role_arn: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pandas as pd
 import pyarrow as pa
@@ -13,7 +13,6 @@ from psycopg2.extensions import cursor as Cursor
 
 from etl.utils.errors import CheckFailedError
 from etl.utils.frames import text_frame
-from etl.warehouse.partitions import table_columns
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers
 from etl.warehouse.transactions import raise_if_aborting
 
@@ -64,15 +63,14 @@ def copy_to_frames(db: Cursor, table: str) -> Iterator[pd.DataFrame]:
     """
     db.execute("select pg_relation_size(%s) / current_setting('block_size')::int", (table,))
     (pages,) = db.fetchone() or (0,)
-    columns = table_columns(db, table)
     for first in range(0, max(pages, 1), PAGES_PER_CHUNK):
         command = sql.SQL(
             "copy (select * from {} where ctid >= {} and ctid < {}) to stdout (format csv, header)"
         ).format(quote_identifier(table), sql.Literal(f"({first},0)"), sql.Literal(f"({first + PAGES_PER_CHUNK},0)"))
-        yield _read_copy(db, command, columns)
+        yield _read_copy(db, command)
 
 
-def _read_copy(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> pd.DataFrame:
+def _read_copy(db: Cursor, command: sql.Composable) -> pd.DataFrame:
     raise_if_aborting()
     sink = io.BytesIO()
     db.copy_expert(command, sink, size=1 << 20)
@@ -83,7 +81,7 @@ def _read_copy(db: Cursor, command: sql.Composable, columns: Sequence[str]) -> p
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=len(content)),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()),
+                default_column_type=pa.string(),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 null_values=[""],

@@ -120,7 +120,7 @@ def merge_models(db: Cursor, run_id: str) -> None:
     """Merge the staging tables of all models into gold, in the transaction that publishes gold.
 
     Rows of affected leads that are not in staging are deleted. Of the other leads, only the last-seen dates are
-    updated. Then the staging tables are dropped, meta.affected_leads is emptied, and the loads are recorded.
+    updated. The loads are recorded, the staging tables dropped, and meta.affected_leads emptied.
 
     Raises:
         PostgresError: see `acquire_exclusive_lock`.
@@ -134,17 +134,15 @@ def merge_models(db: Cursor, run_id: str) -> None:
     # Delete first: a deleted row may have a unique value that a new row needs.
     for table in reversed(MODELS):
         _run_macro(db, DELETE, table)
+    built_from, metrics = current_version_loads(db), {"latest_day": latest_day}
     for table in MODELS:
         _run_macro(db, MERGE, table)
+        db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
+        (rows,) = db.fetchone() or (0,)
+        record_load(db, run_id, table, rows, built_from=built_from, code_version=code_version(table), metrics=metrics)
     staging = sql.SQL(", ").join(quote_identifier(_staging(table)) for table in (*MODELS, *AFFECTED))
     db.execute(sql.SQL("drop table {}").format(staging))
     empty_table(db, "meta.affected_leads")
-    built_from = current_version_loads(db)
-    for table in MODELS:
-        db.execute(sql.SQL("select count(*) from {}").format(quote_identifier(table)))
-        (rows,) = db.fetchone() or (0,)
-        metrics = {"latest_day": latest_day}
-        record_load(db, run_id, table, rows, built_from=built_from, code_version=code_version(table), metrics=metrics)
 
 
 def _run_macro(db: Cursor, macro: str, table: str) -> None:

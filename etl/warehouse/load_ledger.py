@@ -5,7 +5,7 @@ Entries are written in the transaction that fills the table, so that they agree 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import Json
 
 from etl.utils.day import Day
-from etl.utils.errors import CheckFailedError, LockHeldError
+from etl.utils.errors import CheckFailedError, LockHeldError, listed
 from etl.utils.s3_source import SourceObject
 from etl.utils.utils_connection import Settings
 from etl.warehouse.sql_scripts import quote_identifiers
@@ -72,8 +72,8 @@ def require_tables(db: Cursor, *tables: str, created_by_step: int) -> None:
         )
 
 
-def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
-    """Raise if one of these tables or their partitions was dropped, renamed or detached after it was loaded.
+def require_loaded(db: Cursor) -> None:
+    """Raise if a day of silver, or silver's leads, was dropped, renamed or detached after it was loaded.
 
     Also raise if the load ledger lacks a day of silver, for example because schema meta was dropped: gold would lose
     that day. Partitions that users added have other names.
@@ -81,32 +81,27 @@ def require_loaded(db: Cursor, *parents: str, loaded_by_step: int) -> None:
     Raises:
         CheckFailedError: names these tables; the hint names the step that loads them again.
     """
-    moved = "select table_name from meta.table_loads where parent_table = any(%s) and not ({}) order by 1"
-    db.execute(sql.SQL(moved).format(_IS_IN_PLACE), (list(parents),))
+    moved = "select table_name from meta.table_loads where parent_table like 'silver.stg_%' and not ({}) order by 1"
+    db.execute(sql.SQL(moved).format(_IS_IN_PLACE))
     if names := [name for (name,) in db.fetchall()]:
         raise CheckFailedError(
-            f"{_first_of(names)}: dropped, renamed or detached outside the pipeline",
-            hint=f"to load the data again: python main.py --from-step {loaded_by_step}. {_REMOVE_A_DAY}",
+            f"{listed(names)}: dropped, renamed or detached outside the pipeline",
+            hint=f"to load the data again: python main.py --from-step 3. {_REMOVE_A_DAY}",
         )
     db.execute(
         "select name from pg_inherits inner join pg_class on pg_class.oid = inhrelid "
         "cross join lateral (select relnamespace::regnamespace || '.' || relname) as full_name (name) "
-        "where inhparent = any(%s::regclass[]) and relname ~ '^stg_csv_data_[0-9]+$' "
-        "and name not in (select table_name from meta.table_loads) order by 1",
-        (list(parents),),
+        "where inhparent = 'silver.stg_csv_snapshots'::regclass and relname ~ '^stg_csv_data_[0-9]+$' "
+        "and name not in (select table_name from meta.table_loads) order by 1"
     )
     if names := [name for (name,) in db.fetchall()]:
         raise CheckFailedError(
-            f"{_first_of(names)}: not in the load ledger",
+            f"{listed(names)}: not in the load ledger",
             hint=f"restore the files of these days in S3, then run: python main.py --from-step 2. {_REMOVE_A_DAY}",
         )
 
 
 _REMOVE_A_DAY = "To remove a day permanently: sql_scripts/admin/remove_day.psql"
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:5])}{' …' * (len(names) > 5)}"
 
 
 _IS_IN_PLACE = sql.SQL("""

@@ -42,7 +42,7 @@ def transaction(settings: Settings) -> Iterator[Cursor]:
             with connection.cursor() as db:
                 yield db
                 raise_if_aborting()
-                _commit(db, settings)
+                _commit(db, session, settings)
         except BaseException:
             if not _rolled_back(connection):
                 _close(idle)  # idle connections are probably lost, too
@@ -91,8 +91,7 @@ def _close(idle: list[Connection]) -> None:
             idle.pop().close()
 
 
-def _commit(db: Cursor, settings: Settings) -> None:
-    session = db.connection.info.backend_pid
+def _commit(db: Cursor, session: int, settings: Settings) -> None:
     mark = write_commit_marker(db)
     try:
         db.connection.commit()

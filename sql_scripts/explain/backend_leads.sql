@@ -7,6 +7,5 @@ select
 from silver.stg_leads_parquet
 where
     lead_uuid = any({leads}::text[])
-    or silver.match_key(email_hash) = silver.match_key({hash})
-    or silver.match_key(phone_hash) = silver.match_key({hash})
+    or silver.match_key({hash}) in (silver.match_key(email_hash), silver.match_key(phone_hash))
 order by lead_uuid, email_hash, phone_hash

@@ -10,7 +10,7 @@ as $$
         select
             lead_uuid,
             min(_partition_date) as first_seen,
-            max(_partition_date) as _partition_date
+            max(_partition_date) as last_seen
         from gold.lead_quality_matching
         where _partition_date <= leads_as_of.day and lead_uuid is not null
         group by lead_uuid
@@ -20,21 +20,14 @@ as $$
     latest as (
         select distinct on (lead_uuid) *
         from gold.lead_quality_matching
-        inner join seen using (lead_uuid, _partition_date)
-        where _partition_date <= leads_as_of.day
+        inner join seen using (lead_uuid)
+        where _partition_date = last_seen and _partition_date <= leads_as_of.day
         order by lead_uuid, email_match and phone_match desc, email_match desc, lead_number, lead_match_id
-    ),
-
-    leads as (
-        select
-            *,
-            _partition_date as last_seen
-        from (select lead_uuid from gold.leads) as backend_leads
-        left join latest using (lead_uuid)
     )
 
     select {columns}
-    from leads
+    from (select lead_uuid from gold.leads) as backend_leads
+    left join latest using (lead_uuid)
 $$;
 
 comment on function gold.leads_as_of(date) is

@@ -43,55 +43,46 @@ status_changes as (
     from gold.lead_status_history
     where valid_to is not null
     group by valid_to
-),
-
-shares as (
-    select
-        days.partition_date,
-        counts.metric,
-        counts.occurrences,
-        counts.row_count
-    from days
-    left join counted_leads as first_days on days.partition_date = first_days.first_seen
-    left join counted_leads as last_days on days.partition_date - days.days_since_previous = last_days.last_seen
-    left join status_changes using (partition_date)
-    cross join
-        lateral (
-            select
-                metric.key,
-                metric.value::float as occurrences,
-                days.row_count
-            from jsonb_each_text(days.facts -> 'metrics') as metric
-            union all
-            select
-                format('match_%s_share', scenario) as metric,
-                (days.facts ->> scenario)::float as occurrences,
-                days.row_count
-            from unnest(array['both', 'email_only', 'phone_only', 'none']) as scenario
-            union all
-            select
-                format('%s_nulled_share', nulled.key) as metric,
-                (nulled.value ->> 'nulled')::float as occurrences,
-                (nulled.value ->> 'values')::bigint as row_count
-            from jsonb_each(days.facts -> 'nulled') as nulled
-            union all
-            -- Numbers of leads are divided by the days since the previous snapshot: after a gap, more leads change.
-            values
-            ('repeated_lead_number_share', (days.facts ->> 'repeated')::float, (days.facts ->> 'distinct')::bigint),
-            ('rejected_share', days.rejected, days.row_count + days.rejected),
-            ('new_lead_share', coalesce(first_days.leads, 0)::float / days.days_since_previous, days.row_count),
-            ('lost_lead_share', coalesce(last_days.leads, 0)::float / days.days_since_previous, days.previous_row_count),
-            ('status_change_share', coalesce(status_changes.leads, 0)::float / days.days_since_previous, days.row_count)
-        ) as counts (metric, occurrences, row_count)
-    where counts.occurrences is not null
 )
 
 select
-    partition_date as _partition_date,
-    metric::varchar(100) as metric,
-    occurrences / nullif(row_count, 0) as value,
-    row_count
-from shares
+    days.partition_date as _partition_date,
+    counts.metric::varchar(100) as metric,
+    counts.occurrences / nullif(counts.row_count, 0) as value,
+    counts.row_count
+from days
+left join counted_leads as first_days on days.partition_date = first_days.first_seen
+left join counted_leads as last_days on days.partition_date - days.days_since_previous = last_days.last_seen
+left join status_changes using (partition_date)
+cross join
+    lateral (
+        select
+            metric.key,
+            metric.value::float as occurrences,
+            days.row_count
+        from jsonb_each_text(days.facts -> 'metrics') as metric
+        union all
+        select
+            format('match_%s_share', scenario) as metric,
+            (days.facts ->> scenario)::float as occurrences,
+            days.row_count
+        from unnest(array['both', 'email_only', 'phone_only', 'none']) as scenario
+        union all
+        select
+            format('%s_nulled_share', nulled.key) as metric,
+            (nulled.value ->> 'nulled')::float as occurrences,
+            (nulled.value ->> 'values')::bigint as row_count
+        from jsonb_each(days.facts -> 'nulled') as nulled
+        union all
+        -- Numbers of leads are divided by the days since the previous snapshot: after a gap, more leads change.
+        values
+        ('repeated_lead_number_share', (days.facts ->> 'repeated')::float, (days.facts ->> 'distinct')::bigint),
+        ('rejected_share', days.rejected, days.row_count + days.rejected),
+        ('new_lead_share', coalesce(first_days.leads, 0)::float / days.days_since_previous, days.row_count),
+        ('lost_lead_share', coalesce(last_days.leads, 0)::float / days.days_since_previous, days.previous_row_count),
+        ('status_change_share', coalesce(status_changes.leads, 0)::float / days.days_since_previous, days.row_count)
+    ) as counts (metric, occurrences, row_count)
+where counts.occurrences is not null
 union all
 select
     partition_date as _partition_date,
@@ -167,36 +158,31 @@ periods as (
         min(valid_from) over lead_numbers as first_seen
     from gold.lead_status_history
     window lead_numbers as (partition by lead_uuid, lead_number order by valid_from)
-),
-
-changes as (
-    select periods.*
-    from periods
-    left join gold.snapshots as snapshots on periods.valid_from = snapshots._partition_date
-    cross join broken
-    where
-        periods.valid_from_before is not null
-        and (
-            periods.other_status is distinct from periods.other_status_before
-            or (
-                periods.set is distinct from periods.set_before
-                and (broken.set_days && array[periods.valid_from, snapshots.previous_snapshot, periods.valid_from_before])
-                is not true -- NULL if the flag is never broken
-            )
-            or (
-                periods.demo is distinct from periods.demo_before
-                and (broken.demo_days && array[periods.valid_from, snapshots.previous_snapshot, periods.valid_from_before])
-                is not true -- NULL if the flag is never broken
-            )
-        )
 )
 
 select
-    lead_uuid,
-    lead_number,
-    valid_from as _partition_date,
-    dispo_before,
-    dispo,
-    valid_from - coalesce(lag(valid_from) over (partition by lead_uuid, lead_number order by valid_from), first_seen)
-        as days_before
-from changes;
+    periods.lead_uuid,
+    periods.lead_number,
+    periods.valid_from as _partition_date,
+    periods.dispo_before,
+    periods.dispo,
+    periods.valid_from - coalesce(lag(periods.valid_from) over lead_numbers, periods.first_seen) as days_before
+from periods
+left join gold.snapshots as snapshots on periods.valid_from = snapshots._partition_date
+cross join broken
+where
+    periods.valid_from_before is not null
+    and (
+        periods.other_status is distinct from periods.other_status_before
+        or (
+            periods.set is distinct from periods.set_before
+            and (broken.set_days && array[periods.valid_from, snapshots.previous_snapshot, periods.valid_from_before])
+            is not true -- NULL if the flag is never broken
+        )
+        or (
+            periods.demo is distinct from periods.demo_before
+            and (broken.demo_days && array[periods.valid_from, snapshots.previous_snapshot, periods.valid_from_before])
+            is not true -- NULL if the flag is never broken
+        )
+    )
+window lead_numbers as (partition by periods.lead_uuid, periods.lead_number order by periods.valid_from);
