@@ -103,7 +103,7 @@ def _as_utf8(raw: bytes) -> _Utf8:
     if encoding == "utf-8":
         while raw.startswith(_UTF8_MARK):
             raw = raw.removeprefix(_UTF8_MARK)
-        if raw.isascii():
+        if _is_utf8(raw):
             return _Utf8(raw, encoding)
     try:
         return _Utf8(raw.decode(encoding).lstrip("\ufeff").encode(), encoding)
@@ -114,6 +114,14 @@ def _as_utf8(raw: bytes) -> _Utf8:
         odd = [number for number, line in lines if line.decode(errors="ignore").encode() != line]
         is_utf8 = has_mark or not raw.decode(errors="ignore").isascii()
         return _Utf8(raw.decode(errors=_CP1252_FOR_INVALID).encode(), "utf-8" if is_utf8 else "cp1252", odd)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        pa.array([raw], pa.large_binary()).cast(pa.large_string())  # Python would need up to four bytes per character
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _cp1252(raw: bytes) -> str:
@@ -283,10 +291,10 @@ FEWEST_COLUMNS = 6
 def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int, str]:
     """Read one record. Returns its fields, the start of the next record, and the reason why it is invalid, or `""`.
 
-    A quote that is not closed on its line opens a cell with line ends, unless this line and another one, up to that of
-    the next quote, have as many commas as a record: then it is a stray quote, and the record is invalid and ends with
-    its line. Other invalid records end where common CSV readers end them, so that the next one starts in the right
-    place.
+    A quote that is not closed on its line opens a cell with line ends, unless one of the next lines, up to that of the
+    next quote, has as many commas as a record, and either this line has them, too, or the record would be invalid: then
+    it is a stray quote, and the record is invalid and ends with its line. Other invalid records end where common CSV
+    readers end them, so that the next one starts in the right place.
 
     Args:
         columns: number of columns of the file; stray quotes are found only from `FEWEST_COLUMNS` on.
@@ -295,9 +303,9 @@ def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int
     assert line is not None  # noqa: S101 - it matches at the end, too
     if '"' not in line[0]:
         return line[0].rstrip("\r\n").split(","), line.end(), ""
-    if columns >= FEWEST_COLUMNS and line[0].count(",") >= columns - 1:
-        is_open = _quoted_record(line[0].rstrip("\r\n"), 0)[2] == _UNCLOSED
-        if is_open and _has_record_before_quote(content, line.end(), columns):
+    if columns >= FEWEST_COLUMNS and _quoted_record(line[0].rstrip("\r\n"), 0)[2] == _UNCLOSED:
+        may_be_stray = line[0].count(",") >= columns - 1 or not _is_valid_record(content, start, columns)
+        if may_be_stray and _has_record_before_quote(content, line.end(), columns):
             return [line[0]], line.end(), "quote is not closed on its line"
     return _quoted_record(content, start)
 
@@ -309,6 +317,16 @@ def _has_record_before_quote(content: str, start: int, columns: int) -> bool:
             return True
         if '"' in line[0]:
             return False
+    return False
+
+
+def _is_valid_record(content: str, start: int, columns: int) -> bool:
+    """Return whether the record has the given number of fields, and no misplaced quote; without reading further."""
+    for number, field in enumerate(_FIELD.finditer(content, start), start=1):
+        if number > columns or field["trailing"] or '"' in (field["plain"] or ""):
+            return False
+        if field["end"] != ",":
+            return number == columns
     return False
 
 

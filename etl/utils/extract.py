@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -146,7 +147,10 @@ _OTHER_FORMATS = (
 
 
 def _other_format(raw: bytes) -> str | None:
-    start = raw[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = raw[:1024]
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        start = start.decode("utf-16", "ignore").encode()
+    start = start.lstrip(b"\xef\xbb\xbf").lstrip()  # with any number of byte order marks
     for signature, kind in _OTHER_FORMATS:
         if start.startswith(signature) or start.lower().startswith(signature):
             return kind
@@ -168,7 +172,7 @@ def _name_columns(table: pa.Table) -> pa.Table:
 
     Columns without a name, which trailing commas cause, are dropped if they are empty, and named by position otherwise.
     """
-    bare = [name.strip(BLANKS) for name in table.column_names]
+    bare = [re.sub(r'^"(.*)"$', r"\1", name.strip(BLANKS)).strip(BLANKS) for name in table.column_names]
     named = [name.replace("\0", "\u2400") or f"column {n}" for n, name in enumerate(bare, start=1)]
     is_empty = [not name and column.null_count == len(column) for name, column in zip(bare, table.columns, strict=True)]
     return table.rename_columns(named).select([n for n, empty in enumerate(is_empty) if not empty])
@@ -218,6 +222,11 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if len(names) == 1 and len({*names[0].split(",")} & BRONZE_NAMES.keys()) > 1:
         raise DataRefusedError(f"{file}: its lines are quoted as a whole, so each has a single column", hint=_AS_CSV)
     header = shorten(",".join(names), 200)
+    if any("," in name and ("\n" in name or "\r" in name) for name in names):
+        raise DataRefusedError(
+            f"{file}: a quote in its header is not closed on the same line: {header}",
+            hint="request the file again, with a correct first line",
+        )
     if problems and len(names) > MOST_COLUMNS:
         raise DataRefusedError(
             f"{file}: its first line has {len(names):,} columns, so its line ends are probably missing; it has "

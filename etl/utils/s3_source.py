@@ -86,8 +86,9 @@ def discover_snapshots(client: S3Client, settings: Settings) -> Listing:
             "bucket %s: %d keys ignored that do not match %s: %s", bucket, len(ignored), pattern, listed(ignored)
         )
     if not listed_by_number:
+        found = f"; keys that were ignored: {listed(ignored)}" if ignored else ""
         raise SourceError(
-            f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz",
+            f"no CSV file matches s3://{bucket}/{prefix}<number>.csv or .csv.gz{found}",
             hint="check S3_SFTP_FILES_PREFIX and S3_BUCKET_NAME (or S3_SFTP_BUCKET), and that the files were uploaded",
         )
     files, refused, days = _by_day(listed_by_number, settings.partition_start_date)
@@ -152,7 +153,7 @@ def _describe_missing(days: Sequence[Day], ignored: Iterable[str], prefix: str) 
     first, last = days[0], days[-1]
     number_today = last.number + (datetime.now(UTC).date() - last.date).days
     numbers = {number for number in similar.values() if last.number < number <= number_today}
-    numbers |= set(range(first.number, last.number)) - {day.number for day in days}
+    numbers |= {*range(first.number, last.number)} - {day.number for day in days}
     missing = [Day(number, first.date + timedelta(number - first.number)) for number in sorted(numbers)]
     if not missing:
         return None

@@ -40,8 +40,8 @@ SEPARATOR = "-----"
 """Cell of a separator row: from file 6 on, the CRM writes such a row below the header."""
 NOT_AN_APPOINTMENT = "nu"
 """An APPT_DATE of `nu` marks a broken export row, which is rejected."""
-PLACEHOLDERS = {"ENTRYDATE": "", "APPT_DATE": "", "STATE": "nu", "ZIP": "0"}
-"""Column of bronze whose invalid values become NULL → the text that the CRM writes for a missing value."""
+PLACEHOLDERS = {"ENTRYDATE": (), "APPT_DATE": (), "STATE": ("nu",), "ZIP": ("0", "0.0")}
+"""Column of bronze whose invalid values become NULL → the texts that the CRM writes for a missing value."""
 IDS = ("LEADNUMBER", "email_hash", "phone_hash")
 
 
@@ -118,9 +118,9 @@ def _count_nulled(columns: Mapping[str, _Column], clean: Mapping[str, pa.Array])
     NULLs and the placeholders themselves are not counted. Returns column of silver → counts and samples.
     """
     found = {}
-    for name, placeholder in PLACEHOLDERS.items():
+    for name, placeholders in PLACEHOLDERS.items():
         text, result = columns[name].bare, clean[SILVER_NAMES[name]]
-        has_value = pc.fill_null(pc.not_equal(text, placeholder), False)
+        has_value = pc.invert(pc.is_in(text, pa.array([None, *placeholders], pa.string())))
         is_nulled = pc.and_(has_value, pc.is_null(result))
         samples = pc.unique(text.filter(is_nulled))[:3].to_pylist()
         values, nulled = (pc.sum(mask).as_py() or 0 for mask in (has_value, is_nulled))

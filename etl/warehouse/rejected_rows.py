@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_FOOTERS = 10
+"""Maximum number of totals and footers in a file. If a file has more, MAX_REJECT_RATIO applies to all of them."""
+
 
 def add_rejected(db: Cursor, rejected: pd.DataFrame, *, step: int, run_id: str, table: str = REJECTED_ROWS) -> None:
     """Insert the rejected rows of a step into silver.rejected_rows, or another table with its columns.
@@ -86,8 +89,9 @@ def publish_rejected(db: Cursor, day: Day) -> None:
 
 
 def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
-    """Log a warning with the number of rejected rows of a file or day by reason, except blank rows and footers."""
-    reasons = Counter({reason: count for reason, count in reasons.items() if reason not in {BLANK_ROW, FOOTER}})
+    """Log a warning with the number of rejected rows of a file or day by reason, except blank rows and a few footers."""
+    usual = {BLANK_ROW, FOOTER} if reasons[FOOTER] <= MOST_FOOTERS else {BLANK_ROW}
+    reasons = Counter({reason: count for reason, count in reasons.items() if reason not in usual})
     if reasons:
         described = describe_reasons(reasons)
         log.warning("%s: %d rejected, see silver.rejected_rows: %s", source, reasons.total(), described)

@@ -14,13 +14,11 @@ from etl.utils.s3_source import SnapshotFile
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad
 from etl.warehouse.pending import BronzeState
-from etl.warehouse.rejected_rows import describe_first, describe_reasons
+from etl.warehouse.rejected_rows import MOST_FOOTERS, describe_first, describe_reasons
 
 if TYPE_CHECKING:
     from etl.utils.extract import SourceRows
 
-MOST_FOOTERS = 10
-"""Maximum number of totals and footers in a file. If a file has more, MAX_REJECT_RATIO applies to all of them."""
 ROWS_FOR_GROWTH = 50
 """Minimum number of valid rows of a file to which MAX_ROW_GROWTH applies."""
 

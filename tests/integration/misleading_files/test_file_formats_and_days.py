@@ -162,6 +162,8 @@ NOT_CSV = {
     "separated by vertical bars": CONTENT.replace(",", "|").encode(),
     "an Excel export that starts with a sep=… line": b"sep=;\n" + CONTENT.replace(",", ";").encode(),
     "an Excel export that starts with a sep=": b'"sep=,"\n' + CONTENT.encode(),
+    "an Excel export that starts with a sep=…": ("sep=,\n" + CONTENT).encode("utf-16"),
+    "an HTML page, not": b"\xef\xbb\xbf" * 2 + b"<html><body>error</body></html>",
     "UTF-16 or UTF-32 without": CONTENT.encode("utf-16-le"),
     "or UTF-32 without a byte order mark": CONTENT.encode("utf-32-be"),
 }

@@ -207,6 +207,15 @@ def test_stray_quote_is_found_before_blank_and_incomplete_lines(line_after: str,
     assert len(reasons) == 2 + (line_after == "1,2")
 
 
+@pytest.mark.parametrize("line", ['1,2,"x', '"Total: 10', '1,2,"x,y'])
+@pytest.mark.parametrize("next_quote", ["", '1,2,3,4,5,"x, y"\n', '1,"2",3,4,5,6\n'])
+def test_quote_in_a_short_line_makes_no_other_line_part_of_its_cell(line: str, next_quote: str) -> None:
+    sound = "1,2,3,4,5,6\n" * 100
+    text = read_csv_text(f"{HEADER}{line}\n{sound}{next_quote}{sound}".encode())
+    assert text.table.num_rows == 200 + bool(next_quote)
+    assert [(rejected.line, rejected.text.strip()) for rejected in text.rejected] == [(2, line)]
+
+
 def test_last_cell_may_have_line_ends_and_blank_lines() -> None:
     text = read_csv_text(f'{HEADER}1,2,3,4,5,"x\n\ny"\n1,2,3,4,5,6\n'.encode())
     assert (rows_of(text)[1:], text.rejected) == ([["1", "2", "3", "4", "5", "x\n\ny"], list("123456")], [])

@@ -207,6 +207,21 @@ def test_column_name_with_a_stray_quote_is_missing() -> None:
         read_snapshot(raw, SNAPSHOT_FILE, TODAY)
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r"])
+def test_quote_that_is_not_closed_in_the_header_is_refused(line_end: str) -> None:
+    lines = [f'{FROM_11},"location', *[f"{'1,' * 12}Reno | NV"] * 3, f'{"1," * 12}"Reno | NV"', f"{'1,' * 12}x"]
+    with pytest.raises(DataRefusedError, match="a quote in its header is not closed on the same line"):
+        read_snapshot(line_end.join(lines).encode(), SNAPSHOT_FILE, TODAY)
+
+
+@pytest.mark.parametrize("blank", [" ", "\u200b", "\ufeff", " \xa0"])
+def test_quoted_column_names_after_blanks_are_recognized(blank: str) -> None:
+    header, row = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
+    names = ",".join(f'{blank}"{name}"' for name in header.split(","))
+    snapshot = read_snapshot(f"{names}\n{row}\n".encode(), SNAPSHOT_FILE, TODAY)
+    assert list(snapshot.rows["LEADNUMBER"]) == ["7"]
+
+
 def test_minimal_cleaning_only_renames_columns_and_adds_location(caplog: pytest.LogCaptureFixture) -> None:
     frame = pd.DataFrame(
         {"CityName": [" Reno ", "nan"], "Appt Date": ["nu", pd.NA], "Job Status": ["", "x"], "Rep": ["1", "2"]},

@@ -133,8 +133,8 @@ def test_file_number_beyond_the_calendar_is_refused_by_name(s3: S3Client) -> Non
 
 
 def test_listing_without_snapshots_names_prefix_and_setting(s3: S3Client) -> None:
-    put_objects(s3, "SFTP/readme.txt")
-    with pytest.raises(SourceError, match=r"s3://leads/SFTP/data_<number>\.csv") as error:
+    put_objects(s3, "SFTP/readme.txt", "SFTP/data_1.CSV")
+    with pytest.raises(SourceError, match=r"s3://leads/SFTP/data_<number>\.csv .*ignored: SFTP/data_1\.CSV\n") as error:
         discover_snapshots(s3, make_settings())
     assert "S3_SFTP_FILES_PREFIX" in str(error.value.hint)
 

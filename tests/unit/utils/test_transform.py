@@ -127,11 +127,13 @@ def test_values_that_become_null_are_counted_with_samples() -> None:
 
 
 def test_placeholders_of_the_crm_do_not_count_as_values() -> None:
-    nulled = clean_csv(bronze({"STATE": "nu", "location": "", "ZIP": "0", "APPT_DATE": " "}, {"STATE": "XX"})).nulled
+    nulled = clean_csv(
+        bronze({"STATE": "nu", "location": "", "ZIP": "0", "APPT_DATE": " "}, {"STATE": "XX"}, {"ZIP": "0.0"})
+    ).nulled
     assert {name: (counted.values, counted.nulled) for name, counted in nulled.items()} == {
-        "entry_date": (2, 0),
-        "appt_date": (1, 0),
-        "state": (1, 0),
+        "entry_date": (3, 0),
+        "appt_date": (2, 0),
+        "state": (2, 0),
         "zip": (1, 0),
     }
 
