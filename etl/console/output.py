@@ -61,6 +61,7 @@ def _protected(stream: TextIO | None, original: TextIO | None) -> TextIO:
     if stream is not original or not isinstance(stream, io.TextIOWrapper):
         return stream
     stream.flush()
+    os.set_blocking(stream.fileno(), True)  # output must not get lost if a parent made the pipe non-blocking
     return io.TextIOWrapper(
         io.BufferedWriter(_UnbreakableFile(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
@@ -111,7 +112,7 @@ def write_lines(lines: Iterable[Line], stream: TextIO, console: Console | None =
 
     console = console or Console(file=stream)
     for line in lines:
-        text = Text(_wrapped(line, console.width))
+        text = Text(_wrapped(line, max(console.width, 20)))
         text.stylize(line.style, 0, len(line.label))
         console.print(text, soft_wrap=True)
 

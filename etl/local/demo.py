@@ -18,11 +18,12 @@ from pydantic import SecretStr
 
 from etl.local.embedded import start_postgres
 from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
+from etl.local.postgres_server import write_private
 from etl.local.s3_server import create_bucket, files_to_upload, s3_server, upload_folder
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import LockHeldError, SettingsError
 from etl.utils.s3_source import list_objects
-from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
+from etl.utils.utils_connection import PROJECT, Settings, load_dotenv, load_settings, s3_client
 from etl.warehouse.descriptions import read_descriptions
 from etl.warehouse.run_history import RUN_LOCK
 from etl.warehouse.sql_scripts import run_sql, table_exists
@@ -71,19 +72,24 @@ def demo_environment(data: Path | None, *, all_steps: bool) -> Iterator[tuple[Se
     ignore_environment()
     if data is not None:
         check_data_folder(data)
-    postgres = start_postgres(LOCAL, reader_password=os.environ.get("BI_READER_PASSWORD"))
+    postgres = start_postgres(LOCAL, reader_password=_password("BI_READER_PASSWORD"))
     data = data or sample_folder()
     with s3_server() as endpoint:
         settings = demo_settings(postgres, endpoint).model_copy(
             update={
                 "bi_reader_password": SecretStr(postgres.reader_password or ""),
-                "analyst_password": SecretStr(os.environ.get("ANALYST_PASSWORD", "")),
+                "analyst_password": SecretStr(_password("ANALYST_PASSWORD")),
             }
         )
         with translate_os_errors(data):
             upload_folder(s3_client(settings), BUCKET, data)
         _empty_other_warehouse(data, settings, all_steps=all_steps)
         yield settings, postgres
+
+
+def _password(name: str) -> str:
+    """Return a password from the environment, without the line break with which a secret from a file may end."""
+    return os.environ.get(name, "").strip("\r\n")
 
 
 def sample_folder() -> Path:
@@ -159,6 +165,7 @@ def settings_or_demo() -> Settings:
     try:
         return load_settings()
     except SettingsError:
+        load_dotenv()  # a file that cannot be read is not missing: raise again
         if os.environ.get("POSTGRES_HOST") or not (_demo_folder() / FILLED_FROM).exists():
             raise
         log.info("POSTGRES_HOST is not set: reading the warehouse of the demo")
@@ -195,13 +202,12 @@ def demo_source(settings: Settings) -> Iterator[Settings]:
     if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
         yield settings
         return
-    filled_from = _demo_folder() / FILLED_FROM
-    if not filled_from.exists():
+    data = _filled_from(_demo_folder())
+    if not data:
         raise EmbeddedError("the demo has not run yet", hint="fill its warehouse first: python main.py --demo")
-    data = Path(filled_from.read_text(encoding="utf-8"))
     with s3_server() as endpoint:
         settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
-        upload_folder(s3_client(settings), BUCKET, data)
+        upload_folder(s3_client(settings), BUCKET, Path(data))
         yield settings
 
 
@@ -216,9 +222,7 @@ def _empty_other_warehouse(data: Path, settings: Settings, *, all_steps: bool) -
     Tables and views of users that are in the dropped schemas, or depend on them, are dropped, too, and named in a
     warning. The folder is recorded in `FILLED_FROM`.
     """
-    marker = LOCAL / FILLED_FROM
-    before = marker.read_text(encoding="utf-8") if marker.exists() else ""
-    now = str(data.resolve())
+    before, now = _filled_from(LOCAL), str(data.resolve())
     if before not in ("", now):
         if not all_steps:
             raise EmbeddedError(
@@ -241,7 +245,13 @@ def _empty_other_warehouse(data: Path, settings: Settings, *, all_steps: bool) -
                 now,
                 f"; your own views and tables in it, or based on it, were dropped: {dropped}" if dropped else "",
             )
-    marker.write_text(now, encoding="utf-8")
+    write_private(LOCAL / FILLED_FROM, now, None)
+
+
+def _filled_from(root: Path) -> str:
+    """Return the folder from which the warehouse of a demo was filled; an empty text if no demo has run."""
+    marker = root / FILLED_FROM
+    return marker.read_text(encoding="utf-8", errors="surrogateescape") if marker.exists() else ""
 
 
 def _relations_of_users(db: Cursor) -> set[str]:

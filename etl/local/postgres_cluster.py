@@ -89,9 +89,11 @@ class Cluster:
     def pid_file(self) -> Path:
         return self.data / "postmaster.pid"
 
-    def run(self, program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, program: str, *arguments: str, stdin: str = "", inherited: tuple[int, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program of PostgreSQL as the server's account, and return the completed process, even if it failed."""
-        return run_program([str(self.programs / program), *arguments], self.account, stdin)
+        return run_program([str(self.programs / program), *arguments], self.account, stdin, inherited)
 
     def chown(self, path: Path) -> None:
         """Make the server's account the owner of a file or folder."""
@@ -115,7 +117,9 @@ def prepared_cluster(root: Path) -> Iterator[Cluster]:
             root.mkdir(parents=True, exist_ok=True)
             root.chmod(0o711)  # whatever the umask, the account of root's server can pass through
         with _locked(root / "postgres.lock"):
-            if not (root / "postgres" / SETTINGS_FILE).exists():
+            try:
+                (root / "postgres" / SETTINGS_FILE).stat()  # unlike exists(), it raises if access is denied
+            except (FileNotFoundError, NotADirectoryError):
                 _make_place_for_data(root / "postgres")
             cluster = existing_cluster(root)
             # Renewed at every start: the virtual environment may have been moved.
@@ -270,9 +274,13 @@ def _shared_state() -> Iterator[Path]:
 
 
 def run_program(
-    command: list[str], account: pwd.struct_passwd | None, stdin: str = ""
+    command: list[str], account: pwd.struct_passwd | None, stdin: str = "", inherited: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, as `account` if it is not None, and return the completed process, even if the program failed."""
+    """Run a program, as `account` if it is not None, and return the completed process, even if the program failed.
+
+    Args:
+        inherited: file descriptors that stay open in the program.
+    """
     return subprocess.run(  # noqa: S603 - no shell, and no argument comes from outside
         command,
         input=stdin,
@@ -282,6 +290,7 @@ def run_program(
         user=account.pw_uid if account else None,
         group=account.pw_gid if account else None,
         extra_groups=[] if account else None,
+        pass_fds=inherited,
         umask=0o077,
         cwd="/",  # the account may not be allowed to enter the current folder
         # PG… variables would redirect the programs, and the server's environment should contain no secrets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import pwd
@@ -10,7 +11,8 @@ import secrets
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,14 +54,39 @@ def start_server(cluster: Cluster) -> EmbeddedPostgres:
     preferred = running_port(cluster) or server.port
     if running_port(cluster):  # its password was lost, or its start was interrupted
         stop_server(cluster)
-    cluster.pid_file.unlink(missing_ok=True)  # after a crash its process id may be that of another process
-    if not cluster.data.exists():
-        _initialise(cluster, server.password)
-    elif not known:
-        run_single_user(cluster, f"alter role {ROLE} password '{server.password}'")
-        log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
-    _write_settings(cluster)
-    return replace(server, port=start_on_free_port(cluster, preferred))
+    with claimed(cluster) as claim:
+        cluster.pid_file.unlink(missing_ok=True)  # after a crash its process id may be that of another process
+        if not cluster.data.exists():
+            _initialise(cluster, server.password)
+        elif not known:
+            run_single_user(cluster, f"alter role {ROLE} password '{server.password}'")
+            log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
+        _write_settings(cluster)
+        return replace(server, port=start_on_free_port(cluster, preferred, claim))
+
+
+@contextmanager
+def claimed(cluster: Cluster) -> Iterator[int]:
+    """Lock the data for a server. Yields the descriptor of the lock, for the server to inherit.
+
+    The lock is then held until all processes of the server have ended. Process ids are not sufficient: a server in
+    another container, or on the host of this one, is not visible.
+    """
+    with (cluster.root / "postgres.running").open("a") as lock:
+        deadline = time.monotonic() + OLD_BACKENDS_TIMEOUT_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EmbeddedError(
+                        f"{cluster.data} is still in use by a server that is not visible from here, or by sessions of "
+                        "one that was killed",
+                        hint="stop it where it was started, on the host or in another container: make demo-stop",
+                    ) from None
+                time.sleep(0.2)  # sessions of a killed server need a moment to end
+        yield lock.fileno()
 
 
 def _initialise(cluster: Cluster, password: str) -> None:
@@ -114,41 +141,39 @@ def _write_settings(cluster: Cluster) -> None:
         write_private(cluster.data / name, text, cluster.account)
 
 
-def start_on_free_port(cluster: Cluster, preferred: int) -> int:
+def start_on_free_port(cluster: Cluster, preferred: int, claim: int) -> int:
     """Start the server on the preferred port or else on the first free one. Returns the port.
 
     Raises:
         EmbeddedError: the server did not start, or no port is free.
     """
     ports: list[int] = [preferred, *range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)]
-    deadline = time.monotonic() + OLD_BACKENDS_TIMEOUT_SECONDS
     for candidate in ports:
-        while output := _pg_ctl_start(cluster, candidate):
-            if "Address already in use" in output:
-                break
-            # Backends of a killed server need a moment to exit; PostgreSQL does not start next to them.
-            if "pre-existing shared memory block" not in output or time.monotonic() > deadline:
-                raise EmbeddedError(
-                    f"PostgreSQL in {cluster.data} did not start: {last_lines(output)}",
-                    hint=f"fix the cause and rerun; the log is {cluster.log_file}",
-                )
-            time.sleep(0.2)
-        else:
+        output = _pg_ctl_start(cluster, candidate, claim)
+        if not output:
             log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
             return candidate
+        if "Address already in use" not in output:
+            raise EmbeddedError(
+                f"PostgreSQL in {cluster.data} did not start: {last_lines(output)}",
+                hint=f"fix the cause and rerun; the log is {cluster.log_file}",
+            )
     raise EmbeddedError(
         f"every port from {FIRST_PORT} to {ports[-1]} on {HOST} is already in use",
         hint="stop a server to free a port, then rerun",
     )
 
 
-def _pg_ctl_start(cluster: Cluster, port: int) -> str:
-    """Start the server on this port. Returns what it or pg_ctl reported if it did not start, else an empty string."""
+def _pg_ctl_start(cluster: Cluster, port: int, claim: int) -> str:
+    """Start the server on this port; it inherits the descriptor `claim`.
+
+    Returns what it or pg_ctl reported if it did not start, else an empty string.
+    """
     cluster.log_file.touch(mode=0o600)
     cluster.chown(cluster.log_file)
     earlier_log = cluster.log_file.stat().st_size
     options = (f"--log={cluster.log_file}", f"--options=--port={port}", f"--timeout={START_TIMEOUT_SECONDS}")
-    result = cluster.run("pg_ctl", "start", "--wait", f"--pgdata={cluster.data}", *options)
+    result = cluster.run("pg_ctl", "start", "--wait", f"--pgdata={cluster.data}", *options, inherited=(claim,))
     if result.returncode == 0:
         return ""
     with cluster.log_file.open("rb") as server_log:
@@ -222,7 +247,8 @@ def _is_server(cluster: Cluster, pid: int) -> bool:
 def read_pgpass(cluster: Cluster) -> EmbeddedPostgres | None:
     """Return the server whose parameters `write_pgpass` wrote; None if the file is missing or damaged."""
     with suppress(FileNotFoundError, ValueError):
-        lines = [line.split(":", 4) for line in cluster.pgpass_file.read_text(encoding="utf-8").splitlines()]
+        text = cluster.pgpass_file.read_bytes().decode().removesuffix("\n")
+        lines = [line.split(":", 4) for line in text.split("\n")]
         passwords = {user: re.sub(r"\\(.)", r"\1", password) for _, _, _, user, password in lines}
         if ROLE in passwords:
             server = EmbeddedPostgres(int(lines[0][1]), passwords[ROLE], cluster.pgpass_file, cluster.data)
@@ -244,7 +270,7 @@ def write_private(path: Path, text: str, account: pwd.struct_passwd | None) -> N
     """Write a file that only its owner (`account`, if given) can read, replacing an existing file atomically."""
     new = path.with_name(f"{path.name}.new")
     new.unlink(missing_ok=True)
-    with open(new, "x", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+    with open(new, "x", encoding="utf-8", errors="surrogateescape", opener=partial(os.open, mode=0o600)) as file:
         file.write(text)
         if account:
             os.fchown(file.fileno(), account.pw_uid, account.pw_gid)

@@ -155,7 +155,7 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: names all missing and invalid variables, or says why `.env` cannot be read.
     """
-    _load_dotenv()
+    load_dotenv()
     # A line break in AWS_SESSION_TOKEN would make an invalid request, whose error shows the token.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         os.environ[name] = os.environ[name].strip()
@@ -172,7 +172,8 @@ def load_settings(**given: Any) -> Settings:
         ) from None
 
 
-def _load_dotenv() -> None:
+def load_dotenv() -> None:
+    """Copy `.env` to the environment, except what it already sets. Raises `SettingsError` if it cannot be read."""
     from dotenv import dotenv_values, find_dotenv
 
     path = Path(find_dotenv(usecwd=True) or PROJECT / ".env")
@@ -189,10 +190,12 @@ def _load_dotenv() -> None:
     if "\0" in text:  # as in UTF-16
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
     setting_names = {name.upper() for name in Settings.model_fields}
-    # No interpolation: a password may contain ${…}.
-    for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():
-        if value is not None:
-            os.environ.setdefault(name, value)
+    for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():  # ${…} may be a password
+        try:
+            if value and not os.environ.get(name):
+                os.environ[name] = value
+        except UnicodeEncodeError:
+            raise SettingsError(f"{path}: {name} needs another locale", hint="set LANG=C.UTF-8, then rerun") from None
         is_known = name.upper() in setting_names or name.startswith("AWS_")
         if similar := not is_known and get_close_matches(name.upper(), setting_names, n=1, cutoff=0.85):
             log.warning("%s: %s is not a setting and is ignored; did you mean %s?", path, name, similar[0])
@@ -251,6 +254,7 @@ def connect_postgres(settings: Settings) -> Connection:
         register_secrets(password)
     connection = open_connection(
         host=settings.postgres_host,
+        hostaddr="",  # PGHOSTADDR would redirect the connection to another server
         port=settings.postgres_port,
         user=settings.postgres_user,
         password=password,
@@ -279,6 +283,8 @@ def _lift_time_limits(connection: Connection) -> None:
         connection.autocommit = True
         with connection.cursor() as db:
             db.execute("; ".join(f"set {name} = '{value}'" for name, value in (SESSION_SETTINGS | limits).items()))
+            # Notice a lost client during a statement, too. PostgreSQL on Windows cannot.
+            db.execute("select set_config('client_connection_check_interval', '5s', false) where version() ~* 'linux'")
         connection.autocommit = False
     except BaseException:
         connection.close()

@@ -89,7 +89,7 @@ def publish_rejected(db: Cursor, day: Day) -> None:
 
 
 def warn_of_rejected(source: str, reasons: Counter[str]) -> None:
-    """Log a warning with the number of rejected rows of a file or day by reason, except blank rows and a few footers."""
+    """Log a warning with the rejected rows of a file or day by reason, without blank rows and a few footers."""
     usual = {BLANK_ROW, FOOTER} if reasons[FOOTER] <= MOST_FOOTERS else {BLANK_ROW}
     reasons = Counter({reason: count for reason, count in reasons.items() if reason not in usual})
     if reasons:

@@ -140,7 +140,7 @@ def test_printed_line_connects_as_bi_reader(first_output: str, demo: Demo, monke
     assert query("delete from gold.leads").returncode == 1
 
     chosen = r"chosen:by the\reader"
-    monkeypatch.setenv("BI_READER_PASSWORD", chosen)
+    monkeypatch.setenv("BI_READER_PASSWORD", f"{chosen}\r\n")  # as from a file
     assert demo.run("--only-step", "1").returncode == 0
     server = running_postgres(demo.folder / ".local")
     assert server is not None

@@ -147,6 +147,14 @@ def test_warehouse_is_not_emptied_for_single_steps_or_while_a_run_is_active(
 ) -> None:
     write_sample(tmp_path / "sample", scale=0.01, days=1)
     assert demo.run("--data", str(tmp_path / "sample")).returncode == 0
+    other_name = os.fsdecode(bytes(tmp_path) + b"/donn\xe9es")  # not UTF-8
+    (tmp_path / "sample").rename(other_name)
+    for is_other in (True, False):
+        done = demo.run("--data", other_name)
+        assert done.returncode == 0, done.stderr
+        assert ("it was emptied" in done.stderr) == is_other
+    Path(other_name).rename(tmp_path / "sample")
+    assert demo.run("--data", str(tmp_path / "sample")).returncode == 0
     done = demo.run("--data", str(data), "--only-step", "6")
     assert done.returncode == 1
     assert f"contains data from {tmp_path / 'sample'}, not from {data}; only a run of all steps" in done.stderr

@@ -13,6 +13,7 @@ import psycopg2
 import pytest
 from support import PROJECT, Bucket
 
+from etl.local import demo as demo_module
 from etl.local.demo import ignore_environment, upload_sample
 from etl.local.sample_data import write_sample
 from etl.utils.errors import SettingsError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 PG_VARIABLES = {
     "PGSSLMODE": "require",
     "PGSERVICE": "prod",
-    "PGHOSTADDR": "127.0.0.2",
     "PGCHANNELBINDING": "require",
     "PGREQUIREAUTH": "md5",
     "PGGSSENCMODE": "require",
@@ -41,6 +41,7 @@ AWS_VARIABLES = {
     "AWS_SESSION_TOKEN": "expired",
 }
 OTHER_VARIABLES = {
+    "PGHOSTADDR": "127.0.0.2",
     "PGOPTIONS": "-c no_such_setting=1",
     "PGDATABASE": "postgres",
     "PIP_REQUIRE_VIRTUALENV": "1",
@@ -72,6 +73,27 @@ def test_variable_of_libpq_is_ignored(postgres_server: Settings, name: str) -> N
         connect_postgres(postgres_server)
     ignore_environment()
     connect_postgres(postgres_server).close()
+
+
+@pytest.mark.usefixtures("environment")
+def test_address_of_libpq_does_not_redirect_a_run(postgres_server: Settings) -> None:
+    os.environ["PGHOSTADDR"] = "127.0.0.2"
+    connect_postgres(postgres_server).close()
+
+
+@pytest.mark.usefixtures("environment")
+def test_readers_do_not_replace_settings_that_cannot_be_read_by_those_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.environ.pop("POSTGRES_HOST", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / demo_module.FILLED_FROM).write_text("/sample")
+    monkeypatch.setattr(demo_module, "running_demo", lambda: "the demo")
+    assert demo_module.settings_or_demo() == "the demo"
+    (tmp_path / ".env").write_bytes("POSTGRES_HOST=warehouse.invalid\n".encode("utf-16"))
+    with pytest.raises(SettingsError, match=r"\.env is not UTF-8"):
+        demo_module.settings_or_demo()
 
 
 @pytest.mark.usefixtures("environment")

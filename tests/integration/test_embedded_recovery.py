@@ -48,12 +48,27 @@ def test_server_does_not_start_next_to_backends_of_a_killed_one(root: Path, monk
         while running_postgres(root):
             time.sleep(0.01)
         monkeypatch.setattr(postgres_server, "OLD_BACKENDS_TIMEOUT_SECONDS", 0.5)
-        with pytest.raises(EmbeddedError, match="pre-existing shared memory block"):
+        with pytest.raises(
+            EmbeddedError,
+            match="is still in use by a server that is not visible from here, or by sessions of one that was killed",
+        ):
             start_postgres(root)
         monkeypatch.undo()
     finally:
         threading.Timer(0.5, os.kill, (backend, signal.SIGCONT)).start()
     assert start_postgres(root) == server
+    assert accepts_connections(server)
+
+
+def test_server_does_not_start_next_to_one_in_another_container(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start_postgres(root)
+    monkeypatch.setattr(postgres_server, "_is_server", lambda *_: False)  # its process is not visible
+    monkeypatch.setattr(postgres_server, "OLD_BACKENDS_TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(EmbeddedError, match="is still in use by a server that is not visible from here"):
+        start_postgres(root)
+    monkeypatch.undo()
+    assert (root / "postgres" / "postmaster.pid").exists()
+    assert running_postgres(root) == server
     assert accepts_connections(server)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -125,6 +126,25 @@ def test_run_completes_if_its_output_is_not_read(
     for sign in ("Traceback", "BrokenPipe", "Exception ignored", "unexpected"):
         assert sign not in done.stderr
     assert warehouse.rows("select status, exit_code from meta.pipeline_runs") == [("complete", 0)]
+
+
+def test_output_to_a_full_pipe_that_does_not_block_is_complete(good: dict[str, str], tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    filled = os.write(write_end, bytes(1 << 20))
+    with subprocess.Popen(
+        [sys.executable, PROJECT / "main.py", "--log-format", "json"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]} | good,
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+    ) as run:
+        os.close(write_end)
+        time.sleep(1.5)  # it waits for a reader
+        with os.fdopen(read_end, "rb") as output:
+            lines = output.read()[filled:].splitlines()
+    assert run.returncode == 0
+    assert [json.loads(line)["event"] for line in (lines[0], lines[-1])] == ["run_started", "run_ended"]
 
 
 def test_error_keeps_its_exit_code_if_its_output_is_not_read(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Timer
 
 import psycopg2
 import pytest
 from psycopg2 import sql
 from servers import Server, distribution_server
-from support import Bucket, Warehouse, connection_arguments, environment_of
+from support import PROJECT, Bucket, Warehouse, connection_arguments, environment_of
 
 from etl.engine.runner import run_steps
 from etl.pipeline import STEPS
@@ -30,6 +33,31 @@ ROLE, PASSWORD = "loader", "of-the-loader"
 def server() -> Iterator[Server]:
     with distribution_server() as server:
         yield server
+
+
+def test_statement_of_a_killed_client_ends_within_seconds(postgres_server: Settings, tmp_path: Path) -> None:
+    program = (
+        "from etl.utils.utils_connection import load_settings, connect_postgres\n"
+        "connection = connect_postgres(load_settings())\n"
+        "print(connection.info.backend_pid, flush=True)\n"
+        "connection.cursor().execute('select pg_sleep(120)')"
+    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT)} | environment_of(postgres_server)
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout is not None
+        session = int(client.stdout.readline())
+        time.sleep(0.5)
+        client.kill()
+    with closing(connect_postgres(postgres_server)) as connection, connection.cursor() as db:
+        connection.autocommit = True  # in a transaction, pg_stat_activity does not change
+        for _ in range(150):
+            db.execute("select from pg_stat_activity where pid = %s and state = 'active'", (session,))
+            if not db.fetchall():
+                return
+            time.sleep(0.1)
+    raise AssertionError("the statement is still running")
 
 
 @pytest.fixture

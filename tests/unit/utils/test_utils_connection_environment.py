@@ -46,6 +46,34 @@ def test_env_file_in_another_encoding_is_named(tmp_path: Path, content: bytes) -
     assert "save it as UTF-8" in str(caught.value)
 
 
+def test_empty_variable_does_not_hide_the_value_in_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(ENV + "MISSING_DAYS=refuse\n")
+    monkeypatch.setenv("MISSING_DAYS", "")
+    assert load_settings().missing_days == "refuse"
+
+
+def test_value_that_the_locale_lacks_is_named_without_showing_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(ENV.replace(PASSWORD, "pass€word"), encoding="utf-8")
+    program = (
+        "from etl.utils.utils_connection import load_settings\n"
+        "try:\n    load_settings()\nexcept Exception as error:\n    print(type(error).__name__, ascii(str(error)))"
+    )
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[3]), **locale},
+        check=True,
+    )
+    assert done.stdout.startswith("SettingsError ")
+    assert "POSTGRES_PASSWORD needs another locale" in done.stdout
+    assert "20ac" not in done.stdout
+
+
 def test_misspelt_setting_in_env_file_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     others = "jupyter_token=x\nAWS_ENDPOINT_URL=http://x\nPOSTGRES_PUBLISHED_PORT=1\nmissing_days=warn\n"
     (tmp_path / ".env").write_text(ENV + others)
