@@ -27,7 +27,7 @@ from etl.warehouse import anomalies, gold_models, pending, row_versions
 from etl.warehouse.load_ledger import (
     TableLoad,
     current_loads,
-    delete_load,
+    delete_other_loads,
     fenced_transaction,
     ingested_files,
     record_load,
@@ -182,7 +182,7 @@ def publish_gold(
             acquire_exclusive_lock(db, GOLD_MATCHING, *gold_models.MODELS)
         for table in removed:
             db.execute(sql.SQL("drop table if exists {}").format(quote_identifier(table)))
-            delete_load(db, table)
+        delete_other_loads(db, GOLD_MATCHING, [gold_partition(load.day) for load in silver])
         for match in built:
             table = gold_partition(match.day)
             swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))

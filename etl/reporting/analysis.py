@@ -26,7 +26,9 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
     states = read("conversion_funnel_per_state")
     return {
-        "freshness": runs.freshness(read("data_freshness"), days, anomalies, last_runs),
+        "freshness": runs.freshness(
+            read("data_freshness"), days, anomalies, last_runs[last_runs["publishes"].astype(bool)]
+        ),
         "data_anomalies": data_anomalies(anomalies, read("flags_at_zero"), read("accepted_changes")),
         "week_on_week": week_on_week(read("week_on_week"), anomalies),
         "match_scenarios": anomalies.mark(match_scenarios(read("match_scenarios")), MATCHES),
@@ -46,7 +48,7 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
         "suspect_hashes": anomalies.mark(suspect_hashes(read("suspect_hashes"), read("suspect_matches")), MATCHES),
         "suspect_shares": anomalies.mark(suspect_shares(read("suspect_shares")), (*QUALITY, *FUNNEL)),
         "run_checks": runs.run_checks(last_runs),
-        "refused_files": runs.refused_files(last_runs),
+        "refused_files": runs.refused_files(last_runs[last_runs["reads_files"].astype(bool)]),
     }
 
 

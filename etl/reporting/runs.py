@@ -10,7 +10,7 @@ import pandas as pd
 
 from etl.reporting.answers import Anomalies, Answer, missing_days, ranges
 from etl.reporting.words import counted, day
-from etl.warehouse.anomalies import SHORTEST_BASELINE
+from etl.warehouse.anomalies import FEWEST_ROWS, SHORTEST_BASELINE
 
 
 def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs: pd.DataFrame) -> Answer:
@@ -22,7 +22,7 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
     Args:
         rows: the only row of gold.data_freshness.
         days: the rows of `leads_per_day`.
-        runs: the last ten runs, the latest first.
+        runs: those of the last ten runs that publish gold, the latest first.
     """
     question, latest = "How current and complete is the data?", rows.iloc[0]
     aspects = ["aspect", "state", "detail"]
@@ -55,7 +55,8 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
             "as expected",
             not affected,
             (f"Days with anomalies: {ranges(affected)}." if affected else "No anomalies were found.")
-            + f" Most metrics are not tested on the first {SHORTEST_BASELINE} snapshots.",
+            + f" Most metrics are not tested on the first {SHORTEST_BASELINE} snapshots."
+            + f" Days of fewer than {FEWEST_ROWS} rows are not tested." * bool(days["total_leads"].min() < FEWEST_ROWS),
         ),
     ]
     table = pd.DataFrame(
@@ -90,7 +91,7 @@ def run_checks(runs: pd.DataFrame) -> Answer:
 
 
 def refused_files(runs: pd.DataFrame) -> Answer:
-    """Answer whether the last run that ended refused files or days.
+    """Answer whether the last run that ended refused files or days. `runs` are those that read files.
 
     Rows: `started_at status message run_id`, one per run, the latest first. `started_at` is text; `message` is the
     first line of the message. Columns without any value are left out.

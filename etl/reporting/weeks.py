@@ -49,11 +49,9 @@ def week_on_week(rows: pd.DataFrame, anomalies: Anomalies) -> Answer:
     latest, before = rows.iloc[0], rows.iloc[1]
     table = pd.DataFrame([_compared(figure, latest, before, anomalies) for figure in FIGURES])
     sentence = f"The 7 days to {day(latest['last_day'])}, compared with the 7 days before: {_changes(table)}."
-    if rows["snapshot_count"].iloc[:2].sum() < 14:
-        sentence += (
-            f" Not all of these days have a snapshot: the figures cover {counted(latest['covered_days'], 'day')} and "
-            f"{counted(before['covered_days'], 'day')}."
-        )
+    if (latest["covered_days"], before["covered_days"]) != (7, 7):
+        covered = " and ".join(counted(week["covered_days"], "day") for week in (latest, before))
+        sentence += f" A snapshot shows what has changed since the previous one: the figures cover {covered}."
     metrics = [metric for _, used in FIGURES.values() for metric in used]
     return anomalies.mark(Answer(question, table, sentence), metrics)
 

@@ -20,6 +20,8 @@ def share(part: float, whole: float) -> str:
         return "< 0.1 %"
     if 99.95 <= percent < 100:
         return "> 99.9 %"
+    if -0.05 < percent < 0:
+        return "> -0.1 %"
     return f"{percent:.1f} %"
 
 

@@ -135,7 +135,8 @@ def best_match_shares(
     """Return metric → best share of matches that the file of a day has had: highest `both`, lowest `none`.
 
     The load ledger records them, so that matches that a build loses are found, and still found after later builds. If
-    a change was accepted since the build before, earlier best shares are ignored.
+    a change was accepted since the build before, best shares before the change are ignored: those before that build if
+    it had lost matches, else also its own.
 
     Args:
         facts: the counts of the new build of the day of gold.lead_quality_matching, and the `etag` of its file.
@@ -153,6 +154,8 @@ def best_match_shares(
         known = earlier.get("best_match_shares", {}).get(metric)
         if known and known["accepted"] == changes:
             shares.append(known["share"])
+        elif known and len(shares) > 1 and abs(shares[1] - known["share"]) <= LARGEST_TOLERANCE:
+            shares.pop()  # the build before was as expected, so the new change is what was accepted
         if shares:
             best[metric] = {"share": best_of(shares), "accepted": changes}
     return best
@@ -171,8 +174,8 @@ def find_anomalies(metrics: Iterable[Metric], accepted: Mapping[str, Sequence[da
 
     - If the baseline has fewer than `SHORTEST_BASELINE` days, or the value is computed from fewer than `FEWEST_ROWS`
       rows (for `rows`, see there), the value is not tested.
-    - A metric whose definition has an `expected` value is compared with that value, without a baseline, until a change
-      of its level is accepted.
+    - A metric whose definition has an `expected` value is compared with that value, without a baseline, from the first
+      day on; after a change of its level was accepted, from the day on which it returns to that value.
     - A day with an anomaly of one of the metrics in `baseline_without` does not enter the baseline, nor a day with the
       value 0 if the definition has `never_zero`.
     - The first day of an anomaly of a metric in `explained_by`, the first day after it, and the first snapshot day of
@@ -227,7 +230,7 @@ def _anomalies_of(
 ) -> list[Anomaly]:
     sound: deque[float] = deque(maxlen=BASELINE_DAYS)
     found = []
-    waiting = sorted(accepted)
+    waiting, ideal = sorted(accepted), fixed
     for metric in values:
         while waiting and metric.day >= waiting[0]:
             waiting.pop(0)
@@ -245,8 +248,11 @@ def _anomalies_of(
             has_enough_rows = max(metric.row_count, expected if metric.name == "rows" else 0) >= FEWEST_ROWS
             # most deviations are below any tolerance, which takes longer to compute
             if has_enough_rows and deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
-                found.append(_anomaly(metric, expected))
-                continue
+                if ideal is None or abs(metric.value - ideal) > SMALLEST_TOLERANCE:
+                    found.append(_anomaly(metric, expected))
+                    continue
+                fixed = ideal  # the source was repaired
+                sound.clear()
         if fixed is None and metric.day not in broken:
             sound.append(metric.value)
     return found

@@ -5,7 +5,7 @@ Entries are written in the transaction that fills the table, so that they agree 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -267,6 +267,13 @@ _FILLING = int.from_bytes(b"FILL")
 def delete_load(db: Cursor, table: str) -> None:
     """Delete the entry of a table from the load ledger."""
     db.execute("delete from meta.table_loads where table_name = %s", (table,))
+
+
+def delete_other_loads(db: Cursor, parent: str, partitions: Sequence[str]) -> None:
+    """Delete the entries of all other partitions of a table, including those that no longer exist."""
+    db.execute(
+        "delete from meta.table_loads where parent_table = %s and table_name <> all(%s)", (parent, list(partitions))
+    )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ counted as (
 select
     weeks.last_day,
     min(weeks.previous_snapshot) as previous_snapshot,
-    count(*) as snapshot_count,
     coalesce(sum(weeks.days_since_previous), 0)::int as covered_days,
     coalesce(sum(counted.new_count), 0)::bigint as new_count,
     coalesce(sum(counted.left_count), 0)::bigint as left_count,

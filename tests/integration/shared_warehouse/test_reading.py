@@ -12,6 +12,7 @@ import pytest
 from support import WAITING_SESSIONS, Bucket, Warehouse, connection_arguments
 
 from etl.engine.run_report import RunReport
+from etl.reporting.analysis import analyse_gold
 from etl.reporting.reading import reading
 from etl.utils.utils_connection import Settings
 
@@ -39,6 +40,32 @@ def test_figures_are_those_of_the_publication_for_which_the_first_query_waits(
         publication.commit()
         reader.join()
     assert notes == ["published together"]
+
+
+@pytest.mark.usefixtures("loaded")
+def test_last_run_is_one_that_read_files_and_published_gold(settings: Settings, warehouse: Warehouse) -> None:
+    def sentences() -> tuple[str, str]:
+        with reading(settings) as read:
+            answers = analyse_gold(read)
+        return answers["refused_files"].sentence, answers["freshness"].rows.set_index("aspect")["state"]["last run"]
+
+    add_run = (
+        "insert into meta.pipeline_runs (run_id, version, started_at, ended_at, arguments, status, message) "
+        "select gen_random_uuid(), '1', now() + %s * interval '1 s', now() + %s * interval '1 s', %s, %s, %s"
+    )
+    assert sentences() == ("The last run refused no file.", "ok")
+    warehouse.rows(add_run, 1, 1, '{"steps": [1, 2, 3, 4, 5, 6]}', "refused", "data_3.csv")
+    warehouse.rows(add_run, 2, 2, '{"steps": [5]}', "complete", None)
+    assert sentences() == ("The last run refused data: data_3.csv", "attention")
+    warehouse.rows(add_run, 3, 3, '{"steps": [6]}', "complete", None)
+    assert sentences() == ("The last run refused data: data_3.csv", "ok")
+
+
+@pytest.mark.usefixtures("loaded")
+def test_freshness_says_that_days_of_few_rows_are_not_tested(settings: Settings, warehouse: Warehouse) -> None:
+    assert warehouse.value("select max(total_leads) < 50 from gold.leads_per_day")
+    with reading(settings) as read:
+        assert "Days of fewer than 50 rows are not tested." in analyse_gold(read)["freshness"].sentence
 
 
 @pytest.mark.usefixtures("emptied")

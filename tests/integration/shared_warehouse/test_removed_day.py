@@ -40,22 +40,21 @@ def remove_day(warehouse: Warehouse, day: str | None) -> str:
 
 
 @pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize("is_dropped", [False, True], ids=["complete", "silver dropped by hand"])
-def test_removed_day_leaves_no_trace(
-    bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, *, is_dropped: bool
-) -> None:
+@pytest.mark.parametrize("dropped", ["", "silver.stg_csv_data_30", "partitions.lead_quality_matching_30"])
+def test_removed_day_leaves_no_trace(bucket: Bucket, run_pipeline: Run, warehouse: Warehouse, dropped: str) -> None:
     contents, gold = warehouse.contents(), warehouse.gold()
     rows = [*loads.rows_of_day(3, city="Reno"), {"LEADNUMBER": "no number"}]
     bucket.put_snapshot(30, rows)
     assert run_pipeline().error is None
     assert warehouse.gold() != gold
     bucket.client.delete_object(Bucket=bucket.name, Key="SFTP/data_30.csv")
-    if is_dropped:
-        warehouse.rows("drop table silver.stg_csv_data_30")
+    if dropped:
+        warehouse.rows(f"drop table {dropped}")
     assert remove_day(warehouse, WRONG_DAY) == ""
     report = run_pipeline()
     assert (report.error, report.warnings) == (None, [])
     assert (warehouse.contents(), warehouse.gold()) == (contents, gold)
+    assert warehouse.rows("select table_name from meta.table_loads where table_name like '%_30'") == []
     assert "bronze and silver do not contain this day" in remove_day(warehouse, WRONG_DAY)
     assert "DAY is not set" in remove_day(warehouse, None)
 

@@ -186,7 +186,7 @@ def test_accepted_changes_are_listed() -> None:
 
 
 def test_sales_do_not_depend_on_the_flags() -> None:
-    week = {name: [7, 7] for name, _ in weeks.FIGURES.values()} | {"covered_days": [7, 7], "snapshot_count": [7, 7]}
+    week = {name: [7, 7] for name, _ in weeks.FIGURES.values()} | {"covered_days": [7, 7]}
     rows = pd.DataFrame(week | {"previous_snapshot": [DAYS[1], DAYS[0]], "last_day": [DAYS[1], DAYS[0]]})
     broken = pd.DataFrame({"_partition_date": DAYS[:1], "metric": ["demo_share"], "observed": [0.0], "expected": [0.2]})
     table = weeks.week_on_week(rows, Anomalies(broken)).rows.set_index("figure")["comparison"]
@@ -302,6 +302,7 @@ def test_partial_share_is_never_shown_as_0_or_100_percent() -> None:
     shown = [words.share(part, 100_000) for part in (0, 1, 50, 99_949, 99_999, 100_000)]
     assert shown == ["0.0 %", "< 0.1 %", "0.1 %", "99.9 %", "> 99.9 %", "100.0 %"]
     assert words.share(0, 0) == "none"
+    assert [words.share(part, 100_000) for part in (-49, -51)] == ["> -0.1 %", "-0.1 %"]
 
 
 def test_each_analysis_query_states_its_grain() -> None:

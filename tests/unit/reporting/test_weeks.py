@@ -14,7 +14,7 @@ COLUMNS = [f"{name}_count" for name in ("new", "left", "appointment", "demo", "s
 
 def weeks(latest: int, before: int, *, covered: tuple[int, int] = (7, 7)) -> pd.DataFrame:
     rows = pd.DataFrame({name: [latest, before] for name in COLUMNS})
-    rows["snapshot_count"], rows["covered_days"] = 7, covered
+    rows["covered_days"] = covered
     rows["last_day"] = pd.to_datetime(["2024-10-22", "2024-10-15"])
     rows["previous_snapshot"] = rows["last_day"] - pd.Timedelta(days=7)
     return rows
@@ -69,6 +69,15 @@ def test_weeks_after_an_affected_snapshot_are_not_compared(broken: str, is_compa
     table = week_on_week(weeks(140, 70), Anomalies(found)).rows.set_index("figure")["comparison"]
     assert (table["high quality for the first time"] == MORE) == is_compared
     assert table["new leads"] == MORE
+
+
+@pytest.mark.parametrize(
+    ("covered", "note"), [((7, 7), None), ((7, 10), "7 days and 10 days"), ((7, 6), "7 days and 6 days")]
+)
+def test_days_that_the_figures_cover_are_stated_unless_they_are_seven(covered: tuple[int, int], note: str) -> None:
+    sentence = week_on_week(weeks(140, 70, covered=covered), NO_ANOMALIES).sentence
+    assert ("the figures cover" in sentence) == (note is not None)
+    assert not note or sentence.endswith(f" since the previous one: the figures cover {note}.")
 
 
 def test_weeks_that_do_not_follow_each_other_are_not_compared() -> None:

@@ -94,9 +94,20 @@ def test_accepted_change_of_matches_starts_anew() -> None:
     assert best == {"share": 0.7, "accepted": ["2024-10-04"]}, "the loss since the acceptance is found"
 
 
+def test_change_of_matches_that_was_accepted_before_the_run_is_no_anomaly() -> None:
+    earlier = matched(95, 1) | {"best_match_shares": {"match_both_share": {"share": 0.95, "accepted": []}}}
+    accepted = {"match_both_share": [day(1)]}
+    best = best_match_shares(day(5), matched(60, 2), earlier, accepted)["match_both_share"]
+    assert best == {"share": 0.6, "accepted": ["2024-10-01"]}
+    again = matched(60, 2) | {"best_match_shares": {"match_both_share": best}}
+    assert best_match_shares(day(5), matched(40, 2), again, accepted)["match_both_share"] == best
+
+
 def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() -> None:
     assert anomalous_days("appt_date_without_set_share", [0.21, 0.0, 0.009, 0.21] + [0.21] * 8) == [1, *range(4, 13)]
-    assert anomalous_days("appt_date_without_set_share", [0.21] * 10 + [0.0], since=[day(1)]) == [11]
+    repaired = [0.21] * 10 + [0.0] * 3 + [0.21, 0.0]
+    assert anomalous_days("appt_date_without_set_share", repaired, since=[day(1)]) == [14]
+    assert anomalous_days("appt_date_without_set_share", [0.21] * 10 + [0.4], since=[day(1)]) == [11]
     assert anomalous_days("set_without_appt_date_share", [1.0], rows=49) == []
     small = [
         Metric(day(n), "appt_date_without_set_share", 0.1 if n < 7 else 0.2, 40 if n < 7 else 3700) for n in range(1, 8)
