@@ -23,9 +23,9 @@ from etl.local.postgres_cluster import HOST, ROLE, Cluster, EmbeddedPostgres
 from etl.local.postgres_server import (
     CREATION_HINT,
     FIRST_PORT,
-    claimed,
     run,
     run_single_user,
+    server_lock,
     start_on_free_port,
     stop_server,
 )
@@ -72,8 +72,8 @@ def default_postgres(root: Path) -> Iterator[tuple[EmbeddedPostgres, str]]:
     with _data_folder(root, account) as folder:
         cluster = Cluster(folder, folder / "data", programs, pwd.getpwnam(account) if account else None)
         _initdb(cluster, password, owner_password)
-        with claimed(cluster) as claim:
-            port = start_on_free_port(cluster, FIRST_PORT, claim)
+        with server_lock(cluster) as lock:
+            port = start_on_free_port(cluster, FIRST_PORT, lock)
         try:
             yield (
                 EmbeddedPostgres(port, owner_password, cluster.pgpass_file, cluster.data, database="postgres"),

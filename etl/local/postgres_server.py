@@ -54,7 +54,7 @@ def start_server(cluster: Cluster) -> EmbeddedPostgres:
     preferred = running_port(cluster) or server.port
     if running_port(cluster):  # its password was lost, or its start was interrupted
         stop_server(cluster)
-    with claimed(cluster) as claim:
+    with server_lock(cluster) as lock:
         cluster.pid_file.unlink(missing_ok=True)  # after a crash its process id may be that of another process
         if not cluster.data.exists():
             _initialise(cluster, server.password)
@@ -62,12 +62,12 @@ def start_server(cluster: Cluster) -> EmbeddedPostgres:
             run_single_user(cluster, f"alter role {ROLE} password '{server.password}'")
             log.warning("%s was missing or damaged: the role %s has a new password", cluster.pgpass_file, ROLE)
         _write_settings(cluster)
-        return replace(server, port=start_on_free_port(cluster, preferred, claim))
+        return replace(server, port=start_on_free_port(cluster, preferred, lock))
 
 
 @contextmanager
-def claimed(cluster: Cluster) -> Iterator[int]:
-    """Lock the data for a server. Yields the descriptor of the lock, for the server to inherit.
+def server_lock(cluster: Cluster) -> Iterator[int]:
+    """Lock the data for one server. Yields the descriptor of the lock, for the server to inherit.
 
     The lock is then held until all processes of the server have ended. Process ids are not sufficient: a server in
     another container, or on the host of this one, is not visible.
@@ -83,7 +83,8 @@ def claimed(cluster: Cluster) -> Iterator[int]:
                     raise EmbeddedError(
                         f"{cluster.data} is still in use by a server that is not visible from here, or by sessions of "
                         "one that was killed",
-                        hint="stop it where it was started, on the host or in another container: make demo-stop",
+                        hint="stop it where it was started, on the host or in another container, with make demo-stop; "
+                        "if it was killed, wait for its sessions, or end the remaining postgres processes",
                     ) from None
                 time.sleep(0.2)  # sessions of a killed server need a moment to end
         yield lock.fileno()
@@ -141,7 +142,7 @@ def _write_settings(cluster: Cluster) -> None:
         write_private(cluster.data / name, text, cluster.account)
 
 
-def start_on_free_port(cluster: Cluster, preferred: int, claim: int) -> int:
+def start_on_free_port(cluster: Cluster, preferred: int, lock: int) -> int:
     """Start the server on the preferred port or else on the first free one. Returns the port.
 
     Raises:
@@ -149,7 +150,7 @@ def start_on_free_port(cluster: Cluster, preferred: int, claim: int) -> int:
     """
     ports: list[int] = [preferred, *range(FIRST_PORT, FIRST_PORT + PORTS_TO_TRY)]
     for candidate in ports:
-        output = _pg_ctl_start(cluster, candidate, claim)
+        output = _pg_ctl_start(cluster, candidate, lock)
         if not output:
             log.info("PostgreSQL is running on %s:%d, data in %s", HOST, candidate, cluster.data)
             return candidate
@@ -164,8 +165,8 @@ def start_on_free_port(cluster: Cluster, preferred: int, claim: int) -> int:
     )
 
 
-def _pg_ctl_start(cluster: Cluster, port: int, claim: int) -> str:
-    """Start the server on this port; it inherits the descriptor `claim`.
+def _pg_ctl_start(cluster: Cluster, port: int, lock: int) -> str:
+    """Start the server on this port; it inherits the descriptor `lock`.
 
     Returns what it or pg_ctl reported if it did not start, else an empty string.
     """
@@ -173,7 +174,7 @@ def _pg_ctl_start(cluster: Cluster, port: int, claim: int) -> str:
     cluster.chown(cluster.log_file)
     earlier_log = cluster.log_file.stat().st_size
     options = (f"--log={cluster.log_file}", f"--options=--port={port}", f"--timeout={START_TIMEOUT_SECONDS}")
-    result = cluster.run("pg_ctl", "start", "--wait", f"--pgdata={cluster.data}", *options, inherited=(claim,))
+    result = cluster.run("pg_ctl", "start", "--wait", f"--pgdata={cluster.data}", *options, inherited=(lock,))
     if result.returncode == 0:
         return ""
     with cluster.log_file.open("rb") as server_log:

@@ -22,12 +22,13 @@ def analyse_gold(read: Read) -> dict[str, Answer]:
     `charts` contains the charts under the same names; not every question has one.
     """
     days, anomalies, last_runs = read("leads_per_day"), Anomalies(read("data_anomalies")), read("last_runs")
-    per_day = daily.lead_quality_per_day(read("lead_quality_per_day"), days, anomalies)
+    quality = read("lead_quality_per_day")
+    per_day = daily.lead_quality_per_day(quality, days, anomalies)
     distribution, groups = read("lead_quality_distribution"), read("disposition_groups")
     states = read("conversion_funnel_per_state")
     return {
         "freshness": runs.freshness(
-            read("data_freshness"), days, anomalies, last_runs[last_runs["publishes"].astype(bool)]
+            read("data_freshness"), days, quality, anomalies, last_runs[last_runs["publishes"].astype(bool)]
         ),
         "data_anomalies": data_anomalies(anomalies, read("flags_at_zero"), read("accepted_changes")),
         "week_on_week": week_on_week(read("week_on_week"), anomalies),

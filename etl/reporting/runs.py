@@ -13,7 +13,9 @@ from etl.reporting.words import counted, day
 from etl.warehouse.anomalies import FEWEST_ROWS, SHORTEST_BASELINE
 
 
-def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs: pd.DataFrame) -> Answer:
+def freshness(
+    rows: pd.DataFrame, days: pd.DataFrame, quality: pd.DataFrame, anomalies: Anomalies, runs: pd.DataFrame
+) -> Answer:
     """Answer how current and complete gold is.
 
     Rows: `aspect state detail`, one each for the latest snapshot, the last run, missing days, and days with anomalies.
@@ -22,14 +24,16 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
     Args:
         rows: the only row of gold.data_freshness.
         days: the rows of `leads_per_day`.
-        runs: those of the last ten runs that publish gold, the latest first.
+        quality: the rows of `lead_quality_per_day`.
+        runs: the last runs that publish gold, the latest first.
     """
     question, latest = "How current and complete is the data?", rows.iloc[0]
     aspects = ["aspect", "state", "detail"]
     if days.empty:
         return Answer(question, pd.DataFrame(columns=aspects), "There is no snapshot yet.")
     missing, affected, ended = missing_days(days), anomalies.days(["*"]), latest["last_complete_run"]
-    is_complete = not runs.empty and runs["status"].iloc[0] == "complete"
+    status = runs["status"].iloc[0] if len(runs) else "none on record"
+    is_complete = status == "complete"
     details = [
         (
             "current",
@@ -39,10 +43,8 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
         (
             "last run",
             is_complete,
-            "No run has completed yet."
-            if pd.isna(ended)
-            else f"The last complete run ended {moment(ended)}."
-            + ("" if is_complete else f" The last run: {runs['status'].iloc[0] if len(runs) else 'none on record'}."),
+            ("No run has completed yet." if pd.isna(ended) else f"The last complete run ended {moment(ended)}.")
+            + ("" if is_complete or pd.isna(ended) else f" The last run: {status}."),
         ),
         (
             "complete",
@@ -55,14 +57,18 @@ def freshness(rows: pd.DataFrame, days: pd.DataFrame, anomalies: Anomalies, runs
             "as expected",
             not affected,
             (f"Days with anomalies: {ranges(affected)}." if affected else "No anomalies were found.")
-            + f" Most metrics are not tested on the first {SHORTEST_BASELINE} snapshots."
-            + f" Days of fewer than {FEWEST_ROWS} rows are not tested." * bool(days["total_leads"].min() < FEWEST_ROWS),
+            + _untested_days(quality),
         ),
     ]
-    table = pd.DataFrame(
-        [(aspect, "ok" if holds else "attention", text) for aspect, holds, text in details], columns=aspects
-    )
+    states = [(aspect, "ok" if holds else "attention", text) for aspect, holds, text in details]
+    table = pd.DataFrame(states, columns=aspects)
     return Answer(question, table, " ".join(table["detail"]))
+
+
+def _untested_days(quality: pd.DataFrame) -> str:
+    has_few_rows = bool(quality.groupby("_partition_date")["row_count"].sum().min() < FEWEST_ROWS)
+    few = f" Days of fewer than {FEWEST_ROWS} rows are not tested." * has_few_rows
+    return f" Most metrics are not tested on the first {SHORTEST_BASELINE} snapshots.{few}"
 
 
 def ended_runs(runs: pd.DataFrame) -> list[dict[Hashable, Any]]:
@@ -76,7 +82,7 @@ def run_checks(runs: pd.DataFrame) -> Answer:
     Rows: `finding`, one per warning of its steps and checks.
 
     Args:
-        runs: the last ten runs, the latest first. `checks` is the list of warnings, or None.
+        runs: the last runs, the latest first. `checks` is the list of warnings, or None.
     """
     question, ended = "What did the checks of the last run find?", ended_runs(runs)
     if not ended:

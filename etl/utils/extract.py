@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from etl.utils.columns import BLANKS, BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
-from etl.utils.csv_reader import CsvText, RejectedLine, read_csv_chunks, text_table
+from etl.utils.csv_reader import FEWEST_COLUMNS, CsvText, RejectedLine, read_csv_chunks, text_table
 from etl.utils.errors import DataRefusedError, listed, shorten
 from etl.utils.frames import TEXT, rows_as_json, text_array, text_frame
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download
@@ -222,7 +222,8 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if len(names) == 1 and len({*names[0].split(",")} & BRONZE_NAMES.keys()) > 1:
         raise DataRefusedError(f"{file}: its lines are quoted as a whole, so each has a single column", hint=_AS_CSV)
     header = shorten(",".join(names), 200)
-    if any("," in name and ("\n" in name or "\r" in name) for name in names):
+    lines = [line for name in names for line in name.splitlines()[1:]]
+    if any(line.count(",") >= len(names) - 1 for line in lines) and len(names) >= FEWEST_COLUMNS:
         raise DataRefusedError(
             f"{file}: a quote in its header is not closed on the same line: {header}",
             hint="request the file again, with a correct first line",

@@ -149,8 +149,8 @@ def load_settings(**given: Any) -> Settings:
     """Read settings from the environment and from `.env`.
 
     The file `.env` is the nearest one in the working directory and the folders above it, else that of the project.
-    Arguments take precedence over the environment, and the environment over `.env`. The values of `.env` are added to
-    the environment, where boto3 reads its own variables (AWS_PROFILE, …), and all variables AWS_… there are trimmed.
+    Arguments take precedence over the environment, and variables that are not empty over `.env`. Its values are added
+    to the environment, where boto3 reads its own variables (AWS_PROFILE, …); all variables AWS_… are trimmed.
 
     Raises:
         SettingsError: names all missing and invalid variables, or says why `.env` cannot be read.
@@ -173,7 +173,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def load_dotenv() -> None:
-    """Copy `.env` to the environment, except what it already sets. Raises `SettingsError` if it cannot be read."""
+    """Copy `.env` to variables that are missing or empty. Raises `SettingsError` if it cannot be read."""
     from dotenv import dotenv_values, find_dotenv
 
     path = Path(find_dotenv(usecwd=True) or PROJECT / ".env")
@@ -191,9 +191,10 @@ def load_dotenv() -> None:
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
     setting_names = {name.upper() for name in Settings.model_fields}
     for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():  # ${…} may be a password
+        if not value or os.environ.get(name):
+            continue
         try:
-            if value and not os.environ.get(name):
-                os.environ[name] = value
+            os.environ[name] = value
         except UnicodeEncodeError:
             raise SettingsError(f"{path}: {name} needs another locale", hint="set LANG=C.UTF-8, then rerun") from None
         is_known = name.upper() in setting_names or name.startswith("AWS_")
@@ -282,9 +283,8 @@ def _lift_time_limits(connection: Connection) -> None:
     try:
         connection.autocommit = True
         with connection.cursor() as db:
-            db.execute("; ".join(f"set {name} = '{value}'" for name, value in (SESSION_SETTINGS | limits).items()))
-            # Notice a lost client during a statement, too. PostgreSQL on Windows cannot.
-            db.execute("select set_config('client_connection_check_interval', '5s', false) where version() ~* 'linux'")
+            statements = [f"set {name} = '{value}'" for name, value in (SESSION_SETTINGS | limits).items()]
+            db.execute("; ".join(statements + [_NOTICE_LOST_CLIENT] * (connection.server_version >= 140_000)))
         connection.autocommit = False
     except BaseException:
         connection.close()
@@ -313,6 +313,8 @@ SESSION_SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 """Session settings, which override the defaults of the server and of the role."""
+_NOTICE_LOST_CLIENT = "select set_config('client_connection_check_interval', '5s', false) where version() ~ 'linux'"
+"""Makes the server look for a lost client during a statement, too; on Windows, PostgreSQL cannot."""
 _LIMITS_SINCE = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 """Time limits that a session switches off → the server version that introduced them. The connection that holds the run
 lock is idle during the run."""
@@ -369,8 +371,8 @@ def _session(settings: Settings) -> boto3.session.Session:
     import botocore.session
     from botocore.credentials import RefreshableCredentials
 
-    keys = (settings.s3_access_key_id, settings.s3_secret_access_key)
-    key_id, secret_key = (key.get_secret_value() if key else None for key in keys)
+    given = (settings.s3_access_key_id, settings.s3_secret_access_key)
+    key_id, secret_key = (key.get_secret_value() if key else None for key in given)
     register_secrets(key_id, secret_key)
     # Keys in the settings take precedence over AWS_PROFILE, which may name a profile that does not exist.
     core = botocore.session.Session(session_vars={"profile": (None, None, None, None)} if key_id else None)

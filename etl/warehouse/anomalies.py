@@ -135,8 +135,8 @@ def best_match_shares(
     """Return metric → best share of matches that the file of a day has had: highest `both`, lowest `none`.
 
     The load ledger records them, so that matches that a build loses are found, and still found after later builds. If
-    a change was accepted since the build before, best shares before the change are ignored: those before that build if
-    it had lost matches, else also its own.
+    a change was accepted since the previous build, shares from before the change are ignored: those before the previous
+    build; also the share of the previous build, unless that build had lost matches.
 
     Args:
         facts: the counts of the new build of the day of gold.lead_quality_matching, and the `etag` of its file.
@@ -230,12 +230,17 @@ def _anomalies_of(
 ) -> list[Anomaly]:
     sound: deque[float] = deque(maxlen=BASELINE_DAYS)
     found = []
-    waiting, ideal = sorted(accepted), fixed
+    waiting, normal = sorted(accepted), fixed
     for metric in values:
         while waiting and metric.day >= waiting[0]:
             waiting.pop(0)
             sound.clear()
             fixed = None
+        if fixed is None and normal is not None and sound:
+            returns = abs(metric.value - normal) <= SMALLEST_TOLERANCE < abs(median(sound) - normal)
+            if returns:  # the source was repaired
+                sound.clear()
+                fixed = normal
         best = metric.value if metric.best is None else metric.best
         if metric.row_count >= FEWEST_ROWS and abs(metric.value - best) > LARGEST_TOLERANCE:
             found.append(_anomaly(metric, best))
@@ -248,11 +253,8 @@ def _anomalies_of(
             has_enough_rows = max(metric.row_count, expected if metric.name == "rows" else 0) >= FEWEST_ROWS
             # most deviations are below any tolerance, which takes longer to compute
             if has_enough_rows and deviation > SMALLEST_TOLERANCE and deviation > _tolerance(metric, expected, sound):
-                if ideal is None or abs(metric.value - ideal) > SMALLEST_TOLERANCE:
-                    found.append(_anomaly(metric, expected))
-                    continue
-                fixed = ideal  # the source was repaired
-                sound.clear()
+                found.append(_anomaly(metric, expected))
+                continue
         if fixed is None and metric.day not in broken:
             sound.append(metric.value)
     return found

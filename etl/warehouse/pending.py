@@ -65,7 +65,7 @@ class BronzeState:
         if known.source.version != source.version:
             return CHANGED
         if known.table != table or table not in self.tables:
-            return f"its table in bronze was {MODIFIED}"
+            return f"its table in bronze, or its rejected rows, were {MODIFIED}"
         return FULL_REFRESH if full_refresh else None
 
     def describe_removed(self, listed_keys: Set[str], replaced: Set[str]) -> list[str]:

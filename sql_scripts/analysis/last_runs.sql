@@ -1,4 +1,21 @@
--- Grain: one row per run: the last ten runs, the latest first. reads_files: it includes step 2; publishes: it includes step 6.
+-- Grain: one row per run: the last ten, and the last ten that read files (step 2) or publish gold (step 6), the latest first.
+with runs as (
+    select
+        *,
+        coalesce(arguments -> 'steps' @> '2', true) as reads_files,
+        coalesce(arguments -> 'steps' @> '6', true) as publishes
+    from meta.pipeline_runs
+),
+
+numbered as (
+    select
+        *,
+        row_number() over (order by started_at desc) as number,
+        row_number() over (partition by reads_files order by started_at desc) as number_of_its_reading,
+        row_number() over (partition by publishes order by started_at desc) as number_of_its_publishing
+    from runs
+)
+
 select
     run_id::text as run_id,
     started_at,
@@ -6,8 +23,8 @@ select
     status,
     message,
     checks,
-    coalesce(arguments -> 'steps' @> '2', true) as reads_files,
-    coalesce(arguments -> 'steps' @> '6', true) as publishes
-from meta.pipeline_runs
-order by started_at desc
-limit 10;
+    reads_files,
+    publishes
+from numbered
+where least(number, number_of_its_reading, number_of_its_publishing) <= 10
+order by started_at desc;

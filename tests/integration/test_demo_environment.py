@@ -16,6 +16,7 @@ from support import PROJECT, Bucket
 from etl.local import demo as demo_module
 from etl.local.demo import ignore_environment, upload_sample
 from etl.local.sample_data import write_sample
+from etl.utils import utils_connection
 from etl.utils.errors import SettingsError
 from etl.utils.utils_connection import Settings, connect_postgres, s3_client
 
@@ -82,11 +83,12 @@ def test_address_of_libpq_does_not_redirect_a_run(postgres_server: Settings) -> 
 
 
 @pytest.mark.usefixtures("environment")
-def test_readers_do_not_replace_settings_that_cannot_be_read_by_those_of_the_demo(
+def test_env_file_that_cannot_be_read_is_not_replaced_by_the_demo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.environ.pop("POSTGRES_HOST", None)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(utils_connection, "PROJECT", tmp_path)
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / demo_module.FILLED_FROM).write_text("/sample")
     monkeypatch.setattr(demo_module, "running_demo", lambda: "the demo")

@@ -93,8 +93,10 @@ def test_postgres_has_version_settings_and_collation_of_the_embedded_server(serv
 
 def test_services_share_settings_and_files_except_the_scheduler(services: dict[str, Any]) -> None:
     for name in ("jupyter", "worker"):
-        for key in ("image", "env_file", "environment", "volumes", "build"):
+        for key in ("env_file", "environment", "volumes", "build"):
             assert services["python"][key] == services[name][key]
+    names = [service["image"] for service in services.values() if "image" in service]
+    assert len(names) == len(set(names)), "parallel builds of one image can fail"
     assert services["sample"]["environment"] == services["pipeline"]["environment"]
     same_version = ["./etl:/workspace/etl:ro", "./sql_scripts:/workspace/sql_scripts:ro"]
     assert services["scheduler"]["volumes"] == same_version, "without .env"
@@ -110,5 +112,4 @@ def test_notebook_server_without_token_generates_one(monkeypatch: pytest.MonkeyP
 
 def test_base_image_is_pinned_slim_and_of_the_required_python() -> None:
     version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-\w+", base_image())[1]
-    assert version == (PROJECT / ".python-version").read_text().strip()
     assert f"--python-version {version}" in (PROJECT / "Makefile").read_text(encoding="utf-8")

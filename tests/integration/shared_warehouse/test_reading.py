@@ -57,15 +57,24 @@ def test_last_run_is_one_that_read_files_and_published_gold(settings: Settings, 
     warehouse.rows(add_run, 1, 1, '{"steps": [1, 2, 3, 4, 5, 6]}', "refused", "data_3.csv")
     warehouse.rows(add_run, 2, 2, '{"steps": [5]}', "complete", None)
     assert sentences() == ("The last run refused data: data_3.csv", "attention")
-    warehouse.rows(add_run, 3, 3, '{"steps": [6]}', "complete", None)
+    for second in range(3, 15):
+        warehouse.rows(add_run, second, second, '{"steps": [5]}', "complete", None)
+    assert sentences() == ("The last run refused data: data_3.csv", "attention")
+    warehouse.rows(add_run, 15, 15, '{"steps": [6]}', "complete", None)
     assert sentences() == ("The last run refused data: data_3.csv", "ok")
 
 
-@pytest.mark.usefixtures("loaded")
-def test_freshness_says_that_days_of_few_rows_are_not_tested(settings: Settings, warehouse: Warehouse) -> None:
-    assert warehouse.value("select max(total_leads) < 50 from gold.leads_per_day")
+@pytest.mark.usefixtures("emptied")
+@pytest.mark.parametrize(("row_count", "is_tested"), [(49, False), (50, True)])
+def test_freshness_says_whether_days_have_too_few_rows_to_be_tested(
+    bucket: Bucket, run_pipeline: Run, settings: Settings, row_count: int, *, is_tested: bool
+) -> None:
+    bucket.put_snapshot(1, [{"LEADNUMBER": str(number), "email_hash": f"e{number}"} for number in range(row_count)])
+    bucket.put_leads([("u1", "p1", "e1")])
+    assert run_pipeline().error is None
     with reading(settings) as read:
-        assert "Days of fewer than 50 rows are not tested." in analyse_gold(read)["freshness"].sentence
+        sentence = analyse_gold(read)["freshness"].sentence
+    assert ("Days of fewer than 50 rows are not tested." in sentence) != is_tested
 
 
 @pytest.mark.usefixtures("emptied")

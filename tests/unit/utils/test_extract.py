@@ -214,6 +214,12 @@ def test_quote_that_is_not_closed_in_the_header_is_refused(line_end: str) -> Non
         read_snapshot(line_end.join(lines).encode(), SNAPSHOT_FILE, TODAY)
 
 
+def test_unknown_column_name_may_have_a_line_end_and_a_comma() -> None:
+    header, row = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
+    snapshot = read_snapshot(f'{header},"Notes (agent,\nsupervisor)"\n{row},x\n'.encode(), SNAPSHOT_FILE, TODAY)
+    assert list(snapshot.rows["LEADNUMBER"]) == ["7"]
+
+
 @pytest.mark.parametrize("blank", [" ", "\u200b", "\ufeff", " \xa0"])
 def test_quoted_column_names_after_blanks_are_recognized(blank: str) -> None:
     header, row = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()

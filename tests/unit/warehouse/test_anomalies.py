@@ -107,6 +107,7 @@ def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() ->
     assert anomalous_days("appt_date_without_set_share", [0.21, 0.0, 0.009, 0.21] + [0.21] * 8) == [1, *range(4, 13)]
     repaired = [0.21] * 10 + [0.0] * 3 + [0.21, 0.0]
     assert anomalous_days("appt_date_without_set_share", repaired, since=[day(1)]) == [14]
+    assert anomalous_days("appt_date_without_set_share", [0.21] * 2 + [0.0] * 2 + [0.21] * 2, since=[day(1)]) == [5, 6]
     assert anomalous_days("appt_date_without_set_share", [0.21] * 10 + [0.4], since=[day(1)]) == [11]
     assert anomalous_days("set_without_appt_date_share", [1.0], rows=49) == []
     small = [
