@@ -204,7 +204,7 @@ def publish_bronze(settings: Settings, run_id: str, accepted: Sequence[StagedFil
                 rejected_count=staged.rejected_lines.total(),
                 separator_count=staged.separators,
                 day=file.day,
-                metrics=staged.counts._asdict(),
+                metrics=staged.counts._asdict() | {"etag": file.etag},
             )
             record_file(db, table, file, records=staged.records)
         run_checks(db, [FILES_ARE_ACCOUNTED_FOR])

@@ -12,15 +12,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from etl.engine.context import RunContext, StepResult
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
-from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, move_load, require_tables
+from etl.warehouse.load_ledger import (
+    TableLoad,
+    current_loads,
+    delete_load,
+    fenced_transaction,
+    move_load,
+    require_tables,
+)
 from etl.warehouse.partitions import acquire_exclusive_lock, empty_table, swap_partition
+from etl.warehouse.pending import waiting_days
 from etl.warehouse.silver_types import TYPED_TABLES, apply_type_changes, pending_type_changes
-from etl.warehouse.sql_scripts import table_exists
+from etl.warehouse.sql_scripts import quote_identifier, table_exists
 from etl.warehouse.tables import CLEANED_SNAPSHOTS, SILVER_SNAPSHOTS, cleaned_partition, silver_partition
 
 log = logging.getLogger(__name__)
@@ -45,7 +54,10 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
     """
     with fenced_transaction(settings, run_id, filling=SILVER_SNAPSHOTS) as db:
         require_tables(db, SILVER_SNAPSHOTS, created_by_step=1)
-        waiting = list(current_loads(db, CLEANED_SNAPSHOTS).values())
+        waiting = list(waiting_days(db).values())
+        for table in current_loads(db, CLEANED_SNAPSHOTS).keys() - {load.table for load in waiting}:
+            db.execute(sql.SQL("drop table {}").format(quote_identifier(table)))  # its columns are not those of silver
+            delete_load(db, table)
         apply_types(db, waiting)
         if not waiting:
             return []

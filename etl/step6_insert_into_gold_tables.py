@@ -29,7 +29,6 @@ from etl.warehouse.load_ledger import (
     current_loads,
     delete_other_loads,
     fenced_transaction,
-    ingested_files,
     record_load,
     recorded_facts,
     require_loaded,
@@ -43,7 +42,6 @@ from etl.warehouse.tables import (
     ROW_VERSION_TABLES,
     SILVER_LEADS,
     SILVER_SNAPSHOTS,
-    bronze_partition,
     gold_partition,
     staging_gold_partition,
 )
@@ -173,7 +171,6 @@ def publish_gold(
     with fenced_transaction(settings, run_id, filling=GOLD_MATCHING) as db:
         removed = pending.removed_partitions(db, (load.day for load in silver))
         if built:
-            etags = {file.table: file.source.etag for file in ingested_files(db).values()}
             earlier, accepted = recorded_facts(db, GOLD_MATCHING), anomalies.accepted_changes(db)
         if with_models:
             gold_models.merge_models(db, run_id)
@@ -186,8 +183,7 @@ def publish_gold(
         for match in built:
             table = gold_partition(match.day)
             swap_partition(db, GOLD_MATCHING, staging_gold_partition(match.day), table, str(match.day))
-            facts = {**match.metrics, "etag": etags.get(bronze_partition(match.day))}
-            best = anomalies.best_match_shares(match.day.date, facts, earlier.get(table, {}), accepted)
+            best = anomalies.best_match_shares(match.day.date, match.metrics, earlier.get(table, {}), accepted)
             record_load(
                 db,
                 run_id,
@@ -197,7 +193,7 @@ def publish_gold(
                 day=match.day,
                 built_from=[match.silver_load],
                 code_version=gold_models.code_version(GOLD_MATCHING),
-                metrics={**facts, "best_match_shares": best},
+                metrics={**match.metrics, "best_match_shares": best},
             )
         if with_models or built or removed:
             run_sql(db, "gold/create_matching_key.sql")

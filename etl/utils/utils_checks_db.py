@@ -140,8 +140,10 @@ GOLD_HAS_EVERY_ROW = Check(
     inner join meta.table_loads as silver on gold.built_from[1] = silver.load_id
     where
         gold.parent_table = 'gold.lead_quality_matching'
-        and not (gold.changed or silver.changed)
-        and gold.row_count < silver.row_count
+        and (
+            gold.row_count < silver.row_count and not (gold.changed or silver.changed)
+            or gold.row_count < (gold.facts ->> 'snapshot_rows')::bigint
+        )
     """,
     hint="rerun with --full-refresh",
     noun="table",
@@ -290,12 +292,12 @@ VALUES_SURVIVE_CLEANING = Check(
 )
 
 
-def _findings_of(table: str) -> str:
-    """Return a query for the findings that the load ledger has recorded with the current load of a table."""
+def _findings_of(table: str, fact: str = "findings") -> str:
+    """Return a query for the findings that the load ledger has recorded with the current load of a table, as a fact."""
     return f"""
     select finding as sample
     from meta.table_loads
-    cross join jsonb_array_elements_text(facts -> 'findings') with ordinality as findings (finding, position)
+    cross join jsonb_array_elements_text(facts -> '{fact}') with ordinality as findings (finding, position)
     where table_name = '{table}'
     order by position
     """  # noqa: S608 - the name of a table
@@ -309,6 +311,14 @@ DAYS_ARE_AS_EXPECTED = Check(
     "to accept a change",
     noun="metric",
     samples=None,
+)
+
+ACCEPTED_CHANGES_ARE_OF_METRICS = Check(
+    "warn",
+    "each accepted change should be one of a metric of gold.daily_metrics",
+    _findings_of("gold.data_anomalies", "unknown_metrics"),
+    hint="correct or delete these rows of meta.accepted_changes: they accept nothing",
+    noun="metric",
 )
 
 LEADS_ARE_COMPLETE = Check(
@@ -331,6 +341,7 @@ END_OF_RUN_CHECKS = (
     SEPARATORS_ARE_FEW,
     VALUES_SURVIVE_CLEANING,
     DAYS_ARE_AS_EXPECTED,
+    ACCEPTED_CHANGES_ARE_OF_METRICS,
     LEADS_ARE_COMPLETE,
 )
 """The checks at the end of a run that has completed its steps, even if it has loaded nothing."""

@@ -139,11 +139,12 @@ def best_match_shares(
     build; also the share of the previous build, unless that build had lost matches.
 
     Args:
-        facts: the counts of the new build of the day of gold.lead_quality_matching, and the `etag` of its file.
+        facts: the counts of the new build of the day of gold.lead_quality_matching, and the `etag` of its file, which
+            loads of earlier versions lack.
         earlier: the same of the build before, as recorded; empty if there is none.
         accepted: see `find_anomalies`.
     """
-    if facts["etag"] is None or facts["etag"] != earlier.get("etag"):
+    if facts.get("etag") is None or facts["etag"] != earlier.get("etag"):
         earlier = {}  # of another file
     builds = [build for build in (facts, earlier) if build.get("snapshot_rows", 0) >= FEWEST_ROWS]
     best = {}
@@ -313,7 +314,8 @@ def update_anomalies(db: Cursor, run_id: str) -> None:
     db.execute(sql.SQL("delete from {} returning _partition_date, metric").format(quote_identifier(GOLD_ANOMALIES)))
     known = set(db.fetchall())
     execute_values(db, f"insert into {GOLD_ANOMALIES} values %s", anomalies)  # noqa: S608 - a constant
-    facts = {"findings": describe_findings(anomalies, known)}
+    unknown = sorted(accepted.keys() - {metric.name for metric in metrics})
+    facts = {"findings": describe_findings(anomalies, known), "unknown_metrics": unknown}
     record_load(db, run_id, GOLD_ANOMALIES, len(anomalies), built_from=built_from, code_version=version, metrics=facts)
 
 

@@ -31,11 +31,14 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     if db.fetchone() == (digest, _state_of(db, objects)):
         return
     db.execute(
-        "select schemaname || '.' || viewname from pg_views where schemaname || '.' || viewname = any(%s::text[])",
+        "select schemaname || '.' || viewname from pg_views "
+        "where viewowner = current_user and schemaname = any(select split_part(name, '.', 1) from unnest(%s) as name)",
         (objects,),
     )
-    for (view,) in db.fetchall():
-        acquire_exclusive_lock(db, view)
+    views = {view for (view,) in db.fetchall()}
+    if views.intersection(objects):
+        # Also the views of later scripts: waiting for one with the tables of others locked would block their readers.
+        acquire_exclusive_lock(db, *sorted(views))
     db.execute(text)
     for table in _TABLES.findall(text):
         if table not in NOT_REPAIRED:
@@ -55,7 +58,8 @@ _CREATED = re.compile(r"^create (?:or replace )?(?:table|view|function) (?:if no
 
 
 def _state_of(db: Cursor, objects: list[str]) -> str:
-    """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys.
+    """Return a digest of objects: OIDs, view definitions, triggers, names of constraints other than foreign keys and
+    NOT NULL, which only PostgreSQL 18 lists.
 
     A function is represented by its definition instead of its OID, which pg_upgrade changes.
     """
@@ -70,7 +74,7 @@ def _state_of(db: Cursor, objects: list[str]) -> str:
                 (select string_agg(tgname || tgenabled::text, ' ' order by tgname) from pg_trigger
                 where tgrelid = pg_class.oid and not tgisinternal),
                 (select string_agg(conname, ' ' order by conname) from pg_constraint
-                where conrelid = pg_class.oid and contype <> 'f')
+                where conrelid = pg_class.oid and contype not in ('f', 'n'))
             ),
             ' ' order by name
         ))

@@ -227,7 +227,12 @@ def add_missing_columns(db: Cursor, tables: Mapping[str, Mapping[str, str]]) -> 
                 quote_identifier(table), sql.Identifier(column), sql.SQL(data_type)
             )
         )
-        db.execute("update meta.table_loads set changed = true where parent_table = %s", (table,))
+        # A new load of silver, so that its row versions are updated, too: their hashes become those of `snapshot_rows`.
+        db.execute(
+            "update meta.table_loads set changed = true, load_id = case parent_table "
+            "when 'silver.stg_csv_snapshots' then nextval('meta.load_ids') else load_id end where parent_table = %s",
+            (table,),
+        )
         log.info("%s: column %s added", table, column)
 
 

@@ -21,6 +21,7 @@ from etl.utils.s3_source import SnapshotFile, SourceObject
 from etl.utils.utils_connection import PROJECT
 from etl.warehouse import gold_models
 from etl.warehouse.load_ledger import IngestedFile, TableLoad, current_loads, ingested_files
+from etl.warehouse.partitions import table_columns
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -124,8 +125,19 @@ def count_by_reason(reasons: Iterable[str | None]) -> dict[str, int]:
 
 
 def cleaned_loads(db: Cursor) -> dict[str, TableLoad]:
-    """Return table → current load of cleaned rows: the tables of silver, and staged days that wait for step 4."""
-    return current_loads(db, SILVER_SNAPSHOTS, CLEANED_SNAPSHOTS, SILVER_LEADS, rejects_of_step=3)
+    """Return table → current load of cleaned rows: the tables of silver, and the `waiting_days`."""
+    return current_loads(db, SILVER_SNAPSHOTS, SILVER_LEADS, rejects_of_step=3) | waiting_days(db, rejects_of_step=3)
+
+
+def waiting_days(db: Cursor, *, rejects_of_step: int | None = None) -> dict[str, TableLoad]:
+    """Return table → load of the staged days that wait for step 4, without those with other columns than silver.
+
+    Args:
+        rejects_of_step: see `current_loads`.
+    """
+    columns = set(table_columns(db, SILVER_SNAPSHOTS))
+    loads = current_loads(db, CLEANED_SNAPSHOTS, rejects_of_step=rejects_of_step)
+    return {table: load for table, load in loads.items() if set(table_columns(db, table)) == columns}
 
 
 def why_clean(bronze: TableLoad, cleaned: Mapping[str, TableLoad], *, full_refresh: bool) -> str | None:

@@ -25,7 +25,7 @@ from etl.utils.errors import CheckFailedError
 from etl.utils.retry import retry_transient
 from etl.utils.utils_connection import Settings
 from etl.warehouse.load_ledger import TableLoad, current_loads, fenced_transaction, record_load
-from etl.warehouse.partitions import empty_table
+from etl.warehouse.partitions import acquire_exclusive_lock, empty_table
 from etl.warehouse.sql_scripts import quote_identifier, quote_identifiers, run_sql, scripts_digest
 from etl.warehouse.tables import GOLD_MATCHING, ROW_CONTENTS, ROW_VERSION_TABLES
 
@@ -53,6 +53,7 @@ def prepare(db: Cursor, run_id: str, leads: TableLoad, *, restart: bool) -> dict
     if is_restarted := restart or are_damaged(db):
         add_all_leads(db)
         db.execute("update meta.table_loads set built_from = '{}' where parent_table = %s", (GOLD_MATCHING,))
+        acquire_exclusive_lock(db, *ROW_VERSION_TABLES)
         for table in ROW_VERSION_TABLES:
             empty_table(db, table)
     if is_restarted or not are_matched(db, leads):

@@ -108,22 +108,18 @@ create table if not exists gold.lead_status_history (
     constraint lead_status_history_current check (is_current = (valid_to is null))
 );
 
--- After gold.leads was dropped and created again, rows that refer to it are deleted; step 6 inserts them again. After gold.users
--- was dropped and created again, appointments keep no user_id of a missing user. Nothing is deleted from empty tables: PostgreSQL
--- refuses to delete from lead_status_history, which has no primary key, if a publication contains it.
+-- After gold.leads was dropped and created again, it gets the leads that other tables refer to; step 6 completes or deletes them.
+-- After gold.users was dropped and created again, appointments keep no user_id of a missing user. Tables without such rows are
+-- not written, as that would count as a change.
 do $$
 begin
-    if
-        not exists (select from gold.leads)
-        and (
-            exists (select from gold.lead_quality_current)
-            or exists (select from gold.appointments)
-            or exists (select from gold.lead_status_history)
-        )
-    then
-        delete from gold.lead_quality_current;
-        delete from gold.appointments;
-        delete from gold.lead_status_history;
+    if not exists (select from gold.leads) then
+        insert into gold.leads (lead_uuid)
+        select lead_uuid from gold.lead_quality_current
+        union
+        select lead_uuid from gold.appointments
+        union
+        select lead_uuid from gold.lead_status_history;
     end if;
     if exists (select from gold.appointments where user_id is not null) then
         update gold.appointments
