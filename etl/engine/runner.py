@@ -76,6 +76,7 @@ def run_steps(
     except PipelineError as error:
         report.error = report.error or error  # an error of the run is kept if the run cannot be closed, either
     report.seconds = time.perf_counter() - started
+    CURRENT_RUN["step"] = None
     return report
 
 

@@ -175,11 +175,13 @@ def settings_or_demo() -> Settings:
 def running_demo() -> Settings:
     """Start the demo's PostgreSQL if it is stopped, and return the settings of its warehouse.
 
-    Creates an empty database if there is none. Removes the variables of libpq and AWS from the environment.
+    Removes the variables of libpq and AWS from the environment.
 
     Raises:
-        EmbeddedError: see `start_postgres`.
+        EmbeddedError: the demo has not run yet; or see `start_postgres`.
     """
+    if not _filled_from(_demo_folder()):
+        raise EmbeddedError("the demo has not run yet", hint="fill its warehouse first: python main.py --demo")
     ignore_environment()
     return demo_settings(start_postgres(_demo_folder()), NO_ENDPOINT)
 
@@ -196,18 +198,15 @@ def demo_source(settings: Settings) -> Iterator[Settings]:
     warehouse was filled.
 
     Raises:
-        EmbeddedError: the demo has not run yet, or the folder no longer contains files.
+        EmbeddedError: the folder no longer contains files.
         OSError: a file in the folder cannot be read.
     """
     if settings.aws_endpoint_url_s3 != NO_ENDPOINT:
         yield settings
         return
-    data = _filled_from(_demo_folder())
-    if not data:
-        raise EmbeddedError("the demo has not run yet", hint="fill its warehouse first: python main.py --demo")
     with s3_server() as endpoint:
         settings = settings.model_copy(update={"aws_endpoint_url_s3": endpoint})
-        upload_folder(s3_client(settings), BUCKET, Path(data))
+        upload_folder(s3_client(settings), BUCKET, Path(_filled_from(_demo_folder())))
         yield settings
 
 

@@ -146,9 +146,9 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
     the first MOST_LEADS backend leads have `matches`.
     """
     contents: dict[int, int | None] = {}
-    if re.fullmatch(r"[+-]?[0-9]{1,10}", lead) and -(2**31) <= int(lead) < 2**31:
-        contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(int(lead))))
-    backend = [] if contents else _backend_leads(db, [lead], hash_=lead)
+    if (number := re.fullmatch(r"([+-]?[0-9]{1,10})(?:\.0+)?", lead)) and -(2**31) <= int(number[1]) < 2**31:
+        contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(int(number[1]))))
+    backend = [] if contents else _backend_leads(db, [lead, lead.lower(), lead.upper()], hash_=lead)
     if not (contents or backend):
         keys = sql.SQL("silver.match_key({}) in (silver.match_key(email_hash), silver.match_key(phone_hash))")
         contents = _contents(db, keys.format(sql.Literal(lead)))

@@ -284,6 +284,7 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
             chunks = max(1, position // chunk_size) if chunk_size else 1
 
 
+TOO_FEW_FIELDS = "too few fields"
 FEWEST_COLUMNS = 6
 """Minimum number of columns in a file for recognizing records, and footers, by the number of separators in a line."""
 
@@ -357,7 +358,7 @@ def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
 
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:
-    reason = f"too {'few' if actual < expected else 'many'} fields: {actual} instead of {expected}"
+    reason = f"{TOO_FEW_FIELDS if actual < expected else 'too many fields'}: {actual} instead of {expected}"
     value = text.strip(',"' + BLANKS)
     has_values = actual > 1 and "," in value
     is_other = has_values or value.startswith("<") or max(map(value.count, ",;\t|")) >= FEWEST_COLUMNS - 1

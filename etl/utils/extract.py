@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from etl.utils.columns import BLANKS, BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
-from etl.utils.csv_reader import FEWEST_COLUMNS, CsvText, RejectedLine, read_csv_chunks, text_table
+from etl.utils.csv_reader import FEWEST_COLUMNS, TOO_FEW_FIELDS, CsvText, RejectedLine, read_csv_chunks, text_table
 from etl.utils.errors import DataRefusedError, listed, shorten
 from etl.utils.frames import TEXT, rows_as_json, text_array, text_frame
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download
@@ -108,6 +108,9 @@ def read_snapshot_chunks(
             "_extra": rows_as_json(rows[unknown]).array,
         }
         yield SourceRows(pd.DataFrame(columns, copy=False), text.rejected, text.records)
+    last = text.rejected[-1] if text.rejected else None
+    if last and last.reason.startswith(TOO_FEW_FIELDS) and content.endswith(last.text.encode()):
+        log.warning("%s ends in the middle of line %d: it is probably incomplete", file, last.line)
 
 
 def _decompressed(raw: bytes, file: SourceObject) -> bytes:

@@ -15,6 +15,7 @@ from support import PROJECT, Bucket
 
 from etl.local import demo as demo_module
 from etl.local.demo import ignore_environment, upload_sample
+from etl.local.postgres_cluster import EmbeddedError
 from etl.local.sample_data import write_sample
 from etl.utils import utils_connection
 from etl.utils.errors import SettingsError
@@ -80,6 +81,14 @@ def test_variable_of_libpq_is_ignored(postgres_server: Settings, name: str) -> N
 def test_address_of_libpq_does_not_redirect_a_run(postgres_server: Settings) -> None:
     os.environ["PGHOSTADDR"] = "127.0.0.2"
     connect_postgres(postgres_server).close()
+
+
+def test_reading_a_demo_that_has_not_run_creates_no_warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo_module, "PROJECT", tmp_path)
+    with pytest.raises(EmbeddedError, match="the demo has not run yet"):
+        demo_module.running_demo()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("environment")

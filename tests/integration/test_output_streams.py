@@ -46,7 +46,12 @@ def test_demo_completes_on_a_latin_1_terminal(demo: Demo, arguments: tuple[str, 
     )
     assert done.returncode == 0, done.stderr
     if arguments:
-        assert [json.loads(line)["event"] for line in done.stdout.splitlines()].count("step_ended") == 6
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [event["event"] for event in events].count("step_ended") == 6
+        assert [(event["event"], event["step"]) for event in events[-2:]] == [
+            ("run_ended", None),
+            ("how_to_connect", None),
+        ]
     else:
         assert "S3 \\u2192 bronze" in done.stdout
     assert demo.query("select status from meta.pipeline_runs order by started_at desc limit 1") == [("complete",)]

@@ -157,6 +157,11 @@ def test_rejected_row_of_another_number_is_found_by_a_hash_in_any_case_and_paddi
     assert [row["raw_row"]["LEADNUMBER"] for row in rejected] == ["902"] * 3
 
 
+@pytest.mark.parametrize(("lead", "as_stored"), [("U1", "u1"), ("600.0", "600"), ("+600", "600")])
+def test_lead_is_found_in_other_notations(filled: Settings, lead: str, as_stored: str) -> None:
+    assert only(explain(filled, lead)) == only(explain(filled, as_stored))
+
+
 @pytest.mark.parametrize("lead", ["nobody", "50", "77777", "", "99999999999", "e1%", "' or true --", "a\nb", "\udcff"])
 def test_unknown_lead_is_one_error_with_a_hint(filled: Settings, lead: str) -> None:
     with pytest.raises(LeadNotFoundError, match="no lead ") as error:

@@ -214,6 +214,20 @@ def test_quote_that_is_not_closed_in_the_header_is_refused(line_end: str) -> Non
         read_snapshot(line_end.join(lines).encode(), SNAPSHOT_FILE, TODAY)
 
 
+@pytest.mark.parametrize(
+    ("end", "is_incomplete"),
+    [("10/01/2024,7,e7", True), ("10/01/2024,7,e7\n", False), ("Total: 10", False), ("", False)],
+)
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_file_that_ends_within_a_record_is_reported(
+    caplog: pytest.LogCaptureFixture, end: str, is_incomplete: bool, quote: str
+) -> None:
+    header, row = snapshot_bytes(HEADER, {"CITY": f"{quote}Reno{quote}"}).decode().splitlines()
+    read_snapshot(f"{header}\n{row}\n{end}".encode(), SNAPSHOT_FILE, TODAY)
+    expected = [f"{SNAPSHOT_FILE} ends in the middle of line 3: it is probably incomplete"]
+    assert caplog.messages == expected * is_incomplete
+
+
 def test_unknown_column_name_may_have_a_line_end_and_a_comma() -> None:
     header, row = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
     snapshot = read_snapshot(f'{header},"Notes (agent,\nsupervisor)"\n{row},x\n'.encode(), SNAPSHOT_FILE, TODAY)
