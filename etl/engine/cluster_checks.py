@@ -167,11 +167,15 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
     """Raise unless meta.pipeline_runs of this worker's warehouse contains the run. A success is cached.
 
     Raises:
-        SettingsError: the run is missing, so this worker uses another warehouse than the driver; or see
-            `local_settings`.
+        SettingsError: the run is missing, so this worker uses another warehouse than the driver; or its role is another
+            one, so the driver could not alter its tables; or see `local_settings`.
         PostgresError: the warehouse cannot be read.
     """
-    settings = local_settings(warehouse)
+    settings, role = local_settings(warehouse), warehouse.partition("@")[0]
+    if settings.postgres_address.partition("@")[0] != role:
+        raise SettingsError(
+            f"its role is {settings.postgres_user}", hint=f"set its POSTGRES_USER to {role}, as the driver's"
+        )
     with transaction(settings) as db:
         if table_exists(db, "meta.pipeline_runs"):
             db.execute("select from meta.pipeline_runs where run_id = %s", (run_id,))

@@ -20,7 +20,7 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from etl.engine.cluster_checks import UPDATE_HINT, Result, ask_cluster, check_run_is_known, code_digest, naming_worker
-from etl.utils.errors import ClusterError
+from etl.utils.errors import ClusterError, SourceError
 from etl.utils.utils_connection import Settings
 
 SECONDS_TO_FETCH_A_RESULT = 150.0
@@ -116,7 +116,11 @@ def _run_task(sealed: bytes, digest: str, warehouse: str, run_id: str) -> Any:
         raise ClusterError(f"{me} has another version of the pipeline", hint=UPDATE_HINT)
     with naming_worker(me):
         check_run_is_known(warehouse, run_id)
-    return pickle.loads(sealed)()  # noqa: S301 - sent by the driver, over a scheduler that could run any code
+    try:
+        return pickle.loads(sealed)()  # noqa: S301 - sent by the driver, over a scheduler that could run any code
+    except SourceError:
+        with naming_worker(me):  # perhaps only this machine cannot read S3
+            raise
 
 
 @contextmanager

@@ -102,7 +102,7 @@ LOSSES_OF_SILVER = {
     "one day dropped": "drop table silver.stg_csv_data_03",
     "one day detached": "alter table silver.stg_csv_snapshots detach partition silver.stg_csv_data_03; "
     "drop table silver.stg_csv_data_03",
-    "one day truncated and filled by other hands": "truncate silver.stg_csv_data_02; "
+    "one day truncated and filled outside the pipeline": "truncate silver.stg_csv_data_02; "
     "insert into silver.stg_csv_data_02 (lead_number, _partition_date) values (1, '2024-10-02')",
     "leads truncated": "truncate silver.stg_leads_parquet",
     "leads deleted": "delete from silver.stg_leads_parquet",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -113,6 +114,19 @@ def test_worker_without_settings_is_refused(error_with: Callable[..., str]) -> N
 def test_worker_of_another_warehouse_is_refused(error_with: Callable[..., str]) -> None:
     error = error_with(POSTGRES_DB="postgres")
     assert "/postgres does not contain this run" in error
+
+
+def test_worker_with_another_role_is_refused(error_with: Callable[..., str]) -> None:
+    error = error_with(POSTGRES_USER="postgres")
+    assert "worker tcp://127.0.0.1:" in error
+    assert "its role is postgres" in error
+    assert "set its POSTGRES_USER to homebuddy" in error
+
+
+def test_worker_that_cannot_read_s3_is_named(error_with: Callable[..., str], bucket: Bucket) -> None:
+    put_files(bucket)
+    error = error_with(S3_ACCESS_KEY_ID="", S3_SECRET_ACCESS_KEY="")
+    assert re.search(r"worker tcp://127\.0\.0\.1:\d+: .*credentials", error)
 
 
 def test_worker_with_a_wrong_password_is_refused(error_with: Callable[..., str]) -> None:

@@ -118,7 +118,7 @@ MUTATIONS = {
     "the extraction date is not touched": Mutation(
         "gold/touch_last_seen.sql",
         "_extraction_date = latest._extraction_date\nfrom",
-        "_extraction_date = leads_now._extraction_date\nfrom",
+        "_extraction_date = old._extraction_date\nfrom",
     ),
     "rows of leads that are gone stay": Mutation("gold/macros/delete.sql", "where\n", "where false and\n"),
     "the phone ranks before the e-mail": Mutation(
