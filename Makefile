@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# After its Python was removed, the virtual environment is created and filled again.
+REMOVED := $(shell [ -x $(BIN)/python ] || rm -f $(VENV)/*.installed)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-stop run report superset test cluster containers integrations faults bench bench-cluster dictionary graph lint audit format requirements clean
@@ -13,9 +15,8 @@ help: ## List the targets
 demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3, with sample data
 	$(BIN)/python main.py --demo
 
-demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
-	@if [ ! -e .local/postgres ]; then echo "No demo has run here"; exit; fi; \
-		$(MAKE) --no-print-directory $(VENV)/run.installed && $(BIN)/python -m etl.local.embedded .local
+demo-stop: $(if $(wildcard .local/postgres),$(VENV)/run.installed) ## Stop the demo's PostgreSQL; its data stays in .local/
+	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.local.embedded .local; else echo "No demo has run here"; fi
 
 run: $(VENV)/run.installed ## Run the pipeline with the settings in the environment or .env
 	$(BIN)/python main.py
@@ -80,7 +81,6 @@ clean: demo-stop ## Stop the demo, delete .local/ and the virtual environments
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is required, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
-	@rm -f $(VENV)/*.installed # of a Python that is gone
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # --no-compile: most installed modules are never imported, and Python compiles the others at their first import.

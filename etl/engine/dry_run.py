@@ -28,7 +28,6 @@ from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
-    CLEANED_SNAPSHOTS,
     GOLD_MATCHING,
     REJECTED_ROWS,
     SILVER_LEADS,
@@ -191,9 +190,7 @@ def _read_state(db: Cursor, *, full_refresh: bool) -> WarehouseState:
     return WarehouseState(
         bronze=pending.BronzeState.read(db),
         clean={day: why for day, why in why_clean.items() if why},
-        publish=dict.fromkeys(
-            (load.day for load in current_loads(db, CLEANED_SNAPSHOTS).values()), "cleaned by an earlier run"
-        ),
+        publish=dict.fromkeys((load.day for load in pending.waiting_days(db).values()), "cleaned by an earlier run"),
         build={day: why for day, why in why_build.items() if why},
         removed_partitions=pending.removed_partitions(db, [load.day for load in silver.values()]),
         leads_are_matched=not leads or are_damaged or row_versions.are_matched(db, leads),

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from psycopg2.extensions import cursor as Cursor
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from etl.local.embedded import start_postgres
 from etl.local.postgres_cluster import READER, EmbeddedError, EmbeddedPostgres, translate_os_errors
@@ -23,7 +23,7 @@ from etl.local.s3_server import create_bucket, files_to_upload, s3_server, uploa
 from etl.utils.error_hints import translate_s3_errors
 from etl.utils.errors import LockHeldError, SettingsError
 from etl.utils.s3_source import list_objects
-from etl.utils.utils_connection import PROJECT, Settings, load_dotenv, load_settings, s3_client
+from etl.utils.utils_connection import PROJECT, Settings, load_settings, s3_client
 from etl.warehouse.descriptions import read_descriptions
 from etl.warehouse.run_history import RUN_LOCK
 from etl.warehouse.sql_scripts import run_sql, table_exists
@@ -164,8 +164,9 @@ def settings_or_demo() -> Settings:
     """
     try:
         return load_settings()
-    except SettingsError:
-        load_dotenv()  # a file that cannot be read is not missing: raise again
+    except SettingsError as error:
+        if not isinstance(error.__context__, ValidationError):
+            raise  # `.env` cannot be read
         if os.environ.get("POSTGRES_HOST") or not (_demo_folder() / FILLED_FROM).exists():
             raise
         log.info("POSTGRES_HOST is not set: reading the warehouse of the demo")

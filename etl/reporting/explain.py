@@ -146,8 +146,8 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
     the first MOST_LEADS backend leads have `matches`.
     """
     contents: dict[int, int | None] = {}
-    if (number := re.fullmatch(r"([+-]?[0-9]{1,10})(?:\.0+)?", lead)) and -(2**31) <= int(number[1]) < 2**31:
-        contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(int(number[1]))))
+    if (number := _lead_number(lead)) is not None:
+        contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(number)))
     backend = [] if contents else _backend_leads(db, [lead, lead.lower(), lead.upper()], hash_=lead)
     if not (contents or backend):
         keys = sql.SQL("silver.match_key({}) in (silver.match_key(email_hash), silver.match_key(phone_hash))")
@@ -166,6 +166,11 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
         *(Subject(uuid, own, [row for row in backend if row["lead_uuid"] == uuid]) for uuid, own in by_lead.items()),
         *(Subject(None, own, []) for own in unmatched.values()),
     ]
+
+
+def _lead_number(lead: str) -> int | None:
+    match = re.fullmatch(r"([+-]?[0-9]{1,10})(?:\.0+)?", lead)
+    return int(match[1]) if match and -(2**31) <= int(match[1]) < 2**31 else None
 
 
 def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
@@ -238,7 +243,9 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
 
     In malformed lines, any cell may be LEAD, but only if it has at least SHORTEST_ID_IN_LINE characters.
     """
-    (rejected, notes), unversioned = _rejected_rows(db, [lead]), _unversioned_days(db)
+    number = _lead_number(lead)
+    ids = [lead, lead.lower(), lead.upper(), *([] if number is None else [str(number)])]
+    (rejected, notes), unversioned = _rejected_rows(db, ids), _unversioned_days(db)
     if not rejected:
         raise LeadNotFoundError(
             f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "

@@ -259,7 +259,7 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
     while position < len(content) or not chunks:
         fields, end, fault = _next_record(content, position, len(header or ()))
         text = content[position:end].rstrip("\r\n")
-        if fault == _UNCLOSED:
+        if fault == UNCLOSED:
             unreadable = enumerate(_LINE_END.split(content[position:]), start=line)
             reason = f"{fault} (record of line {line})"
             rejected.extend(RejectedLine(number, reason, text) for number, text in unreadable if text)
@@ -285,6 +285,9 @@ def _read_records(file: _Utf8, chunk_size: int | None) -> Iterator[CsvText]:
 
 
 TOO_FEW_FIELDS = "too few fields"
+UNCLOSED = "quote is never closed"
+REASONS_OF_CUT_RECORDS = (TOO_FEW_FIELDS, UNCLOSED)
+"""How the reason starts for which the last record of an incomplete file is rejected."""
 FEWEST_COLUMNS = 6
 """Minimum number of columns in a file for recognizing records, and footers, by the number of separators in a line."""
 
@@ -304,7 +307,7 @@ def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int
     assert line is not None  # noqa: S101 - it matches at the end, too
     if '"' not in line[0]:
         return line[0].rstrip("\r\n").split(","), line.end(), ""
-    if columns >= FEWEST_COLUMNS and _quoted_record(line[0].rstrip("\r\n"), 0)[2] == _UNCLOSED:
+    if columns >= FEWEST_COLUMNS and _quoted_record(line[0].rstrip("\r\n"), 0)[2] == UNCLOSED:
         is_short = line[0].count(",") < columns - 1
         if _has_record_before_quote(content, line.end(), columns) and not (
             is_short and _is_valid_record(content, start, columns)
@@ -333,9 +336,6 @@ def _is_valid_record(content: str, start: int, columns: int) -> bool:
     return False
 
 
-_UNCLOSED = "quote is never closed"
-
-
 def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
     """Read one record as common CSV readers do. Returns its fields, its end, and the reason why it is invalid, or `""`.
 
@@ -354,7 +354,7 @@ def _quoted_record(content: str, start: int) -> tuple[list[str], int, str]:
             fault = fault or ("quote inside an unquoted field" if '"' in field["plain"] else "")
         if field["end"] != ",":
             return fields, field.end(), fault
-    return _LINE_END.split(content[start:], maxsplit=1)[0].split(","), len(content), _UNCLOSED
+    return _LINE_END.split(content[start:], maxsplit=1)[0].split(","), len(content), UNCLOSED
 
 
 def _wrong_field_count(line: int, actual: int, expected: int, text: str) -> RejectedLine:

@@ -23,7 +23,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from etl.utils.columns import BLANKS, BRONZE_COLUMNS, BRONZE_NAMES, OPTIONAL_COLUMNS
-from etl.utils.csv_reader import FEWEST_COLUMNS, TOO_FEW_FIELDS, CsvText, RejectedLine, read_csv_chunks, text_table
+from etl.utils.csv_reader import (
+    FEWEST_COLUMNS,
+    REASONS_OF_CUT_RECORDS,
+    CsvText,
+    RejectedLine,
+    read_csv_chunks,
+    text_table,
+)
 from etl.utils.errors import DataRefusedError, listed, shorten
 from etl.utils.frames import TEXT, rows_as_json, text_array, text_frame
 from etl.utils.s3_source import SnapshotFile, SourceObject, discover_snapshots, download
@@ -108,8 +115,10 @@ def read_snapshot_chunks(
             "_extra": rows_as_json(rows[unknown]).array,
         }
         yield SourceRows(pd.DataFrame(columns, copy=False), text.rejected, text.records)
-    last = text.rejected[-1] if text.rejected else None
-    if last and last.reason.startswith(TOO_FEW_FIELDS) and content.endswith(last.text.encode()):
+    last_row = text.lines[-1].as_py() if len(text.lines) else 0
+    last = text.rejected[-1] if text.rejected and text.rejected[-1].line > last_row else None
+    is_cut = last is not None and last.reason.startswith(REASONS_OF_CUT_RECORDS)
+    if last and is_cut and not content.rstrip(b"\0").endswith((b"\n", b"\r")):
         log.warning("%s ends in the middle of line %d: it is probably incomplete", file, last.line)
 
 
@@ -225,8 +234,9 @@ def check_header(names: Sequence[str], file: SourceObject) -> None:
     if len(names) == 1 and len({*names[0].split(",")} & BRONZE_NAMES.keys()) > 1:
         raise DataRefusedError(f"{file}: its lines are quoted as a whole, so each has a single column", hint=_AS_CSV)
     header = shorten(",".join(names), 200)
-    lines = [line for name in names for line in name.splitlines()[1:]]
-    if any(line.count(",") >= len(names) - 1 for line in lines) and len(names) >= FEWEST_COLUMNS:
+    width = next((number for number, name in enumerate(names, start=1) if len(name.splitlines()) > 1), len(names))
+    swallowed = [line for name in names for line in name.splitlines()[1:] if line.count(",") >= width - 1]
+    if swallowed and width >= FEWEST_COLUMNS:
         raise DataRefusedError(
             f"{file}: a quote in its header is not closed on the same line: {header}",
             hint="request the file again, with a correct first line",

@@ -315,9 +315,9 @@ DAYS_ARE_AS_EXPECTED = Check(
 
 ACCEPTED_CHANGES_ARE_OF_METRICS = Check(
     "warn",
-    "each accepted change should be one of a metric of gold.daily_metrics",
+    "each accepted change should name a metric of gold.daily_metrics",
     _findings_of("gold.data_anomalies", "unknown_metrics"),
-    hint="correct or delete these rows of meta.accepted_changes: they accept nothing",
+    hint="correct or delete these rows of meta.accepted_changes: no day has this metric",
     noun="metric",
 )
 

@@ -155,7 +155,7 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: names all missing and invalid variables, or says why `.env` cannot be read.
     """
-    load_dotenv()
+    _load_dotenv()
     # A line break in AWS_SESSION_TOKEN would make an invalid request, whose error shows the token.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         os.environ[name] = os.environ[name].strip()
@@ -172,7 +172,7 @@ def load_settings(**given: Any) -> Settings:
         ) from None
 
 
-def load_dotenv() -> None:
+def _load_dotenv() -> None:
     """Copy `.env` to variables that are missing or empty. Raises `SettingsError` if it cannot be read."""
     from dotenv import dotenv_values, find_dotenv
 
@@ -191,10 +191,9 @@ def load_dotenv() -> None:
         raise SettingsError(f"{path} is not UTF-8", hint="save it as UTF-8, then rerun")
     setting_names = {name.upper() for name in Settings.model_fields}
     for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items():  # ${…} may be a password
-        if not value or os.environ.get(name):
-            continue
         try:
-            os.environ[name] = value
+            if value and not os.environ.get(name):
+                os.environ[name] = value
         except UnicodeEncodeError:
             raise SettingsError(f"{path}: {name} needs another locale", hint="set LANG=C.UTF-8, then rerun") from None
         is_known = name.upper() in setting_names or name.startswith("AWS_")

@@ -238,8 +238,8 @@ def _anomalies_of(
             sound.clear()
             fixed = None
         if fixed is None and normal is not None and sound:
-            returns = abs(metric.value - normal) <= SMALLEST_TOLERANCE < abs(median(sound) - normal)
-            if returns:  # the source was repaired
+            is_normal = metric.row_count >= FEWEST_ROWS and abs(metric.value - normal) <= SMALLEST_TOLERANCE
+            if is_normal and abs(median(sound) - normal) > LARGEST_TOLERANCE:  # the source was repaired
                 sound.clear()
                 fixed = normal
         best = metric.value if metric.best is None else metric.best

@@ -8,6 +8,7 @@ import re
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
+from etl.warehouse.descriptions import read_descriptions
 from etl.warehouse.partitions import acquire_exclusive_lock, add_change_trigger
 from etl.warehouse.sql_scripts import script_text
 
@@ -31,9 +32,8 @@ def apply_ddl(db: Cursor, script: str, **names: sql.Composable) -> None:
     if db.fetchone() == (digest, _state_of(db, objects)):
         return
     db.execute(
-        "select schemaname || '.' || viewname from pg_views "
-        "where viewowner = current_user and schemaname = any(select split_part(name, '.', 1) from unnest(%s) as name)",
-        (objects,),
+        "select schemaname || '.' || viewname from pg_views where schemaname || '.' || viewname = any(%s)",
+        ([f"{schema}.{name}" for schema, tables in read_descriptions().items() for name in tables],),
     )
     views = {view for (view,) in db.fetchall()}
     if views.intersection(objects):

@@ -22,6 +22,7 @@ from etl.utils.utils_connection import PROJECT
 from etl.warehouse import gold_models
 from etl.warehouse.load_ledger import IngestedFile, TableLoad, current_loads, ingested_files
 from etl.warehouse.partitions import table_columns
+from etl.warehouse.sql_scripts import table_exists
 from etl.warehouse.tables import (
     BRONZE_LEADS,
     BRONZE_SNAPSHOTS,
@@ -135,7 +136,7 @@ def waiting_days(db: Cursor, *, rejects_of_step: int | None = None) -> dict[str,
     Args:
         rejects_of_step: see `current_loads`.
     """
-    columns = set(table_columns(db, SILVER_SNAPSHOTS))
+    columns = set(table_columns(db, SILVER_SNAPSHOTS)) if table_exists(db, SILVER_SNAPSHOTS) else set()
     loads = current_loads(db, CLEANED_SNAPSHOTS, rejects_of_step=rejects_of_step)
     return {table: load for table, load in loads.items() if set(table_columns(db, table)) == columns}
 

@@ -26,5 +26,5 @@ select
     reads_files,
     publishes
 from numbered
-where least(number, number_of_its_reading, number_of_its_publishing) <= 10
+where number <= 10 or (reads_files and number_of_its_reading <= 10) or (publishes and number_of_its_publishing <= 10)
 order by started_at desc;

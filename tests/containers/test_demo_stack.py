@@ -44,7 +44,7 @@ def test_notebook_runs_in_jupyter(stack: Stack) -> None:
 def test_backup_is_restored_into_a_new_volume_as_documented(stack: Stack, new_stack: Callable[..., Stack]) -> None:
     text = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
     (block,) = (block for block in re.findall(r"```shell\n(.*?)```", text, flags=re.DOTALL) if "pg_restore" in block)
-    dump, check, *restore = block.replace("\\\n", "").splitlines()
+    _, dump, check, *restore = block.replace("\\\n", "").splitlines()
     new = new_stack("restored", POSTGRES_PUBLISHED_PORT="5434", POSTGRES_PASSWORD="of-the-restored-warehouse")
 
     def shell(command: str, where: Stack) -> str:

@@ -17,6 +17,7 @@ select
             zero._partition_date = days._partition_date
             and zero.metric in ('set_share', 'demo_share')
             and zero.value = 0
+            and zero.row_count >= 50
             and other.value > 0
     ) as is_sound
 from {{ source('gold', 'leads_per_day') }} as days

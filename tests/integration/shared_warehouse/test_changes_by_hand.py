@@ -93,7 +93,7 @@ def test_accepted_change_of_an_unknown_metric_is_a_warning(run_pipeline: Run, wa
     warehouse.rows("insert into meta.accepted_changes values ('locaton_null_share', '2024-10-02', 'misspelt')")
     warehouse.rows("insert into meta.accepted_changes values ('location_null_share', '2024-10-02', '')")
     (warning,) = run_pipeline().warnings
-    assert "metric of gold.daily_metrics. locaton_null_share → correct or delete these rows" in warning
+    assert "should name a metric of gold.daily_metrics. locaton_null_share → correct or delete these rows" in warning
 
 
 @pytest.mark.usefixtures("loaded")
@@ -117,3 +117,16 @@ def test_waiting_for_a_reader_of_one_view_does_not_block_readers_of_others(
         assert run.is_alive()
     run.join()
     assert reports[0].error is None
+
+
+@pytest.mark.usefixtures("loaded")
+def test_loads_of_an_earlier_version_get_the_etag_of_their_file(run_pipeline: Run, warehouse: Warehouse) -> None:
+    etags = (
+        "select table_name, facts ->> 'etag' from meta.table_loads "
+        "where parent_table in ('bronze.csv_snapshots', 'silver.stg_csv_snapshots') order by table_name"
+    )
+    before = warehouse.rows(etags)
+    assert None not in [etag for _, etag in before]
+    warehouse.rows("update meta.table_loads set facts = facts - 'etag'; delete from meta.migrations where number = 6")
+    assert run_pipeline().error is None
+    assert warehouse.rows(etags) == before
