@@ -15,7 +15,8 @@ help: ## List the targets
 demo: $(VENV)/run.installed ## Run the pipeline on an embedded PostgreSQL and S3, with sample data
 	$(BIN)/python main.py --demo
 
-demo-stop: $(if $(wildcard .local/postgres),$(VENV)/run.installed) ## Stop the demo's PostgreSQL; its data stays in .local/
+demo-stop: ## Stop the demo's PostgreSQL; its data stays in .local/
+	@if [ -e .local/postgres ]; then $(MAKE) --silent $(VENV)/run.installed; fi
 	@if [ -e .local/postgres ]; then $(BIN)/python -m etl.local.embedded .local; else echo "No demo has run here"; fi
 
 run: $(VENV)/run.installed ## Run the pipeline with the settings in the environment or .env
@@ -81,6 +82,7 @@ clean: demo-stop ## Stop the demo, delete .local/ and the virtual environments
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is required, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 …"; exit 1; }
+	@find -L $(BIN) -name 'python*' -type l -delete 2>/dev/null || true # links to a Python that was removed
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # --no-compile: most installed modules are never imported, and Python compiles the others at their first import.

@@ -171,16 +171,22 @@ def check_run_is_known(warehouse: str, run_id: str) -> None:
             one, so the driver could not alter its tables; or see `local_settings`.
         PostgresError: the warehouse cannot be read.
     """
-    settings, role = local_settings(warehouse), warehouse.partition("@")[0]
-    if settings.postgres_address.partition("@")[0] != role:
-        raise SettingsError(
-            f"its role is {settings.postgres_user}", hint=f"set its POSTGRES_USER to {role}, as the driver's"
-        )
+    settings = local_settings(warehouse)
     with transaction(settings) as db:
         if table_exists(db, "meta.pipeline_runs"):
-            db.execute("select from meta.pipeline_runs where run_id = %s", (run_id,))
-            if db.rowcount:
-                return
+            db.execute(
+                "select pg_get_userbyid(relowner), current_user, pg_has_role(relowner, current_user, 'usage') "
+                "from meta.pipeline_runs cross join pg_class "
+                "where run_id = %s and pg_class.oid = 'meta.pipeline_runs'::regclass",
+                (run_id,),
+            )
+            if found := db.fetchone():
+                owner, role, may_alter_its_tables = found
+                if may_alter_its_tables:
+                    return
+                raise SettingsError(
+                    f"its role is {role}, the driver's is {owner}", hint=f"set its POSTGRES_USER to {owner}"
+                )
     raise SettingsError(
         f"its warehouse {settings.postgres_address} does not contain this run",
         hint="set POSTGRES_HOST, POSTGRES_PORT and POSTGRES_DB of the workers to the driver's warehouse",

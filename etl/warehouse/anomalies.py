@@ -238,8 +238,10 @@ def _anomalies_of(
             sound.clear()
             fixed = None
         if fixed is None and normal is not None and sound:
-            is_normal = metric.row_count >= FEWEST_ROWS and abs(metric.value - normal) <= SMALLEST_TOLERANCE
-            if is_normal and abs(median(sound) - normal) > LARGEST_TOLERANCE:  # the source was repaired
+            accepted_level = abs(median(sound) - normal)
+            is_normal = abs(metric.value - normal) <= min(SMALLEST_TOLERANCE, accepted_level / 4)
+            if is_normal and accepted_level > SMALLEST_TOLERANCE and metric.row_count >= FEWEST_ROWS:
+                # The source was repaired.
                 sound.clear()
                 fixed = normal
         best = metric.value if metric.best is None else metric.best

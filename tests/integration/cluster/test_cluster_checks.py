@@ -116,10 +116,20 @@ def test_worker_of_another_warehouse_is_refused(error_with: Callable[..., str]) 
     assert "/postgres does not contain this run" in error
 
 
-def test_worker_with_another_role_is_refused(error_with: Callable[..., str]) -> None:
-    error = error_with(POSTGRES_USER="postgres")
+def test_worker_with_another_role_is_refused(
+    error_with: Callable[..., str],
+    warehouse: Warehouse,
+    python: Callable[..., CompletedProcess[str]],
+    settings: Settings,
+) -> None:
+    assert python("main.py", "--only-step", "1", environment=environment_of(settings)).returncode == 0
+    warehouse.rows("create role other_loader login password 'of-the-other-loader' in role analyst")
+    try:
+        error = error_with(POSTGRES_USER="other_loader", POSTGRES_PASSWORD="of-the-other-loader")
+    finally:
+        warehouse.rows("drop role other_loader")
     assert "worker tcp://127.0.0.1:" in error
-    assert "its role is postgres" in error
+    assert "its role is other_loader, the driver's is homebuddy" in error
     assert "set its POSTGRES_USER to homebuddy" in error
 
 

@@ -123,7 +123,8 @@ def test_waiting_for_a_reader_of_one_view_does_not_block_readers_of_others(
 def test_loads_of_an_earlier_version_get_the_etag_of_their_file(run_pipeline: Run, warehouse: Warehouse) -> None:
     etags = (
         "select table_name, facts ->> 'etag' from meta.table_loads "
-        "where parent_table in ('bronze.csv_snapshots', 'silver.stg_csv_snapshots') order by table_name"
+        "where parent_table in ('bronze.csv_snapshots', 'silver.stg_csv_snapshots', 'gold.lead_quality_matching') "
+        "order by table_name"
     )
     before = warehouse.rows(etags)
     assert None not in [etag for _, etag in before]

@@ -240,6 +240,10 @@ def test_unknown_column_name_may_have_a_line_end_and_a_comma() -> None:
     header, row = snapshot_bytes(HEADER, {"LEADNUMBER": "7"}).decode().splitlines()
     snapshot = read_snapshot(f'{header},"Notes (agent,\nsupervisor)"\n{row},x\n'.encode(), SNAPSHOT_FILE, TODAY)
     assert list(snapshot.rows["LEADNUMBER"]) == ["7"]
+    names, cells = header.split(","), row.split(",")
+    names[6:6], cells[6:6] = ['"Note\n(a, b, c, d, e, f, g)"'], ["x"]
+    snapshot = read_snapshot(f"{','.join(names)}\n{','.join(cells)}\n".encode(), SNAPSHOT_FILE, TODAY)
+    assert list(snapshot.rows["LEADNUMBER"]) == ["7"]
 
 
 @pytest.mark.parametrize("blank", [" ", "\u200b", "\ufeff", " \xa0"])

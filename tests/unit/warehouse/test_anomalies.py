@@ -110,6 +110,7 @@ def test_metric_with_a_fixed_expected_value_is_tested_from_the_first_day_on() ->
     assert anomalous_days("appt_date_without_set_share", [0.21] * 2 + [0.0] * 2 + [0.21] * 2, since=[day(1)]) == [5, 6]
     assert anomalous_days("appt_date_without_set_share", [0.21] * 10 + [0.4], since=[day(1)]) == [11]
     assert anomalous_days("appt_date_without_set_share", [0.02] * 6 + [0.0095] + [0.02] * 4, since=[day(1)]) == []
+    assert anomalous_days("appt_date_without_set_share", [0.03] * 6 + [0.0] * 6, since=[day(1)]) == []
     assert anomalous_days("set_without_appt_date_share", [1.0], rows=49) == []
     small = [
         Metric(day(n), "appt_date_without_set_share", 0.1 if n < 7 else 0.2, 40 if n < 7 else 3700) for n in range(1, 8)
