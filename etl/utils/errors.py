@@ -47,7 +47,7 @@ class OutputError(PipelineError):
     """A file on this machine cannot be written."""
 
 
-HOST_UID_HINT = "in a container, set HOST_UID in .env to the id of the folder's owner, and build the image again"
+HOST_UID_HINT = "in a container, set HOST_UID in .env to the id of the folder's owner, and build the images again"
 
 
 class ClusterError(PipelineError):

@@ -13,7 +13,7 @@ NewStack = Callable[..., Stack]
 
 @pytest.fixture
 def other_stack(built: Stack, new_stack: NewStack) -> Iterator[NewStack]:
-    """Return `new_stack`, and restore the image afterwards, whose name all stacks share."""
+    """Return `new_stack`, and restore the image of service python afterwards, whose name all stacks share."""
     yield new_stack
     built.compose("build", "python")
 
@@ -34,7 +34,7 @@ def test_folder_of_another_user_is_refused_with_a_hint(built: Stack, new_stack: 
 @pytest.mark.parametrize("owner", [1001, 0], ids=["usual_runner", "root_of_rootless_docker"])
 def test_owner_of_the_checkout_owns_what_containers_write(other_stack: NewStack, owner: int) -> None:
     stack = other_stack("owner", owner=owner, HOST_UID=str(owner))
-    stack.compose("build", "python")
+    stack.compose("build")
     run_without_warehouse(stack, "python", "mkdir", ".local", "reports")
     run_without_warehouse(stack, "jupyter", "touch", "your_jup_notebooks/new.ipynb")
     for name in (".local", "reports", "your_jup_notebooks/new.ipynb"):
