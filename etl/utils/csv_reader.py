@@ -308,9 +308,9 @@ def _next_record(content: str, start: int, columns: int) -> tuple[list[str], int
     if '"' not in line[0]:
         return line[0].rstrip("\r\n").split(","), line.end(), ""
     if columns >= FEWEST_COLUMNS and _quoted_record(line[0].rstrip("\r\n"), 0)[2] == UNCLOSED:
-        is_short = line[0].count(",") < columns - 1
-        if _has_record_before_quote(content, line.end(), columns) and not (
-            is_short and _is_valid_record(content, start, columns)
+        is_full = line[0].count(",") >= columns - 1
+        if _has_record_before_quote(content, line.end(), columns) and (
+            is_full or not _is_valid_record(content, start, columns)
         ):
             return [line[0]], line.end(), "quote is not closed on its line"
     return _quoted_record(content, start)

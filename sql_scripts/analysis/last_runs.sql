@@ -11,8 +11,8 @@ numbered as (
     select
         *,
         row_number() over (order by started_at desc) as number,
-        row_number() over (partition by reads_files order by started_at desc) as number_of_its_reading,
-        row_number() over (partition by publishes order by started_at desc) as number_of_its_publishing
+        row_number() over (partition by reads_files order by started_at desc) as reading_number,
+        row_number() over (partition by publishes order by started_at desc) as publishing_number
     from runs
 )
 
@@ -26,5 +26,5 @@ select
     reads_files,
     publishes
 from numbered
-where number <= 10 or (reads_files and number_of_its_reading <= 10) or (publishes and number_of_its_publishing <= 10)
+where number <= 10 or (reads_files and reading_number <= 10) or (publishes and publishing_number <= 10)
 order by started_at desc;
